@@ -1,0 +1,115 @@
+"""Reading what people write: TOML documents with a closed schema.
+
+A key that the schema does not know is an error that suggests the near one: a misspelt setting must never be
+ignored in an experiment that costs thousands.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from benchmark.errors import DocumentError, suggest
+
+
+class Document(BaseModel):
+    """Base of every closed schema: unknown keys are refused, values can't be changed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Schema = TypeVar("Schema", bound=Document)
+
+
+def read_toml(path: Path | str) -> dict[str, Any]:
+    """Read a TOML file into plain values.
+
+    Raises
+    ------
+    DocumentError
+        If the file is missing or is no TOML; the message gives the line.
+    """
+    path = Path(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DocumentError(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise DocumentError(f"{path} is a folder; a TOML file is needed.") from None
+    except UnicodeDecodeError:
+        raise DocumentError(f"{path} is not UTF-8 text, so it can't be a TOML file.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise DocumentError(f"{path} is not valid TOML: {error}.") from None
+
+
+def parse(schema: type[Schema], values: dict[str, Any], where: str) -> Schema:
+    """Check plain values against a schema.
+
+    Parameters
+    ----------
+    schema
+        The schema to check against.
+    values
+        The values, as TOML gives them.
+    where
+        What to call the document in messages.
+
+    Raises
+    ------
+    DocumentError
+        Naming every key that is unknown (with the near one), missing or has a wrong value.
+    """
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(schema, problem) for problem in error.errors()]
+        raise DocumentError(f"{where}: " + "; ".join(dict.fromkeys(lines)) + ".") from None
+
+
+def _explain(schema: type[BaseModel], problem: Any) -> str:
+    """Say one problem of a document in words."""
+    location = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
+    key = str(location[-1]) if location else ""
+    table = _spell(location[:-1])
+    place = f"{table} {key}".strip()
+    if problem["type"] == "extra_forbidden":
+        return f"{place}: unknown key. {suggest(key, _keys_at(schema, location[:-1]))}".rstrip(".")
+    if problem["type"] == "missing":
+        return f"{place}: this key is required"
+    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{place}: {message} (got {problem['input']!r})" if problem["type"] != "value_error" else f"{place}: {message}"
+
+
+def _spell(location: list[int | str]) -> str:
+    """Spell a place in a document as TOML would: ``[session]``, or ``[[models]] number 2``."""
+    words: list[str] = []
+    for part in location:
+        if isinstance(part, int) and words:
+            words[-1] = f"[{words[-1]}] number {part + 1}"
+        elif isinstance(part, str):
+            words.append(f"[{part}]")
+    return " ".join(words)
+
+
+def _keys_at(schema: type[BaseModel], location: list[int | str]) -> list[str]:
+    """Return the keys that a schema knows at a place."""
+    current: type[BaseModel] = schema
+    for part in location:
+        if isinstance(part, str) and part in current.model_fields:
+            nested = next(_models_in(current.model_fields[part].annotation), None)
+            if nested is None:
+                return []
+            current = nested
+    return [field.alias or name for name, field in current.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Iterate over the schemas inside a type annotation, such as those of ``list[ModelEntry] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

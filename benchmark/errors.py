@@ -1,0 +1,111 @@
+"""Everything that can go wrong, and how it is said.
+
+Every error names what is wrong, where, and what to do next. The command line prints the message alone and
+leaves with the exit code of the error; a traceback is only ever shown for a defect of vimi itself.
+
+    VimiError                  exit code 2: something the user can put right
+    ├── DocumentError          a TOML file: unknown key, wrong type, unreadable
+    ├── NameNotFound           an unknown model, layer, unit, observer, pool or protocol
+    ├── CardError              a model card that does not fit its model
+    ├── WeightsError           weights that are missing, or can't be loaded safely
+    ├── PoolError              pictures
+    │   ├── UnreadablePicture  a file that is no picture, or a broken one
+    │   └── PoolTooSmall       fewer pictures than the protocol needs
+    ├── ActivationError        activations that can't be ranked
+    │   └── NonFiniteActivation
+    ├── StudyError             the study folder
+    │   ├── StudyLocked        another process is building it
+    │   ├── StudyMismatch      it was built from something else
+    │   └── StageMissing       an earlier stage has not run
+    ├── ObserverError          an observer that can't answer
+    └── StorageError           the disk is full, or can't be written (exit code 1)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VimiError(Exception):
+    """Base of every error that vimi raises on purpose."""
+
+    exit_code = 2
+
+
+class DocumentError(VimiError):
+    """A TOML document has an unknown key, a wrong value or can't be read."""
+
+
+class NameNotFound(VimiError):
+    """A name is not among the known ones; the message suggests the near ones."""
+
+    def __init__(self, kind: str, name: str, options: Iterable[str], hint: str = "") -> None:
+        super().__init__(f"There is no {kind} {name!r}. {suggest(name, options)}{' ' + hint if hint else ''}")
+
+
+class CardError(VimiError):
+    """A model card contradicts its model, or lacks something that only its author can know."""
+
+
+class WeightsError(VimiError):
+    """Weights are missing, do not fit, or could only be loaded by running code from the file."""
+
+
+class PoolError(VimiError):
+    """A pool of pictures is missing, empty or malformed."""
+
+
+class UnreadablePicture(PoolError):
+    """A file of the pool is no picture, or a broken one."""
+
+
+class PoolTooSmall(PoolError):
+    """The pool has fewer pictures than the protocol's windows need."""
+
+
+class ActivationError(VimiError):
+    """Activations can't be measured, stored or ranked."""
+
+
+class NonFiniteActivation(ActivationError):
+    """A model produced NaN or infinity."""
+
+
+class StudyError(VimiError):
+    """The study folder is not in the state that was asked of it."""
+
+
+class StudyLocked(StudyError):
+    """Another process is building the same study."""
+
+
+class StudyMismatch(StudyError):
+    """The study was built from another experiment, protocol, pool or set of weights."""
+
+
+class StageMissing(StudyError):
+    """A stage was asked for whose inputs do not exist yet."""
+
+
+class ObserverError(VimiError):
+    """An observer can't answer these trials."""
+
+
+class StorageError(VimiError):
+    """Something could not be written."""
+
+    exit_code = 1
+
+
+def suggest(name: str, options: Iterable[str], most: int = 3) -> str:
+    """Return "Did you mean ...?" for the options nearest to a name, or the options themselves if few."""
+    known = sorted(set(options))
+    folded = {option.casefold(): option for option in known}
+    near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=most, cutoff=0.6)]
+    if near:
+        return f"Did you mean {' or '.join(repr(option) for option in near)}?"
+    if not known:
+        return "None is known."
+    shown = ", ".join(known[:12]) + (f", … ({len(known)} in all)" if len(known) > 12 else "")
+    return f"Known: {shown}."

@@ -1,0 +1,62 @@
+"""A number with its uncertainty: what every result of vimi is made of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its interval.
+
+    Attributes
+    ----------
+    value
+        The estimate itself.
+    low, high
+        Ends of the interval, in the same unit of measurement.
+    method
+        How the interval was made, in words that a paper could print.
+    n
+        How many independent things it rests on (units, for a proportion averaged over units).
+    unit
+        Unit of measurement: ``"proportion correct"``.
+    estimand
+        What the value is an estimate of: which models, units and people it speaks for.
+    level
+        Coverage that the interval aims at.
+    """
+
+    value: float
+    low: float
+    high: float
+    method: str
+    n: int
+    unit: str
+    estimand: str = ""
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not (math.isnan(self.value) or self.low <= self.value <= self.high):
+            raise ValueError(f"The value {self.value} lies outside its interval [{self.low}, {self.high}].")
+
+    def __str__(self) -> str:
+        return f"{_short(self.value)} [{_short(self.low)}, {_short(self.high)}]"
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies wholly on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+    def as_dict(self) -> dict[str, float | int | str]:
+        """Return the fields, for JSON."""
+        return asdict(self)
+
+
+def _short(value: float) -> str:
+    """Write a proportion as papers do: three decimals, no zero before the point."""
+    if math.isnan(value):
+        return "–"
+    text = f"{value:+.3f}" if value < 0 else f"{value:.3f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text

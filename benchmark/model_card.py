@@ -1,0 +1,255 @@
+"""Model cards: what a model is, how it is built, and what it was trained on.
+
+A card is a small TOML file in ``benchmark/cards``. Any other timm model needs none: its card is made from what
+timm knows of it, and what only its author can know (the training data of unknown weights) is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from benchmark.documents import Document, parse, read_toml
+from benchmark.errors import CardError, NameNotFound, suggest
+
+TWIN_SUFFIX = "-twin"
+"""What the name of a model's random-weight twin ends with."""
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+TRAINING_DATA: dict[str, tuple[str, int]] = {
+    # token of a timm tag -> data set, number of training pictures
+    "in1k": ("imagenet-1k", 1_281_167),
+    "in21k": ("imagenet-21k", 14_197_122),
+    "in22k": ("imagenet-21k", 14_197_122),
+    "openai": ("openai-wit", 400_000_000),
+    "laion400m": ("laion-400m", 400_000_000),
+    "laion2b": ("laion-2b", 2_000_000_000),
+    "lvd142m": ("lvd-142m", 142_000_000),
+    "dfn2b": ("dfn-2b", 2_000_000_000),
+    "dfn5b": ("dfn-5b", 5_000_000_000),
+    "yfcc100m": ("yfcc-100m", 100_000_000),
+}
+"""What the tags of timm's pretrained weights say about training data, where that is certain."""
+
+
+class InputSpec(Document):
+    """What a model wants to see.
+
+    Attributes
+    ----------
+    size
+        Height and width, in pixels.
+    crop_ratio
+        Side of the central crop over the shorter side of the resized picture, in the model's own transform.
+    interpolation
+        How pictures are resized for it.
+    mean, std
+        Per channel, of pictures scaled to [0, 1].
+    """
+
+    size: int = Field(gt=0)
+    crop_ratio: float = Field(gt=0, le=1)
+    interpolation: Interpolation
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class TrainingSpec(Document):
+    """What a model was trained on: data sets by name, and the number of pictures in the largest."""
+
+    data: tuple[str, ...]
+    images: int = Field(gt=0)
+    note: str = ""
+
+
+class AccuracySpec(Document):
+    """A model's accuracy in percent, and how it was measured."""
+
+    top1: float = Field(ge=0, le=100)
+    measured: str
+
+
+class WeightsSpec(Document):
+    """Where a model's weights come from.
+
+    Attributes
+    ----------
+    source
+        ``timm`` (timm's own hub entry), ``wheel:PACKAGE/PATH`` (a file inside an installed package) or
+        ``url:ADDRESS``.
+    state
+        Key under which a checkpoint keeps its weights; empty if it is the weights.
+    prefix
+        Beginning of the names of the weights that belong to the model; it is removed.
+    """
+
+    source: str
+    state: str = ""
+    prefix: str = ""
+
+
+class ModelCard(Document):
+    """Everything vimi knows about a model without building it."""
+
+    name: str
+    title: str
+    timm: str
+    family: str
+    weights: WeightsSpec
+    input: InputSpec
+    training: TrainingSpec | None = None
+    accuracy: AccuracySpec | None = None
+    parameters: int | None = None
+    parameters_note: str = ""
+    licence: str = "unknown"
+    source: str = ""
+    layers: tuple[str, ...] = ()
+    twin: bool = False
+
+    @property
+    def architecture(self) -> str:
+        """timm's name of the architecture, without the tag of the weights."""
+        return self.timm.partition(".")[0]
+
+    def as_twin(self) -> ModelCard:
+        """Return the card of the model's random-weight twin, which was trained on nothing."""
+        return self.model_copy(
+            update={
+                "name": self.name + TWIN_SUFFIX,
+                "title": f"{self.title}, random weights",
+                "training": None,
+                "accuracy": None,
+                "twin": True,
+            }
+        )
+
+    def is_related(self, other: ModelCard) -> bool:
+        """Whether an observer made of the other model would judge a relative.
+
+        Relatives share the family of architectures or a set of training data.
+        """
+        mine = set(self.training.data) if self.training else set()
+        theirs = set(other.training.data) if other.training else set()
+        return self.family == other.family or bool(mine & theirs)
+
+
+def card_names() -> list[str]:
+    """Return the names of the cards that ship with vimi."""
+    folder = resources.files("benchmark") / "cards"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+@cache
+def load_card(name: str) -> ModelCard:
+    """Return the card of a model.
+
+    Parameters
+    ----------
+    name
+        The name of a card that ships with vimi; a path to a card's TOML file; a timm model with its tag
+        (``resnet50.a1_in1k``); or ``timm:NAME``. A card's name wins over timm's. ``-twin`` behind any of them
+        gives the card of the random-weight twin.
+
+    Raises
+    ------
+    NameNotFound
+        If neither a card nor timm knows the name.
+    """
+    if name.endswith(TWIN_SUFFIX):
+        return load_card(name.removesuffix(TWIN_SUFFIX)).as_twin()
+    if name in card_names():
+        with resources.as_file(resources.files("benchmark") / "cards" / f"{name}.toml") as path:
+            return read_card(path)
+    if name.endswith(".toml"):
+        return read_card(Path(name))
+    if name.startswith("timm:") or "." in name:
+        return card_from_timm(name.removeprefix("timm:"))
+    import timm
+
+    hint = f"timm has a model of that name; write 'timm:{name}' to use it." if timm.is_model(name) else ""
+    if hint:
+        raise NameNotFound("model card", name, card_names(), hint)
+    raise NameNotFound("model", name, [*card_names(), *(f"timm:{model}" for model in timm.list_models())])
+
+
+def read_card(path: Path | str) -> ModelCard:
+    """Read a card from its file; an unknown key is an error that suggests the near one."""
+    return parse(ModelCard, read_toml(path), f"model card {Path(path).name}")
+
+
+def card_from_timm(name: str) -> ModelCard:
+    """Make the card of a model that timm knows, with or without the tag of its weights.
+
+    Raises
+    ------
+    NameNotFound
+        If timm does not know it.
+    """
+    import timm
+
+    from benchmark import architectures  # noqa: F401  (registers vimi's own with timm)
+
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise NameNotFound("timm model", architecture, timm.list_models())
+    tags = [pretrained.partition(".")[2] for pretrained in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise CardError(f"timm's {architecture} has no weights tagged {tag!r}. {suggest(tag, tags)}")
+    config = timm.get_pretrained_cfg(name)
+    if config is None:
+        raise CardError(f"timm says nothing about the input of {architecture!r}; write a card for it.")
+    # Without a tag, timm's default weights are meant: name them, so that they can't change silently.
+    tag = tag or config.tag or ""
+    full = f"{architecture}.{tag}" if tag else architecture
+    return ModelCard(
+        name=full,
+        title=full,
+        timm=full,
+        family=_family(architecture),
+        weights=WeightsSpec(source="timm"),
+        input=InputSpec(
+            size=config.input_size[-1],
+            crop_ratio=config.crop_pct or 1.0,
+            interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
+            mean=tuple(config.mean),
+            std=tuple(config.std),
+        ),
+        training=training_from_tag(tag),
+        licence=config.license or "unknown",
+        source=config.origin_url or (f"timm {full}" if full else ""),
+    )
+
+
+def training_from_tag(tag: str) -> TrainingSpec | None:
+    """Read training data from the tag of timm's weights, or None where the tag does not say for certain."""
+    found = [TRAINING_DATA[token] for token in tag.split("_") if token in TRAINING_DATA]
+    other = [token for token in tag.split("_") if re.fullmatch(r"(in|ig|ssl|swsl|merged|webli|datacomp)\w*", token)]
+    if not found or any(token not in TRAINING_DATA for token in other):
+        return None
+    return TrainingSpec(
+        data=tuple(dict.fromkeys(data for data, _ in found)),
+        images=max(images for _, images in found),
+        note=f"read from the tag {tag!r}",
+    )
+
+
+def ask_for_training(card: ModelCard) -> CardError:
+    """Return the error that asks for a model's training data, with the lines to write."""
+    return CardError(
+        f"What {card.name} was trained on is not known, and a scaling analysis needs it. Say it in the "
+        'experiment, under its [[models]]: training_data = ["imagenet-1k"] and training_images = 1281167.'
+    )
+
+
+def _family(architecture: str) -> str:
+    """Return the family of an architecture: the module of timm that it is defined in."""
+    import timm
+
+    entrypoint: Any = timm.model_entrypoint(architecture)
+    return str(entrypoint.__module__).rpartition(".")[2]

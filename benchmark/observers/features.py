@@ -1,0 +1,40 @@
+"""Observers made of the networks of model cards."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmark.model_card import load_card
+from benchmark.model_zoo import load_model
+from benchmark.observers.base import Kinship, SimilarityObserver
+from benchmark.observers.embedding import embed_study_pictures
+from benchmark.progress import Reporter
+from benchmark.study import Study
+
+
+class FeatureObserver(SimilarityObserver):
+    """Compares pictures by the features of a network: ``features:CARD`` or ``features:CARD@LAYER+LAYER``.
+
+    By default it uses the last feature layer. Early layers turn it into a low-level observer: measured on the
+    bundled models, three layers answer the trials of a random network as well as those of a trained one.
+    """
+
+    def __init__(
+        self, specification: str, study: Study, device: torch.device | str = "cpu", reporter: Reporter | None = None
+    ) -> None:
+        card, _, layers = specification.partition("@")
+        self.name = f"features:{specification}"
+        self.study = study
+        self.layers = tuple(filter(None, layers.split("+")))
+        self.reporter = reporter
+        self.model = load_model(load_card(card), seed=study.experiment.seed, device=device)
+        for layer in self.layers:
+            self.model.layer_map[layer]  # an unknown layer is an error that suggests the near one
+        self.kinship = Kinship.of(self.model.card)
+        self.weights_hash = self.model.weights_hash
+
+    def embed(self, pictures: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return the features, one row per picture; what the study has embedded before is not embedded again."""
+        return embed_study_pictures(self.study, self.model, pictures, self.layers, self.reporter)

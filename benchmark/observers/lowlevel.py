@@ -1,0 +1,54 @@
+"""The low-level observer: a dozen numbers of colour and spectrum, and nothing a network would have to learn.
+
+It is the control of every machine score: what it can answer needs no understanding of the unit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmark.observers.base import SimilarityObserver
+from benchmark.study import Study
+
+SIDE = 64
+FEATURES = (
+    "mean red", "mean green", "mean blue",
+    "contrast of red", "contrast of green", "contrast of blue",
+    "energy, coarse", "energy, medium", "energy, fine", "energy, finest",
+    "share of horizontal frequencies", "share of diagonal frequencies",
+)  # fmt: skip
+
+
+def describe(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the dozen numbers of a picture of shape (height, width, 3)."""
+    small = np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64) / 255
+    grey = small @ np.array([0.299, 0.587, 0.114])
+    window = np.hanning(SIDE)[:, None] * np.hanning(SIDE)[None, :]
+    power = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
+    fy, fx = np.fft.fftfreq(SIDE)[:, None], np.fft.fftfreq(SIDE)[None, :]
+    radius = np.hypot(fy, fx)
+    edges = (1 / SIDE, 0.05, 0.12, 0.25, 0.75)
+    bands = [power[(radius >= low) & (radius < high)].sum() for low, high in zip(edges, edges[1:])]
+    total = power[radius >= edges[0]].sum() + 1e-9
+    angle = np.abs(np.arctan2(fy, fx))
+    across = power[(np.minimum(angle, np.pi - angle) < np.pi / 8) & (radius > 0)].sum() / total
+    diagonal = power[(np.abs(np.minimum(angle, np.pi - angle) - np.pi / 4) < np.pi / 8) & (radius > 0)].sum() / total
+    energies = np.log(np.array(bands) / power.size + 1e-9)
+    return np.concatenate([small.mean((0, 1)), small.std((0, 1)), energies, [across, diagonal]])
+
+
+class LowLevelObserver(SimilarityObserver):
+    """Compares pictures by their :data:`FEATURES`, standardised over the pictures of the study."""
+
+    name = "lowlevel"
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+
+    def embed(self, pictures: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return the standardised features, one row per picture."""
+        rows = np.stack([describe(self.study.image(picture)) for picture in pictures])
+        spread = rows.std(axis=0)
+        return np.asarray((rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1), dtype=np.float32)

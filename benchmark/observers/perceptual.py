@@ -1,0 +1,116 @@
+"""Observers made of published perceptual metrics. Both are extras, and need weights that vimi can't ship."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmark.errors import ObserverError
+from benchmark.observers.base import CHUNK, Kinship, Observer, Presentation, SimilarityObserver, sigmoid
+from benchmark.study import Study
+
+_LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
+
+
+class DreamSimObserver(SimilarityObserver):
+    """DreamSim (Fu et al., NeurIPS 2023): an ensemble of DINO, CLIP and OpenCLIP tuned on human judgements.
+
+    It is a relative of CLIP and of DINO, and of whatever else was trained on their data.
+    """
+
+    name = "dreamsim"
+    kinship = Kinship(frozenset({"vision_transformer"}), frozenset({"openai-wit", "laion-400m", "imagenet-1k"}))
+
+    def __init__(self, study: Study, device: torch.device | str = "cpu") -> None:
+        if find_spec("dreamsim") is None:
+            raise ObserverError("The observer 'dreamsim' is an extra that is not installed: uv pip install 'vimi[dreamsim]'")
+        folder = Path(torch.hub.get_dir()).parent / "dreamsim"
+        from dreamsim import dreamsim
+
+        try:
+            self.model, self.preprocess = dreamsim(pretrained=True, device=str(device), cache_dir=str(folder))
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ObserverError(
+                f"DreamSim's weights (DINO, CLIP and OpenCLIP ViT-B/16, about 1 GB) are not in {folder} and could not "
+                f"be fetched: {reason}. Fetch them where there is a network and copy that folder here."
+            ) from None
+        self.study, self.device = study, device
+
+    def embed(self, pictures: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return DreamSim's embedding, one row of 1,792 numbers per picture."""
+        rows = []
+        for picture in pictures:
+            tensor = self.preprocess(Image.fromarray(self.study.image(picture))).to(self.device)
+            with torch.inference_mode():
+                rows.append(self.model.embed(tensor).float().cpu().numpy().reshape(-1))
+        return np.stack(rows)
+
+
+class LpipsObserver(Observer):
+    """LPIPS (Zhang et al., CVPR 2018) with AlexNet: a distance between pairs, so each pair is computed once."""
+
+    name = "lpips"
+    kinship = Kinship(frozenset({"alexnet"}), frozenset({"imagenet-1k"}))
+    temperature = 0.05
+
+    def __init__(self, study: Study, device: torch.device | str = "cpu") -> None:
+        if find_spec("lpips") is None:
+            raise ObserverError("The observer 'lpips' is an extra that is not installed: uv pip install 'vimi[lpips]'")
+        backbone = Path(torch.hub.get_dir()) / "checkpoints" / _LPIPS_BACKBONE
+        import lpips
+
+        try:
+            self.metric = lpips.LPIPS(net="alex", verbose=False).to(device).eval()
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ObserverError(
+                f"LPIPS needs torchvision's AlexNet, which is not at {backbone} and could not be fetched: {reason}. "
+                "Fetch it where there is a network and copy the file there."
+            ) from None
+        self.study, self.device = study, device
+        self._pixels: dict[str, torch.Tensor] = {}
+
+    def answer(self, trials: Presentation) -> NDArray[np.float64]:
+        """Return, for each trial, the probability that the upper query belongs to the maximal side."""
+        evidence = np.zeros(len(trials))
+        for sign, side in ((1.0, trials.references_max), (-1.0, trials.references_min)):
+            for query_sign, column in ((1.0, 0), (-1.0, 1)):
+                shown = side >= 0
+                queries = np.repeat(trials.queries[:, column, None], side.shape[1], axis=1)
+                distances = self._distances(trials.pictures, queries[shown], side[shown])
+                total = np.zeros(side.shape)
+                total[shown] = distances
+                # The nearer a query is to the maximal side, the likelier it belongs there.
+                evidence -= sign * query_sign * total.sum(axis=1) / np.maximum(shown.sum(axis=1), 1)
+        return sigmoid(evidence / self.temperature)
+
+    def _distances(
+        self, pictures: tuple[str, ...], first: NDArray[np.int64], second: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Return the distances of pairs of pictures, each distinct pair computed once."""
+        if not len(first):
+            return np.zeros(0)
+        pairs, place = np.unique(np.stack([first, second], axis=1), axis=0, return_inverse=True)
+        values = np.empty(len(pairs))
+        step = max(1, CHUNK // 256)
+        for start in range(0, len(pairs), step):
+            part = pairs[start : start + step]
+            with torch.inference_mode():
+                distance = self.metric(*(self._batch(pictures, part[:, n]) for n in (0, 1)))
+            values[start : start + step] = distance.reshape(-1).double().cpu().numpy()
+        return np.asarray(values[place.reshape(-1)])
+
+    def _batch(self, pictures: tuple[str, ...], members: NDArray[np.int64]) -> torch.Tensor:
+        """Return pictures as LPIPS wants them: 64 x 64, in [-1, 1]."""
+        for member in members.tolist():
+            name = pictures[member]
+            if name not in self._pixels:
+                small = np.asarray(Image.fromarray(self.study.image(name)).resize((64, 64), Image.Resampling.BICUBIC))
+                self._pixels[name] = torch.from_numpy(small.copy()).permute(2, 0, 1).float() / 127.5 - 1
+        return torch.stack([self._pixels[pictures[m]] for m in members.tolist()]).to(self.device)

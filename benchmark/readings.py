@@ -1,0 +1,212 @@
+"""Reducing a model's tensors to one number per picture and unit, inside the forward pass.
+
+Tensors are reduced in the hook that sees them: a later in-place operation may overwrite them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from benchmark.errors import ActivationError
+from benchmark.layers import LayerMap, Place
+from benchmark.protocol import Aggregator
+
+
+def aggregate(
+    tensor: torch.Tensor, axis: int, batch: int, aggregator: Aggregator = "mean", prefix_tokens: int = 0
+) -> torch.Tensor:
+    """Reduce a tensor to one number per picture and channel.
+
+    Parameters
+    ----------
+    tensor
+        Shape (batch x k, ...), picture by picture: windows of a picture may stand side by side.
+    axis
+        Channel axis: 1 or the last.
+    batch
+        Number of pictures.
+    aggregator
+        ``mean`` over all positions or tokens, ``patches`` (the mean without prefix tokens), ``cls`` (the
+        first token), ``max`` over positions.
+    prefix_tokens
+        How many tokens stand in front of the patches in a sequence of tokens.
+
+    Returns
+    -------
+    Shape (batch, channels), float32 unless the tensor is float64.
+    """
+    work = tensor if tensor.dtype == torch.float64 else tensor.float()
+    tokens = work.ndim == 3 and axis == 2 and work.shape[0] == batch
+    if aggregator == "cls":
+        if not tokens or prefix_tokens < 1:
+            raise ActivationError("The aggregator 'cls' needs a sequence of tokens that begins with a class token.")
+        return work[:, 0]
+    if aggregator == "patches" and tokens:
+        work = work[:, prefix_tokens:]
+    spread = tuple(d for d in range(1, work.ndim) if d != axis)
+    if aggregator == "max":
+        reduced = work.amax(spread) if spread else work
+        return reduced if reduced.shape[0] == batch else reduced.unflatten(0, (batch, -1)).amax(1)
+    reduced = work.mean(spread) if spread else work
+    return reduced if reduced.shape[0] == batch else reduced.unflatten(0, (batch, -1)).mean(1)
+
+
+class Tap:
+    """Calls a function with the tensor at a place, each time the place is passed.
+
+    The module may run several times in a forward pass: only the call that the place names counts, so
+    :meth:`rearm` must be called before each pass.
+    """
+
+    def __init__(self, module: nn.Module, place: Place, receive: Callable[[torch.Tensor], None]) -> None:
+        self.place = place
+        self.receive = receive
+        self.calls = 0
+        target = module.get_submodule(place.module)
+        self.handle: RemovableHandle = (
+            target.register_forward_pre_hook(self._input)
+            if place.port == "input"
+            else target.register_forward_hook(self._output)
+        )
+
+    def rearm(self) -> None:
+        """Count calls from the beginning again."""
+        self.calls = 0
+
+    def _input(self, module: nn.Module, args: Any) -> None:
+        self._pass(args[0])
+
+    def _output(self, module: nn.Module, args: Any, out: Any) -> None:
+        self._pass(out)
+
+    def _pass(self, tensor: torch.Tensor) -> None:
+        self.calls += 1
+        if self.calls == self.place.call:
+            self.receive(tensor)
+
+
+class PlaceReader:
+    """Reads the reduced activations at several places from one forward pass.
+
+    Used as a context manager, so that its hooks never outlive it.
+
+    Parameters
+    ----------
+    module
+        The model, in evaluation mode.
+    places
+        Where to read.
+    aggregator, prefix_tokens
+        As for :func:`aggregate`.
+    """
+
+    def __init__(
+        self, module: nn.Module, places: Sequence[Place], aggregator: Aggregator = "mean", prefix_tokens: int = 0
+    ) -> None:
+        self.module = module
+        self.places = list(places)
+        self.aggregator = aggregator
+        self.prefix_tokens = prefix_tokens
+        self._taps: list[Tap] = []
+        self._parts: dict[int, torch.Tensor] = {}
+        self._batch = 0
+
+    def __enter__(self) -> Self:
+        self._taps = [Tap(self.module, place, self._receiver(n, place)) for n, place in enumerate(self.places)]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for tap in self._taps:
+            tap.handle.remove()
+        self._taps = []
+
+    def _receiver(self, number: int, place: Place) -> Callable[[torch.Tensor], None]:
+        def receive(tensor: torch.Tensor) -> None:
+            self._parts[number] = aggregate(tensor, place.axis, self._batch, self.aggregator, self.prefix_tokens)
+
+        return receive
+
+    def read_places(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+        """Run a batch of shape (batch, 3, height, width) and return, per place, shape (batch, channels)."""
+        self._batch, self._parts = pictures.shape[0], {}
+        for tap in self._taps:
+            tap.rearm()
+        with torch.inference_mode():
+            self.module(pictures)
+        return [self._parts[number] for number in range(len(self.places))]
+
+
+class ActivationReader(PlaceReader):
+    """Reads the activations of all units of all eligible layers from one forward pass."""
+
+    def __init__(
+        self, module: nn.Module, layer_map: LayerMap, aggregator: Aggregator = "mean", prefix_tokens: int = 0
+    ) -> None:
+        super().__init__(module, [reading.place for reading in layer_map.readings], aggregator, prefix_tokens)
+        self.layer_map = layer_map
+        self._affine: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+
+    def read(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Run a batch and return the activations of all units.
+
+        Parameters
+        ----------
+        pictures
+            Shape (batch, 3, height, width), preprocessed.
+
+        Returns
+        -------
+        Shape (batch, units), float32, on the device of the model; units in the order of the layer map.
+        """
+        columns = torch.cat(self.read_places(pictures), dim=1)
+        exact = torch.float32 if columns.device.type == "mps" else torch.float64
+        if self._affine is None or self._affine[0].device != columns.device:
+            index, scale, shift = self.layer_map.affine()
+            self._affine = (
+                torch.as_tensor(index, device=columns.device),
+                torch.as_tensor(scale, dtype=exact, device=columns.device),
+                torch.as_tensor(shift, dtype=exact, device=columns.device),
+            )
+        index, scale, shift = self._affine
+        # Rounded to float32 once, after the affine map.
+        return (columns.index_select(1, index).to(exact) * scale + shift).float()
+
+
+class _Stop(Exception):
+    """Ends a forward pass at a layer."""
+
+
+def forward_to(module: nn.Module, place: Place) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function that runs a model up to a place and returns the tensor there.
+
+    What lies behind the place is never computed. The hook lives as long as the returned function is called:
+    it is attached and removed at each call.
+    """
+
+    def run(pictures: torch.Tensor) -> torch.Tensor:
+        seen: list[torch.Tensor] = []
+
+        def receive(tensor: torch.Tensor) -> None:
+            seen.append(tensor)
+            raise _Stop
+
+        tap = Tap(module, place, receive)
+        try:
+            module(pictures)
+        except _Stop:
+            pass
+        finally:
+            tap.handle.remove()
+        if not seen:
+            raise ActivationError(f"The forward pass never reached {place.port} of {place.module!r}.")
+        return seen[0]
+
+    return run

@@ -1,0 +1,139 @@
+"""Answers: how machines' are made and stored, and the one reader of all of a study's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+
+from benchmark import __version__, schemas
+from benchmark.errors import ObserverError
+from benchmark.hashing import hash_settings
+from benchmark.model_card import ModelCard
+from benchmark.observers.base import Observer
+from benchmark.protocol import References
+from benchmark.randomness import generator_from
+from benchmark.study import Study
+from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks, present
+
+
+def observe(
+    study: Study,
+    observer: Observer,
+    *,
+    references: Sequence[References] = ("both",),
+    shuffle_references: bool = False,
+    stimuli: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Let an observer answer each distinct task of a study once, in canonical order.
+
+    The observer's own model is left out: nothing is observed by itself. Relatives are marked.
+
+    Parameters
+    ----------
+    study
+        The study.
+    observer
+        Who answers.
+    references
+        Which sides are shown; each kind gives another set of answers.
+    shuffle_references
+        Deal the references to the sides at random, to check that the observer then only guesses.
+    stimuli
+        The table of stimuli, if it has been read already.
+
+    Returns
+    -------
+    The table of responses.
+
+    Raises
+    ------
+    ObserverError
+        If no task is left for the observer.
+    """
+    stimuli = study.stimuli() if stimuli is None else stimuli
+    models = study.manifest["models"]
+    own = {name for name, facts in models.items() if facts["weights_hash"] == observer.weights_hash}
+    tasks = assemble_tasks(stimuli[~stimuli["model"].isin(own)]) if set(stimuli["model"]) - own - {PLANTED} else None
+    if tasks is None:
+        raise ObserverError(f"{observer.name} is the only model of this study, and no model is observed by itself.")
+    labels = _labels(stimuli)
+    parts = [
+        _answer(study, observer, tasks, kind, models, shuffle_references, labels) for kind in dict.fromkeys(references)
+    ]
+    return schemas.concatenate(parts, schemas.RESPONSES)
+
+
+def _labels(stimuli: pd.DataFrame) -> dict[str, str]:
+    known = stimuli.loc[stimuli["label"].notna(), ["picture", "label"]]
+    return dict(zip(known["picture"], known["label"]))
+
+
+def _answer(
+    study: Study,
+    observer: Observer,
+    tasks: pd.DataFrame,
+    references: References,
+    models: dict[str, dict[str, object]],
+    shuffle: bool,
+    labels: dict[str, str],
+) -> pd.DataFrame:
+    """Let an observer answer tasks that show the same sides."""
+    seed = study.experiment.seed
+    trials, top = present(tasks, references=references, seed=seed, labels=labels)
+    if shuffle:
+        trials = trials.shuffle_references(seed)
+    upper = np.clip(observer.answer(trials), 0.0, 1.0)
+    coin = generator_from(seed, "coin", observer.name, references).random(len(tasks)) < 0.5
+    chose_upper = np.where(upper == 0.5, coin, upper > 0.5)
+    correct = chose_upper == top
+    probability = np.where(top, upper, 1 - upper)
+    cards = {name: ModelCard.model_validate(facts["card"]) for name, facts in models.items()}
+    related = {name: observer.kinship.related_to(card) for name, card in cards.items()}
+    trial = [
+        "/".join(map(str, key))
+        for key in tasks[[*UNIT_COLUMNS, "condition", "difficulty", "task"]].itertuples(index=False, name=None)
+    ]
+    order = tasks.groupby(["model", "condition"], sort=False).cumcount()
+    stimuli_hash = study.stimuli_hash
+    name = observer.name + (":shuffled" if shuffle else "")
+    frame = pd.DataFrame(
+        {
+            "response_id": [hash_settings([stimuli_hash, name, references, item]) for item in trial],
+            "protocol": study.protocol.identity,
+            "study": study.hash,
+            "observer_kind": "machine",
+            "observer": name,
+            "related": [related.get(model, False) for model in tasks["model"]],
+            "session": [f"{name}/{model}/{c}" for model, c in zip(tasks["model"], tasks["condition"])],
+            "session_status": "complete",
+            "trial": trial,
+            "trial_index": order.to_numpy(),
+            "kind": np.where(tasks["model"] == PLANTED, "catch", "main"),
+            **{column: tasks[column] for column in (*UNIT_COLUMNS, "condition", "difficulty", "task")},
+            "references": references,
+            "query_top": np.where(top, "max", "min"),
+            "choice": np.where(correct, "max", "min"),
+            "correct": correct,
+            "probability": probability,
+            "answered_at": datetime.now(UTC),
+            "vimi_version": __version__,
+            "stimuli_hash": stimuli_hash,
+            "weights_hash": [models.get(model, {}).get("weights_hash") for model in tasks["model"]],
+        }
+    )
+    return schemas.RESPONSES.conform(frame)
+
+
+def store_responses(study: Study, responses: pd.DataFrame) -> None:
+    """Write an observer's answers, in place of those it gave before."""
+    for observer, part in responses.groupby("observer"):
+        schemas.RESPONSES.write(part, study.response_path(str(observer)))
+
+
+def read_responses(study: Study) -> pd.DataFrame:
+    """Return all answers of a study, whoever gave them."""
+    paths = sorted((study.root / "responses").glob("*.parquet"))
+    return schemas.concatenate((schemas.RESPONSES.read(path) for path in paths), schemas.RESPONSES)

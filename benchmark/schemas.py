@@ -1,0 +1,264 @@
+"""Schemas of every table in a study folder: what each column means, and what it may hold.
+
+One row of ``RESPONSES`` is one answer, whoever gave it: people, machines and simulated people share the table
+and are told apart by ``observer_kind``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from benchmark.errors import StudyError, suggest
+from benchmark.protocol import DIFFICULTIES, REFERENCES
+from benchmark.storage import write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ColumnKind = Literal["string", "integer", "number", "boolean", "time", "strings", "integers"]
+
+_DTYPES = {"string": "str", "integer": "int64", "number": "float64", "boolean": "bool"}
+_NULLABLE = {"string": "str", "integer": "Int64", "number": "float64", "boolean": "boolean"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its kind, what it means, whether it may be empty, and which values it may hold."""
+
+    name: str
+    kind: ColumnKind
+    meaning: str
+    nullable: bool = False
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a table, in order."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns, in order."""
+        return [column.name for column in self.columns]
+
+    def empty(self) -> pd.DataFrame:
+        """Return a table without rows."""
+        import pandas as pd
+
+        return self.conform(pd.DataFrame({name: [] for name in self.names}))
+
+    def conform(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Check a table and return it with exactly these columns, in order and of the right kinds.
+
+        Raises
+        ------
+        StudyError
+            Naming the column, the first row that breaks the schema, and why.
+        """
+        extra = [name for name in frame.columns if name not in self.names]
+        if extra:
+            raise StudyError(f"{self.name}: unknown column {extra[0]!r}. {suggest(extra[0], self.names)}")
+        import pandas as pd
+
+        result: dict[str, pd.Series] = {}
+        for column in self.columns:
+            if column.name not in frame.columns:
+                if not column.nullable:
+                    raise StudyError(f"{self.name}: the column {column.name!r} is missing ({column.meaning}).")
+                result[column.name] = pd.Series([None] * len(frame), index=frame.index, dtype="object")
+            else:
+                result[column.name] = frame[column.name]
+            result[column.name] = self._cast(column, result[column.name])
+        return pd.DataFrame(result, columns=self.names).reset_index(drop=True)
+
+    def _cast(self, column: Column, values: pd.Series) -> pd.Series:
+        import pandas as pd
+
+        empty = values.isna()
+        if empty.any() and not column.nullable:
+            raise StudyError(f"{self.name}: {column.name!r} is empty in row {int(empty.to_numpy().argmax())}.")
+        if column.values:
+            wrong = ~(values.isin(column.values) | empty)
+            if wrong.any():
+                row = int(wrong.to_numpy().argmax())
+                raise StudyError(
+                    f"{self.name}: {column.name!r} is {values.iloc[row]!r} in row {row}; it must be one of "
+                    f"{', '.join(column.values)}."
+                )
+        if column.kind in ("strings", "integers"):
+            return values.astype("object")
+        try:
+            if column.kind == "time":
+                return pd.to_datetime(values, utc=True)
+            return values.astype((_NULLABLE if column.nullable else _DTYPES)[column.kind])
+        except (ValueError, TypeError) as error:
+            raise StudyError(f"{self.name}: {column.name!r} holds something else than a {column.kind}: {error}") from None
+
+    def write(self, frame: pd.DataFrame, path: Path) -> None:
+        """Check a table and write it as Parquet, atomically."""
+        checked = self.conform(frame)
+        write_atomically(path, lambda unfinished: checked.to_parquet(unfinished, index=False, compression="zstd"))
+
+    def read(self, path: Path) -> pd.DataFrame:
+        """Read a table from Parquet and check it.
+
+        Raises
+        ------
+        StudyError
+            If the file is missing, broken or breaks the schema.
+        """
+        import pandas as pd
+
+        if not path.is_file():
+            raise StudyError(f"There is no table {path}.")
+        try:
+            frame = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{path} is no readable Parquet file: {error}") from None
+        return self.conform(frame)
+
+
+def concatenate(frames: Iterable[pd.DataFrame], schema: Schema) -> pd.DataFrame:
+    """Join tables of one schema."""
+    import pandas as pd
+
+    filled = [frame for frame in frames if len(frame)]
+    return schema.conform(pd.concat(filled, ignore_index=True)) if filled else schema.empty()
+
+
+_UNIT = (
+    Column("model", "string", "name of the model, or 'planted' for units whose truth is known by construction"),
+    Column("layer", "string", "layer of the unit"),
+    Column("basis", "string", "basis of the layer's activation space: 'neuron' for channels"),
+    Column("index", "integer", "number of the unit in its basis"),
+    Column("aggregator", "string", "how activations over positions became one number"),
+)
+
+POOL = Schema(
+    "pool",
+    (
+        Column("picture", "string", "hash of the canonical crop's pixels"),
+        Column("source", "string", "where the picture lies in its pool"),
+        Column("label", "string", "class label, where the pool has labels", nullable=True),
+        Column("group", "string", "pictures that share a source photograph or are near-duplicates"),
+        Column("width", "integer", "width of the original in pixels"),
+        Column("height", "integer", "height of the original in pixels"),
+        Column("perceptual_hash", "integer", "64-bit perceptual hash, as a signed integer"),
+    ),
+)
+
+UNITS = Schema(
+    "units",
+    (
+        *_UNIT,
+        Column("draw", "integer", "position in the order in which the model's units were drawn"),
+        Column("kind", "string", "what computes the layer"),
+        Column("depth", "number", "position of the layer in the model, 0 to 1"),
+        Column("width", "integer", "units in the layer"),
+        Column("twin", "boolean", "whether the model is a random-weight twin"),
+    ),
+)
+
+UNIT_STATISTICS = Schema(
+    "unit statistics",
+    (
+        *_UNIT,
+        Column("used", "boolean", "whether the unit has stimuli: the first drawn that are not constant"),
+        Column("flag", "string", "why the unit is kept apart, if it is", values=("", "constant", "dead", "silent")),
+        Column("low", "number", "lowest activation over the pool"),
+        Column("high", "number", "highest activation over the pool"),
+        Column("mean", "number", "mean activation over the pool"),
+        Column("deviation", "number", "standard deviation over the pool"),
+        Column("range_over_deviation", "number", "range in standard deviations", nullable=True),
+        Column("relative_range", "number", "range over the median range of its layer's units", nullable=True),
+        Column("positive_share", "number", "share of pictures with a positive activation"),
+        Column("central_share", "number", "share of the range that the central 90 % of pictures cover", nullable=True),
+        Column("query_gap", "number", "maximal minus minimal easy queries, in standard deviations", nullable=True),
+        Column("tie_share", "number", "share of pictures whose activation another picture has as well"),
+    ),
+)
+
+STIMULI = Schema(
+    "stimuli",
+    (
+        *_UNIT,
+        Column("condition", "string", "what kind of picture: natural, synthetic, ..."),
+        Column("role", "string", "what the picture is for", values=("reference", "query")),
+        Column("side", "string", "which end of the unit's activations", values=("max", "min")),
+        Column("difficulty", "string", "which quantile a query comes from; empty for references"),
+        Column("task", "integer", "number of the task; -1 where all tasks of the unit share the picture"),
+        Column("position", "integer", "0 for a query; references count from the strongest"),
+        Column("picture", "string", "hash of the pixels, and name of the file in images/"),
+        Column("activation", "number", "activation of the unit"),
+        Column("rank", "integer", "rank in the pool from this side's end; -1 for synthetic pictures"),
+        Column("label", "string", "class label of a natural picture, if the pool has labels", nullable=True),
+        Column("group", "string", "group of a natural picture", nullable=True),
+        Column("group_repeated", "boolean", "whether the task shows this group twice, because the pool leaves no choice"),
+        Column("method", "string", "how the picture was made or chosen"),
+        Column("accepted", "boolean", "whether a synthetic picture's set passes the acceptance rule", nullable=True),
+        Column("over_best", "number", "activation over the best exemplar, above the pool's median (1 = as strong)", nullable=True),
+        Column("over_median", "number", "activation over the median reference, above the pool's median", nullable=True),
+        Column("margin", "number", "activation minus the threshold, in standard deviations of the pool", nullable=True),
+        Column("diversity_loss", "number", "mean similarity of the set's pictures in the layer's features", nullable=True),
+        Column("steps", "integer", "optimisation steps", nullable=True),
+    ),
+)
+
+TRIALS = Schema(
+    "trials",
+    (
+        Column("trial", "string", "name of the trial"),
+        Column("session", "string", "session slot that the trial belongs to"),
+        Column("trial_index", "integer", "position in the session, counted from 0"),
+        Column("kind", "string", "what the trial is for", values=("main", "catch", "practice")),
+        *_UNIT,
+        Column("condition", "string", "kind of the references"),
+        Column("difficulty", "string", "quantile of the queries"),
+        Column("task", "integer", "number of the task"),
+        Column("references", "string", "which sides are shown", values=REFERENCES),
+        Column("query_top", "string", "which query is on top", values=("max", "min")),
+        Column("query_max", "string", "picture of the maximal query"),
+        Column("query_min", "string", "picture of the minimal query"),
+        Column("references_max", "strings", "pictures of the maximal references, in the order shown"),
+        Column("references_min", "strings", "pictures of the minimal references, in the order shown"),
+        Column("label_overlap", "number", "share of right-side references with the query's label minus that of the wrong side", nullable=True),
+    ),
+)  # fmt: skip
+
+RESPONSES = Schema(
+    "responses",
+    (
+        Column("response_id", "string", "identifies the answer"),
+        Column("protocol", "string", "identity of the protocol"),
+        Column("study", "string", "hash of the experiment and its stimuli"),
+        Column("observer_kind", "string", "who answers", values=("human", "machine", "simulated")),
+        Column("observer", "string", "name of the observer, or pseudonym of the participant"),
+        Column("related", "boolean", "whether the observer is a relative of the model"),
+        Column("session", "string", "session; machines have one for each model and condition"),
+        Column("session_status", "string", "state of the session", values=("open", "complete", "returned", "timed out", "screened out")),
+        Column("trial", "string", "name of the trial or distinct task"),
+        Column("trial_index", "integer", "position in the session, counted from 0"),
+        Column("kind", "string", "what the trial is for", values=("main", "catch", "practice", "repeated")),
+        *_UNIT,
+        Column("condition", "string", "kind of the references"),
+        Column("difficulty", "string", "quantile of the queries", values=DIFFICULTIES),
+        Column("references", "string", "which sides were shown", values=REFERENCES),
+        Column("task", "integer", "number of the task"),
+        Column("query_top", "string", "which query was on top", values=("max", "min")),
+        Column("choice", "string", "which query was chosen", values=("max", "min")),
+        Column("correct", "boolean", "whether the maximal query was chosen"),
+        Column("confidence", "integer", "1 to 3, where asked for", nullable=True),
+        Column("probability", "number", "the observer's probability that the maximal query is right", nullable=True),
+        Column("rt_ms", "number", "reaction time in milliseconds", nullable=True),
+        Column("answered_at", "time", "when the answer was given", nullable=True),
+        Column("vimi_version", "string", "version of vimi"),
+        Column("stimuli_hash", "string", "hash of the stimuli that were shown"),
+        Column("weights_hash", "string", "hash of the observed model's weights", nullable=True),
+    ),
+)  # fmt: skip

@@ -1,0 +1,135 @@
+"""Writing files so that a kill, a full disk or a second process never leaves half of one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from benchmark.errors import StorageError, StudyLocked
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into an error that says what to do.
+
+    Raises
+    ------
+    StorageError
+        In place of the operating system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        # torch, pyarrow and safetensors wrap the system's error number in their own words.
+        full = error.errno in _FULL or "No space left" in str(error)
+        if full:
+            free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
+            raise StorageError(
+                f"The disk is full: {path} could not be written ({free / 2**20:,.0f} MiB are free). Everything "
+                "finished so far is kept. Free some space and run the same command again."
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise StorageError(f"{path} can't be written: {error.strerror}. Choose another folder.") from None
+        raise
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` make a file beside the target, then move it there in one step.
+
+    Parameters
+    ----------
+    path
+        The target; its folder is made if needed.
+    write
+        Called with the path of the file to make.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or can't be written; the target is then untouched.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        unfinished = Path(name)
+        try:
+            write(unfinished)
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
+            unfinished.chmod(0o644)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically."""
+    write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8") and None)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as readable JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Make sure that no other process builds in the folder; the lock goes with the process, even killed.
+
+    Raises
+    ------
+    StudyLocked
+        If another process holds the lock; the message gives its number.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a+")
+    try:
+        if not _lock(file):
+            file.seek(0)
+            holder = file.read().strip()
+            raise StudyLocked(
+                f"Another vimi process{f' (number {holder})' if holder else ''} is working on {folder}. Wait until "
+                "it has finished, or build into another folder."
+            )
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+    finally:
+        file.close()
+
+
+def _lock(file: IO[str]) -> bool:
+    """Try to lock an open file; return whether that worked."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,349 @@
+"""The study folder: one experiment, everything made for it, and a manifest that says from what.
+
+    experiment.toml        the frozen experiment
+    manifest.json          versions, hashes, states of the stages
+    timings.parquet        how long what took (outside every hash)
+    pool.parquet           pictures of the pool
+    units.parquet          units that were drawn
+    activations/MODEL/     sampled units' columns, extremes of all units, header
+    statistics.parquet     which units are used, flagged, constant
+    images/ab/abcd….webp   content-addressed, lossless
+    stimuli.parquet        which picture serves which unit, role and rank
+    trials.parquet         one row per position of a session slot
+    embeddings/            what machine observers made of the pictures
+    responses/             machine observers' answers, one Parquet file an observer
+    results/               estimates, figures, report
+    gallery/               a static page to look at
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+import tomli_w
+
+from benchmark import __version__, schemas
+from benchmark.documents import parse, read_toml
+from benchmark.errors import StageMissing, StudyError, StudyMismatch
+from benchmark.experiment import Experiment
+from benchmark.hashing import hash_settings
+from benchmark.protocol import Protocol
+from benchmark.storage import only_process, remove_unfinished, write_atomically, write_json, write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+Stage = Literal["units", "activations", "exemplars", "visualizations", "trials"]
+STAGES: tuple[Stage, ...] = ("units", "activations", "exemplars", "visualizations", "trials")
+
+PLUMBING = "plumbing check, not a measurement"
+"""What a study is called, wherever its numbers appear, if its pool can't keep sources apart."""
+
+_PACKAGES = ("torch", "torchvision", "timm", "torch-lucent", "numpy", "pandas", "pillow", "scikit-image", "scikit-learn")
+
+
+class Study:
+    """A study folder.
+
+    Parameters
+    ----------
+    root
+        The folder. It need not exist yet.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    # ---------------------------------------------------------------- opening
+
+    @classmethod
+    def open(cls, root: Path | str) -> Study:
+        """Open a study that has been built.
+
+        Raises
+        ------
+        StudyError
+            If the folder is no study.
+        """
+        study = cls(root)
+        if not study.manifest_path.is_file():
+            raise StudyError(
+                f"{root} is no study: it has no manifest.json. Build one with: vimi build EXPERIMENT.toml --out {root}"
+            )
+        return study
+
+    @classmethod
+    def create(cls, root: Path | str, experiment: Experiment) -> Study:
+        """Freeze an experiment into a folder, or find it there already.
+
+        Raises
+        ------
+        StudyMismatch
+            If the folder holds a study of another experiment; the message says where they differ.
+        StudyError
+            If the folder holds something else.
+        """
+        study = cls(root)
+        if study.manifest_path.is_file():
+            study.check_experiment(experiment)
+            return study
+        if study.root.exists() and not study.root.is_dir():
+            raise StudyError(f"{root} is a file; a study is a folder.")
+        strangers = [p.name for p in study.root.iterdir() if p.name != ".lock"] if study.root.is_dir() else []
+        if strangers and "experiment.toml" not in strangers:
+            raise StudyError(f"{root} is not empty and is no study (it holds {strangers[0]}). Choose another folder.")
+        write_text(study.root / "experiment.toml", tomli_w.dumps(_without_none(experiment.model_dump(mode="json"))))
+        study.write_manifest(
+            {
+                "vimi": __version__,
+                "experiment": experiment.hash,
+                "protocol": experiment.resolve_protocol().identity,
+                "versions": package_versions(),
+                "notes": [],
+                "stages": {},
+            }
+        )
+        return study
+
+    def check_experiment(self, experiment: Experiment) -> None:
+        """Check that an experiment is the one that the study was built from.
+
+        Raises
+        ------
+        StudyMismatch
+            Naming the settings that differ.
+        """
+        if experiment.hash == self.manifest["experiment"]:
+            return
+        differences = _differences(self.experiment.model_dump(mode="json"), experiment.model_dump(mode="json"))
+        raise StudyMismatch(
+            f"{self.root} was built from another experiment: {'; '.join(differences[:5]) or 'its settings differ'}. "
+            "Build into another folder, or go back to the settings of this one."
+        )
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Hold the study for this process, and clean up after a killed one."""
+        with only_process(self.root):
+            remove_unfinished(self.root)
+            yield
+
+    # ---------------------------------------------------------------- places
+
+    @property
+    def manifest_path(self) -> Path:
+        """The manifest."""
+        return self.root / "manifest.json"
+
+    @property
+    def stimuli_path(self) -> Path:
+        """The table of stimuli."""
+        return self.root / "stimuli.parquet"
+
+    @property
+    def trials_path(self) -> Path:
+        """The table of trials."""
+        return self.root / "trials.parquet"
+
+    @property
+    def results(self) -> Path:
+        """Folder of estimates and figures."""
+        return self.root / "results"
+
+    def activations(self, model: str) -> Path:
+        """Folder of a model's activations."""
+        return self.root / "activations" / model
+
+    def response_path(self, observer: str) -> Path:
+        """File of an observer's answers."""
+        return self.root / "responses" / f"{observer.replace(':', '-').replace('/', '_')}.parquet"
+
+    def image_path(self, picture: str) -> Path:
+        """File of a picture; its name is the hash of its pixels."""
+        return self.root / "images" / picture[:2] / f"{picture}.webp"
+
+    # ---------------------------------------------------------------- contents
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The frozen experiment."""
+        path = self.root / "experiment.toml"
+        return parse(Experiment, read_toml(path), str(path))
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol as this study uses it, with the size of its pool once that is known."""
+        protocol = self.experiment.resolve_protocol()
+        size = self.manifest.get("pool", {}).get("size")
+        return protocol.for_pool(size) if size else protocol
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest, read anew."""
+        try:
+            values: dict[str, Any] = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{self.manifest_path} can't be read: {error}") from None
+        return values
+
+    @property
+    def hash(self) -> str:
+        """Hash of the experiment and of everything that the stages made: canonical rows and pixels only."""
+        manifest = self.manifest
+        outputs = {name: stage.get("outputs", {}) for name, stage in manifest["stages"].items()}
+        return hash_settings([manifest["experiment"], outputs])
+
+    @property
+    def stimuli_hash(self) -> str:
+        """Hash of the stimuli that observers see."""
+        stages = self.manifest["stages"]
+        return hash_settings([stages.get(name, {}).get("outputs", {}) for name in ("exemplars", "visualizations")])
+
+    @property
+    def is_plumbing_check(self) -> bool:
+        """Whether the study's numbers only show that the parts work together."""
+        return PLUMBING in self.manifest["notes"]
+
+    def write_manifest(self, values: dict[str, Any]) -> None:
+        """Replace the manifest."""
+        write_json(self.manifest_path, values)
+
+    def update_manifest(self, **values: Any) -> None:
+        """Replace some entries of the manifest."""
+        self.write_manifest({**self.manifest, **values})
+
+    def add_note(self, note: str) -> None:
+        """Add a note that goes wherever the study's numbers go."""
+        notes = self.manifest["notes"]
+        if note not in notes:
+            self.update_manifest(notes=[*notes, note])
+
+    # ---------------------------------------------------------------- stages
+
+    def stage_is_done(self, stage: Stage, inputs: str) -> bool:
+        """Whether a stage has finished, from the very inputs that are there now."""
+        state = self.manifest["stages"].get(stage, {})
+        return bool(state.get("state") == "done" and state.get("inputs") == inputs)
+
+    def finish_stage(self, stage: Stage, inputs: str, outputs: dict[str, str], **facts: Any) -> None:
+        """Record that a stage has finished: what went in, what came out, and facts worth knowing."""
+        stages = self.manifest["stages"]
+        stages[stage] = {"state": "done", "inputs": inputs, "outputs": outputs, **facts}
+        self.update_manifest(stages=stages, vimi=__version__, versions=package_versions())
+
+    def stage_outputs(self, stage: Stage) -> dict[str, str]:
+        """Return the hashes of what a stage made.
+
+        Raises
+        ------
+        StageMissing
+            If it has not run.
+        """
+        state = self.manifest["stages"].get(stage, {})
+        if state.get("state") != "done":
+            raise StageMissing(
+                f"{self.root} has no {stage} yet. Run: vimi build {self.root / 'experiment.toml'} --out {self.root} "
+                f"--stage {stage}"
+            )
+        return dict(state["outputs"])
+
+    @contextmanager
+    def timed(self, stage: str, what: str) -> Iterator[None]:
+        """Record how long something took, in ``timings.parquet``, outside every hash."""
+        import pandas as pd
+
+        begun = perf_counter()
+        yield
+        path = self.root / "timings.parquet"
+        row = pd.DataFrame({"stage": [stage], "what": [what], "seconds": [perf_counter() - begun]})
+        timings = pd.concat([pd.read_parquet(path), row], ignore_index=True) if path.is_file() else row
+        write_atomically(path, lambda unfinished: timings.to_parquet(unfinished, index=False))
+
+    # ---------------------------------------------------------------- tables and pictures
+
+    def _table(self, schema: schemas.Schema, path: Path, stage: Stage) -> pd.DataFrame:
+        self.stage_outputs(stage)
+        return schema.read(path)
+
+    def pool(self) -> pd.DataFrame:
+        """Return the pictures of the pool, in the order in which activations are stored."""
+        return self._table(schemas.POOL, self.root / "pool.parquet", "units")
+
+    def units(self) -> pd.DataFrame:
+        """Return the units that were drawn."""
+        return self._table(schemas.UNITS, self.root / "units.parquet", "units")
+
+    def statistics(self) -> pd.DataFrame:
+        """Return which of the drawn units are used, flagged or constant."""
+        return self._table(schemas.UNIT_STATISTICS, self.root / "statistics.parquet", "exemplars")
+
+    def stimuli(self) -> pd.DataFrame:
+        """Return which picture serves which unit, natural and, once they are made, synthetic."""
+        return self._table(schemas.STIMULI, self.stimuli_path, "exemplars")
+
+    def trials(self) -> pd.DataFrame:
+        """Return the trials of all session slots."""
+        return self._table(schemas.TRIALS, self.trials_path, "trials")
+
+    def image(self, picture: str) -> NDArray[np.uint8]:
+        """Return a picture's pixels, shape (height, width, 3).
+
+        Raises
+        ------
+        StudyError
+            If the file is missing or broken; the message names it.
+        """
+        import numpy as np
+        from PIL import Image, UnidentifiedImageError
+
+        path = self.image_path(picture)
+        try:
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGB"))
+        except FileNotFoundError:
+            raise StudyError(f"The picture {path} is missing from the study; build it again.") from None
+        except (OSError, UnidentifiedImageError) as error:
+            raise StudyError(f"The picture {path} is broken ({error}); delete it and build again.") from None
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of everything that can change a pixel or a number."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "vimi": __version__}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _without_none(value: Any) -> Any:
+    """Leave out what TOML can't say: settings that were not given."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in value]
+    return value
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """List the settings in which two experiments differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            difference
+            for key in {**old, **new}
+            for difference in _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [d for n, (a, b) in enumerate(zip(old, new)) for d in _differences(a, b, f"{where}[{n}]")]
+    return [] if old == new else [f"{where} was {old!r}, is {new!r}"]

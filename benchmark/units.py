@@ -1,0 +1,151 @@
+"""Units: what they are called, and how they are drawn from a model's eligible layers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmark.errors import NameNotFound, VimiError
+from benchmark.layers import LayerMap
+from benchmark.protocol import Aggregator, UnitRule
+from benchmark.randomness import generator_from, seed_from
+
+NEURON = "neuron"
+"""The basis of ordinary channels. Dictionary latents are units in another basis of the same layer."""
+
+_SPELLING = re.compile(
+    r"(?P<model>.+?)/(?P<layer>[^/@]+)(@(?P<basis>[^/]+))?/(?P<index>\d+)(:(?P<aggregator>\w+))?\Z"
+)
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """One unit of a model: layer, basis, index and how its positions become one number.
+
+    It is spelled ``resnet50/layer3.2.conv1/17``; a basis other than the neurons' stands behind the layer
+    (``resnet50/layer3.2.conv1@topk-4096/17``), an aggregator other than the mean behind the index
+    (``vit_b32/blocks.3.mlp.fc1/17:cls``).
+    """
+
+    model: str
+    layer: str
+    index: int
+    basis: str = NEURON
+    aggregator: Aggregator = "mean"
+
+    def __str__(self) -> str:
+        basis = "" if self.basis == NEURON else f"@{self.basis}"
+        aggregator = "" if self.aggregator == "mean" else f":{self.aggregator}"
+        return f"{self.model}/{self.layer}{basis}/{self.index}{aggregator}"
+
+    @classmethod
+    def parse(cls, text: str) -> Unit:
+        """Read a unit's name.
+
+        Raises
+        ------
+        VimiError
+            If the text does not name a unit.
+        """
+        match = _SPELLING.match(text)
+        if match is None:
+            raise VimiError(f"{text!r} is no unit; write model/layer/index, such as resnet50/layer3.2.conv1/17.")
+        parts = match.groupdict()
+        return cls(
+            parts["model"], parts["layer"], int(parts["index"]), parts["basis"] or NEURON, parts["aggregator"] or "mean"
+        )
+
+    def fields(self) -> dict[str, Any]:
+        """Return the columns that name the unit in a row of a table."""
+        return asdict(self)
+
+    def key(self, seed: int) -> int:
+        """Return the 64-bit key that orders this unit's ties.
+
+        It leaves the model's name out: copies of one network under two names order their ties alike.
+        """
+        return seed_from(seed, "ties", self.layer, self.basis, self.index, self.aggregator)
+
+
+def draw_units(
+    model: str,
+    layer_map: LayerMap,
+    *,
+    rule: UnitRule,
+    count: int,
+    seed: int,
+    aggregator: Aggregator = "mean",
+) -> list[Unit]:
+    """Draw units: a layer uniformly, then a channel uniformly in it, duplicates rejected.
+
+    The draw depends only on the seed and on how many units each layer offers, in order: models of one
+    architecture (the three ResNet-50s of the 2023 paper) share one list.
+
+    Parameters
+    ----------
+    model
+        Name of the model, for the units' names.
+    layer_map
+        Its eligible layers.
+    rule
+        ``imi2023`` draws from all units; ``canonical`` from one unit per rank-equivalence class.
+    count
+        How many to draw; if the model has fewer, all of them are drawn.
+    seed
+        The experiment's seed.
+    aggregator
+        Goes into the units' identity.
+
+    Returns
+    -------
+    Distinct units in the order in which they were drawn.
+    """
+    representatives = layer_map.representatives() if rule == "canonical" else {}
+    offered = [
+        (layer.name, representatives[layer.name] if rule == "canonical" else np.arange(layer.width))
+        for layer in layer_map.layers
+    ]
+    offered = [(name, channels) for name, channels in offered if len(channels)]
+    wanted = min(count, sum(len(channels) for _, channels in offered))
+    generator = generator_from(seed, "units")
+    drawn: dict[Unit, None] = {}
+    while len(drawn) < wanted:
+        first, second = generator.random(2)
+        name, channels = offered[int(first * len(offered))]
+        index = int(channels[int(second * len(channels))])
+        drawn[Unit(model, name, index, aggregator=aggregator)] = None
+    return list(drawn)
+
+
+def reserve(per_model: int, drawn: int, used: int) -> int:
+    """Return how many units to draw so that ``per_model`` can be used, in the proportion of the protocol."""
+    return math.ceil(per_model * drawn / used)
+
+
+def check_unit(unit: Unit, layer_map: LayerMap) -> None:
+    """Check that a unit exists.
+
+    Raises
+    ------
+    NameNotFound
+        If its layer is not eligible, or has fewer channels.
+    """
+    layer = layer_map[unit.layer]
+    if unit.index >= layer.width:
+        raise NameNotFound("unit", str(unit), [], f"{unit.layer} has units 0 to {layer.width - 1}.")
+
+
+def unit_columns(units: Sequence[Unit]) -> dict[str, list[str] | list[int]]:
+    """Return the columns that name units in a table."""
+    return {
+        "model": [unit.model for unit in units],
+        "layer": [unit.layer for unit in units],
+        "basis": [unit.basis for unit in units],
+        "index": [unit.index for unit in units],
+        "aggregator": [str(unit.aggregator) for unit in units],
+    }

@@ -1,0 +1,1 @@
+"""Feature visualisations: synthetic pictures that a unit responds to most, or least."""
