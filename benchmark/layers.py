@@ -5,7 +5,8 @@ A *layer* is a tensor of the forward pass, read before any activation function; 
 mean of a batch norm follows from the mean of its input, channel by channel, so most normalisation layers need
 no reading of their own: a layer is an affine view of *columns*, the reduced channels of the readings. Two
 units with the same column rank all pictures alike (or exactly opposite), which is what the ``canonical`` unit
-rule counts once.
+rule counts once. The mean over positions also commutes with a linear layer and with a convolution that looks at
+one position: such a layer's columns are *products* of the columns of its input, and its wide output is not read.
 """
 
 from __future__ import annotations
@@ -39,6 +40,26 @@ class Reading:
     place: Place
     start: int
     width: int
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Columns ``start`` to ``start + width`` that follow from earlier ones by a matrix product.
+
+    Attributes
+    ----------
+    columns, scale, shift
+        Shape (inputs,): the reduced input is ``scale * column + shift``.
+    module
+        The linear layer or convolution, whose weight and bias are applied to it.
+    """
+
+    module: str
+    start: int
+    width: int
+    columns: NDArray[np.int64]
+    scale: NDArray[np.float64]
+    shift: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +106,8 @@ class LayerMap:
         The eligible layers.
     readings
         What a pass has to reduce to serve all of them.
+    products
+        Columns that are computed from those, in order.
     foldable
         Pairs (convolution, batch norm) of which the second reads the first and nothing else lies between.
     unreadable
@@ -93,6 +116,7 @@ class LayerMap:
 
     layers: tuple[Layer, ...]
     readings: tuple[Reading, ...]
+    products: tuple[Product, ...] = ()
     foldable: tuple[tuple[str, str], ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
     _by_name: dict[str, Layer] = field(default_factory=dict, repr=False)
@@ -119,21 +143,20 @@ class LayerMap:
 
     @property
     def column_count(self) -> int:
-        """Columns of all readings."""
-        return sum(reading.width for reading in self.readings)
+        """Columns of all readings and products."""
+        return sum(part.width for part in (*self.readings, *self.products))
 
-    def offsets(self) -> dict[str, int]:
-        """Return where each layer's units begin in the list of all units."""
-        starts = np.cumsum([0] + [layer.width for layer in self.layers])
-        return {layer.name: int(start) for layer, start in zip(self.layers, starts)}
+    def owners(self) -> list[tuple[str, int]]:
+        """Return, for each column, the layer and channel that represent its rank-equivalence class.
 
-    def affine(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return columns, scale and shift of all units, each of shape (units,)."""
-        return (
-            np.concatenate([layer.columns for layer in self.layers]),
-            np.concatenate([layer.scale for layer in self.layers]),
-            np.concatenate([layer.shift for layer in self.layers]),
-        )
+        A column that no unit uses has an empty layer name.
+        """
+        owners = [("", number) for number in range(self.column_count)]
+        for name, channels in self.representatives().items():
+            columns = self[name].columns
+            for channel in channels.tolist():
+                owners[int(columns[channel])] = (name, channel)
+        return owners
 
     def representatives(self) -> dict[str, NDArray[np.int64]]:
         """Return the channels of each layer that represent their rank-equivalence class.

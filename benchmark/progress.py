@@ -31,16 +31,14 @@ class TerminalReporter(Reporter):
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:
         """Show a progress bar."""
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
         columns = (
-            TextColumn("{task.description:<52}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            TextColumn("{task.description}", table_column=Column(min_width=40)),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed:>6,.0f}/{task.total:,.0f}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
         )
         with Progress(*columns, console=self.console, transient=False) as progress:
             bar = progress.add_task(title, total=total)

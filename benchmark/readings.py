@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from benchmark.errors import ActivationError
-from benchmark.layers import LayerMap, Place
+from benchmark.layers import LayerMap, Place, Product
 from benchmark.protocol import Aggregator
 
 
@@ -145,17 +147,17 @@ class PlaceReader:
 
 
 class ActivationReader(PlaceReader):
-    """Reads the activations of all units of all eligible layers from one forward pass."""
+    """Reads the columns that the activations of all units are made of from one forward pass."""
 
     def __init__(
         self, module: nn.Module, layer_map: LayerMap, aggregator: Aggregator = "mean", prefix_tokens: int = 0
     ) -> None:
         super().__init__(module, [reading.place for reading in layer_map.readings], aggregator, prefix_tokens)
         self.layer_map = layer_map
-        self._affine: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+        self._matrices: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] | None = None
 
     def read(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Run a batch and return the activations of all units.
+        """Run a batch and return the columns of the layer map.
 
         Parameters
         ----------
@@ -164,20 +166,57 @@ class ActivationReader(PlaceReader):
 
         Returns
         -------
-        Shape (batch, units), float32, on the device of the model; units in the order of the layer map.
+        Shape (batch, columns), float32, on the device of the model.
         """
-        columns = torch.cat(self.read_places(pictures), dim=1)
-        exact = torch.float32 if columns.device.type == "mps" else torch.float64
-        if self._affine is None or self._affine[0].device != columns.device:
-            index, scale, shift = self.layer_map.affine()
-            self._affine = (
-                torch.as_tensor(index, device=columns.device),
-                torch.as_tensor(scale, dtype=exact, device=columns.device),
-                torch.as_tensor(shift, dtype=exact, device=columns.device),
-            )
-        index, scale, shift = self._affine
-        # Rounded to float32 once, after the affine map.
-        return (columns.index_select(1, index).to(exact) * scale + shift).float()
+        parts = self.read_places(pictures)
+        device = parts[0].device
+        if self._matrices is None:
+            self._matrices = [self._matrix(product, device) for product in self.layer_map.products]
+        with torch.inference_mode():
+            columns = torch.empty((len(pictures), self.layer_map.column_count), device=device)
+            torch.cat(parts, dim=1, out=columns[:, : sum(part.shape[1] for part in parts)])
+            for product, (index, weight, bias) in zip(self.layer_map.products, self._matrices):
+                inputs = columns.index_select(1, index).to(weight.dtype)
+                columns[:, product.start : product.start + product.width] = torch.addmm(bias, inputs, weight)
+        return columns
+
+    def _matrix(self, product: Product, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return a product's input columns, and weights and bias with the inputs' affine map worked in."""
+        module = self.module.get_submodule(product.module)
+        weight = module.weight.detach().double().cpu().flatten(1).T  # type: ignore[union-attr,operator]
+        bias = torch.from_numpy(product.shift) @ weight
+        if module.bias is not None:
+            bias = bias + module.bias.detach().double().cpu()  # type: ignore[union-attr,operator]
+        weight = torch.from_numpy(product.scale)[:, None] * weight
+        exact = _exact_type(device)
+        return torch.as_tensor(product.columns, device=device), weight.to(device, exact), bias.to(device, exact)
+
+
+def unit_activations(
+    columns: torch.Tensor, index: NDArray[np.int64], scale: NDArray[np.float64], shift: NDArray[np.float64]
+) -> torch.Tensor:
+    """Return units' activations as affine views of columns, rounded to float32 once.
+
+    Parameters
+    ----------
+    columns
+        Shape (batch, columns).
+    index, scale, shift
+        Shape (units,).
+
+    Returns
+    -------
+    Shape (batch, units), float32.
+    """
+    exact = _exact_type(columns.device)
+    own = columns.index_select(1, torch.as_tensor(index, device=columns.device)).to(exact)
+    scaled = own * torch.as_tensor(scale, dtype=exact, device=columns.device)
+    return (scaled + torch.as_tensor(shift, dtype=exact, device=columns.device)).float()
+
+
+def _exact_type(device: torch.device) -> torch.dtype:
+    """Return the precision of sums of few terms: double on a CPU, single where double is slow or missing."""
+    return torch.float64 if device.type == "cpu" else torch.float32
 
 
 class _Stop(Exception):

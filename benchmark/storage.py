@@ -42,8 +42,10 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
     """Let ``write`` make a file beside the target, then move it there in one step.
+
+    However the process ends, the target is either as it was or complete.
 
     Parameters
     ----------
@@ -51,6 +53,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         The target; its folder is made if needed.
     write
         Called with the path of the file to make.
+    durable
+        Whether to wait until the file would outlive a power failure. What can be made again need not.
 
     Raises
     ------
@@ -64,8 +68,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         unfinished = Path(name)
         try:
             write(unfinished)
-            with unfinished.open("rb") as file:
-                os.fsync(file.fileno())
+            if durable:
+                with unfinished.open("rb") as file:
+                    os.fsync(file.fileno())
             unfinished.chmod(0o644)
             unfinished.replace(path)
         finally:

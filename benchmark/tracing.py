@@ -7,8 +7,8 @@ torch function intercepted, so that
 
 - a residual sum is found although no module computes it, together with the module that sees it next;
 - a normalisation fused with its activation is read in front of the activation;
-- channels are followed through batch norms, concatenations, exact average pooling and layer scales, which
-  says whose mean follows from whose.
+- channels are followed through batch norms, concatenations, exact average pooling, layer scales, linear layers
+  and convolutions of one position, which says whose mean follows from whose.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from benchmark.layers import Kind, Layer, LayerMap, Place, Port, Reading
+from benchmark.layers import Kind, Layer, LayerMap, Place, Port, Product, Reading
 from benchmark.protocol import Aggregator
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -175,6 +175,8 @@ class _Tracer(TorchFunctionMode):
         self.sum_counts: dict[str, int] = {}
         self.calls: dict[str, int] = {}
         self.readings: list[Reading] = []
+        self.products: list[Product] = []
+        self.fed: dict[str, _Columns] = {}  # what went into linear layers and one-position convolutions
         self.layers: list[Layer] = []
         self.named: set[str] = set()
         self.foldable: list[tuple[str, str]] = []
@@ -319,6 +321,8 @@ class _Tracer(TorchFunctionMode):
             return
         first = tensors[0]
         self._settle(first, name, "input")
+        if self.affine and _commutes_with_mean(module) and id(first) in self.columns:
+            self.fed[name] = self.columns[id(first)]
         if parent is not None and kind_of(parent) == "normalisation" and name == f"{self.names[parent]}.act":
             self._register(parent, first, name, "input")
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and first.ndim > 2:
@@ -387,15 +391,25 @@ class _Tracer(TorchFunctionMode):
             return
         columns = self.columns.get(id(tensor))
         if columns is None or columns.axis != place.axis:
-            columns = self._read(tensor, place)
+            fed = self.fed.get(name)
+            columns = self._read(tensor, place) if fed is None else self._multiply(tensor, name, place.axis, fed)
         self.layers.append(Layer(name, kind, columns.index, columns.scale, columns.shift, place))
 
     def _read(self, tensor: torch.Tensor, place: Place) -> _Columns:
         """Plan a reading of a tensor, which gives its channels columns of their own."""
-        width = tensor.shape[place.axis]
-        self.readings.append(Reading(place, self.width, width))
+        self.readings.append(Reading(place, self.width, tensor.shape[place.axis]))
+        return self._new_columns(tensor, place.axis)
+
+    def _multiply(self, tensor: torch.Tensor, module: str, axis: int, fed: _Columns) -> _Columns:
+        """Plan a product, which gives a linear layer's channels columns without reading its output."""
+        width = tensor.shape[axis]
+        self.products.append(Product(module, self.width, width, fed.index, fed.scale, fed.shift))
+        return self._new_columns(tensor, axis)
+
+    def _new_columns(self, tensor: torch.Tensor, axis: int) -> _Columns:
+        width = tensor.shape[axis]
         index = np.arange(self.width, self.width + width, dtype=np.int64)
-        columns = _Columns(place.axis, index, np.ones(width), np.zeros(width))
+        columns = _Columns(axis, index, np.ones(width), np.zeros(width))
         self.width += width
         self.columns[id(tensor)] = columns
         self.kept.append(tensor)
@@ -418,7 +432,8 @@ class _Tracer(TorchFunctionMode):
             layers.append(replace(layer, name=name))
         last_layer = max(len(layers) - 1, 1)
         layers = [replace(layer, depth=position / last_layer) for position, layer in enumerate(layers)]
-        return LayerMap(*_drop_unused(layers, self.readings), self._folds(), tuple(self.unreadable))
+        parts = _drop_unused(layers, self.readings, self.products)
+        return LayerMap(*parts, self._folds(), tuple(self.unreadable))
 
     def _folds(self) -> tuple[tuple[str, str], ...]:
         modules = {name: module for module, name in self.names.items()}
@@ -442,21 +457,48 @@ def batch_norm_affine(norm: nn.modules.batchnorm._BatchNorm) -> tuple[NDArray[np
     return scale, shift
 
 
-def _drop_unused(layers: list[Layer], readings: list[Reading]) -> tuple[tuple[Layer, ...], tuple[Reading, ...]]:
-    """Leave out readings that no layer uses, and number the columns of the others anew."""
-    used = np.zeros(sum(reading.width for reading in readings), dtype=bool)
+def _drop_unused(
+    layers: list[Layer], readings: list[Reading], products: list[Product]
+) -> tuple[tuple[Layer, ...], tuple[Reading, ...], tuple[Product, ...]]:
+    """Leave out readings and products that no layer needs, and number the columns of the others anew.
+
+    Readings come first, so that their columns can be laid side by side; products follow in order.
+    """
+    used = np.zeros(sum(part.width for part in (*readings, *products)), dtype=bool)
     for layer in layers:
         used[layer.columns] = True
-    kept: list[Reading] = []
+    for product in reversed(products):
+        if used[product.start : product.start + product.width].any():
+            used[product.columns] = True
+    kept_readings: list[Reading] = []
+    kept_products: list[Product] = []
     renumbered = np.full(len(used), -1, dtype=np.int64)
     start = 0
     for reading in readings:
-        old = slice(reading.start, reading.start + reading.width)
-        if used[old].any():
-            renumbered[old] = np.arange(start, start + reading.width)
-            kept.append(replace(reading, start=start))
+        if used[reading.start : reading.start + reading.width].any():
+            renumbered[reading.start : reading.start + reading.width] = np.arange(start, start + reading.width)
+            kept_readings.append(replace(reading, start=start))
             start += reading.width
-    return tuple(replace(layer, columns=renumbered[layer.columns]) for layer in layers), tuple(kept)
+    for product in products:
+        if used[product.start : product.start + product.width].any():
+            renumbered[product.start : product.start + product.width] = np.arange(start, start + product.width)
+            kept_products.append(replace(product, start=start, columns=renumbered[product.columns]))
+            start += product.width
+    kept_layers = tuple(replace(layer, columns=renumbered[layer.columns]) for layer in layers)
+    return kept_layers, tuple(kept_readings), tuple(kept_products)
+
+
+def _commutes_with_mean(module: nn.Module) -> bool:
+    """Whether a module does the same at every position by itself, linearly."""
+    if isinstance(module, nn.Linear):
+        return True
+    return (
+        type(module) is nn.Conv2d
+        and module.kernel_size == (1, 1)
+        and module.stride == (1, 1)
+        and module.padding in ((0, 0), 0, "valid", "same")
+        and module.groups == 1
+    )
 
 
 def _natural_axis(module: nn.Module, out: torch.Tensor) -> int | None:

@@ -65,7 +65,7 @@ class Cell:
     @property
     def planned(self) -> int:
         """How many sessions give every unit the protocol's number of responses."""
-        return math.ceil(len(self.units) * self.protocol.rules.session.responses_per_unit / self.length)
+        return planned_sessions(len(self.units), self.protocol)
 
     def _pass(self, number: int) -> list[int]:
         """Return the order of the units in a pass; no unit then occurs twice in a session."""
@@ -199,6 +199,12 @@ def lay_out_trials(cells: list[Cell]) -> pd.DataFrame:
     """Return the trials of all planned sessions, as the table of trials."""
     rows = [trial for cell in cells for number in range(cell.planned) for trial in cell.session(number)]
     return schemas.TRIALS.conform(pd.DataFrame(rows))
+
+
+def planned_sessions(units: int, protocol: Protocol) -> int:
+    """Return how many sessions give so many units the protocol's number of responses each."""
+    rules = protocol.rules.session
+    return math.ceil(units * rules.responses_per_unit / rules.main_trials)
 
 
 def check_units(cell: str, units: int, main_trials: int) -> None:

@@ -1,39 +1,28 @@
 """The composition root: joins the packages into the jobs that users start.
 
 This is the only module of ``benchmark`` that knows of ``stimuli`` and ``analysis``, and it imports them inside
-its functions.
+its functions, so that ``benchmark`` itself stays light.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
-import numpy as np
-
-from benchmark import schemas
-from benchmark.errors import NameNotFound, StudyError
-from benchmark.experiment import Experiment, ModelEntry, read_experiment
-from benchmark.hashing import hash_rows, hash_settings
-from benchmark.model_card import ModelCard, TrainingSpec, load_card
+from benchmark.errors import NameNotFound
+from benchmark.experiment import Experiment, read_experiment
 from benchmark.progress import Reporter
-from benchmark.protocol import Protocol, References, Windows
-from benchmark.study import PLUMBING, STAGES, Stage, Study
-from benchmark.units import Unit, draw_units, reserve
+from benchmark.protocol import References
+from benchmark.study import STAGES, Study
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
-    from benchmark.model_zoo import Model
-    from stimuli.activations import Plan
-    from stimuli.pools import Pool
-    from stimuli.survey import Survey
-
-PLANTED_TASKS = 6
-"""Tasks of each planted unit: enough for practice and catch trials never to repeat within a session."""
+    from analysis.performance import MachineScore
+    from stimuli.forecast import Forecast
 
 
 def build(
@@ -79,14 +68,24 @@ def build(
     study = Study(out)
     with study.building():
         study = Study.create(out, experiment)
-        builder = _Builder(study, device, skip_unreadable, reporter or Reporter())
-        for name in STAGES[: STAGES.index(stage) + 1 if stage else None]:  # type: ignore[call-overload]
+        from stimuli.building import Builder
+
+        builder = Builder(study, device, skip_unreadable, reporter or Reporter())
+        for name in STAGES:
             builder.run(name)
+            if name == stage:
+                break
     return study
 
 
 def check_sessions(experiment: Experiment) -> None:
-    """Check, before anything is built, that every session can show a different unit in each main trial."""
+    """Check, before anything is built, that a session can show a different unit in each main trial.
+
+    Raises
+    ------
+    DocumentError
+        If there are too few units; the message says what to set.
+    """
     from benchmark.trials import check_units
 
     rules = experiment.resolve_protocol().rules.session
@@ -98,465 +97,16 @@ def check_sessions(experiment: Experiment) -> None:
         check_units(f"the {condition} condition", models * per_model, rules.main_trials)
 
 
-def resolve_card(entry: ModelEntry) -> ModelCard:
-    """Return the card of a model of an experiment, with the training data that the experiment states."""
-    card = load_card(entry.card)
-    if entry.training_images is not None:
-        stated = TrainingSpec(data=entry.training_data, images=entry.training_images, note="stated by the experiment")
-        card = card.model_copy(update={"training": stated})
-    return card
+def forecast(
+    experiment: Experiment | Path | str, *, device: str = "auto", reporter: Reporter | None = None
+) -> Forecast:
+    """Say what building a study would take: time, bytes, answers and money, measured on this machine."""
+    from stimuli.forecast import forecast_build
 
-
-@dataclass
-class _Builder:
-    """Builds the stages of a study, one after the other."""
-
-    study: Study
-    device_name: str
-    skip_unreadable: bool
-    reporter: Reporter
-    _models: dict[str, Model] = field(default_factory=dict)
-    _survey: Survey | None = None
-    _pool: Pool | None = None
-
-    def __post_init__(self) -> None:
-        from benchmark.device import choose_device, prepare_torch
-
-        self.device = choose_device(self.device_name)
-        prepare_torch(self.device)
-        self.experiment = self.study.experiment
-        self.seed = self.experiment.seed
-
-    # ---------------------------------------------------------------- parts
-
-    @property
-    def pool(self) -> Pool:
-        """The pool of the experiment."""
-        from stimuli.pools import open_pool
-
-        if self._pool is None:
-            self._pool = open_pool(self.experiment.pool.source)
-        return self._pool
-
-    @property
-    def survey(self) -> Survey:
-        """What is known of every picture of the pool."""
-        from stimuli.survey import survey_pool
-
-        if self._survey is None:
-            with self.reporter.task("Surveying the pool", len(self.pool)) as advance:
-                self._survey = survey_pool(
-                    self.pool,
-                    self.study.root / "survey",
-                    crop=self.experiment.pool.crop,
-                    skip_unreadable=self.skip_unreadable,
-                    device=self.device,
-                    progress=advance,
-                )
-        return self._survey
-
-    @property
-    def protocol(self) -> Protocol:
-        """The protocol with the size of the pool."""
-        return self.experiment.resolve_protocol().for_pool(len(self.survey.table))
-
-    @property
-    def windows(self) -> Windows:
-        """Where exemplars come from."""
-        return self.protocol.windows(len(self.survey.table), self.experiment.stimuli.difficulties)
-
-    def models(self) -> dict[str, Model]:
-        """Return the models of the experiment and the twins asked for, by name."""
-        from benchmark.model_zoo import RANDOM, load_model
-
-        if not self._models:
-            for entry in self.experiment.models:
-                card = resolve_card(entry)
-                aggregator = self.experiment.resolve_protocol().rules.units.aggregator
-                model = load_model(
-                    card, weights=entry.weights, seed=self.seed, device=self.device, aggregator=aggregator,
-                    need_training=True,
-                )  # fmt: skip
-                if model.name in self._models:
-                    raise StudyError(f"Two entries under [[models]] are both {model.name}; name each model once.")
-                self._models[model.name] = model
-                if entry.twin and entry.weights != RANDOM and not card.twin:
-                    twin = model.card.as_twin()
-                    self._models[twin.name] = load_model(
-                        twin, seed=self.seed, device=self.device, aggregator=aggregator
-                    )
-        return self._models
-
-    # ---------------------------------------------------------------- stages
-
-    def run(self, stage: Stage) -> None:
-        """Run a stage, unless it has finished from the same inputs."""
-        {
-            "units": self.units,
-            "activations": self.activations,
-            "exemplars": self.exemplars,
-            "visualizations": self.visualizations,
-            "trials": self.trials,
-        }[stage]()
-
-    def units(self) -> None:
-        """Survey the pool, load the models and draw units."""
-        if self._known_survey():
-            inputs = hash_settings([self.experiment.hash, self.survey.hash, self._weights()])
-            if self.study.stage_is_done("units", inputs):
-                return
-        with self.study.timed("units", "survey of the pool"):
-            survey = self.survey
-        _ = self.windows  # a pool that is too small fails here, before hours of work
-        with self.study.timed("units", "loading models"):
-            models = self.models()
-        inputs = hash_settings([self.experiment.hash, survey.hash, self._weights()])
-        table = self._draw()
-        schemas.POOL.write(survey.table, self.study.root / "pool.parquet")
-        self._write_planted(survey)
-        schemas.UNITS.write(table, self.study.root / "units.parquet")
-        self._describe_pool()
-        self.study.update_manifest(
-            protocol=self.protocol.identity,
-            rules=self.protocol.rules.model_dump(mode="json"),
-            models={
-                name: {
-                    "weights_hash": model.weights_hash,
-                    "parameters": model.card.parameters,
-                    "layers": len(model.layer_map.layers),
-                    "units": model.layer_map.unit_count,
-                    "canonical_units": sum(len(c) for c in model.layer_map.representatives().values()),
-                    "twin": model.card.twin,
-                    "pool_seen_in_training": self.pool.seen_by(model.card),
-                    "card": model.card.model_dump(mode="json"),
-                }
-                for name, model in models.items()
-            },
-        )
-        self.study.finish_stage("units", inputs, {"pool": survey.hash, "units": hash_rows(table)})
-
-    def _known_survey(self) -> bool:
-        """Take the survey over from an earlier run, if the pool still lists the same files."""
-        from stimuli.survey import Survey
-
-        state = self.study.manifest["stages"].get("units", {})
-        path = self.study.root / "pool.parquet"
-        if state.get("state") != "done" or not path.is_file():
-            return False
-        table = schemas.POOL.read(path)
-        places = {entry.source: place for place, entry in enumerate(self.pool.entries)}
-        facts = self.study.manifest["pool"]
-        expected = facts["size"] + facts["exact_copies_left_out"] + facts["unreadable_skipped"]
-        if len(self.pool) != expected or not set(table["source"]) <= set(places):
-            raise StudyError(
-                f"The pool {self.experiment.pool.source} has changed since {self.study.root} was built from it. Restore "
-                "it, or build into another folder."
-            )
-        self._survey = Survey(
-            table,
-            np.array([places[source] for source in table["source"]], dtype=np.int64),
-            self._read_planted(),
-            tuple((name, "") for name in facts["unreadable"]),
-            facts["exact_copies_left_out"],
-        )
-        return True
-
-    def _write_planted(self, survey: Survey) -> None:
-        from safetensors.numpy import save_file
-
-        from benchmark.storage import write_atomically
-
-        contents = {"scores": np.ascontiguousarray(survey.planted.T)}
-        path = self.study.root / "planted.safetensors"
-        write_atomically(path, lambda target: save_file(contents, target))
-
-    def _read_planted(self) -> NDArray[np.float32]:
-        from safetensors.numpy import load_file
-
-        return np.ascontiguousarray(load_file(self.study.root / "planted.safetensors")["scores"].T)
-
-    def _weights(self) -> dict[str, str]:
-        return {name: model.weights_hash for name, model in self.models().items()}
-
-    def _draw(self) -> pd.DataFrame:
-        """Draw units of every model; a twin has its model's units."""
-        import pandas as pd
-
-        from benchmark.units import unit_columns
-
-        rules = self.protocol.rules.units
-        count = reserve(self.experiment.units.per_model, rules.drawn, rules.used)
-        parts: list[pd.DataFrame] = []
-        for name, model in self.models().items():
-            drawn = draw_units(
-                name, model.layer_map, rule=rules.rule, count=count, seed=self.seed, aggregator=rules.aggregator
-            )
-            layers = [model.layer_map[unit.layer] for unit in drawn]
-            parts.append(
-                pd.DataFrame(
-                    {
-                        **unit_columns(drawn),
-                        "draw": range(len(drawn)),
-                        "kind": [layer.kind for layer in layers],
-                        "depth": [layer.depth for layer in layers],
-                        "width": [layer.width for layer in layers],
-                        "twin": model.card.twin,
-                    }
-                )
-            )
-        return schemas.concatenate(parts, schemas.UNITS)
-
-    def _describe_pool(self) -> None:
-        """Write what the manifest says of the pool, and mark studies that measure nothing."""
-        facts = {
-            "source": self.experiment.pool.source.partition(":")[0],
-            "name": self.pool.name,
-            "view": self.experiment.pool.view,
-            "crop": self.experiment.pool.crop,
-            **self.survey.facts(),
-        }
-        self.study.update_manifest(pool=facts)
-        if self.pool.few_sources:
-            self.study.add_note(PLUMBING)
-
-    def drawn(self, model: str) -> list[Unit]:
-        """Return the units drawn from a model, in order."""
-        table = self.study.units()
-        own = table[table["model"] == model].sort_values("draw")
-        return [
-            Unit(row.model, row.layer, int(row.index_), row.basis, row.aggregator)
-            for row in own.rename(columns={"index": "index_"}).itertuples()
-        ]
-
-    def plan(self, model: Model) -> Plan:
-        """Return what a model's activations depend on."""
-        from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU, Plan
-
-        return Plan(
-            model=model,
-            pool=self.pool,
-            survey=self.survey,
-            units=tuple(self.drawn(model.name)),
-            extremes=min(self.windows.reach, len(self.survey.table)),
-            protocol=self.protocol,
-            seed=self.seed,
-            view=self.experiment.pool.view,
-            crop=self.experiment.pool.crop,
-            batch_size=BATCH_ON_CPU if self.device.type == "cpu" else BATCH_ON_ACCELERATOR,
-        )
-
-    def activations(self) -> None:
-        """Read every model's activations in one pass each."""
-        from stimuli.activations import measure_activations
-
-        inputs = hash_settings([self.study.stage_outputs("units"), self.device.type])
-        if self.study.stage_is_done("activations", inputs):
-            return
-        outputs: dict[str, str] = {}
-        ties: dict[str, float] = {}
-        for name, model in self.models().items():
-            with self.study.timed("activations", name):
-                measured = measure_activations(self.plan(model), self.study.activations(name), reporter=self.reporter)
-            outputs[name] = measured.hash
-            ties[name] = round(float(measured.extreme_tie_share().mean()), 6)
-        self.study.finish_stage("activations", inputs, outputs, tie_share_of_extremes=ties)
-
-    def exemplars(self) -> None:
-        """Choose natural exemplars, flag units, and store the pictures."""
-        import pandas as pd
-
-        from stimuli.image_store import store_crops
-
-        inputs = hash_settings([self.study.stage_outputs("activations"), self.study.stage_outputs("units")])
-        if self.study.stage_is_done("exemplars", inputs):
-            return
-        rows: list[dict[str, Any]] = []
-        statistics: list[pd.DataFrame] = []
-        with self.study.timed("exemplars", "choosing"):
-            chosen: dict[str, list[Unit]] = {}
-            for name, model in self.models().items():
-                table, used, model_rows = self._choose(model, chosen)
-                statistics.append(table)
-                chosen[name] = used
-                rows += model_rows
-            rows += self._choose_planted()
-            stimuli = schemas.STIMULI.conform(pd.DataFrame(rows))
-            described = schemas.concatenate(statistics, schemas.UNIT_STATISTICS)
-        with self.study.timed("exemplars", "storing pictures"):
-            places = dict(zip(self.survey.table["picture"], self.survey.places.tolist()))
-            wanted = [places[picture] for picture in stimuli["picture"].unique()]
-            store_crops(self.study, self.pool, wanted, self.experiment.pool.crop, self.reporter)
-        schemas.UNIT_STATISTICS.write(described, self.study.root / "statistics.parquet")
-        schemas.STIMULI.write(stimuli, self.study.stimuli_path)
-        natural = stimuli[stimuli["model"].isin(self.models())]
-        repeated = float(natural["group_repeated"].mean()) if len(natural) else 0.0
-        if self.protocol.rules.pool.distinct_groups and repeated > 0.01:
-            self.study.add_note(PLUMBING)
-        self.study.finish_stage(
-            "exemplars",
-            inputs,
-            {"stimuli": hash_rows(stimuli), "statistics": hash_rows(described)},
-            used={name: len(units) for name, units in chosen.items()},
-            flags={
-                name: part["flag"].value_counts().drop(labels="", errors="ignore").to_dict()
-                for name, part in described.groupby("model", sort=False)
-            },
-            share_of_pictures_repeating_a_group=round(repeated, 6),
-        )
-
-    def _choose(
-        self, model: Model, chosen: dict[str, list[Unit]]
-    ) -> tuple[pd.DataFrame, list[Unit], list[dict[str, Any]]]:
-        """Choose a model's used units and their exemplars."""
-        from stimuli.activations import read_activations, unit_position
-        from stimuli.exemplars import choose_exemplars, exemplar_rows
-        from stimuli.order_statistics import full_order
-        from stimuli.unit_statistics import choose_used, describe, layer_ranges, statistics_table
-
-        plan = self.plan(model)
-        measured = read_activations(self.study.activations(model.name), plan)
-        ranges = layer_ranges(measured, model.layer_map)
-        orders = {
-            unit: full_order(measured.column(unit), unit_position(unit, model.layer_map), plan.ties)
-            for unit in plan.units
-        }
-        described = [
-            describe(measured.column(unit), orders[unit], ranges[unit.layer], self.windows) for unit in plan.units
-        ]
-        flags = [row.flag for row in described]
-        used = choose_used(flags, self.experiment.units.per_model)
-        original = chosen.get(model.name.removesuffix("-twin")) if model.card.twin else None
-        if original is not None:
-            # A twin is scored on its model's units; those that are constant in it get no tasks.
-            same = {(unit.layer, unit.basis, unit.index) for unit in original}
-            used = [
-                flag != "constant" and (unit.layer, unit.basis, unit.index) in same
-                for unit, flag in zip(plan.units, flags)
-            ]
-        units = [unit for unit, kept in zip(plan.units, used) if kept]
-        pool = self.survey.table
-        groups = np.unique(pool["group"].to_numpy(dtype=str), return_inverse=True)[1]
-        labels = _label_numbers(pool)
-        rows = [
-            row
-            for unit in units
-            for row in exemplar_rows(
-                unit,
-                choose_exemplars(
-                    orders[unit], self.windows, self.protocol, seed=self.seed, unit=unit, groups=groups, labels=labels
-                ),
-                measured.column(unit),
-                pool,
-                self.protocol.identity,
-            )
-        ]
-        return statistics_table(list(plan.units), described, used), units, rows
-
-    def _choose_planted(self) -> list[dict[str, Any]]:
-        """Choose the pictures of the planted units, for catch and practice trials."""
-        from benchmark.hashing import picture_keys
-        from stimuli.exemplars import choose_exemplars, exemplar_rows
-        from stimuli.order_statistics import content_ties, full_order
-        from stimuli.planted import DETECTORS
-
-        pool = self.survey.table
-        tasks = min(PLANTED_TASKS, len(pool) // (2 * (self.protocol.references_per_side + 1)))
-        protocol = self.protocol.override({"tasks": {"per_unit": tasks, "distinct_classes": False}})
-        protocol = protocol.override({"bands": {"references": 0.0, "easy": 0.0}})
-        windows = protocol.windows(len(pool))
-        groups = np.unique(pool["group"].to_numpy(dtype=str), return_inverse=True)[1]
-        keys = np.array([detector.unit.key(self.seed) for detector in DETECTORS], dtype=np.uint64)
-        ties = content_ties(keys, picture_keys(list(pool["picture"])))
-        rows: list[dict[str, Any]] = []
-        for number, detector in enumerate(DETECTORS):
-            column = self.survey.planted[:, number]
-            order = full_order(column, number, ties)
-            chosen = choose_exemplars(order, windows, protocol, seed=self.seed, unit=detector.unit, groups=groups)
-            rows += exemplar_rows(detector.unit, chosen, column, pool, "planted")
-        return rows
-
-    def visualizations(self) -> None:
-        """Make synthetic pictures, if the experiment asks for them."""
-        import pandas as pd
-
-        from stimuli.synthetic import make_sets, paint_planted
-
-        exemplars = self.study.stage_outputs("exemplars")
-        inputs = hash_settings([exemplars, self.experiment.hash, self.device.type])
-        if self.study.stage_is_done("visualizations", inputs):
-            return
-        stimuli = self.study.stimuli()
-        natural = stimuli[stimuli["condition"] == "natural"]
-        if "synthetic" not in self.experiment.stimuli.conditions:
-            self.study.finish_stage("visualizations", inputs, {})
-            return
-        rows = paint_planted(self.study, self.experiment.visualization.canvas)
-        for name, model in self.models().items():
-            if model.card.twin:
-                continue
-            with self.study.timed("visualizations", name):
-                rows += make_sets(self.study, model, *self._to_visualize(model), reporter=self.reporter)
-        synthetic = schemas.STIMULI.conform(pd.DataFrame(rows))
-        schemas.STIMULI.write(schemas.concatenate([natural, synthetic], schemas.STIMULI), self.study.stimuli_path)
-        own = synthetic[synthetic["model"].isin(self.models())]
-        accepted = own.groupby(["model"])["accepted"].mean()
-        self.study.finish_stage(
-            "visualizations",
-            inputs,
-            {"stimuli": hash_rows(synthetic)},
-            accepted_share={name: round(float(share), 6) for name, share in accepted.items()},
-        )
-
-    def _to_visualize(self, model: Model) -> tuple[list[Unit], dict[Unit, NDArray[np.float32]], Any]:
-        """Return the units of a model that get synthetic pictures, their columns, and how to read a picture."""
-        from functools import lru_cache
-
-        from stimuli.activations import read_activations
-        from stimuli.pictures import canonical_crop, resize_to, to_pixels
-
-        measured = read_activations(self.study.activations(model.name), self.plan(model))
-        statistics = self.study.statistics()
-        own = statistics[(statistics["model"] == model.name) & statistics["used"]]
-        names = {(row.layer, row.basis, row.index_) for row in own.rename(columns={"index": "index_"}).itertuples()}
-        units = [unit for unit in measured.units if (unit.layer, unit.basis, unit.index) in names]
-        units = units[: self.experiment.visualization.units]
-        canvas, crop = self.experiment.visualization.canvas, self.experiment.pool.crop
-        pool, places = self.pool, self.survey.places
-
-        @lru_cache(maxsize=512)
-        def read(row: int) -> NDArray[np.uint8]:
-            image = resize_to(canonical_crop(pool.original(int(places[row])), crop), canvas)
-            return np.ascontiguousarray(to_pixels(image).transpose(2, 0, 1))
-
-        return units, {unit: measured.column(unit) for unit in units}, read
-
-    def trials(self) -> None:
-        """Lay out the trials of all sessions."""
-        from benchmark.tasks import assemble_tasks
-        from benchmark.trials import lay_out_trials, make_cells
-
-        inputs = hash_settings(
-            [self.study.stage_outputs("exemplars"), self.study.stage_outputs("visualizations"), self.experiment.hash]
-        )
-        if self.study.stage_is_done("trials", inputs):
-            return
-        with self.study.timed("trials", "laying out"):
-            tasks = assemble_tasks(self.study.stimuli())
-            asked = {name for name, model in self.models().items() if not model.card.twin}
-            trials = lay_out_trials(make_cells(tasks, self.protocol, self.seed, asked))
-            schemas.TRIALS.write(trials, self.study.trials_path)
-        self.study.finish_stage(
-            "trials", inputs, {"trials": hash_rows(trials)}, sessions=int(trials["session"].nunique())
-        )
-
-
-def _label_numbers(pool: pd.DataFrame) -> NDArray[np.int64]:
-    """Return each picture's class as a number, -1 where it has none."""
-    labels = pool["label"]
-    codes = np.full(len(pool), -1, dtype=np.int64)
-    known = labels.notna().to_numpy()
-    codes[known] = np.unique(labels[known].to_numpy(dtype=str), return_inverse=True)[1]
-    return codes
+    if not isinstance(experiment, Experiment):
+        experiment = read_experiment(experiment)
+    check_sessions(experiment)
+    return forecast_build(experiment, device, reporter or Reporter())
 
 
 def observe_study(
@@ -597,11 +147,100 @@ def observe_study(
     for kind in references:
         if kind not in get_args(References):
             raise NameNotFound("kind of references", kind, get_args(References))
+    study.stage_outputs("exemplars")
     target = choose_device(device)
     prepare_torch(target)
-    study.stage_outputs("exemplars")
     made = create_observer(observer, study, target, reporter)
     with study.timed("observers", observer):
         responses = observe(study, made, references=references, shuffle_references=shuffle_references)
     store_responses(study, responses)
     return responses
+
+
+def score_study(study: Study | Path | str) -> list[MachineScore]:
+    """Score the machine observers of a study, and write ``results/machine_scores.csv``."""
+    from analysis.performance import score_machines, score_table
+    from benchmark.responses import read_responses
+    from benchmark.storage import write_text
+
+    study = study if isinstance(study, Study) else Study.open(study)
+    responses = read_responses(study)
+    current = responses[responses["stimuli_hash"] == study.stimuli_hash]
+    scores = score_machines(current, study.statistics(), study.experiment.seed)
+    table = score_table(scores)
+    table.insert(0, "note", "; ".join(study.manifest["notes"]))
+    write_text(study.results / "machine_scores.csv", table.to_csv(index=False))
+    return scores
+
+
+def make_gallery(study: Study | Path | str, reporter: Reporter | None = None) -> Path:
+    """Write the gallery of a study; returns the page to open."""
+    from benchmark.responses import read_responses
+    from stimuli.gallery import build_gallery
+
+    study = study if isinstance(study, Study) else Study.open(study)
+    scores = score_study(study) if len(read_responses(study)) else []
+    summary = [(s.model, s.condition, s.observer, str(s.score), str(s.excess or "–")) for s in scores]
+    return build_gallery(study, summary, reporter)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made.
+
+    Attributes
+    ----------
+    study
+        The study.
+    scores
+        One row for each model and condition, by the largest of the other models.
+    figure, trial, gallery
+        What to look at.
+    """
+
+    study: Study
+    scores: list[MachineScore]
+    figure: Path
+    trial: Path
+    gallery: Path
+
+
+def demo_experiment() -> Experiment:
+    """Return the experiment of the demo."""
+    with resources.as_file(resources.files("benchmark") / "demo.toml") as path:
+        return read_experiment(path)
+
+
+def run_demo(out: Path | str, *, device: str = "auto", reporter: Reporter | None = None) -> Demo:
+    """Run the main job on real models and real pictures, end to end.
+
+    Parameters
+    ----------
+    out
+        Folder of the study.
+    device
+        Where networks run.
+    reporter
+        Shows progress.
+    """
+    from analysis.figures import plot_machine_scores, save_figure
+    from stimuli.trial_picture import save_trial_picture
+
+    study = build(demo_experiment(), out, device=device, reporter=reporter)
+    for observer in ("lowlevel", "features:efficientnet_lite0", "features:efficientnet_lite2"):
+        observe_study(study, observer, device=device, reporter=reporter)
+    parameters = {name: facts["parameters"] for name, facts in study.manifest["models"].items()}
+    scores = largest_observer(score_study(study), parameters)
+    figure = study.results / "machine_scores.png"
+    save_figure(plot_machine_scores(scores, parameters, "; ".join(study.manifest["notes"])), figure)
+    trial = save_trial_picture(study, study.results / "trial.png")
+    return Demo(study, scores, figure, trial, make_gallery(study, reporter))
+
+
+def largest_observer(scores: list[MachineScore], parameters: dict[str, int]) -> list[MachineScore]:
+    """Keep, for each model and condition, the score by the feature observer made of the largest other model."""
+    best: dict[tuple[str, ...], MachineScore] = {}
+    for score in sorted(scores, key=lambda s: parameters.get(s.observer.removeprefix("features:"), 0)):
+        if score.observer.startswith("features:"):
+            best[score.model, score.condition, score.difficulty, score.references] = score
+    return sorted(best.values(), key=lambda s: (s.condition, parameters[s.model]))

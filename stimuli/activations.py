@@ -1,16 +1,19 @@
 """One pass over the pool: every eligible layer of a model, exactly, in bounded memory.
 
-Sampled units keep the activation of every picture; every other unit keeps its extremes. The pass works in
-shards of whole batches that outlive a kill, and any split of the pool into shards, merged in any order, gives
-the same file. Memory is bounded by batch x units for the batch in work, (buffer + extremes) x units for the
-trackers, and sampled units x pictures for the columns, whatever the number of pictures.
+Sampled units keep the activation of every picture; every other unit keeps its extremes, which are stored once
+for all units of a rank-equivalence class: they are affine views of one column. The pass works in shards of whole
+batches that outlive a kill, and any split of the pool into shards, merged in any order, gives the same file.
+
+Memory, whatever the number of pictures N: the model and one batch; a buffer of at most 256 MiB; 16 bytes for each
+column and extreme kept (twice the protocol's reach), three times that while merging; and 4 N bytes for each
+sampled unit.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +29,9 @@ from benchmark.errors import NonFiniteActivation, StudyError, StudyMismatch
 from benchmark.hashing import hash_array, hash_settings, picture_keys
 from benchmark.layers import LayerMap
 from benchmark.model_zoo import Model
-from benchmark.progress import Reporter
+from benchmark.progress import Advance, Reporter
 from benchmark.protocol import Protocol
-from benchmark.readings import ActivationReader
+from benchmark.readings import ActivationReader, unit_activations
 from benchmark.storage import write_atomically, write_json
 from benchmark.units import Unit
 from stimuli.loading import batches, model_pixels
@@ -41,7 +44,7 @@ LEAST_SHARD = 1024
 """A killed pass loses at most a shard: a sixteenth of its work, or some thousand pictures. Each shard holds the
 extremes of all units, which is why there are not more."""
 
-BATCH_ON_CPU = 16
+BATCH_ON_CPU = 32
 BATCH_ON_ACCELERATOR = 256
 
 
@@ -80,7 +83,7 @@ class Plan:
     crop: int = 224
     batch_size: int = BATCH_ON_CPU
 
-    @property
+    @cached_property
     def pictures(self) -> list[str]:
         """Hashes of the pictures, in the order of the pool's table."""
         return list(self.survey.table["picture"])
@@ -95,7 +98,7 @@ class Plan:
             "pictures": hash_settings(self.pictures),
             "aggregator": self.model.aggregator,
             "sampled": [str(unit) for unit in self.units],
-            "units": self.model.layer_map.unit_count,
+            "columns": self.model.layer_map.column_count,
             "extremes": self.extremes,
             "ties": self.protocol.rules.tasks.ties,
             "seed": self.seed,
@@ -103,18 +106,25 @@ class Plan:
             "device": self.model.device.type,
         }
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Hash of the header."""
         return hash_settings(self.header)
 
     @cached_property
     def ties(self) -> TieKeys:
-        """What orders equal activations of any unit of the model."""
+        """What orders equal activations, by column: all units of a rank-equivalence class order ties alike."""
         if self.protocol.rules.tasks.ties == "place":
             return place_ties
-        keys = np.array([unit.key(self.seed) for unit in all_units(self.model)], dtype=np.uint64)
-        return content_ties(keys, picture_keys(self.pictures))
+        owners = [
+            Unit(self.model.name, layer, channel, aggregator=self.model.aggregator).key(self.seed)
+            for layer, channel in self.model.layer_map.owners()
+        ]
+        return content_ties(np.array(owners, dtype=np.uint64), picture_keys(self.pictures))
+
+    def column(self, unit: Unit) -> int:
+        """Return the column that a unit is a view of."""
+        return int(self.model.layer_map[unit.layer].columns[unit.index])
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,7 @@ class Activations:
     columns
         Shape (sampled units, pictures), float32.
     low, high
-        Extremes of all units, in the order of the layer map.
+        Extremes of all columns of the layer map; :meth:`extremes` gives those of a unit.
     header
         What they were made of.
     """
@@ -149,26 +159,25 @@ class Activations:
         """Return a sampled unit's activations, shape (pictures,)."""
         return np.asarray(self.columns[self.units.index(unit)])
 
+    def extremes(self, unit: Unit, layer_map: LayerMap) -> tuple[Extremes, Extremes]:
+        """Return the smallest and the largest activations of any unit, sampled or not, each of shape (1, count)."""
+        layer = layer_map[unit.layer]
+        column, scale, shift = (values[unit.index] for values in (layer.columns, layer.scale, layer.shift))
+        sides = [
+            Extremes((side.values[[column]] * scale + shift).astype(np.float32), side.places[[column]])
+            for side in (self.low, self.high)
+        ]
+        low, high = sides if scale >= 0 else reversed(sides)
+        return low, high
+
     def extreme_tie_share(self) -> NDArray[np.float64]:
-        """Return, for every unit, the share of its extremes whose activation another extreme has as well."""
+        """Return, for every column, the share of its extremes whose activation another extreme has as well."""
         tied = 0.0
         for side in (self.low, self.high):
             equal = side.values[:, 1:] == side.values[:, :-1]
             ends = np.zeros((len(equal), 1), dtype=bool)
             tied = tied + (np.hstack([equal, ends]) | np.hstack([ends, equal])).sum(axis=1)
         return np.asarray(tied / (2 * self.low.values.shape[1]))
-
-
-def all_units(model: Model) -> Iterator[Unit]:
-    """Iterate over all units of a model, in the order of its layer map."""
-    for layer in model.layer_map.layers:
-        for index in range(layer.width):
-            yield Unit(model.name, layer.name, index, aggregator=model.aggregator)
-
-
-def unit_position(unit: Unit, layer_map: LayerMap) -> int:
-    """Return a unit's position in the list of all units."""
-    return layer_map.offsets()[unit.layer] + unit.index
 
 
 def shard_places(count: int, batch_size: int, shards: int) -> list[range]:
@@ -206,21 +215,76 @@ def measure_activations(
     ranges = shard_places(count, plan.batch_size, shards or min(MOST_SHARDS, math.ceil(count / LEAST_SHARD)))
     paths = [folder / "shards" / f"{places.start:09d}-{places.stop:09d}.safetensors" for places in ranges]
     with (reporter or Reporter()).task(f"Activations of {plan.model.name}", count) as advance:
-        for places, path in zip(ranges, paths):
-            if _is_shard_of(path, plan.identity):
-                advance(len(places))
-            else:
-                measure_shard(plan, places, path, advance)
-    activations = merge_shards(plan, paths)
-    _write(activations, folder)
+        if len(ranges) == 1:
+            merged = merge_shards(plan, [measure_shard(plan, ranges[0], advance)])
+        else:
+            for places, path in zip(ranges, paths):
+                if _is_shard_of(path, plan.identity):
+                    advance(len(places))
+                else:
+                    measure_shard(plan, places, advance).write(path, plan.identity)
+            merged = merge_shards(plan, (read_shard(path, plan) for path in paths))
+    _write(merged, folder)
     for path in paths:
-        path.unlink()
-    (folder / "shards").rmdir()
-    return activations
+        path.unlink(missing_ok=True)
+    if (folder / "shards").is_dir():
+        (folder / "shards").rmdir()
+    return merged
 
 
-def measure_shard(plan: Plan, places: Sequence[int], path: Path, advance: Any = lambda count: None) -> None:
-    """Measure some pictures and write them as a shard.
+@dataclass(frozen=True)
+class Shard:
+    """Activations of some of the pictures.
+
+    Attributes
+    ----------
+    places
+        Shape (pictures,): rows of the pool's table.
+    columns
+        Shape (sampled units, pictures).
+    low, high
+        Extremes of all columns among these pictures, in any order.
+    """
+
+    places: NDArray[np.int64]
+    columns: NDArray[np.float32]
+    low: Extremes
+    high: Extremes
+
+    def write(self, path: Path, identity: str) -> None:
+        """Write the shard, marked as one of the plan of this identity."""
+        contents = {
+            "places": self.places,
+            "columns": self.columns,
+            "low_values": self.low.values,
+            "low_places": self.low.places,
+            "high_values": self.high.values,
+            "high_places": self.high.places,
+        }
+        write_atomically(path, lambda target: save_file(contents, target, {"identity": identity}), durable=False)
+
+
+def read_shard(path: Path, plan: Plan) -> Shard:
+    """Read a shard.
+
+    Raises
+    ------
+    StudyMismatch
+        If it is not one of the plan's.
+    """
+    if not _is_shard_of(path, plan.identity):
+        raise StudyMismatch(f"{path} is no shard of {plan.model.name} over this pool; remove it and build again.")
+    arrays = load_file(path)
+    return Shard(
+        arrays["places"],
+        arrays["columns"],
+        Extremes(arrays["low_values"], arrays["low_places"]),
+        Extremes(arrays["high_values"], arrays["high_places"]),
+    )
+
+
+def measure_shard(plan: Plan, places: Sequence[int], advance: Advance = lambda count: None) -> Shard:
+    """Measure some pictures.
 
     Parameters
     ----------
@@ -229,72 +293,61 @@ def measure_shard(plan: Plan, places: Sequence[int], path: Path, advance: Any = 
     places
         Rows of the pool's table. They begin at a multiple of the batch size, so that every picture has the
         same neighbours in its batch however the pool is cut.
-    path
-        Where the shard goes.
     advance
         Called with the number of pictures done since the last call.
+
+    Raises
+    ------
+    NonFiniteActivation
+        If the model gives NaN or infinity.
     """
     model, layer_map = plan.model, plan.model.layer_map
-    sampled = torch.tensor([unit_position(unit, layer_map) for unit in plan.units], device=model.device)
-    trackers = [
-        ExtremeTracker(layer_map.unit_count, plan.extremes, largest=largest, ties=plan.ties, device=model.device)
-        for largest in (False, True)
-    ]
-    columns: list[torch.Tensor] = []
-    pool_places = plan.survey.places
+    layers = [layer_map[unit.layer] for unit in plan.units]
+    index, scale, shift = (
+        np.array([getattr(layer, name)[unit.index] for layer, unit in zip(layers, plan.units)])
+        for name in ("columns", "scale", "shift")
+    )
+    tracker = ExtremeTracker(layer_map.column_count, plan.extremes, ties=plan.ties, device=model.device)
+    sampled: list[torch.Tensor] = []
+    pool_places, pictures = plan.survey.places, plan.pictures
 
     def read(row: int) -> NDArray[np.uint8]:
-        return model_pixels(plan.pool, int(pool_places[row]), model.card.input, plan.view, plan.crop)
+        place = int(pool_places[row])
+        return model_pixels(plan.pool, place, model.card.input, plan.view, plan.crop, pictures[row])
 
     with ActivationReader(model.module, layer_map, model.aggregator, model.prefix_tokens) as reader:
         for members, pixels in batches(read, places, plan.batch_size):
-            values = reader.read(model.prepare(pixels))[: len(members)]
-            if not bool(torch.isfinite(values).all()):
-                raise _non_finite(plan, members, values)
-            columns.append(values.index_select(1, sampled).cpu())
-            by_unit = values.T.contiguous()
-            for tracker in trackers:
-                tracker.add(by_unit, members)
+            read_columns = reader.read(model.prepare(pixels))[: len(members)]
+            if not bool(torch.isfinite(read_columns).all()):
+                raise _non_finite(plan, members, read_columns)
+            sampled.append(unit_activations(read_columns, index, scale, shift).cpu())
+            tracker.add(read_columns, members)
             advance(len(members))
-    low, high = (tracker.result(in_order=False) for tracker in trackers)
-    contents = {
-        "columns": np.ascontiguousarray(torch.cat(columns).T.numpy()),
-        "places": np.asarray(list(places), dtype=np.int64),
-        "low_values": low.values,
-        "low_places": low.places,
-        "high_values": high.values,
-        "high_places": high.places,
-    }
-    write_atomically(path, lambda target: save_file(contents, target, {"identity": plan.identity}))
+    low, high = tracker.result(in_order=False)
+    own = np.ascontiguousarray(torch.cat(sampled).T.numpy())
+    return Shard(np.asarray(list(places), dtype=np.int64), own, low, high)
 
 
-def merge_shards(plan: Plan, paths: Sequence[Path]) -> Activations:
+def merge_shards(plan: Plan, shards: Iterable[Shard]) -> Activations:
     """Merge shards, in any order, into the activations of the whole pool.
 
     Raises
     ------
-    StudyMismatch
-        If a shard is of another plan.
     StudyError
         If the shards do not cover the pool exactly once.
     """
     count = len(plan.survey.table)
     columns = np.empty((len(plan.units), count), dtype=np.float32)
     covered = np.zeros(count, dtype=np.int64)
-    units = plan.model.layer_map.unit_count
-    low = ExtremeTracker(units, plan.extremes, largest=False, ties=plan.ties)
-    high = ExtremeTracker(units, plan.extremes, largest=True, ties=plan.ties)
-    for path in paths:
-        if not _is_shard_of(path, plan.identity):
-            raise StudyMismatch(f"{path} is no shard of {plan.model.name} over this pool; remove it and build again.")
-        shard = load_file(path)
-        columns[:, shard["places"]] = shard["columns"]
-        covered[shard["places"]] += 1
-        low.add_extremes(Extremes(shard["low_values"], shard["low_places"]))
-        high.add_extremes(Extremes(shard["high_values"], shard["high_places"]))
+    tracker = ExtremeTracker(plan.model.layer_map.column_count, plan.extremes, ties=plan.ties)
+    for shard in shards:
+        columns[:, shard.places] = shard.columns
+        covered[shard.places] += 1
+        tracker.add_extremes(shard.low, shard.high)
     if (covered != 1).any():
         raise StudyError(f"The shards of {plan.model.name} do not cover the pool exactly once; build again.")
-    return Activations(plan.units, columns, low.result(), high.result(), plan.header)
+    low, high = tracker.result()
+    return Activations(plan.units, columns, low, high, plan.header)
 
 
 def read_activations(folder: Path, plan: Plan | None = None) -> Activations:
@@ -340,7 +393,7 @@ def _write(activations: Activations, folder: Path) -> None:
         "high_values": activations.high.values,
         "high_places": activations.high.places,
     }
-    write_atomically(folder / "activations.safetensors", lambda target: save_file(contents, target))
+    write_atomically(folder / "activations.safetensors", lambda target: save_file(contents, target), durable=False)
     # The header is written last: where it is, the tensors are complete.
     write_json(folder / "header.json", activations.header)
 
@@ -356,17 +409,12 @@ def _is_shard_of(path: Path, identity: str) -> bool:
         return False
 
 
-def _non_finite(plan: Plan, members: list[int], values: torch.Tensor) -> NonFiniteActivation:
+def _non_finite(plan: Plan, members: list[int], columns: torch.Tensor) -> NonFiniteActivation:
     """Return the error for NaN or infinity, naming picture, layer and unit."""
-    row, position = (int(n) for n in (~torch.isfinite(values)).nonzero()[0])
-    layer = next(
-        layer
-        for layer in reversed(plan.model.layer_map.layers)
-        if plan.model.layer_map.offsets()[layer.name] <= position
-    )
-    index = position - plan.model.layer_map.offsets()[layer.name]
+    row, column = (int(n) for n in (~torch.isfinite(columns)).nonzero()[0])
+    layer, index = plan.model.layer_map.owners()[column]
     source = plan.survey.table["source"].iloc[members[row]]
     return NonFiniteActivation(
-        f"{plan.model.name} gives {float(values[row, position])} for the picture {source} in layer {layer.name}, unit "
-        f"{index}. Activations that are not finite can't be ranked: check the weights, or leave the picture out."
+        f"{plan.model.name} gives {float(columns[row, column])} for the picture {source} in layer {layer}, unit {index}. "
+        "Activations that are not finite can't be ranked: check the weights, or leave the picture out."
     )

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmark.errors import StudyMismatch
+from benchmark.hashing import hash_pixels
 from benchmark.model_card import InputSpec
 from stimuli.pictures import canonical_crop, model_view, resize_to, to_pixels
 from stimuli.pools import Pool
@@ -56,18 +58,43 @@ def map_ahead(
                 future.cancel()
 
 
-def model_pixels(pool: Pool, place: int, spec: InputSpec, view: str, crop: int) -> NDArray[np.uint8]:
+def model_pixels(
+    pool: Pool, place: int, spec: InputSpec, view: str, crop: int, picture: str = ""
+) -> NDArray[np.uint8]:
     """Return what a model sees of a picture, shape (3, size, size).
 
     With the view ``canonical`` this is the crop that people see, resized to the model's input; with ``model``
     it is the model's own transform of the original.
+
+    Raises
+    ------
+    StudyMismatch
+        If ``picture``, the hash that the canonical crop had when the pool was surveyed, is not its hash now.
     """
     original = pool.original(place)
     if view == "model":
         image = model_view(original, spec)
     else:
-        image = resize_to(canonical_crop(original, crop), spec.size, spec.interpolation)
+        seen = canonical_crop(original, crop)
+        if picture:
+            check_picture(hash_pixels(to_pixels(seen)), picture, pool.entries[place].source)
+        image = resize_to(seen, spec.size, spec.interpolation)
     return np.ascontiguousarray(to_pixels(image).transpose(2, 0, 1))
+
+
+def check_picture(found: str, expected: str, source: str) -> None:
+    """Check that a picture is the one that was surveyed.
+
+    Raises
+    ------
+    StudyMismatch
+        If its pixels have changed.
+    """
+    if found != expected:
+        raise StudyMismatch(
+            f"The picture {source} has changed since the pool was surveyed. Restore it, or build into another folder: "
+            "two versions of a picture can't be mixed in one study."
+        )
 
 
 def batches(

@@ -99,11 +99,10 @@ def describe(column: NDArray[np.float32], order: NDArray[np.int64], layer_range:
 
 def layer_ranges(activations: Activations, layer_map: LayerMap) -> dict[str, float]:
     """Return the median range of each layer's units, constant ones left out."""
-    ranges = activations.high.values[:, 0].astype(np.float64) - activations.low.values[:, 0]
+    spans = activations.high.values[:, 0].astype(np.float64) - activations.low.values[:, 0]
     result: dict[str, float] = {}
     for layer in layer_map.layers:
-        start = layer_map.offsets()[layer.name]
-        own = ranges[start : start + layer.width]
+        own = np.abs(layer.scale) * spans[layer.columns]
         own = own[own >= CONSTANT_RANGE]
         result[layer.name] = float(np.median(own)) if len(own) else 0.0
     return result

@@ -1,0 +1,265 @@
+"""Proportion correct, with intervals: per model, condition, difficulty and observer.
+
+The interval is a bias-corrected and accelerated (BCa) bootstrap over units, as in the 2023 paper. It speaks for
+new units of these models, drawn as these were (a layer uniformly, then a unit in it), answered by this
+observer: the layer-uniform estimand. Differences are paired by unit.
+
+Reference: Efron (1987), Better bootstrap confidence intervals, JASA 82.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import DegenerateDataWarning, bootstrap
+from statsmodels.stats.proportion import proportion_confint
+
+from benchmark.estimate import Estimate
+from benchmark.model_card import TWIN_SUFFIX
+from benchmark.tasks import PLANTED, UNIT_COLUMNS
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+LOW_LEVEL = "lowlevel"
+"""The observer that every other machine observer is measured against."""
+
+ESTIMAND = "new units of this model, layer-uniform; this observer"
+
+UNIT_KEY = [name for name in UNIT_COLUMNS if name != "model"]
+"""What a unit and its counterpart in the twin share."""
+
+
+def unit_means(responses: pd.DataFrame, value: str = "correct") -> pd.Series:
+    """Return the mean answer per unit, indexed by everything that names a unit but its model."""
+    return responses.groupby(UNIT_KEY)[value].mean()
+
+
+def estimate_mean(values: NDArray[np.floating], *, unit: str, seed: int = 0, estimand: str = ESTIMAND) -> Estimate:
+    """Estimate the mean of a unit-level quantity.
+
+    Parameters
+    ----------
+    values
+        Shape (units,): one number per unit.
+    unit
+        Unit of measurement.
+    seed
+        Of the bootstrap.
+    estimand
+        What the mean speaks for.
+
+    Returns
+    -------
+    The mean with a BCa interval over units. Where all units agree, a bootstrap has nothing to resample: a
+    proportion then gets Wilson's interval for so many units, and anything else says that it has none.
+
+    Raises
+    ------
+    ValueError
+        If there are no units.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    if not len(data):
+        raise ValueError("There are no units to estimate from.")
+    mean = float(data.mean())
+    if np.ptp(data) == 0:
+        return _without_spread(mean, len(data), unit, estimand)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        interval = bootstrap(
+            (data,),
+            np.mean,
+            n_resamples=RESAMPLES,
+            confidence_level=LEVEL,
+            method="BCa",
+            batch=1000,
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    low, high = float(interval.low), float(interval.high)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return _without_spread(mean, len(data), unit, estimand)
+    return Estimate(mean, min(low, mean), max(high, mean), "BCa bootstrap over units", len(data), unit, estimand)
+
+
+def _without_spread(mean: float, count: int, unit: str, estimand: str) -> Estimate:
+    """Return the estimate of units that all agree."""
+    if unit.startswith("proportion") and 0 <= mean <= 1:
+        low, high = proportion_confint(mean * count, count, method="wilson")
+        return Estimate(
+            mean, min(float(low), mean), max(float(high), mean), "Wilson interval, all units agree", count, unit, estimand
+        )
+    return Estimate(mean, mean, mean, "no interval: all units agree", count, unit, estimand)
+
+
+@dataclass(frozen=True)
+class MachineScore:
+    """How well a machine observer answers for one model, condition, difficulty and kind of references.
+
+    Attributes
+    ----------
+    score
+        Proportion correct.
+    mis
+        Machine Interpretability Score: mean probability of the right answer.
+    low_level
+        Proportion correct of the low-level observer on the same tasks; None if it has not answered.
+    excess
+        Score minus low-level, paired by unit: the headline of a machine row.
+    twin
+        Proportion correct on the random-weight twin; None if there is none.
+    trained_minus_twin
+        Score minus twin, paired by unit.
+    related
+        Whether the observer is a relative of the model; such scores are never ranked.
+    kept_apart
+        Units that are flagged, and left out of all these numbers.
+    """
+
+    model: str
+    condition: str
+    difficulty: str
+    references: str
+    observer: str
+    protocol: str
+    related: bool
+    kept_apart: int
+    score: Estimate
+    mis: Estimate
+    low_level: Estimate | None
+    excess: Estimate | None
+    twin: Estimate | None
+    trained_minus_twin: Estimate | None
+
+    @property
+    def verdict(self) -> str:
+        """What trained minus twin says, in words."""
+        difference = self.trained_minus_twin
+        if difference is None:
+            return ""
+        if not difference.excludes_zero:
+            return (
+                f"By {self.observer}, {self.model} ({self.condition}) is not told from a network with random weights: "
+                f"trained minus twin {difference} includes 0."
+            )
+        word = "better" if difference.value > 0 else "worse"
+        return (
+            f"By {self.observer}, {self.model} ({self.condition}) is answered {word} than its random-weight twin: "
+            f"trained minus twin {difference}."
+        )
+
+    def row(self) -> dict[str, Any]:
+        """Return the score as a row of a table: each estimate with its interval."""
+        row: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("model", "condition", "difficulty", "references", "observer", "protocol", "related", "kept_apart")
+        }
+        row["units"] = self.score.n
+        for name in ("score", "mis", "low_level", "excess", "twin", "trained_minus_twin"):
+            estimate: Estimate | None = getattr(self, name)
+            for part in ("value", "low", "high"):
+                row[name if part == "value" else f"{name}_{part}"] = getattr(estimate, part) if estimate else np.nan
+        return row
+
+
+def score_machines(responses: pd.DataFrame, statistics: pd.DataFrame | None = None, seed: int = 0) -> list[MachineScore]:
+    """Score every machine observer on every trained model.
+
+    Parameters
+    ----------
+    responses
+        The table of responses; people's are ignored.
+    statistics
+        The table of unit statistics; flagged units are kept apart.
+    seed
+        Of the bootstrap.
+
+    Raises
+    ------
+    ValueError
+        If responses of two protocols are mixed.
+    """
+    machines = responses[(responses["observer_kind"] == "machine") & (responses["kind"] == "main")]
+    machines = machines[machines["model"] != PLANTED]
+    if machines["protocol"].nunique() > 1:
+        raise ValueError(f"Results of two protocols never share a table: {sorted(machines['protocol'].unique())}.")
+    machines, apart = _set_flagged_apart(machines, statistics)
+    scores: list[MachineScore] = []
+    trained = machines[~machines["model"].str.endswith(TWIN_SUFFIX)]
+    keys = ["model", "condition", "difficulty", "references", "observer"]
+    for (model, condition, difficulty, references, observer), own in trained.groupby(keys, sort=True):
+        if observer == LOW_LEVEL:
+            continue
+        same = machines[
+            (machines["condition"] == condition)
+            & (machines["difficulty"] == difficulty)
+            & (machines["references"] == references)
+        ]
+        control = same[(same["model"] == model) & (same["observer"] == LOW_LEVEL)]
+        twin = same[(same["model"] == model + TWIN_SUFFIX) & (same["observer"] == observer)]
+        scores.append(
+            MachineScore(
+                model=model,
+                condition=condition,
+                difficulty=difficulty,
+                references=references,
+                observer=observer,
+                protocol=str(own["protocol"].iloc[0]),
+                related=bool(own["related"].any()),
+                kept_apart=apart.get(model, 0),
+                score=estimate_mean(unit_means(own).to_numpy(), unit="proportion correct", seed=seed),
+                mis=estimate_mean(unit_means(own, "probability").to_numpy(), unit="probability", seed=seed),
+                low_level=_mean_of(control, seed),
+                excess=_difference(own, control, seed),
+                twin=_mean_of(twin, seed),
+                trained_minus_twin=_difference(own, twin, seed),
+            )
+        )
+    return scores
+
+
+def _set_flagged_apart(
+    responses: pd.DataFrame, statistics: pd.DataFrame | None
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Leave flagged units out; returns the rest, and how many were left out of each model."""
+    if statistics is None:
+        return responses, {}
+    flagged = statistics[statistics["used"] & (statistics["flag"] != "")]
+    names = set(flagged[UNIT_COLUMNS].itertuples(index=False, name=None))
+    kept = [key not in names for key in responses[UNIT_COLUMNS].itertuples(index=False, name=None)]
+    return responses[np.array(kept, dtype=bool)], flagged["model"].value_counts().to_dict()
+
+
+def _mean_of(responses: pd.DataFrame, seed: int) -> Estimate | None:
+    if responses.empty:
+        return None
+    return estimate_mean(unit_means(responses).to_numpy(), unit="proportion correct", seed=seed)
+
+
+def _difference(first: pd.DataFrame, second: pd.DataFrame, seed: int) -> Estimate | None:
+    """Estimate the mean difference of two sets of answers on the units they share."""
+    if first.empty or second.empty:
+        return None
+    paired = pd.concat([unit_means(first), unit_means(second)], axis=1, join="inner").to_numpy(dtype=np.float64)
+    if not len(paired):
+        return None
+    return estimate_mean(paired[:, 0] - paired[:, 1], unit="difference of proportions correct", seed=seed)
+
+
+def score_table(scores: list[MachineScore]) -> pd.DataFrame:
+    """Return scores as a table, one row each."""
+    return pd.DataFrame([score.row() for score in scores])
+
+
+def observer_check(responses: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Return each observer's proportion correct on the planted units, whose truth is known."""
+    planted = responses[responses["kind"] == "catch"]
+    rows = [
+        {"observer": observer, "condition": condition, "planted units": _mean_of(own, seed)}
+        for (observer, condition), own in planted.groupby(["observer", "condition"], sort=True)
+    ]
+    return pd.DataFrame(rows)

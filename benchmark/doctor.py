@@ -1,0 +1,123 @@
+"""Is this installation whole: what is loaded from where, and what is missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmark.study import package_versions
+
+PACKAGES = ("benchmark", "stimuli", "webapp", "analysis")
+
+State = Literal["ok", "note", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    state: State
+    what: str
+    found: str
+
+
+def examine() -> list[Finding]:
+    """Look at everything that a build depends on."""
+    findings = [*_packages(), *_python(), *_torch(), *_models(), *_photographs()]
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    findings.append(Finding("ok" if free > 2 else "note", "disk", f"{free:,.1f} GiB free here"))
+    return findings
+
+
+def _packages() -> list[Finding]:
+    """Check that the four packages come from one place: their names are common, and others could overwrite them."""
+    home = Path(__file__).resolve().parent.parent
+    findings = []
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve().parent if spec and spec.origin else None
+        if origin is None:
+            findings.append(Finding("fail", name, "is not installed; install vimi again in an environment of its own"))
+        elif origin.parent != home:
+            findings.append(
+                Finding("fail", name, f"is loaded from {origin}, which is not vimi's: another distribution has the same "
+                        f"name, or another folder comes first. vimi lies in {home}; give it an environment of its own")
+            )  # fmt: skip
+        else:
+            findings.append(Finding("ok", name, f"from {origin}"))
+    return findings
+
+
+def _python() -> list[Finding]:
+    versions = package_versions()
+    wanted = sys.version_info >= (3, 11)
+    findings = [Finding("ok" if wanted else "fail", "Python", f"{versions.pop('python')} on {versions.pop('machine')}")]
+    versions.pop("vimi")
+    for package, found in versions.items():
+        findings.append(Finding("ok" if found != "not installed" else "fail", package, found))
+    return findings
+
+
+def _torch() -> list[Finding]:
+    """Check that torch and torchvision fit, lucent imports, and say where networks will run."""
+    import torch
+
+    findings = []
+    try:
+        ops = importlib.import_module("torchvision.ops")
+        boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+        ops.nms(boxes, torch.ones(1), 0.5)
+        findings.append(Finding("ok", "torchvision's operators", "work with this torch"))
+    except Exception as error:
+        findings.append(
+            Finding("fail", "torchvision's operators", f"{_first_line(error)}: torch and torchvision come from different "
+                    "builds; install both in one go")
+        )  # fmt: skip
+    try:
+        from stimuli.visualization.parametrization import colour_matrix
+
+        colour_matrix()
+        findings.append(Finding("ok", "lucent's parametrisation", "can be used"))
+    except Exception as error:
+        findings.append(Finding("fail", "lucent's parametrisation", f"{_first_line(error)}: kornia must be 0.4.1 or older"))
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    findings.append(Finding("ok", "networks run on", f"{device}, {cores} cores, {torch.get_num_threads()} threads"))
+    return findings
+
+
+def _models() -> list[Finding]:
+    """Say which cards have their weights on this machine."""
+    from benchmark.model_card import card_names, load_card
+    from benchmark.model_zoo import weights_on_machine
+
+    have = [name for name in card_names() if weights_on_machine(load_card(name)) is not None]
+    missing = [name for name in card_names() if name not in have]
+    bundled = [name for name in card_names() if load_card(name).weights.source.startswith("wheel:")]
+    broken = [name for name in bundled if name not in have]
+    findings = [Finding("fail" if broken else "ok", "weights on this machine", ", ".join(have) or "none")]
+    if missing:
+        findings.append(Finding("note", "weights to be downloaded", ", ".join(missing)))
+    return findings
+
+
+def _photographs() -> list[Finding]:
+    from benchmark.errors import VimiError
+    from stimuli.bundled import PHOTOGRAPHS, photograph
+
+    try:
+        for name in PHOTOGRAPHS:
+            photograph(name)
+    except (VimiError, OSError) as error:
+        return [Finding("fail", "bundled photographs", _first_line(error))]
+    return [Finding("ok", "bundled photographs", f"{len(PHOTOGRAPHS)} of {len(PHOTOGRAPHS)}")]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,230 @@
+"""What the command line prints: tables for a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.study import PLUMBING
+
+if TYPE_CHECKING:
+    from analysis.performance import MachineScore
+    from benchmark.doctor import Finding
+    from benchmark.study import Study
+    from stimuli.forecast import Forecast
+
+
+def _console() -> Console:
+    console = Console(highlight=False, soft_wrap=False)
+    # Into a file or a pipe there is no terminal to fit: give tables room.
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
+def _table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
+    table = Table(box=None, title=title or None, title_justify="left", title_style="bold", pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=column == "card")
+    return table
+
+
+def print_scores(scores: Sequence[MachineScore], notes: Sequence[str]) -> None:
+    """Print machine scores with intervals, twin and excess beside them, and what they say in words."""
+    from analysis.figures import why_no_regression
+    from benchmark.model_card import load_card
+
+    console = _console()
+    if PLUMBING in notes:
+        console.print(
+            f"\n[bold red]{PLUMBING.capitalize()}[/]: the pool is crops of a few photographs, so these numbers show that "
+            "the parts work together, and nothing about the models."
+        )
+    if not scores:
+        console.print("No machine observer has answered yet, apart from the low-level one.")
+        return
+    console.print(f"\nProportion correct, 95 % intervals over units. Protocol {scores[0].protocol}.\n")
+    table = _table("model", "condition", "correct", "low-level", "excess", "twin", "trained - twin", "units",
+                   right=("units",))  # fmt: skip
+    for score in scores:
+        condition = score.condition + ("" if score.difficulty == "easy" else f", {score.difficulty}")
+        condition += "" if score.references == "both" else f", {score.references} shown"
+        cells = [str(e) if e else "–" for e in (score.low_level, score.excess, score.twin, score.trained_minus_twin)]
+        table.add_row(f"{score.model}", condition, str(score.score), *cells, str(score.score.n))
+    console.print(table)
+    console.print()
+    observers = sorted({(score.observer, score.related) for score in scores})
+    for observer, related in observers:
+        judged = ", ".join(sorted({score.model for score in scores if score.observer == observer}))
+        kin = " It is their relative: such scores are never ranked." if related else ""
+        console.print(f"{judged}: answered by {observer}.{kin}")
+    for score in scores:
+        if score.verdict and score.observer.startswith(("features", "lpips", "dreamsim")):
+            console.print(score.verdict)
+    apart = {score.model: score.kept_apart for score in scores if score.kept_apart}
+    if apart:
+        console.print("Flagged units kept apart: " + ", ".join(f"{model} {n}" for model, n in apart.items()) + ".")
+    sizes = []
+    for score in scores:
+        try:
+            sizes.append(load_card(score.model).parameters or 0)
+        except Exception:
+            sizes.append(0)
+    reason = why_no_regression([size for size in sizes if size])
+    if reason and len({score.model for score in scores}) > 1:
+        console.print(reason)
+
+
+def print_forecast(forecast: Forecast) -> None:
+    """Print what a build would take."""
+    console = _console()
+    table = _table("stage", "what", "time", "disk", right=("time", "disk"))
+    for item in forecast.items:
+        table.add_row(item.stage, item.what, spell_seconds(item.seconds), spell_bytes(item.bytes))
+    table.add_row("[bold]in all[/]", "", spell_seconds(forecast.seconds), spell_bytes(forecast.bytes))
+    console.print(table)
+    console.print(
+        f"\n{forecast.pictures:,} pictures, protocol {forecast.protocol}. Human answers as planned: {forecast.sessions:,} "
+        f"sessions, {forecast.answers:,} answers, USD {forecast.payment_usd:,.0f} for participants. Nothing was built."
+    )
+
+
+def print_study(study: Study) -> None:
+    """Print what a build has made."""
+    console = _console()
+    manifest = study.manifest
+    pool = manifest["pool"]
+    stages = manifest["stages"]
+    console.print(
+        f"\n{study.root}: protocol {manifest['protocol']}, {pool['size']:,} pictures in {pool['groups']:,} groups"
+        + (f", {pool['unreadable_skipped']} unreadable files skipped" if pool["unreadable_skipped"] else "")
+        + (f", {pool['exact_copies_left_out']} exact copies left out" if pool["exact_copies_left_out"] else "")
+        + "."
+    )
+    for note in manifest["notes"]:
+        console.print(f"[bold red]{note.capitalize()}[/]: " + _why(study))
+    table = _table("model", "units used", "flagged", "synthetic sets accepted", right=("units used",))
+    accepted = stages.get("visualizations", {}).get("accepted_share", {})
+    for name, used in stages.get("exemplars", {}).get("used", {}).items():
+        flags = stages["exemplars"]["flags"].get(name, {})
+        spelled = ", ".join(f"{count} {flag}" for flag, count in flags.items()) or "none"
+        share = f"{100 * accepted[name]:.0f} %" if name in accepted else "–"
+        table.add_row(name, str(used), spelled, share)
+    console.print(table)
+    if "trials" in stages:
+        console.print(f"{stages['trials']['sessions']:,} sessions laid out. Hash of the study: {study.hash}")
+    console.print(
+        f"Next: vimi observe {study.root} --observer lowlevel --observer features:efficientnet_lite0, then vimi gallery "
+        f"{study.root}"
+    )
+
+
+def _why(study: Study) -> str:
+    share = study.manifest["stages"].get("exemplars", {}).get("share_of_pictures_repeating_a_group", 0)
+    return f"{100 * share:.0f} % of the pictures show a source or near-duplicate that their task shows already."
+
+
+def print_cards() -> None:
+    """Print the models that have cards."""
+    from benchmark.model_card import card_names, load_card
+    from benchmark.model_zoo import weights_on_machine
+
+    table = _table("card", "parameters", "trained on", "top-1", "weights here", right=("parameters", "top-1"))
+    for name in card_names():
+        card = load_card(name)
+        training = card.training
+        table.add_row(
+            name, spell_count(card.parameters or 0),
+            f"{', '.join(training.data)} ({spell_count(training.images)})" if training else "?",
+            f"{card.accuracy.top1:.1f}" if card.accuracy else "–", "yes" if weights_on_machine(card) else "no",
+        )  # fmt: skip
+    console = _console()
+    console.print(table)
+    console.print("\nAny other timm model needs no card: vimi models show timm:NAME")
+
+
+def print_model(name: str, weights: str, every_layer: bool) -> None:
+    """Print a model's card, layers and units."""
+    from benchmark.model_card import load_card
+    from benchmark.model_zoo import RANDOM, load_model, weights_on_machine
+
+    console = _console()
+    card = load_card(name)
+    here = weights_on_machine(card) if not card.twin else None
+    model = load_model(card, weights=weights or ("" if here or card.twin else RANDOM))
+    table = _table("", "")
+    training = card.training
+    table.add_row("model", f"{card.title} ({card.timm}, family {card.family})")
+    table.add_row("parameters", f"{model.card.parameters:,}" + (f", {card.parameters_note}" if card.parameters_note else ""))
+    trained = f"{', '.join(training.data)}: {training.images:,} pictures" if training else "unknown: state it in the experiment"
+    if training and training.note:
+        trained += f" ({training.note})"
+    table.add_row("trained on", "nothing: random weights" if card.twin else trained)
+    if card.accuracy:
+        table.add_row("top-1", f"{card.accuracy.top1} % ({card.accuracy.measured})")
+    spec = card.input
+    table.add_row("input", f"{spec.size} px, crop {spec.crop_ratio:g}, {spec.interpolation}")
+    table.add_row("licence", card.licence)
+    table.add_row("source", card.source or "–")
+    if not card.twin:
+        where = f"on this machine: {here}" if here else f"not on this machine ({card.weights.source}); shown with random ones"
+        table.add_row("weights", weights or where)
+    layer_map = model.layer_map
+    distinct = sum(len(channels) for channels in layer_map.representatives().values())
+    table.add_row("eligible", f"{len(layer_map.layers)} layers, {layer_map.unit_count:,} units, {distinct:,} canonical")
+    console.print(table)
+    console.print()
+    representatives = layer_map.representatives()
+    rows: dict[tuple[str, str], list[tuple[str, int, int]]] = {}
+    for layer in layer_map.layers:
+        key = layer.name if every_layer else re.sub(r"\d+(?=\.|[a-z]?_|[a-z]?\.)", "#", layer.name)
+        rows.setdefault((key, layer.kind), []).append((layer.name, layer.width, len(representatives[layer.name])))
+    listing = _table("layers", "kind", "count", "units", "canonical", right=("count", "units", "canonical"))
+    for (key, kind), members in rows.items():
+        listing.add_row(
+            key, kind, str(len(members)), f"{sum(m[1] for m in members):,}", f"{sum(m[2] for m in members):,}"
+        )
+    console.print(listing)
+    for layer_name, reason in layer_map.unreadable:
+        console.print(f"[dim]left out: {layer_name}, because {reason}[/]")
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print what the doctor found."""
+    console = _console()
+    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "fail": "[bold red]fail[/]"}
+    table = _table("", "", "")
+    for finding in findings:
+        table.add_row(marks[finding.state], finding.what, finding.found)
+    console.print(table)
+    failed = sum(finding.state == "fail" for finding in findings)
+    console.print(f"\n{failed} problems found." if failed else "\nEverything is in place.")
+
+
+def spell_seconds(seconds: float) -> str:
+    """Write a duration as people do."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def spell_count(count: int) -> str:
+    """Write a large number shortly."""
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)
+
+
+def spell_bytes(count: int) -> str:
+    """Write a number of bytes as people do."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit in ("B", "kB") else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
