@@ -77,7 +77,9 @@ def plot_machine_scores(scores: Sequence[MachineScore], parameters: dict[str, in
         _tidy(axis)
     axes[0, 0].set_ylabel("proportion correct, 95 % interval over units")
     axes[0, 0].set_ylim(0.3, 1.02)
-    axes[0, 0].text(0.01, 0.505, "chance", transform=axes[0, 0].get_yaxis_transform(), fontsize=8, color=FAINT, va="bottom")
+    axes[0, 0].text(
+        0.01, 0.505, "chance", transform=axes[0, 0].get_yaxis_transform(), fontsize=8, color=FAINT, va="bottom"
+    )
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
     if note:

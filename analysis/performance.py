@@ -91,7 +91,13 @@ def _without_spread(mean: float, count: int, unit: str, estimand: str) -> Estima
     if unit.startswith("proportion") and 0 <= mean <= 1:
         low, high = proportion_confint(mean * count, count, method="wilson")
         return Estimate(
-            mean, min(float(low), mean), max(float(high), mean), "Wilson interval, all units agree", count, unit, estimand
+            mean,
+            min(float(low), mean),
+            max(float(high), mean),
+            "Wilson interval, all units agree",
+            count,
+            unit,
+            estimand,
         )
     return Estimate(mean, mean, mean, "no interval: all units agree", count, unit, estimand)
 
@@ -156,7 +162,16 @@ class MachineScore:
         """Return the score as a row of a table: each estimate with its interval."""
         row: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("model", "condition", "difficulty", "references", "observer", "protocol", "related", "kept_apart")
+            for name in (
+                "model",
+                "condition",
+                "difficulty",
+                "references",
+                "observer",
+                "protocol",
+                "related",
+                "kept_apart",
+            )
         }
         row["units"] = self.score.n
         for name in ("score", "mis", "low_level", "excess", "twin", "trained_minus_twin"):
@@ -166,7 +181,9 @@ class MachineScore:
         return row
 
 
-def score_machines(responses: pd.DataFrame, statistics: pd.DataFrame | None = None, seed: int = 0) -> list[MachineScore]:
+def score_machines(
+    responses: pd.DataFrame, statistics: pd.DataFrame | None = None, seed: int = 0
+) -> list[MachineScore]:
     """Score every machine observer on every trained model.
 
     Parameters
@@ -222,9 +239,7 @@ def score_machines(responses: pd.DataFrame, statistics: pd.DataFrame | None = No
     return scores
 
 
-def _set_flagged_apart(
-    responses: pd.DataFrame, statistics: pd.DataFrame | None
-) -> tuple[pd.DataFrame, dict[str, int]]:
+def _set_flagged_apart(responses: pd.DataFrame, statistics: pd.DataFrame | None) -> tuple[pd.DataFrame, dict[str, int]]:
     """Leave flagged units out; returns the rest, and how many were left out of each model."""
     if statistics is None:
         return responses, {}

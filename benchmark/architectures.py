@@ -34,13 +34,14 @@ class InceptionV1(nn.Module):
         return self.get_submodule("softmax2_pre_activation_matmul")
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator]
 def inceptionv1_lucent(pretrained: bool = False, **options: Any) -> nn.Module:
     """Build lucent's InceptionV1; its weights are loaded by vimi, which reads them safely."""
     return InceptionV1()
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator]
 def resnet50_robust(pretrained: bool = False, **options: Any) -> nn.Module:
     """Build a ResNet-50 for the adversarially trained weights; they are loaded by vimi."""
-    return timm.create_model("resnet50", pretrained=False)
+    model: nn.Module = timm.create_model("resnet50", pretrained=False)
+    return model

@@ -59,7 +59,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
 ) -> None:
     """Options of the whole command."""
 
@@ -91,22 +93,31 @@ def demo(
 def build(
     experiment: Annotated[Path, typer.Argument(help="The experiment file.")],
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("study"),
-    stage: Annotated[str, typer.Option(help="Build up to: units, activations, exemplars, visualizations, trials.")] = "",
+    stage: Annotated[
+        str, typer.Option(help="Build up to: units, activations, exemplars, visualizations, trials.")
+    ] = "",
     device: Device = "auto",
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out files that are no readable picture, and count them.")
+    ] = False,
+    twin: Annotated[
+        bool, typer.Option("--twin", help="Build the random-weight twin of every model too, whatever the file says.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,
 ) -> None:
     """Build a study from an experiment file, or go on building it."""
     from benchmark import workflow
+    from benchmark.experiment import read_experiment
     from benchmark.report import print_forecast, print_study
 
+    described = read_experiment(experiment)
+    if twin:
+        described = described.with_twins()
     if dry_run:
-        print_forecast(workflow.forecast(experiment, device=device, reporter=_reporter()))
+        print_forecast(workflow.forecast(described, device=device, reporter=_reporter()))
         return
     study = workflow.build(
-        experiment, out, stage=stage or None, device=device, skip_unreadable=skip_unreadable, reporter=_reporter()
+        described, out, stage=stage or None, device=device, skip_unreadable=skip_unreadable, reporter=_reporter()
     )
     print_study(study)
 
@@ -115,11 +126,13 @@ def build(
 def observe(
     study: StudyFolder,
     observer: Annotated[
-        list[str], typer.Option(help="random, oracle, label, lowlevel, features:CARD, lpips, dreamsim; may be repeated.")
+        list[str],
+        typer.Option(help="random, oracle, label, lowlevel, features:CARD, lpips, dreamsim; may be repeated."),
     ],
     references: Annotated[str, typer.Option(help="Sides to show: both, max, min, none; several with commas.")] = "both",
     shuffle_references: Annotated[
-        bool, typer.Option("--shuffle-references", help="Deal references at random: a check that answers are then chance.")
+        bool,
+        typer.Option("--shuffle-references", help="Deal references at random: a check that answers are then chance."),
     ] = False,
     device: Device = "auto",
 ) -> None:

@@ -46,7 +46,7 @@ def _packages() -> list[Finding]:
             findings.append(Finding("fail", name, "is not installed; install vimi again in an environment of its own"))
         elif origin.parent != home:
             findings.append(
-                Finding("fail", name, f"is loaded from {origin}, which is not vimi's: another distribution has the same "
+                Finding("fail", name, f"comes from {origin}, which is not vimi's: another distribution has the same "
                         f"name, or another folder comes first. vimi lies in {home}; give it an environment of its own")
             )  # fmt: skip
         else:
@@ -76,7 +76,7 @@ def _torch() -> list[Finding]:
         findings.append(Finding("ok", "torchvision's operators", "work with this torch"))
     except Exception as error:
         findings.append(
-            Finding("fail", "torchvision's operators", f"{_first_line(error)}: torch and torchvision come from different "
+            Finding("fail", "torchvision's operators", f"{_first_line(error)}: torch and torchvision are of different "
                     "builds; install both in one go")
         )  # fmt: skip
     try:
@@ -85,7 +85,9 @@ def _torch() -> list[Finding]:
         colour_matrix()
         findings.append(Finding("ok", "lucent's parametrisation", "can be used"))
     except Exception as error:
-        findings.append(Finding("fail", "lucent's parametrisation", f"{_first_line(error)}: kornia must be 0.4.1 or older"))
+        findings.append(
+            Finding("fail", "lucent's parametrisation", f"{_first_line(error)}: kornia must be 0.4.1 or older")
+        )
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     findings.append(Finding("ok", "networks run on", f"{device}, {cores} cores, {torch.get_num_threads()} threads"))

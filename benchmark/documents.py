@@ -81,7 +81,9 @@ def _explain(schema: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{place}: this key is required"
     message = problem["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"{place}: {message} (got {problem['input']!r})" if problem["type"] != "value_error" else f"{place}: {message}"
+    return (
+        f"{place}: {message} (got {problem['input']!r})" if problem["type"] != "value_error" else f"{place}: {message}"
+    )
 
 
 def _spell(location: list[int | str]) -> str:

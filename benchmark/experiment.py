@@ -159,6 +159,12 @@ class Experiment(Document):
             raise ValueError(f"there is no protocol {value!r}; known: {', '.join(protocol_names())}")
         return value
 
+    def with_twins(self) -> Experiment:
+        """Return the experiment with a random-weight twin beside every model."""
+        return self.model_copy(
+            update={"models": tuple(entry.model_copy(update={"twin": True}) for entry in self.models)}
+        )
+
     def resolve_protocol(self) -> Protocol:
         """Return the protocol with the experiment's departures from it."""
         protocol = load_protocol(self.protocol)

@@ -51,11 +51,13 @@ def hash_array(array: NDArray[Any]) -> str:
 
 def hash_state(state: Mapping[str, torch.Tensor]) -> str:
     """Hash a model's weights and buffers, by name."""
+    import torch
+
     parts: list[bytes] = []
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         parts.append(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        parts.append(hash_array(tensor.view(-1).numpy()).encode() if tensor.numel() else b"")
+        parts.append(hash_array(tensor.view(-1).view(torch.uint8).numpy()).encode() if tensor.numel() else b"")
     return hash_bytes(*parts)
 
 

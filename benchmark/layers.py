@@ -144,7 +144,7 @@ class LayerMap:
     @property
     def column_count(self) -> int:
         """Columns of all readings and products."""
-        return sum(part.width for part in (*self.readings, *self.products))
+        return sum(r.width for r in self.readings) + sum(p.width for p in self.products)
 
     def owners(self) -> list[tuple[str, int]]:
         """Return, for each column, the layer and channel that represent its rank-equivalence class.

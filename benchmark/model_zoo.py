@@ -7,11 +7,11 @@ read by running code from it is refused.
 from __future__ import annotations
 
 import importlib.util
-import pickle
 import socket
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -244,7 +244,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise WeightsError(f"{path} is no readable safetensors file: {error}.") from None
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except UnpicklingError:
         asked_for = ", ".join(sorted(get_unsafe_globals_in_checkpoint(str(path)))[:3]) or "unknown objects"
         raise WeightsError(
             f"{path} holds more than weights ({asked_for}), and reading all of it would run code from it. Take the "
@@ -303,7 +303,7 @@ def _from_timm(card: ModelCard) -> nn.Module:
         if not cached:
             _check_hub()
         return cast(nn.Module, timm.create_model(card.timm, pretrained=True, **overlay))
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise WeightsError(f"timm's weights of {card.timm} can't be read safely: {error}.") from None
     except Exception as error:
         raise _unreachable(card, error) from None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -54,9 +54,9 @@ def aggregate(
     spread = tuple(d for d in range(1, work.ndim) if d != axis)
     if aggregator == "max":
         reduced = work.amax(spread) if spread else work
-        return reduced if reduced.shape[0] == batch else reduced.unflatten(0, (batch, -1)).amax(1)
+        return reduced if reduced.shape[0] == batch else reduced.reshape(batch, -1, reduced.shape[1]).amax(1)
     reduced = work.mean(spread) if spread else work
-    return reduced if reduced.shape[0] == batch else reduced.unflatten(0, (batch, -1)).mean(1)
+    return reduced if reduced.shape[0] == batch else reduced.reshape(batch, -1, reduced.shape[1]).mean(1)
 
 
 class Tap:
@@ -182,11 +182,11 @@ class ActivationReader(PlaceReader):
 
     def _matrix(self, product: Product, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return a product's input columns, and weights and bias with the inputs' affine map worked in."""
-        module = self.module.get_submodule(product.module)
-        weight = module.weight.detach().double().cpu().flatten(1).T  # type: ignore[union-attr,operator]
+        module = cast(nn.Linear | nn.Conv2d, self.module.get_submodule(product.module))
+        weight = module.weight.detach().double().cpu().flatten(1).T
         bias = torch.from_numpy(product.shift) @ weight
         if module.bias is not None:
-            bias = bias + module.bias.detach().double().cpu()  # type: ignore[union-attr,operator]
+            bias = bias + module.bias.detach().double().cpu()
         weight = torch.from_numpy(product.scale)[:, None] * weight
         exact = _exact_type(device)
         return torch.as_tensor(product.columns, device=device), weight.to(device, exact), bias.to(device, exact)

@@ -25,9 +25,13 @@ def _console() -> Console:
 
 
 def _table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
-    table = Table(box=None, title=title or None, title_justify="left", title_style="bold", pad_edge=False, header_style="dim")
+    table = Table(
+        box=None, title=title or None, title_justify="left", title_style="bold", pad_edge=False, header_style="dim"
+    )
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=column == "card")
+        table.add_column(
+            column, justify="right" if column in right else "left", overflow="fold", no_wrap=column == "card"
+        )
     return table
 
 
@@ -39,8 +43,8 @@ def print_scores(scores: Sequence[MachineScore], notes: Sequence[str]) -> None:
     console = _console()
     if PLUMBING in notes:
         console.print(
-            f"\n[bold red]{PLUMBING.capitalize()}[/]: the pool is crops of a few photographs, so these numbers show that "
-            "the parts work together, and nothing about the models."
+            f"\n[bold red]{PLUMBING.capitalize()}[/]: the pool is crops of a few photographs, so these numbers show "
+            "that the parts work together, and nothing about the models."
         )
     if not scores:
         console.print("No machine observer has answered yet, apart from the low-level one.")
@@ -86,8 +90,9 @@ def print_forecast(forecast: Forecast) -> None:
     table.add_row("[bold]in all[/]", "", spell_seconds(forecast.seconds), spell_bytes(forecast.bytes))
     console.print(table)
     console.print(
-        f"\n{forecast.pictures:,} pictures, protocol {forecast.protocol}. Human answers as planned: {forecast.sessions:,} "
-        f"sessions, {forecast.answers:,} answers, USD {forecast.payment_usd:,.0f} for participants. Nothing was built."
+        f"\n{forecast.pictures:,} pictures, protocol {forecast.protocol}. People's answers as planned: "
+        f"{forecast.sessions:,} sessions, {forecast.answers:,} answers, USD {forecast.payment_usd:,.0f} for participants. "
+        "Nothing was built."
     )
 
 
@@ -116,8 +121,8 @@ def print_study(study: Study) -> None:
     if "trials" in stages:
         console.print(f"{stages['trials']['sessions']:,} sessions laid out. Hash of the study: {study.hash}")
     console.print(
-        f"Next: vimi observe {study.root} --observer lowlevel --observer features:efficientnet_lite0, then vimi gallery "
-        f"{study.root}"
+        f"Next: vimi observe {study.root} --observer lowlevel --observer features:efficientnet_lite0; "
+        f"then vimi gallery {study.root}"
     )
 
 
@@ -157,8 +162,14 @@ def print_model(name: str, weights: str, every_layer: bool) -> None:
     table = _table("", "")
     training = card.training
     table.add_row("model", f"{card.title} ({card.timm}, family {card.family})")
-    table.add_row("parameters", f"{model.card.parameters:,}" + (f", {card.parameters_note}" if card.parameters_note else ""))
-    trained = f"{', '.join(training.data)}: {training.images:,} pictures" if training else "unknown: state it in the experiment"
+    table.add_row(
+        "parameters", f"{model.card.parameters:,}" + (f", {card.parameters_note}" if card.parameters_note else "")
+    )
+    trained = (
+        f"{', '.join(training.data)}: {training.images:,} pictures"
+        if training
+        else "unknown: state it in the experiment"
+    )
     if training and training.note:
         trained += f" ({training.note})"
     table.add_row("trained on", "nothing: random weights" if card.twin else trained)
@@ -169,7 +180,11 @@ def print_model(name: str, weights: str, every_layer: bool) -> None:
     table.add_row("licence", card.licence)
     table.add_row("source", card.source or "–")
     if not card.twin:
-        where = f"on this machine: {here}" if here else f"not on this machine ({card.weights.source}); shown with random ones"
+        where = (
+            f"on this machine: {here}"
+            if here
+            else f"not on this machine ({card.weights.source}); shown with random ones"
+        )
         table.add_row("weights", weights or where)
     layer_map = model.layer_map
     distinct = sum(len(channels) for channels in layer_map.representatives().values())

@@ -98,7 +98,9 @@ class Schema:
                 return pd.to_datetime(values, utc=True)
             return values.astype((_NULLABLE if column.nullable else _DTYPES)[column.kind])
         except (ValueError, TypeError) as error:
-            raise StudyError(f"{self.name}: {column.name!r} holds something else than a {column.kind}: {error}") from None
+            raise StudyError(
+                f"{self.name}: {column.name!r} holds something else than a {column.kind}: {error}"
+            ) from None
 
     def write(self, frame: pd.DataFrame, path: Path) -> None:
         """Check a table and write it as Parquet, atomically."""
@@ -199,13 +201,22 @@ STIMULI = Schema(
         Column("rank", "integer", "rank in the pool from this side's end; -1 for synthetic pictures"),
         Column("label", "string", "class label of a natural picture, if the pool has labels", nullable=True),
         Column("group", "string", "group of a natural picture", nullable=True),
-        Column("group_repeated", "boolean", "whether the task shows this group twice, because the pool leaves no choice"),
+        Column(
+            "group_repeated", "boolean", "whether the task shows this group twice, because the pool leaves no choice"
+        ),
         Column("method", "string", "how the picture was made or chosen"),
         Column("accepted", "boolean", "whether a synthetic picture's set passes the acceptance rule", nullable=True),
-        Column("over_best", "number", "activation over the best exemplar, above the pool's median (1 = as strong)", nullable=True),
+        Column(
+            "over_best",
+            "number",
+            "activation over the best exemplar, above the pool's median (1 = as strong)",
+            nullable=True,
+        ),
         Column("over_median", "number", "activation over the median reference, above the pool's median", nullable=True),
         Column("margin", "number", "activation minus the threshold, in standard deviations of the pool", nullable=True),
-        Column("diversity_loss", "number", "mean similarity of the set's pictures in the layer's features", nullable=True),
+        Column(
+            "diversity_loss", "number", "mean similarity of the set's pictures in the layer's features", nullable=True
+        ),
         Column("steps", "integer", "optimisation steps", nullable=True),
     ),
 )
@@ -227,7 +238,7 @@ TRIALS = Schema(
         Column("query_min", "string", "picture of the minimal query"),
         Column("references_max", "strings", "pictures of the maximal references, in the order shown"),
         Column("references_min", "strings", "pictures of the minimal references, in the order shown"),
-        Column("label_overlap", "number", "share of right-side references with the query's label minus that of the wrong side", nullable=True),
+        Column("label_overlap", "number", "share of references with the query's label, right minus wrong side", nullable=True),
     ),
 )  # fmt: skip
 
@@ -241,7 +252,12 @@ RESPONSES = Schema(
         Column("observer", "string", "name of the observer, or pseudonym of the participant"),
         Column("related", "boolean", "whether the observer is a relative of the model"),
         Column("session", "string", "session; machines have one for each model and condition"),
-        Column("session_status", "string", "state of the session", values=("open", "complete", "returned", "timed out", "screened out")),
+        Column(
+            "session_status",
+            "string",
+            "state of the session",
+            values=("open", "complete", "returned", "timed out", "screened out"),
+        ),
         Column("trial", "string", "name of the trial or distinct task"),
         Column("trial_index", "integer", "position in the session, counted from 0"),
         Column("kind", "string", "what the trial is for", values=("main", "catch", "practice", "repeated")),

@@ -79,7 +79,11 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
 
 def write_text(path: Path, text: str) -> None:
     """Write text atomically."""
-    write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8") and None)
+
+    def write(unfinished: Path) -> None:
+        unfinished.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
 
 
 def write_json(path: Path, value: Any) -> None:

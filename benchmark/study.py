@@ -1,19 +1,19 @@
 """The study folder: one experiment, everything made for it, and a manifest that says from what.
 
-    experiment.toml        the frozen experiment
-    manifest.json          versions, hashes, states of the stages
-    timings.parquet        how long what took (outside every hash)
-    pool.parquet           pictures of the pool
-    units.parquet          units that were drawn
-    activations/MODEL/     sampled units' columns, extremes of all units, header
-    statistics.parquet     which units are used, flagged, constant
-    images/ab/abcd….webp   content-addressed, lossless
-    stimuli.parquet        which picture serves which unit, role and rank
-    trials.parquet         one row per position of a session slot
-    embeddings/            what machine observers made of the pictures
-    responses/             machine observers' answers, one Parquet file an observer
-    results/               estimates, figures, report
-    gallery/               a static page to look at
+experiment.toml        the frozen experiment
+manifest.json          versions, hashes, states of the stages
+timings.parquet        how long what took (outside every hash)
+pool.parquet           pictures of the pool
+units.parquet          units that were drawn
+activations/MODEL/     sampled units' columns, extremes of all units, header
+statistics.parquet     which units are used, flagged, constant
+images/ab/abcd….webp   content-addressed, lossless
+stimuli.parquet        which picture serves which unit, role and rank
+trials.parquet         one row per position of a session slot
+embeddings/            what machine observers made of the pictures
+responses/             machine observers' answers, one Parquet file an observer
+results/               estimates, figures, report
+gallery/               a static page to look at
 """
 
 from __future__ import annotations
@@ -49,7 +49,17 @@ STAGES: tuple[Stage, ...] = ("units", "activations", "exemplars", "visualization
 PLUMBING = "plumbing check, not a measurement"
 """What a study is called, wherever its numbers appear, if its pool can't keep sources apart."""
 
-_PACKAGES = ("torch", "torchvision", "timm", "torch-lucent", "numpy", "pandas", "pillow", "scikit-image", "scikit-learn")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "torch-lucent",
+    "numpy",
+    "pandas",
+    "pillow",
+    "scikit-image",
+    "scikit-learn",
+)
 
 
 class Study:

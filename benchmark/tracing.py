@@ -185,7 +185,7 @@ class _Tracer(TorchFunctionMode):
 
     # ---------------------------------------------------------------- functions
 
-    def __torch_function__(  # noqa: D105
+    def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
@@ -464,7 +464,7 @@ def _drop_unused(
 
     Readings come first, so that their columns can be laid side by side; products follow in order.
     """
-    used = np.zeros(sum(part.width for part in (*readings, *products)), dtype=bool)
+    used = np.zeros(sum(r.width for r in readings) + sum(p.width for p in products), dtype=np.bool_)
     for layer in layers:
         used[layer.columns] = True
     for product in reversed(products):
@@ -512,9 +512,7 @@ def _natural_axis(module: nn.Module, out: torch.Tensor) -> int | None:
     return out.ndim - 1 if kind == "linear" else None
 
 
-def _moved_axis(
-    name: str, args: Any, source: torch.Tensor, out: torch.Tensor, axis: int | None
-) -> int | None:
+def _moved_axis(name: str, args: Any, source: torch.Tensor, out: torch.Tensor, axis: int | None) -> int | None:
     """Return where the channel axis is after a rearrangement, if it survives it."""
     if axis is None:
         return None

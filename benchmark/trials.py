@@ -55,8 +55,8 @@ class Cell:
 
     def __post_init__(self) -> None:
         self.units = [key for key, _ in self.tasks.groupby(UNIT_COLUMNS, sort=True)]
-        self.by_unit = {key: part for key, part in self.tasks.groupby(UNIT_COLUMNS, sort=True)}
-        self.by_planted = {key: part for key, part in self.planted.groupby(UNIT_COLUMNS, sort=True)}
+        self.by_unit = dict(iter(self.tasks.groupby(UNIT_COLUMNS, sort=True)))
+        self.by_planted = dict(iter(self.planted.groupby(UNIT_COLUMNS, sort=True)))
         self.length = self.protocol.rules.session.main_trials
         check_units(self.name, len(self.units), self.length)
         generator = generator_from(self.seed, "first task", self.name)
@@ -102,12 +102,12 @@ class Cell:
             number = len(self._kinds)
             units = [unit for unit, _ in self.main_units(number)]
             noise = generator_from(self.seed, "references", self.name, number).random(len(units))
-            kinds = ["both" if shares.get("both", 0) > 0 or not rare else rare[0]] * len(units)
+            kinds: list[str] = ["both" if shares.get("both", 0) > 0 or not rare else rare[0]] * len(units)
             free = set(range(len(units)))
             for kind in rare:
                 shown = self._shown.setdefault(kind, np.zeros(len(self.units), dtype=np.int64))
-                wanted = min(len(free), math.ceil(round(shares[kind] * len(units), 9)))  # type: ignore[index]
-                for position in sorted(free, key=lambda p: (shown[units[p]], noise[p]))[:wanted]:  # noqa: B023
+                wanted = min(len(free), math.ceil(round(shares[kind] * len(units), 9)))
+                for position in sorted(free, key=lambda p: (shown[units[p]], noise[p]))[:wanted]:
                     kinds[position] = kind
                     shown[units[position]] += 1
                     free.discard(position)
@@ -124,9 +124,7 @@ class Cell:
             ("main", self._task(unit, turn), kind)
             for (unit, turn), kind in zip(self.main_units(number), self.reference_kinds(number))
         ]
-        catch = [
-            ("catch", row, "both") for row in self._planted_trials(generator, number + 1, rules.catch_trials, 0)
-        ]
+        catch = [("catch", row, "both") for row in self._planted_trials(generator, number + 1, rules.catch_trials, 0)]
         body = [(main + catch)[n] for n in generator.permutation(len(main) + len(catch))]
         for index, (kind, row, references) in enumerate([("practice", row, "both") for row in practice] + body):
             yield self._trial(name, index, kind, row, references, generator)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,9 +18,7 @@ from benchmark.randomness import generator_from, seed_from
 NEURON = "neuron"
 """The basis of ordinary channels. Dictionary latents are units in another basis of the same layer."""
 
-_SPELLING = re.compile(
-    r"(?P<model>.+?)/(?P<layer>[^/@]+)(@(?P<basis>[^/]+))?/(?P<index>\d+)(:(?P<aggregator>\w+))?\Z"
-)
+_SPELLING = re.compile(r"(?P<model>.+?)/(?P<layer>[^/@]+)(@(?P<basis>[^/]+))?/(?P<index>\d+)(:(?P<aggregator>\w+))?\Z")
 
 
 @dataclass(frozen=True, order=True)
@@ -56,9 +54,8 @@ class Unit:
         if match is None:
             raise VimiError(f"{text!r} is no unit; write model/layer/index, such as resnet50/layer3.2.conv1/17.")
         parts = match.groupdict()
-        return cls(
-            parts["model"], parts["layer"], int(parts["index"]), parts["basis"] or NEURON, parts["aggregator"] or "mean"
-        )
+        aggregator = cast(Aggregator, parts["aggregator"] or "mean")
+        return cls(parts["model"], parts["layer"], int(parts["index"]), parts["basis"] or NEURON, aggregator)
 
     def fields(self) -> dict[str, Any]:
         """Return the columns that name the unit in a row of a table."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -369,7 +369,9 @@ def read_activations(folder: Path, plan: Plan | None = None) -> Activations:
         header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
         arrays = load_file(folder / "activations.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
-        raise StudyError(f"The activations in {folder} can't be read ({error}); remove the folder and build again.") from None
+        raise StudyError(
+            f"The activations in {folder} can't be read ({error}); remove the folder and build again."
+        ) from None
     if plan is not None and header != json.loads(json.dumps(plan.header)):
         differing = [key for key, value in plan.header.items() if header.get(key) != value]
         raise StudyMismatch(
@@ -415,6 +417,6 @@ def _non_finite(plan: Plan, members: list[int], columns: torch.Tensor) -> NonFin
     layer, index = plan.model.layer_map.owners()[column]
     source = plan.survey.table["source"].iloc[members[row]]
     return NonFiniteActivation(
-        f"{plan.model.name} gives {float(columns[row, column])} for the picture {source} in layer {layer}, unit {index}. "
+        f"{plan.model.name} gives {float(columns[row, column])} for picture {source} in layer {layer}, unit {index}. "
         "Activations that are not finite can't be ranked: check the weights, or leave the picture out."
     )

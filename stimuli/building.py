@@ -188,7 +188,7 @@ class Builder:
         expected = facts["size"] + facts["exact_copies_left_out"] + facts["unreadable_skipped"]
         if len(self.pool) != expected or not set(table["source"]) <= set(places):
             raise StudyError(
-                f"The pool {self.experiment.pool.source} has changed since {self.study.root} was built from it. Restore "
+                f"The pool {self.experiment.pool.source} has changed since {self.study.root} was built. Restore "
                 "it, or build into another folder."
             )
         self._survey = Survey(
@@ -201,7 +201,6 @@ class Builder:
         return True
 
     def _write_planted(self, survey: Survey) -> None:
-
 
         contents = {"scores": np.ascontiguousarray(survey.planted.T)}
         path = self.study.root / "planted.safetensors"
@@ -338,10 +337,7 @@ class Builder:
         plan = self.plan(model)
         measured = read_activations(self.study.activations(model.name), plan)
         ranges = layer_ranges(measured, model.layer_map)
-        orders = {
-            unit: full_order(measured.column(unit), plan.column(unit), plan.ties)
-            for unit in plan.units
-        }
+        orders = {unit: full_order(measured.column(unit), plan.column(unit), plan.ties) for unit in plan.units}
         described = [
             describe(measured.column(unit), orders[unit], ranges[unit.layer], self.windows) for unit in plan.units
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ class Exemplars:
 def strata(window: Window, count: int) -> list[range]:
     """Cut a window into ``count`` strata of consecutive ranks, as equal as can be."""
     edges = [window.start + window.count * k // count for k in range(count + 1)]
-    return [range(first, last) for first, last in zip(edges, edges[1:])]
+    return [range(first, last) for first, last in pairwise(edges)]
 
 
 def choose_exemplars(
@@ -93,7 +94,9 @@ def choose_exemplars(
     )
     by_side = {"max": order[::-1], "min": order}
     references = {
-        side: np.stack([dealer.deal(by_side[side][part.start : part.stop]) for part in strata(windows.references, k)], 1)
+        side: np.stack(
+            [dealer.deal(by_side[side][part.start : part.stop]) for part in strata(windows.references, k)], 1
+        )
         for side in SIDES
     }
     queries: dict[tuple[Difficulty, str], NDArray[np.int64]] = {}

@@ -21,7 +21,7 @@ from benchmark.units import draw_units, reserve
 from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU
 from stimuli.building import resolve_card
 from stimuli.loading import decoding_threads, model_pixels
-from stimuli.pictures import canonical_crop, to_pixels
+from stimuli.pictures import canonical_crop
 from stimuli.planted import scores
 from stimuli.pools import Pool, open_pool
 from stimuli.synthetic import preset_settings
@@ -204,7 +204,7 @@ def _visualization_item(model: Model, experiment: Experiment, protocol: Protocol
         steps = 4.0 * RECIPE_RUNS * min(settings.most_steps, 2 * settings.least_steps)
     sets = 2 * len(units)
     name = f"{model.name}, {sets} sets of {images} at {wanted.canvas} px"
-    return Item("visualizations", name, sets * steps * per_step + 0.4 * len(set(u.layer for u in units)),
+    return Item("visualizations", name, sets * steps * per_step + 0.4 * len({u.layer for u in units}),
                 round(sets * images * 2.2 * wanted.canvas**2))  # fmt: skip
 
 

@@ -105,4 +105,3 @@ def join_groups(count: int, pairs: Sequence[tuple[int, int]], declared: Sequence
         low, high = sorted((root(a), root(b)))
         parent[high] = low
     return [declared[root(member)] or f"#{root(member)}" for member in range(count)]
-

@@ -58,9 +58,7 @@ def map_ahead(
                 future.cancel()
 
 
-def model_pixels(
-    pool: Pool, place: int, spec: InputSpec, view: str, crop: int, picture: str = ""
-) -> NDArray[np.uint8]:
+def model_pixels(pool: Pool, place: int, spec: InputSpec, view: str, crop: int, picture: str = "") -> NDArray[np.uint8]:
     """Return what a model sees of a picture, shape (3, size, size).
 
     With the view ``canonical`` this is the crop that people see, resized to the model's input; with ``model``

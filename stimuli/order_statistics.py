@@ -129,9 +129,7 @@ class ExtremeTracker:
                 torch.cat([kept, new], dim=1), torch.cat([kept_places, places], dim=1), largest
             )
 
-    def _select(
-        self, values: torch.Tensor, places: torch.Tensor, largest: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _select(self, values: torch.Tensor, places: torch.Tensor, largest: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the extremes among the candidates, in any order."""
         width = values.shape[1]
         if width <= self.count:
@@ -145,7 +143,7 @@ class ExtremeTracker:
         if not len(rows):
             return kept, places.gather(1, inside)
         inside = inside.clone()
-        for part in rows.split(4096):
+        for part in torch.split(rows, 4096):
             there = part.to(self.device)
             order = self._order(part.numpy(), values[there].cpu().numpy(), places[there].cpu().numpy(), largest)
             inside[there] = torch.from_numpy(order[:, : self.count].copy()).to(self.device)
@@ -191,7 +189,8 @@ class ExtremeTracker:
         if in_order:
             values, index = values.sort(dim=1, descending=largest)
             places = places.gather(1, index)
-            for rows in (values[:, 1:] == values[:, :-1]).any(dim=1).nonzero()[:, 0].cpu().split(4096):
+            tied = (values[:, 1:] == values[:, :-1]).any(dim=1).nonzero()[:, 0].cpu()
+            for rows in torch.split(tied, 4096):
                 there = rows.to(self.device)
                 order = self._order(rows.numpy(), values[there].cpu().numpy(), places[there].cpu().numpy(), largest)
                 places[there] = places[there].gather(1, torch.from_numpy(order.copy()).to(self.device))

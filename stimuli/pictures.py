@@ -74,13 +74,17 @@ def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
     if not np.isfinite(values).all():
         raise ValueError("it has values that are not finite")
     if image.mode == "F":
-        low, high = (0.0, 1.0) if 0 <= values.min() and values.max() <= 1 else (values.min(), values.max())
+        low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (values.min(), values.max())
     else:
         low, high = 0.0, 65535.0 if values.max() > 255 else 255.0
-    return cast(NDArray[np.uint8], np.rint(np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8))
+    return cast(
+        NDArray[np.uint8], np.rint(np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
+    )
 
 
-def center_crop(image: Image.Image, size: int, ratio: float = 0.875, resampling: Resampling = "bilinear") -> Image.Image:
+def center_crop(
+    image: Image.Image, size: int, ratio: float = 0.875, resampling: Resampling = "bilinear"
+) -> Image.Image:
     """Resize the shorter side to ``size / ratio`` pixels and cut out the centre.
 
     With the defaults and 224 pixels this is the paper's Resize(256) and CenterCrop(224).

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, cast
+from typing import Literal
 
 from PIL import Image
 
@@ -74,7 +74,8 @@ class Pool(ABC):
             return "unseen"
         if not self.data_set or self.data_set not in card.training.data:
             return "unknown"
-        return {"train": cast(Seen, "seen"), "val": cast(Seen, "unseen")}.get(self.split, "unknown")
+        by_split: dict[str, Seen] = {"train": "seen", "val": "unseen"}
+        return by_split.get(self.split, "unknown")
 
 
 class FilePool(Pool):

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -222,14 +222,14 @@ def _survey_places(
                 flush()
         looks.append(_Look(seen.pixels[:0], seen.width, seen.height, seen.perceptual_hash, seen.planted, None))
     flush()
-    features = embedder.module.num_features if embedder else 0
+    features = cast(int, embedder.module.num_features) if embedder else 0
     return {
         "places": np.array(kept, dtype=np.int64),
         "pictures": pack_hashes(pictures),
         "sizes": np.array([(seen.width, seen.height) for seen in looks], dtype=np.int64).reshape(-1, 2),
         "hashes": np.array([seen.perceptual_hash for seen in looks], dtype=np.int64),
         "planted": np.array([seen.planted for seen in looks], dtype=np.float32).reshape(-1, len(DETECTORS)),
-        "embeddings": np.concatenate(embeddings) if embeddings else np.zeros((0, int(features)), np.float16),
+        "embeddings": np.concatenate(embeddings) if embeddings else np.zeros((0, features), np.float16),
         "failures": np.frombuffer("\x1e".join(failures).encode(), dtype=np.uint8),
     }
 

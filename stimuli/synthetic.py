@@ -188,4 +188,3 @@ def paint_planted(study: Study, side: int) -> list[dict[str, Any]]:
         for sign in (1, -1)
         for number in range(study.protocol.references_per_side)
     ]
-

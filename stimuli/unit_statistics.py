@@ -44,7 +44,9 @@ class UnitStatistics:
     tie_share: float
 
 
-def describe(column: NDArray[np.float32], order: NDArray[np.int64], layer_range: float, windows: Windows) -> UnitStatistics:
+def describe(
+    column: NDArray[np.float32], order: NDArray[np.int64], layer_range: float, windows: Windows
+) -> UnitStatistics:
     """Describe a unit.
 
     Parameters

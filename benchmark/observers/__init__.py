@@ -85,7 +85,9 @@ def _features(study: Study, argument: str, device: torch.device | str, reporter:
     from benchmark.observers.features import FeatureObserver
 
     if not argument:
-        raise ObserverError("The observer 'features' needs a model: features:CARD, such as features:efficientnet_lite0.")
+        raise ObserverError(
+            "The observer 'features' needs a model: features:CARD, such as features:efficientnet_lite0."
+        )
     return FeatureObserver(argument, study, device, reporter)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -34,7 +36,7 @@ def embed_batch(model: Model, pixels: torch.Tensor) -> torch.Tensor:
     -------
     Shape (batch, features), rows of unit length.
     """
-    module = model.module
+    module: Any = model.module  # timm's models share these methods, but no type
     pictures = model.prepare(pixels)
     with torch.inference_mode():
         if hasattr(module, "forward_head") and hasattr(module, "forward_features"):
@@ -65,7 +67,11 @@ def embed_layers(model: Model, pixels: torch.Tensor, layers: tuple[str, ...]) ->
 
 
 def embed_study_pictures(
-    study: Study, model: Model, pictures: tuple[str, ...], layers: tuple[str, ...] = (), reporter: Reporter | None = None
+    study: Study,
+    model: Model,
+    pictures: tuple[str, ...],
+    layers: tuple[str, ...] = (),
+    reporter: Reporter | None = None,
 ) -> NDArray[np.float32]:
     """Embed pictures of a study, each once: what has been embedded before is read from the study.
 

@@ -5,6 +5,8 @@ It is the control of every machine score: what it can answer needs no understand
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -30,7 +32,7 @@ def describe(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     fy, fx = np.fft.fftfreq(SIDE)[:, None], np.fft.fftfreq(SIDE)[None, :]
     radius = np.hypot(fy, fx)
     edges = (1 / SIDE, 0.05, 0.12, 0.25, 0.75)
-    bands = [power[(radius >= low) & (radius < high)].sum() for low, high in zip(edges, edges[1:])]
+    bands = [power[(radius >= low) & (radius < high)].sum() for low, high in pairwise(edges)]
     total = power[radius >= edges[0]].sum() + 1e-9
     angle = np.abs(np.arctan2(fy, fx))
     across = power[(np.minimum(angle, np.pi - angle) < np.pi / 8) & (radius > 0)].sum() / total

@@ -28,7 +28,9 @@ class DreamSimObserver(SimilarityObserver):
 
     def __init__(self, study: Study, device: torch.device | str = "cpu") -> None:
         if find_spec("dreamsim") is None:
-            raise ObserverError("The observer 'dreamsim' is an extra that is not installed: uv pip install 'vimi[dreamsim]'")
+            raise ObserverError(
+                "The observer 'dreamsim' is an extra that is not installed: uv pip install 'vimi[dreamsim]'"
+            )
         folder = Path(torch.hub.get_dir()).parent / "dreamsim"
         from dreamsim import dreamsim
 

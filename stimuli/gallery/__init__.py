@@ -113,8 +113,8 @@ def _cards(
     model = str(tasks["model"].iloc[0])
     own_answers = responses[responses["model"] == model]
     own_stimuli = stimuli[(stimuli["model"] == model) & (stimuli["condition"] != "natural")]
-    answers = {key: part for key, part in own_answers.groupby(UNIT_COLUMNS, sort=False)}
-    made = {key: part for key, part in own_stimuli.groupby(UNIT_COLUMNS, sort=False)}
+    answers = dict(iter(own_answers.groupby(UNIT_COLUMNS, sort=False)))
+    made = dict(iter(own_stimuli.groupby(UNIT_COLUMNS, sort=False)))
     for key, own in tasks.groupby(UNIT_COLUMNS, sort=True):
         unit = Unit(key[0], key[1], int(key[3]), key[2], key[4])
         facts = statistics.loc[key].to_dict() if key in statistics.index else {}

@@ -6,7 +6,7 @@ loss of a set is its mean over all pairs of different pictures, as in the 2023 p
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -45,7 +45,7 @@ def diversity_loss(features: torch.Tensor) -> torch.Tensor:
         products = (flat @ flat.transpose(1, 2)).square()
         inner = products.reshape(sets, images, positions, images, positions).sum((2, 4))
     else:
-        grams = _Gram.apply(features).flatten(2)  # type: ignore[no-untyped-call]
+        grams = cast(torch.Tensor, _Gram.apply(features)).flatten(2)
         inner = grams @ grams.transpose(1, 2)
     lengths = inner.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(inner.dtype).tiny).sqrt()
     alike = inner / (lengths[:, :, None] * lengths[:, None, :])
@@ -67,4 +67,5 @@ class _Gram(torch.autograd.Function):
         """Return the gradient by the features: F (G + G')."""
         (features,) = ctx.saved_tensors
         (gradient,) = gradients
-        return features @ (gradient + gradient.transpose(-1, -2))
+        result: torch.Tensor = features @ (gradient + gradient.transpose(-1, -2))
+        return result

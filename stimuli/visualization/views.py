@@ -31,9 +31,7 @@ class ViewRange:
     scale: float = 0.05
 
 
-def draw_views(
-    keys: Keys, steps: NDArray[np.int64], extent: ViewRange, picture: int, view: int
-) -> NDArray[np.float32]:
+def draw_views(keys: Keys, steps: NDArray[np.int64], extent: ViewRange, picture: int, view: int) -> NDArray[np.float32]:
     """Draw one view for each picture; it depends on the picture's key and step alone.
 
     Parameters

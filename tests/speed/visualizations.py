@@ -4,16 +4,19 @@
 
 Everything is measured in one run on EfficientNet-Lite0. "bare" is a forward and backward pass of timm's own
 prefix; "fast" is the whole preset: spectra, views, diversity, Adam, multipliers and checks; "lucent" is
-torch-lucent 0.1.8's render_vis with its channel objective, unit after unit, as its users run it.
+torch-lucent 0.1.8's render_vis with its channel objective, unit after unit, in this process, where it profits from
+vimi's allocator settings; "lucent alone" is the same in a process of its own, as its users run it.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import multiprocessing
 import statistics
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from time import perf_counter
 
@@ -86,9 +89,18 @@ def lucent_run(module: torch.nn.Module, layer: str, units: list[int], steps: int
             )  # fmt: skip
 
 
+def lucent_alone(layer: str, units: list[int], steps: int, canvas: int) -> float:
+    """Time lucent without anything of vimi around it but the model; runs in a fresh process."""
+    module = load_model(load_card("efficientnet_lite0")).module.requires_grad_(True)
+    lucent_run(module, layer, units[:1], 1, canvas)
+    begun = perf_counter()
+    lucent_run(module, layer, units, steps, canvas)
+    return 1e3 * (perf_counter() - begun) / (len(units) * IMAGES * steps)
+
+
 def per_image_step(arguments: argparse.Namespace, model: Model, settings: fast.FastSettings, console: Console) -> None:
     """Compare milliseconds per image and step."""
-    table = Table("layer", "bare", "fast", "lucent", "fast / bare", "lucent / fast", box=None)
+    table = Table("layer", "bare", "fast", "lucent", "fast / bare", "lucent / fast", "lucent alone", "/ fast", box=None)
     table.title = f"ms per image-step, {arguments.units} units x {IMAGES} images, {settings.canvas} px, {model.device}"
     units = list(range(arguments.units))
     plain = copy.deepcopy(model.module).requires_grad_(True)
@@ -111,11 +123,18 @@ def per_image_step(arguments: argparse.Namespace, model: Model, settings: fast.F
             run()  # warm up
         rounds = [{key: 1e3 * seconds(run, model.device) / n for key, (run, n) in work.items()} for _ in range(3)]
         middle = {key: statistics.median(r[key] for r in rounds) for key in work}
+        alone = float("nan")
+        if model.device.type == "cpu":
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as own:
+                timing = own.submit(lucent_alone, name, lucent_units, arguments.lucent_steps, settings.canvas)
+                alone = timing.result()
         table.add_row(
             name,
             *(f"{middle[key]:.2f}" for key in ("bare", "fast", "lucent")),
             f"{statistics.median(r['fast'] / r['bare'] for r in rounds):.2f}",
             f"{statistics.median(r['lucent'] / r['fast'] for r in rounds):.2f}",
+            f"{alone:.2f}",
+            f"{alone / middle['fast']:.2f}",
         )
     console.print(table)
 

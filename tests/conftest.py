@@ -1,0 +1,119 @@
+"""What several tests share: small pictures with a structure, tiny real architectures, and one tiny built study."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from benchmark.experiment import Experiment
+from benchmark.model_card import load_card
+from benchmark.model_zoo import Model, build_untrained, load_model
+from benchmark.study import Study
+from benchmark.workflow import build
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+CLASSES = 6
+
+
+def paint_picture(number: int, width: int = 56, height: int = 48) -> np.ndarray:
+    """Return a picture of coloured stripes and blots; no two numbers give near-duplicates."""
+    generator = np.random.default_rng(1000 + number)
+    y, x = np.mgrid[0:height, 0:width] / height
+    angle, frequency = generator.uniform(0, np.pi), generator.uniform(2, 25)
+    stripes = np.sin(frequency * (x * np.cos(angle) + y * np.sin(angle)) + generator.uniform(0, 6))
+    coarse = generator.normal(size=(6, 7, 3)).astype(np.float32)
+    blots = np.stack(
+        [
+            np.asarray(Image.fromarray(coarse[..., c]).resize((width, height), Image.Resampling.BICUBIC))
+            for c in range(3)
+        ],
+        axis=-1,
+    )
+    tint = generator.normal(0, 0.8, size=3)
+    mixed = generator.uniform(0.2, 1.2) * stripes[..., None] * generator.normal(size=3) + blots + tint
+    return np.rint(255 / (1 + np.exp(-mixed))).astype(np.uint8)
+
+
+def write_pictures(folder: Path, count: int, *, labelled: bool = False) -> Path:
+    """Write pictures below a folder, in class folders if they shall be labelled."""
+    for number in range(count):
+        place = folder / f"class{number % CLASSES}" if labelled else folder
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(paint_picture(number)).save(place / f"{number:04d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 60 pictures."""
+    return write_pictures(tmp_path_factory.mktemp("pictures"), 60)
+
+
+@pytest.fixture(scope="session")
+def labelled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 60 pictures in class folders."""
+    return write_pictures(tmp_path_factory.mktemp("labelled"), 60, labelled=True)
+
+
+@pytest.fixture(scope="session")
+def resnet() -> Model:
+    """timm's smallest ResNet, random weights."""
+    return load_model(load_card("timm:test_resnet"), weights="random", seed=1)
+
+
+@pytest.fixture(scope="session")
+def vit() -> Model:
+    """timm's smallest ViT, random weights."""
+    return load_model(load_card("timm:test_vit"), weights="random", seed=1)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A safetensors checkpoint for timm's smallest ResNet: to vimi, a trained model."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    module = build_untrained(load_card("timm:test_resnet"), 7)
+    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, str(path))
+    return path
+
+
+def make_experiment(folder: Path, checkpoint: Path, **changes: object) -> Experiment:
+    """Return a tiny experiment: two models, one of them with a twin, both conditions."""
+    values: dict[str, object] = {
+        "seed": 3,
+        "pool": {"source": f"imagenet:{folder}", "crop": 48},
+        "models": [
+            {
+                "card": "timm:test_resnet",
+                "weights": str(checkpoint),
+                "twin": True,
+                "training_data": ["stripes"],
+                "training_images": 60,
+            },
+            {"card": "timm:test_vit", "weights": "random"},
+        ],
+        "units": {"per_model": 8},
+        "stimuli": {"conditions": ["natural", "synthetic"], "references": 3, "tasks": 3},
+        "visualization": {"canvas": 32, "steps": 12, "units": 3},
+        "session": {"main_trials": 6, "responses_per_unit": 6},
+    }
+    values.update(changes)
+    return Experiment.model_validate(values)
+
+
+@pytest.fixture(scope="session")
+def tiny_study(labelled_folder: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A whole study, built once; tests that change it must copy it."""
+    return build(make_experiment(labelled_folder, checkpoint), tmp_path_factory.mktemp("study") / "tiny")
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> None:
+    """Torch uses two threads in every test: numbers then agree between machines with more cores or fewer."""
+    torch.set_num_threads(2)
