@@ -76,7 +76,7 @@ def plot_machine_scores(scores: Sequence[MachineScore], parameters: dict[str, in
         )  # fmt: skip
         _tidy(axis)
     axes[0, 0].set_ylabel("proportion correct, 95 % interval over units")
-    axes[0, 0].set_ylim(0.3, 1.02)
+    axes[0, 0].set_ylim(*_limits(scores))
     axes[0, 0].text(
         0.01, 0.505, "chance", transform=axes[0, 0].get_yaxis_transform(), fontsize=8, color=FAINT, va="bottom"
     )
@@ -115,6 +115,13 @@ def _points(
         x, values[:, 0], yerr=values[:, 1:].T, fmt=marker, color=colour, ecolor=colour, elinewidth=1.4, capsize=0,
         markersize=6, markerfacecolor="white" if hollow else colour, label=label,
     )  # fmt: skip
+
+
+def _limits(scores: Sequence[MachineScore]) -> tuple[float, float]:
+    """Return the limits of proportions correct: from .3, or wherever the lowest interval ends, to just above 1."""
+    shown = [e for score in scores for e in (score.low_level, score.score, score.twin) if e is not None]
+    margin = 0.02
+    return min([0.3, *(e.low - margin for e in shown)]), max([1.0, *(e.high for e in shown)]) + margin
 
 
 def _short_name(model: str) -> str:

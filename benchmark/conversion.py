@@ -7,7 +7,11 @@ so that the weights can be taken out and the rest falls away.
 
 from __future__ import annotations
 
+import pickletools
+import re
+from collections import OrderedDict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -15,13 +19,28 @@ from safetensors.torch import save_file
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from benchmark.errors import WeightsError
+from benchmark.storage import write_atomically
+
+LEGACY_PICKLES = 5
+"""Pickles at the beginning of a checkpoint in the format of torch before 1.6."""
+
+OF_WEIGHTS = re.compile(r"torch\.\w+Storage|torch\._utils\._rebuild_\w+|collections\.OrderedDict")
+"""What every checkpoint asks for."""
 
 
 class _Inert:
-    """Stands in for anything: takes every argument and every state, and does nothing with them."""
+    """Stands in for anything: takes every argument and every state, and does nothing with them.
 
-    def __new__(cls, *args: Any, **options: Any) -> _Inert:
-        return super().__new__(cls)
+    Attributes
+    ----------
+    container
+        What is made instead of the stand-in itself, where the file goes on to fill it.
+    """
+
+    container: type[Any] | None = None
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        return super().__new__(cls) if cls.container is None else cls.container()
 
     def __init__(self, *args: Any, **options: Any) -> None:
         pass
@@ -47,20 +66,67 @@ def convert_checkpoint(source: Path, target: Path) -> int:
     ------
     WeightsError
         If the file is no checkpoint or holds no weights.
+    StorageError
+        If the target can't be written.
     """
     try:
-        asked_for = get_unsafe_globals_in_checkpoint(str(source))
-        stand_ins = [(type("_Inert", (_Inert,), {}), name) for name in asked_for]
-        with safe_globals(stand_ins):  # type: ignore[arg-type]
-            loaded = torch.load(source, map_location="cpu", weights_only=True)
+        loaded = _load_with_stand_ins(source, unknown_names(source))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"{source} can't be converted: {reason}") from None
+        raise WeightsError(f"{source} can't be converted: {_reason(error)}") from None
     weights = max(_dictionaries(loaded), key=len, default={})
     if not weights:
         raise WeightsError(f"{source} holds no dictionary of tensors.")
-    save_file({name: tensor.contiguous().clone() for name, tensor in weights.items()}, target)
+    contents = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
+    write_atomically(target, lambda unfinished: save_file(contents, unfinished))
     return len(weights)
+
+
+def unknown_names(source: Path) -> set[str]:
+    """Return the names of all objects that a checkpoint asks for beyond weights, without creating any.
+
+    Raises
+    ------
+    ValueError
+        If the file is no checkpoint.
+    """
+    try:
+        return set(get_unsafe_globals_in_checkpoint(str(source)))
+    except (ValueError, LookupError):
+        pass  # no archive: the format of torch before 1.6, five pickles in a row
+    found: set[str] = set()
+    with source.open("rb") as file:
+        for _ in range(LEGACY_PICKLES):
+            operations = pickletools.genops(file)
+            found.update(str(argument).replace(" ", ".") for code, argument, _ in operations if code.name == "GLOBAL")
+    return {name for name in found if not OF_WEIGHTS.fullmatch(name)}
+
+
+def _load_with_stand_ins(source: Path, names: set[str]) -> Any:
+    """Load a checkpoint with inert objects in the place of unknown ones.
+
+    What is filled like a dictionary or a list must be one, to torch's unpickler: which stand-ins those are shows
+    only on the way, so loading begins anew whenever one more is known.
+    """
+    stand_ins: dict[str, type[_Inert]] = {
+        name: type(f"StandIn{number}", (_Inert,), {}) for number, name in enumerate(sorted(names))
+    }
+    while True:
+        try:
+            with safe_globals([(stand_in, name) for name, stand_in in stand_ins.items()]):
+                return torch.load(source, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            refused = re.search(r"Can only (append|extend|SETITEM).*\bStandIn(\d+)\b", str(error))
+            if refused is None:
+                raise
+            name = sorted(names)[int(refused[2])]
+            stand_ins[name].container = OrderedDict if refused[1] == "SETITEM" else list
+
+
+def _reason(error: Exception) -> str:
+    """Return what torch found wrong with a checkpoint, without its advice."""
+    lines = [line.removeprefix("WeightsUnpickler error:").strip() for line in str(error).splitlines()]
+    advice = ("Weights only load failed", "Check the documentation", "Please file an issue", "(1)", "(2)")
+    return next((line for line in lines if line and not line.startswith(advice)), type(error).__name__)
 
 
 def _dictionaries(value: Any) -> list[dict[str, torch.Tensor]]:

@@ -74,8 +74,10 @@ def _explain(schema: type[BaseModel], problem: Any) -> str:
     """Say one problem of a document in words."""
     location = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
     key = str(location[-1]) if location else ""
-    table = _spell(location[:-1])
-    place = f"{table} {key}".strip()
+    place = f"{_spell(location[:-1])} {key}".strip()
+    if len(location) > 1 and isinstance(location[-1], int):
+        within = f"{_spell(location[:-2])} {location[-2]} number {location[-1] + 1}".strip()
+        place = _spell(location) if _keys_at(schema, location) else within
     if problem["type"] == "extra_forbidden":
         return f"{place}: unknown key. {suggest(key, _keys_at(schema, location[:-1]))}".rstrip(".")
     if problem["type"] == "missing":

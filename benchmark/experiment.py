@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from benchmark.documents import Document, parse, read_toml
 from benchmark.hashing import hash_settings
+from benchmark.model_card import TWIN_SUFFIX
 from benchmark.protocol import Aggregator, Difficulty, Protocol, UnitRule, load_protocol, protocol_names
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -201,14 +202,15 @@ class Experiment(Document):
 
     @property
     def hash(self) -> str:
-        """Hash of everything the file says, except where on this machine its pictures and weights lie.
+        """Hash of everything the file says, except where on this machine its pictures, weights and cards lie.
 
-        Those have hashes of their own, made of what is in them.
+        Pictures and weights have hashes of their own, made of what is in them.
         """
         values = self.model_dump(mode="json")
         values["pool"]["source"] = self.pool.source.partition(":")[0]
         for entry in values["models"]:
             entry["weights"] = Path(entry["weights"]).name
+            entry["card"] = Path(entry["card"]).name if _is_file(entry["card"]) else entry["card"]
         return hash_settings(values)
 
 
@@ -227,13 +229,23 @@ def read_experiment(path: Path | str) -> Experiment:
     experiment = parse(Experiment, values, str(path))
     folder = path.resolve().parent
     pool = experiment.pool.model_copy(update={"source": _absolute(experiment.pool.source, folder)})
-    models = tuple(
-        entry.model_copy(update={"weights": str(folder / entry.weights)})
-        if entry.weights not in ("", "random")
-        else entry
-        for entry in experiment.models
-    )
+    models = tuple(_with_absolute_paths(entry, folder) for entry in experiment.models)
     return experiment.model_copy(update={"pool": pool, "models": models})
+
+
+def _is_file(card: str) -> bool:
+    """Whether a card is given by its file instead of its name."""
+    return card.removesuffix(TWIN_SUFFIX).endswith(".toml")
+
+
+def _with_absolute_paths(entry: ModelEntry, folder: Path) -> ModelEntry:
+    """Return a model with the paths of its card and its weights made absolute."""
+    card, weights = entry.card, entry.weights
+    if _is_file(card):
+        card = str(folder / Path(card).expanduser())
+    if weights not in ("", "random"):
+        weights = str(folder / Path(weights).expanduser())
+    return entry.model_copy(update={"card": card, "weights": weights})
 
 
 def _absolute(source: str, folder: Path) -> str:

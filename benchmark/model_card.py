@@ -37,6 +37,11 @@ TRAINING_DATA: dict[str, tuple[str, int]] = {
 }
 """What the tags of timm's pretrained weights say about training data, where that is certain."""
 
+OTHER_DATA = re.compile(
+    r"(in\d|inw|ig|ssl|swsl|wsl|swag|seer|jft|merged|webli|datacomp|laion|yfcc|dfn|cc\d|m\d+m).*|indomain"
+)
+"""Tokens of a tag that name data of which the tag does not tell enough, unless :data:`TRAINING_DATA` has them."""
+
 
 class InputSpec(Document):
     """What a model wants to see.
@@ -229,7 +234,7 @@ def card_from_timm(name: str) -> ModelCard:
 def training_from_tag(tag: str) -> TrainingSpec | None:
     """Read training data from the tag of timm's weights, or None where the tag does not say for certain."""
     found = [TRAINING_DATA[token] for token in tag.split("_") if token in TRAINING_DATA]
-    other = [token for token in tag.split("_") if re.fullmatch(r"(in|ig|ssl|swsl|merged|webli|datacomp)\w*", token)]
+    other = [token for token in tag.split("_") if OTHER_DATA.fullmatch(token)]
     if not found or any(token not in TRAINING_DATA for token in other):
         return None
     return TrainingSpec(

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import timm
 import torch
 from torch import nn
-from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from benchmark import architectures  # noqa: F401  (registers vimi's own with timm)
+from benchmark.conversion import unknown_names
 from benchmark.errors import CardError, WeightsError
 from benchmark.hashing import hash_state
 from benchmark.layers import LayerMap
@@ -135,7 +135,9 @@ def load_model(
     layer_map = trace_layers(module, card.input.size, card.layers, aggregator)
     if not layer_map.layers:
         raise CardError(
-            f"No layer of {card.name} is eligible: vimi finds no repeated blocks in it. Name its layers in a "
+            f"No layer of {card.name} is eligible: its card's patterns {list(card.layers)} match none of its modules."
+            if card.layers
+            else f"No layer of {card.name} is eligible: vimi finds no repeated blocks in it. Name its layers in a "
             'card, as patterns: layers = ["features.*"].'
         )
     weights_hash = hash_state(module.state_dict())
@@ -245,14 +247,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
-        asked_for = ", ".join(sorted(get_unsafe_globals_in_checkpoint(str(path)))[:3]) or "unknown objects"
+        try:
+            asked_for = ", ".join(sorted(unknown_names(path))[:3]) or "unknown objects"
+        except ValueError:
+            raise WeightsError(f"{path} is no readable checkpoint: torch.save did not write it.") from None
         raise WeightsError(
             f"{path} holds more than weights ({asked_for}), and reading all of it would run code from it. Take the "
             f"weights out with\n  vimi models convert {path} {path.with_suffix('.safetensors')}\n"
             "which runs none of it, and use the new file."
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} is no readable checkpoint: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{path} is no readable checkpoint: {reason}") from None
     if not isinstance(loaded, dict):
         raise WeightsError(f"{path} holds a {type(loaded).__name__}, not a dictionary of weights.")
     return loaded

@@ -179,7 +179,7 @@ class Protocol:
         """
         values = self.rules.model_dump()
         for section, replaced in changes.items():
-            values[section] = {**values[section], **replaced}
+            values[section] = {**values.get(section, {}), **replaced}
         return Protocol(parse(Rules, values, f"protocol {self.name}"))
 
     def for_pool(self, size: int) -> Protocol:

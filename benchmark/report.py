@@ -91,8 +91,8 @@ def print_forecast(forecast: Forecast) -> None:
     console.print(table)
     console.print(
         f"\n{forecast.pictures:,} pictures, protocol {forecast.protocol}. People's answers as planned: "
-        f"{forecast.sessions:,} sessions, {forecast.answers:,} answers, USD {forecast.payment_usd:,.0f} for participants. "
-        "Nothing was built."
+        f"{forecast.sessions:,} sessions, {forecast.answers:,} answers, USD {forecast.payment_usd:,.0f} for "
+        "participants. Nothing was built."
     )
 
 

@@ -14,9 +14,8 @@ from benchmark.hashing import hash_settings
 from benchmark.model_card import ModelCard
 from benchmark.observers.base import Observer
 from benchmark.protocol import References
-from benchmark.randomness import generator_from
 from benchmark.study import Study
-from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks, present
+from benchmark.tasks import PLANTED, TASK_COLUMNS, assemble_tasks, flip_coins, present, task_names
 
 
 def observe(
@@ -85,17 +84,19 @@ def _answer(
     trials, top = present(tasks, references=references, seed=seed, labels=labels)
     if shuffle:
         trials = trials.shuffle_references(seed)
+    trial = task_names(tasks)
     upper = np.clip(observer.answer(trials), 0.0, 1.0)
-    coin = generator_from(seed, "coin", observer.name, references).random(len(tasks)) < 0.5
+    if np.isnan(upper).any():
+        raise ObserverError(
+            f"{observer.name} has no answer (NaN) to {int(np.isnan(upper).sum())} of {len(tasks)} tasks, the first of "
+            f"them {trial[int(np.isnan(upper).argmax())]}. Its network may have overflowed on one of their pictures."
+        )
+    coin = flip_coins(trial, seed, "coin", observer.name, references)
     chose_upper = np.where(upper == 0.5, coin, upper > 0.5)
     correct = chose_upper == top
     probability = np.where(top, upper, 1 - upper)
     cards = {name: ModelCard.model_validate(facts["card"]) for name, facts in models.items()}
     related = {name: observer.kinship.related_to(card) for name, card in cards.items()}
-    trial = [
-        "/".join(map(str, key))
-        for key in tasks[[*UNIT_COLUMNS, "condition", "difficulty", "task"]].itertuples(index=False, name=None)
-    ]
     order = tasks.groupby(["model", "condition"], sort=False).cumcount()
     stimuli_hash = study.stimuli_hash
     name = observer.name + (":shuffled" if shuffle else "")
@@ -112,7 +113,7 @@ def _answer(
             "trial": trial,
             "trial_index": order.to_numpy(),
             "kind": np.where(tasks["model"] == PLANTED, "catch", "main"),
-            **{column: tasks[column] for column in (*UNIT_COLUMNS, "condition", "difficulty", "task")},
+            **{column: tasks[column] for column in TASK_COLUMNS},
             "references": references,
             "query_top": np.where(top, "max", "min"),
             "choice": np.where(correct, "max", "min"),
@@ -128,9 +129,18 @@ def _answer(
 
 
 def store_responses(study: Study, responses: pd.DataFrame) -> None:
-    """Write an observer's answers, in place of those it gave before."""
+    """Write an observer's answers, in place of those it gave before.
+
+    What it answered to the same stimuli with other sides shown is kept.
+    """
     for observer, part in responses.groupby("observer"):
-        schemas.RESPONSES.write(part, study.response_path(str(observer)))
+        path = study.response_path(str(observer))
+        if path.is_file():
+            before = schemas.RESPONSES.read(path)
+            same = before["stimuli_hash"].isin(part["stimuli_hash"]) & (before["observer"] == observer)
+            kept = before[same & ~before["references"].isin(part["references"])]
+            part = schemas.concatenate([kept, part], schemas.RESPONSES)
+        schemas.RESPONSES.write(part, path)
 
 
 def read_responses(study: Study) -> pd.DataFrame:

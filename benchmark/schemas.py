@@ -96,10 +96,12 @@ class Schema:
         try:
             if column.kind == "time":
                 return pd.to_datetime(values, utc=True)
-            return values.astype((_NULLABLE if column.nullable else _DTYPES)[column.kind])
+            # The nullable kinds refuse what the plain ones would bend: 6.5 as a whole number, "no" as true.
+            strict = values.astype(_NULLABLE[column.kind])
+            return strict if column.nullable else strict.astype(_DTYPES[column.kind])
         except (ValueError, TypeError) as error:
             raise StudyError(
-                f"{self.name}: {column.name!r} holds something else than a {column.kind}: {error}"
+                f"{self.name}: {column.name!r} holds something else than the kind {column.kind!r}: {error}"
             ) from None
 
     def write(self, frame: pd.DataFrame, path: Path) -> None:
@@ -238,7 +240,7 @@ TRIALS = Schema(
         Column("query_min", "string", "picture of the minimal query"),
         Column("references_max", "strings", "pictures of the maximal references, in the order shown"),
         Column("references_min", "strings", "pictures of the minimal references, in the order shown"),
-        Column("label_overlap", "number", "share of references with the query's label, right minus wrong side", nullable=True),
+        Column("label_overlap", "number", "references with the query's label, right minus wrong side", nullable=True),
     ),
 )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import IO, Any
 from benchmark.errors import StorageError, StudyLocked
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 @contextmanager
@@ -28,18 +30,28 @@ def disk_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        # torch, pyarrow and safetensors wrap the system's error number in their own words.
-        full = error.errno in _FULL or "No space left" in str(error)
-        if full:
+    except Exception as error:
+        number = _system_error(error)
+        if number in _FULL:
             free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
             raise StorageError(
                 f"The disk is full: {path} could not be written ({free / 2**20:,.0f} MiB are free). Everything "
                 "finished so far is kept. Free some space and run the same command again."
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise StorageError(f"{path} can't be written: {error.strerror}. Choose another folder.") from None
+        if number in _REFUSED:
+            raise StorageError(f"{path} can't be written: {os.strerror(number)}. Choose another folder.") from None
         raise
+
+
+def _system_error(error: Exception) -> int:
+    """Return the operating system's number of an error, 0 if it has none.
+
+    safetensors raises an error of its own, with the number only in its words.
+    """
+    if isinstance(error, OSError):
+        return error.errno or 0
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found.group(1)) if found else 0
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
@@ -92,9 +104,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process left half-written."""
-    for path in folder.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    """Remove what a killed process left half-written: our own files, and those that safetensors writes first."""
+    for pattern in (".*.tmp", ".tmp??????"):
+        for path in folder.rglob(pattern):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -143,7 +143,17 @@ class Study:
 
     @contextmanager
     def building(self) -> Iterator[None]:
-        """Hold the study for this process, and clean up after a killed one."""
+        """Hold the study for this process, and clean up after a killed one.
+
+        Raises
+        ------
+        StudyError
+            If the folder is a file.
+        StudyLocked
+            If another process holds it.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise StudyError(f"{self.root} is a file; a study is a folder.")
         with only_process(self.root):
             remove_unfinished(self.root)
             yield
@@ -204,6 +214,9 @@ class Study:
             values: dict[str, Any] = json.loads(self.manifest_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise StudyError(f"{self.manifest_path} can't be read: {error}") from None
+        missing = {"experiment", "notes", "stages"} - set(values if isinstance(values, dict) else ())
+        if missing:
+            raise StudyError(f"{self.manifest_path} is no manifest of a study: it lacks {', '.join(sorted(missing))}.")
         return values
 
     @property

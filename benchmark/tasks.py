@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmark.errors import StudyError
 from benchmark.observers.base import Presentation
-from benchmark.randomness import generator_from
+from benchmark.randomness import seed_from, uniforms
 
 UNIT_COLUMNS = ["model", "layer", "basis", "index", "aggregator"]
 TASK_COLUMNS = [*UNIT_COLUMNS, "condition", "difficulty", "task"]
@@ -94,10 +94,21 @@ def _label_overlap(queries: pd.DataFrame, references: dict[str, pd.DataFrame]) -
     return float(np.mean(shares))
 
 
+def task_names(tasks: pd.DataFrame) -> list[str]:
+    """Return the name of each task: ``resnet50/layer3.2.conv1/neuron/17/mean/natural/easy/4``."""
+    return ["/".join(map(str, key)) for key in tasks[TASK_COLUMNS].itertuples(index=False, name=None)]
+
+
+def flip_coins(names: list[str], *words: str | int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Flip a fair coin for each name, keyed by the name and by what the coins are for; shape (names,)."""
+    keys = np.array([seed_from(*words, name) for name in names], dtype=np.uint64)
+    return np.asarray(uniforms(keys, 0, 1)[:, 0] < 0.5)
+
+
 def present(
     tasks: pd.DataFrame, *, references: str = "both", seed: int = 0, labels: dict[str, str] | None = None
 ) -> tuple[Presentation, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Show tasks to an observer: the place of the maximal query is drawn by the seed.
+    """Show tasks to an observer: the place of the maximal query is drawn by the seed, for each task by itself.
 
     Parameters
     ----------
@@ -114,12 +125,15 @@ def present(
     -------
     The presentation, and whether the maximal query is on top, shape (tasks,).
     """
-    pictures: dict[str, int] = {}
+    shown = {*tasks["query_max"], *tasks["query_min"]}
+    shown.update(name for side in ("max", "min") for row in tasks[f"references_{side}"] for name in row)
+    # In the order of their names: numbered as they come, the maximal query would have the smaller number.
+    pictures = {name: place for place, name in enumerate(sorted(shown))}
 
     def number(names: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
-        return np.array([[pictures.setdefault(name, len(pictures)) for name in row] for row in names], dtype=np.int64)
+        return np.array([[pictures[name] for name in row] for row in names], dtype=np.int64)
 
-    top = generator_from(seed, "query on top", references).random(len(tasks)) < 0.5
+    top = flip_coins(task_names(tasks), seed, "query on top", references)
     queries = number(zip(tasks["query_max"], tasks["query_min"]))
     activations = tasks[["activation_query_max", "activation_query_min"]].to_numpy(dtype=np.float64, copy=True)
     sides = {side: number(tasks[f"references_{side}"]) for side in ("max", "min")}

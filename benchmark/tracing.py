@@ -321,8 +321,10 @@ class _Tracer(TorchFunctionMode):
             return
         first = tensors[0]
         self._settle(first, name, "input")
-        if self.affine and _commutes_with_mean(module) and id(first) in self.columns:
-            self.fed[name] = self.columns[id(first)]
+        fed = self.columns.get(id(first)) if self.affine and _commutes_with_mean(module) else None
+        # A token mixer's linear layer runs over positions, not channels: its mean follows from no column.
+        if fed is not None and fed.axis == (first.ndim - 1 if isinstance(module, nn.Linear) else 1):
+            self.fed[name] = fed
         if parent is not None and kind_of(parent) == "normalisation" and name == f"{self.names[parent]}.act":
             self._register(parent, first, name, "input")
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and first.ndim > 2:

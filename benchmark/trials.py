@@ -17,6 +17,7 @@ import pandas as pd
 
 from benchmark import schemas
 from benchmark.errors import DocumentError
+from benchmark.progress import Advance
 from benchmark.protocol import REFERENCES, Protocol
 from benchmark.randomness import generator_from
 from benchmark.tasks import PLANTED, UNIT_COLUMNS
@@ -193,9 +194,13 @@ def make_cells(tasks: pd.DataFrame, protocol: Protocol, seed: int, asked: set[st
     return cells
 
 
-def lay_out_trials(cells: list[Cell]) -> pd.DataFrame:
-    """Return the trials of all planned sessions, as the table of trials."""
-    rows = [trial for cell in cells for number in range(cell.planned) for trial in cell.session(number)]
+def lay_out_trials(cells: list[Cell], advance: Advance = lambda count: None) -> pd.DataFrame:
+    """Return the trials of all planned sessions, as the table of trials; ``advance`` is told of each session."""
+    rows: list[dict[str, Any]] = []
+    for cell in cells:
+        for number in range(cell.planned):
+            rows += cell.session(number)
+            advance(1)
     return schemas.TRIALS.conform(pd.DataFrame(rows))
 
 

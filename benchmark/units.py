@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -49,12 +49,16 @@ class Unit:
         ------
         VimiError
             If the text does not name a unit.
+        NameNotFound
+            If it names an aggregator that does not exist.
         """
         match = _SPELLING.match(text)
         if match is None:
             raise VimiError(f"{text!r} is no unit; write model/layer/index, such as resnet50/layer3.2.conv1/17.")
         parts = match.groupdict()
         aggregator = cast(Aggregator, parts["aggregator"] or "mean")
+        if aggregator not in get_args(Aggregator):
+            raise NameNotFound("aggregator", aggregator, get_args(Aggregator), f"{text!r} names it behind the colon.")
         return cls(parts["model"], parts["layer"], int(parts["index"]), parts["basis"] or NEURON, aggregator)
 
     def fields(self) -> dict[str, Any]:
@@ -134,7 +138,8 @@ def check_unit(unit: Unit, layer_map: LayerMap) -> None:
     """
     layer = layer_map[unit.layer]
     if unit.index >= layer.width:
-        raise NameNotFound("unit", str(unit), [], f"{unit.layer} has units 0 to {layer.width - 1}.")
+        last = str(replace(unit, index=layer.width - 1))
+        raise NameNotFound("unit", str(unit), [last], f"{unit.layer} has units 0 to {layer.width - 1}.")
 
 
 def unit_columns(units: Sequence[Unit]) -> dict[str, list[str] | list[int]]:

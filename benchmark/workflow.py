@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 from benchmark.errors import NameNotFound
 from benchmark.experiment import Experiment, read_experiment
+from benchmark.model_card import TWIN_SUFFIX
 from benchmark.progress import Reporter
 from benchmark.protocol import References
 from benchmark.study import STAGES, Study
@@ -181,6 +182,7 @@ def make_gallery(study: Study | Path | str, reporter: Reporter | None = None) ->
     study = study if isinstance(study, Study) else Study.open(study)
     scores = score_study(study) if len(read_responses(study)) else []
     summary = [(s.model, s.condition, s.observer, str(s.score), str(s.excess or "–")) for s in scores]
+    summary += [(s.model + TWIN_SUFFIX, s.condition, s.observer, str(s.twin), "–") for s in scores if s.twin]
     return build_gallery(study, summary, reporter)
 
 

@@ -18,7 +18,7 @@ from benchmark.experiment import ModelEntry
 from benchmark.hashing import hash_rows, hash_settings, picture_keys
 from benchmark.model_card import TWIN_SUFFIX, ModelCard, TrainingSpec, load_card
 from benchmark.model_zoo import RANDOM, Model, load_model
-from benchmark.progress import Reporter
+from benchmark.progress import Advance, Reporter
 from benchmark.protocol import Protocol, Window, Windows
 from benchmark.storage import write_atomically
 from benchmark.study import PLUMBING, Stage, Study
@@ -111,22 +111,27 @@ class Builder:
     def models(self) -> dict[str, Model]:
         """Return the models of the experiment and the twins asked for, by name."""
         if not self._models:
-            for entry in self.experiment.models:
-                card = resolve_card(entry)
-                aggregator = self.experiment.resolve_protocol().rules.units.aggregator
-                model = load_model(
-                    card, weights=entry.weights, seed=self.seed, device=self.device, aggregator=aggregator,
-                    need_training=True,
-                )  # fmt: skip
-                if model.name in self._models:
-                    raise StudyError(f"Two entries under [[models]] are both {model.name}; name each model once.")
-                self._models[model.name] = model
-                if entry.twin and entry.weights != RANDOM and not card.twin:
-                    twin = model.card.as_twin()
-                    self._models[twin.name] = load_model(
-                        twin, seed=self.seed, device=self.device, aggregator=aggregator
-                    )
+            with self.reporter.task("Loading models", len(self.experiment.models)) as advance:
+                self._models = self._load(advance)
         return self._models
+
+    def _load(self, advance: Advance) -> dict[str, Model]:
+        aggregator = self.experiment.resolve_protocol().rules.units.aggregator
+        models: dict[str, Model] = {}
+        for entry in self.experiment.models:
+            card = resolve_card(entry)
+            model = load_model(
+                card, weights=entry.weights, seed=self.seed, device=self.device, aggregator=aggregator,
+                need_training=True,
+            )  # fmt: skip
+            if model.name in models:
+                raise StudyError(f"Two entries under [[models]] are both {model.name}; name each model once.")
+            models[model.name] = model
+            if entry.twin and entry.weights != RANDOM and not card.twin:
+                twin = model.card.as_twin()
+                models[twin.name] = load_model(twin, seed=self.seed, device=self.device, aggregator=aggregator)
+            advance(1)
+        return models
 
     # ---------------------------------------------------------------- stages
 
@@ -149,6 +154,11 @@ class Builder:
         with self.study.timed("units", "survey of the pool"):
             survey = self.survey
         _ = self.windows  # a pool that is too small fails here, before hours of work
+        if self.protocol.rules.tasks.distinct_classes and not survey.has_labels:
+            raise StudyError(
+                "[stimuli] distinct_classes = true keeps a query's class out of its references, but the pool "
+                f"{self.experiment.pool.source} has no classes. Use a labelled pool, such as imagenet:PATH."
+            )
         with self.study.timed("units", "loading models"):
             models = self.models()
         inputs = hash_settings([self.experiment.hash, survey.hash, self._weights()])
@@ -297,11 +307,14 @@ class Builder:
         statistics: list[pd.DataFrame] = []
         with self.study.timed("exemplars", "choosing"):
             chosen: dict[str, list[Unit]] = {}
-            for name, model in self.models().items():
-                table, used, model_rows = self._choose(model, chosen)
-                statistics.append(table)
-                chosen[name] = used
-                rows += model_rows
+            models = self.models()
+            with self.reporter.task("Choosing exemplars", len(models)) as advance:
+                for name, model in models.items():
+                    table, used, model_rows = self._choose(model, chosen)
+                    statistics.append(table)
+                    chosen[name] = used
+                    rows += model_rows
+                    advance(1)
             rows += self._choose_planted()
             stimuli = schemas.STIMULI.conform(pd.DataFrame(rows))
             described = schemas.concatenate(statistics, schemas.UNIT_STATISTICS)
@@ -445,7 +458,9 @@ class Builder:
         with self.study.timed("trials", "laying out"):
             tasks = assemble_tasks(self.study.stimuli())
             asked = {name for name, model in self.models().items() if not model.card.twin}
-            trials = lay_out_trials(make_cells(tasks, self.protocol, self.seed, asked))
+            cells = make_cells(tasks, self.protocol, self.seed, asked)
+            with self.reporter.task("Laying out sessions", sum(cell.planned for cell in cells)) as advance:
+                trials = lay_out_trials(cells, advance)
             schemas.TRIALS.write(trials, self.study.trials_path)
         self.study.finish_stage(
             "trials", inputs, {"trials": hash_rows(trials)}, sessions=int(trials["session"].nunique())

@@ -7,6 +7,7 @@ a silently wrong picture.
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Literal, cast
 
@@ -69,14 +70,21 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
-    """Scale pictures of more than 8 bits: 16-bit ones by their type's range, others by their own."""
+    """Scale pictures of more than 8 bits to 8.
+
+    16-bit pictures are scaled by the range of their type; wider ones too if their values fit into it, and are
+    kept as they are if they fit into 8 bits; floats by 0 to 1 if they fit. What fits nowhere is scaled by its own
+    range.
+    """
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("it has values that are not finite")
-    if image.mode == "F":
-        low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (values.min(), values.max())
-    else:
-        low, high = 0.0, 65535.0 if values.max() > 255 else 255.0
+    least, most = float(values.min()), float(values.max())
+    low, high = 0.0, 1.0 if image.mode == "F" else 65535.0
+    if image.mode == "I" and most <= 255:
+        high = 255.0
+    if least < low or most > high:
+        low, high = least, most
     return cast(
         NDArray[np.uint8], np.rint(np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
     )
@@ -87,14 +95,15 @@ def center_crop(
 ) -> Image.Image:
     """Resize the shorter side to ``size / ratio`` pixels and cut out the centre.
 
-    With the defaults and 224 pixels this is the paper's Resize(256) and CenterCrop(224).
+    With the defaults and 224 pixels this is the paper's Resize(256) and CenterCrop(224). All is rounded as
+    torchvision and timm round it, so that the pixels are theirs.
     """
-    shorter = round(size / ratio)
-    scale = shorter / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
+    shorter = math.floor(size / ratio)
+    short = min(image.size)
+    width, height = (shorter * side // short for side in image.size)
     if (width, height) != image.size:
         image = image.resize((width, height), _FILTERS[resampling])
-    left, top = (width - size) // 2, (height - size) // 2
+    left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 
 

@@ -11,6 +11,7 @@ import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -149,6 +150,12 @@ class WebDatasetPool(Pool):
         for shard in shards:
             members += _index_shard(shard)
         members.sort(key=lambda member: member[0])
+        for (name, first, *_), (other, second, *_) in pairwise(members):
+            if name == other:
+                raise PoolError(
+                    f"The pool has two pictures called {name}, in {first} and {second}: pictures are named by their "
+                    "shard and their place in it. Give every shard a name of its own."
+                )
         self.entries = [Entry(name, label) for name, _, _, _, label in members]
         self._where = [(shard, offset, size) for _, shard, offset, size, _ in members]
 
@@ -185,8 +192,9 @@ def open_pool(source: str) -> Pool:
     elif kind == "webdataset":
         pool = WebDatasetPool(_shards(place))
     else:
-        raise NameNotFound("kind of pool", kind, ["bundled", "folder:PATH", "imagenet:PATH", "imagenette",
-                                                  "webdataset:SHARDS"])  # fmt: skip
+        known = ("bundled", "folder", "imagenet", "imagenette", "webdataset")
+        spelled = "Write bundled, folder:PATH, imagenet:PATH, imagenette or webdataset:SHARDS."
+        raise NameNotFound("kind of pool", kind, known, spelled)
     if not len(pool):
         raise PoolError(f"The pool {source} is empty. Give a folder with pictures.")
     return pool

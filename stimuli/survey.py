@@ -6,6 +6,7 @@ where groups are not known from the source, an embedding. It works in shards tha
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def survey_pool(
     pool
         The pool.
     folder
-        Where shards are kept until the survey is complete.
+        A folder of its own, where shards are kept; it is removed when the survey is complete.
     crop
         Side of the canonical crop.
     skip_unreadable
@@ -125,13 +126,13 @@ def survey_pool(
     """
     need_groups = any(entry.group is None for entry in pool.entries)
     embedder = load_model(load_card(EMBEDDER), device=device) if need_groups else None
-    identity = hash_settings([pool.name, crop, skip_unreadable, need_groups, [e.source for e in pool.entries]])
+    identity = hash_settings([pool.name, crop, need_groups, [e.source for e in pool.entries]])
     shards: list[dict[str, NDArray[Any]]] = []
     for number, start in enumerate(range(0, len(pool), SHARD)):
         places = range(start, min(start + SHARD, len(pool)))
         path = folder / f"{number:06d}.safetensors"
         shard = _read_shard(path, identity)
-        if shard is None:
+        if shard is None or (len(shard["failures"]) and not skip_unreadable):
             shard = _survey_places(pool, places, crop, skip_unreadable, embedder, progress)
             contents = {name: np.ascontiguousarray(value) for name, value in shard.items()}
             write_atomically(path, lambda target: save_file(contents, target, {"identity": identity}))  # noqa: B023
@@ -139,10 +140,7 @@ def survey_pool(
             progress(len(places))
         shards.append(shard)
     survey = _join(pool, shards, device)
-    for path in folder.glob("*.safetensors"):
-        path.unlink()
-    if folder.is_dir():
-        folder.rmdir()
+    shutil.rmtree(folder)
     return survey
 
 
@@ -244,7 +242,11 @@ def _join(pool: Pool, shards: list[dict[str, NDArray[Any]]], device: torch.devic
     ]
     places = np.concatenate([shard["places"] for shard in shards])
     if not len(places):
-        raise PoolError("The pool holds no readable picture.")
+        name, reason = failures[0]
+        raise PoolError(
+            f"The pool {pool.name!r} holds no readable picture: none of its {len(failures):,} files is one. The first, "
+            f"{name}: {reason}"
+        )
     pictures = [name for shard in shards for name in unpack_hashes(shard["pictures"])]
     _, first = np.unique(pictures, return_index=True)
     kept = np.sort(first)

@@ -77,7 +77,7 @@ def _lowlevel(study: Study, argument: str, device: torch.device | str, reporter:
     from benchmark.observers.lowlevel import LowLevelObserver
 
     _plain("lowlevel", argument)
-    return LowLevelObserver(study)
+    return LowLevelObserver(study, reporter)
 
 
 @OBSERVERS.register("features")
@@ -96,7 +96,7 @@ def _lpips(study: Study, argument: str, device: torch.device | str, reporter: Re
     from benchmark.observers.perceptual import LpipsObserver
 
     _plain("lpips", argument)
-    return LpipsObserver(study, device)
+    return LpipsObserver(study, device, reporter)
 
 
 @OBSERVERS.register("dreamsim")
@@ -104,4 +104,4 @@ def _dreamsim(study: Study, argument: str, device: torch.device | str, reporter:
     from benchmark.observers.perceptual import DreamSimObserver
 
     _plain("dreamsim", argument)
-    return DreamSimObserver(study, device)
+    return DreamSimObserver(study, device, reporter)

@@ -79,7 +79,7 @@ def embed_study_pictures(
     -------
     Shape (pictures, features), float32.
     """
-    key = hash_settings([model.weights_hash, layers])
+    key = hash_settings([model.weights_hash, model.card.input.model_dump(), layers])
     path = study.root / "embeddings" / f"{key}.safetensors"
     known: dict[str, NDArray[np.float32]] = {}
     if path.is_file():

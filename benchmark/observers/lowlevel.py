@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.observers.base import SimilarityObserver
+from benchmark.progress import Reporter
 from benchmark.study import Study
 
 SIDE = 64
@@ -46,11 +47,16 @@ class LowLevelObserver(SimilarityObserver):
 
     name = "lowlevel"
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, reporter: Reporter | None = None) -> None:
         self.study = study
+        self.reporter = reporter or Reporter()
 
     def embed(self, pictures: tuple[str, ...]) -> NDArray[np.float32]:
         """Return the standardised features, one row per picture."""
-        rows = np.stack([describe(self.study.image(picture)) for picture in pictures])
+        rows = np.empty((len(pictures), len(FEATURES)))
+        with self.reporter.task("Colours and spectra of pictures", len(pictures)) as advance:
+            for number, picture in enumerate(pictures):
+                rows[number] = describe(self.study.image(picture))
+                advance(1)
         spread = rows.std(axis=0)
         return np.asarray((rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1), dtype=np.float32)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from benchmark.errors import ObserverError
 from benchmark.observers.base import CHUNK, Kinship, Observer, Presentation, SimilarityObserver, sigmoid
+from benchmark.progress import Reporter
 from benchmark.study import Study
 
 _LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
@@ -26,7 +27,7 @@ class DreamSimObserver(SimilarityObserver):
     name = "dreamsim"
     kinship = Kinship(frozenset({"vision_transformer"}), frozenset({"openai-wit", "laion-400m", "imagenet-1k"}))
 
-    def __init__(self, study: Study, device: torch.device | str = "cpu") -> None:
+    def __init__(self, study: Study, device: torch.device | str = "cpu", reporter: Reporter | None = None) -> None:
         if find_spec("dreamsim") is None:
             raise ObserverError(
                 "The observer 'dreamsim' is an extra that is not installed: uv pip install 'vimi[dreamsim]'"
@@ -42,15 +43,17 @@ class DreamSimObserver(SimilarityObserver):
                 f"DreamSim's weights (DINO, CLIP and OpenCLIP ViT-B/16, about 1 GB) are not in {folder} and could not "
                 f"be fetched: {reason}. Fetch them where there is a network and copy that folder here."
             ) from None
-        self.study, self.device = study, device
+        self.study, self.device, self.reporter = study, device, reporter or Reporter()
 
     def embed(self, pictures: tuple[str, ...]) -> NDArray[np.float32]:
         """Return DreamSim's embedding, one row of 1,792 numbers per picture."""
         rows = []
-        for picture in pictures:
-            tensor = self.preprocess(Image.fromarray(self.study.image(picture))).to(self.device)
-            with torch.inference_mode():
-                rows.append(self.model.embed(tensor).float().cpu().numpy().reshape(-1))
+        with self.reporter.task("Embedding pictures with DreamSim", len(pictures)) as advance:
+            for picture in pictures:
+                tensor = self.preprocess(Image.fromarray(self.study.image(picture))).to(self.device)
+                with torch.inference_mode():
+                    rows.append(self.model.embed(tensor).float().cpu().numpy().reshape(-1))
+                advance(1)
         return np.stack(rows)
 
 
@@ -61,7 +64,7 @@ class LpipsObserver(Observer):
     kinship = Kinship(frozenset({"alexnet"}), frozenset({"imagenet-1k"}))
     temperature = 0.05
 
-    def __init__(self, study: Study, device: torch.device | str = "cpu") -> None:
+    def __init__(self, study: Study, device: torch.device | str = "cpu", reporter: Reporter | None = None) -> None:
         if find_spec("lpips") is None:
             raise ObserverError("The observer 'lpips' is an extra that is not installed: uv pip install 'vimi[lpips]'")
         backbone = Path(torch.hub.get_dir()) / "checkpoints" / _LPIPS_BACKBONE
@@ -75,7 +78,7 @@ class LpipsObserver(Observer):
                 f"LPIPS needs torchvision's AlexNet, which is not at {backbone} and could not be fetched: {reason}. "
                 "Fetch it where there is a network and copy the file there."
             ) from None
-        self.study, self.device = study, device
+        self.study, self.device, self.reporter = study, device, reporter or Reporter()
         self._pixels: dict[str, torch.Tensor] = {}
 
     def answer(self, trials: Presentation) -> NDArray[np.float64]:
@@ -101,11 +104,13 @@ class LpipsObserver(Observer):
         pairs, place = np.unique(np.stack([first, second], axis=1), axis=0, return_inverse=True)
         values = np.empty(len(pairs))
         step = max(1, CHUNK // 256)
-        for start in range(0, len(pairs), step):
-            part = pairs[start : start + step]
-            with torch.inference_mode():
-                distance = self.metric(*(self._batch(pictures, part[:, n]) for n in (0, 1)))
-            values[start : start + step] = distance.reshape(-1).double().cpu().numpy()
+        with self.reporter.task("LPIPS of pairs of pictures", len(pairs)) as advance:
+            for start in range(0, len(pairs), step):
+                part = pairs[start : start + step]
+                with torch.inference_mode():
+                    distance = self.metric(*(self._batch(pictures, part[:, n]) for n in (0, 1)))
+                values[start : start + step] = distance.reshape(-1).double().cpu().numpy()
+                advance(len(part))
         return np.asarray(values[place.reshape(-1)])
 
     def _batch(self, pictures: tuple[str, ...], members: NDArray[np.int64]) -> torch.Tensor:

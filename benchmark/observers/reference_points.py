@@ -30,11 +30,14 @@ class OracleObserver(Observer):
     def answer(self, trials: Presentation) -> NDArray[np.float64]:
         """Return 1 or 0, and one half where the references say nothing."""
         middle = trials.query_activations.mean(axis=1)
-        shown_max = (trials.references_max >= 0).any(axis=1)
-        shown_min = (trials.references_min >= 0).any(axis=1)
-        with np.errstate(invalid="ignore"):
-            high = np.where(shown_max, trials.activations_max.mean(axis=1), middle)
-            low = np.where(shown_min, trials.activations_min.mean(axis=1), middle)
+
+        def mean(members: NDArray[np.int64], activations: NDArray[np.float64]) -> NDArray[np.float64]:
+            shown = members >= 0
+            total = np.where(shown, activations, 0).sum(axis=1)
+            return np.asarray(np.where(shown.any(axis=1), total / np.maximum(shown.sum(axis=1), 1), middle))
+
+        high = mean(trials.references_max, trials.activations_max)
+        low = mean(trials.references_min, trials.activations_min)
         difference = trials.query_activations[:, 0] - trials.query_activations[:, 1]
         return np.asarray(0.5 + 0.5 * np.sign(difference) * np.sign(high - low))
 

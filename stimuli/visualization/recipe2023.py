@@ -45,6 +45,9 @@ class RecipeSettings:
         Weights of diversity that are tried in turn, while they pass.
     bisections
         Runs between the last weight that passed and the first that failed.
+    stop_ratio, smoothing
+        A run has settled when the gradient norm, smoothed so much from step to step, differs by no more than this
+        ratio between the halves of the window.
     """
 
     canvas: int = 224
@@ -61,7 +64,10 @@ class RecipeSettings:
 
     @classmethod
     def shrunk(cls, canvas: int, most_steps: int, images: int = IMAGES) -> RecipeSettings:
-        """Return the recipe with all its step numbers shrunk by one factor, to at most so many steps."""
+        """Return the recipe with all its step numbers shrunk by one factor, to at most so many steps.
+
+        The smoothing of the stopping rule forgets over steps, too: it shrinks with them.
+        """
         factor = most_steps / cls.most_steps
         return cls(
             canvas=canvas,
@@ -70,6 +76,7 @@ class RecipeSettings:
             window=max(2, round(cls.window * factor)),
             plain_images=images,
             diverse_images=images - 1,
+            smoothing=cls.smoothing ** (1 / factor),
         )
 
     @property

@@ -64,9 +64,11 @@ def measure_thresholds(
         values = measured[:, unit.index].astype(np.float64)
         for sign, extreme in ((1, top), (-1, bottom)):
             signed = sign * values
+            own = [place[int(row)] for row in extreme]
             threshold = Threshold(
-                best=float(signed.max()),
-                median_reference=float(np.median(signed[[place[int(row)] for row in extreme]])),
+                # Only of the unit's own rows: which other units share the layer changes nothing.
+                best=float(signed[own + usual].max()),
+                median_reference=float(np.median(signed[own])),
                 middle=float(np.median(signed[usual])),
                 deviation=float(signed[usual].std()),
             )

@@ -1,0 +1,493 @@
+"""The preset ``fast``: parity with lucent, independence of neighbours, quality."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.hashing import hash_state
+from benchmark.model_card import load_card
+from benchmark.model_zoo import Model, load_model
+from benchmark.protocol import Aggregator
+from benchmark.readings import PlaceReader
+from benchmark.units import Unit
+from stimuli.visualization import fast
+from stimuli.visualization.diversity import diversity_loss, features_by_picture
+from stimuli.visualization.fast import FastSettings, Prefix
+from stimuli.visualization.parametrization import quiet_lucent, render, start_spectrum
+from stimuli.visualization.sets import SetRequest, SetResult, Threshold
+from stimuli.visualization.views import central_view
+
+from .tiny_models import load_tiny
+
+EASY = Threshold(best=-100.0, median_reference=-100.5, middle=-101.0, deviation=0.1)
+"""Anything beats it."""
+HARD = Threshold(best=100.0, median_reference=99.5, middle=99.0, deviation=0.1)
+"""Nothing beats it."""
+
+
+@pytest.fixture(scope="module")
+def normed() -> Model:
+    """A network with batch norms, which are folded."""
+    return load_tiny("timm:test_resnet")
+
+
+@pytest.fixture(scope="module")
+def convnext() -> Model:
+    """A convolutional network without batch norms."""
+    return load_tiny("timm:test_convnext")
+
+
+@pytest.fixture(scope="module")
+def transformer() -> Model:
+    return load_tiny("timm:test_vit")
+
+
+def request_for(model: Model, layer: str, index: int, sign: int = 1, threshold: Threshold = HARD) -> SetRequest:
+    return SetRequest(Unit(model.name, layer, index), sign, threshold)
+
+
+def make(
+    model: Model, layer: str, requests: Sequence[SetRequest], settings: FastSettings, **options: object
+) -> dict[str, SetResult]:
+    """Make sets and return them by name."""
+    made = fast.visualize(model, model.layer_map[layer], requests, settings, seed=3, **options)  # type: ignore[arg-type]
+    results = {result.request.name: result for result in made}
+    assert set(results) == {request.name for request in requests}
+    return results
+
+
+def assert_same(one: SetResult, other: SetResult) -> None:
+    """Two results are the same to the last bit, but for the time they took."""
+    np.testing.assert_array_equal(one.pixels, other.pixels)
+    np.testing.assert_array_equal(one.activations, other.activations)
+    assert (one.steps, one.diversity_loss, one.accepted) == (other.steps, other.diversity_loss, other.accepted)
+
+
+def read_pixels(model: Model, layer: str, index: int, pixels: np.ndarray) -> np.ndarray:
+    """Return a unit's activations for 8-bit pictures by a whole forward pass of the network itself."""
+    pictures = model.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
+    place = model.layer_map[layer].place
+    with PlaceReader(model.module, [place], model.aggregator, model.prefix_tokens) as reader:
+        return reader.read_places(pictures)[0][:, index].numpy()
+
+
+def similarity(model: Model, layer: str, pixels: np.ndarray) -> float:
+    """Return how alike 8-bit pictures are in a layer."""
+    prefix = Prefix(model, model.layer_map[layer], pixels.shape[1], dtype=torch.float32)
+    with torch.no_grad():
+        tensor = prefix.features(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
+    features = features_by_picture(tensor, model.layer_map[layer].place.axis, len(pixels))
+    return float(diversity_loss(features[None])[0])
+
+
+# ---------------------------------------------------------------- parity with lucent
+
+
+def render_with_lucent(
+    model: Model,
+    layer: str,
+    index: int,
+    sign: int,
+    start: torch.Tensor,
+    canvas: int,
+    steps: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> np.ndarray:
+    """Return the picture of lucent's ``render_vis`` in the precision of the start, transforms off."""
+    with quiet_lucent():
+        from lucent.optvis import objectives, param
+        from lucent.optvis import render as lucent_render
+        from lucent.optvis.param import color
+
+        double = start.dtype == torch.float64
+        if double:
+            monkeypatch.setattr(color, "color_correlation_normalized", color.color_correlation_normalized.astype("d"))
+        module = copy.deepcopy(model.module)
+        module = module.double() if double else module
+
+        def parameters() -> tuple[list[torch.Tensor], object]:
+            spectra, image_f = param.image(canvas, batch=len(start))
+            spectra[0].data = start.clone()
+            return spectra, image_f
+
+        channel = objectives.channel(layer.replace(".", "_"), index)
+        images = lucent_render.render_vis(
+            module, channel if sign > 0 else -channel, parameters, transforms=[model.normalize], thresholds=(steps,),
+            preprocess=False, progress=False, show_image=False, fixed_image_size=canvas,
+        )  # fmt: skip
+    return images[0]
+
+
+def render_with_fast(
+    model: Model, layer: str, index: int, sign: int, start: torch.Tensor, canvas: int, steps: int, fold: bool = True
+) -> np.ndarray:
+    """Return the picture of the preset from the same start, views and diversity off."""
+    settings = FastSettings(
+        canvas=canvas, steps=steps, images=1, sets=1, diversity=False, views=None, check_every=steps, fold=fold
+    )
+    request = request_for(model, layer, index, sign)
+    return make(model, layer, [request], settings, start=start, dtype=start.dtype)[request.name].pixels[0]
+
+
+@pytest.fixture(scope="module")
+def lite0() -> Model:
+    """A trained network."""
+    return load_model(load_card("efficientnet_lite0"))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("steps", "dtype"), [(4, torch.float32), (24, torch.float64)])
+@pytest.mark.parametrize("fold", [True, False])
+def test_a_picture_is_lucents_from_the_same_start(
+    sign: int, steps: int, dtype: torch.dtype, fold: bool, normed: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canvas, layer, index = 48, "layer3.0.conv1", 5
+    start = start_spectrum("parity", canvas, images=1, dtype=dtype)
+    theirs = render_with_lucent(normed, layer, index, sign, start, canvas, steps, monkeypatch)[0]
+    ours = render_with_fast(normed, layer, index, sign, start, canvas, steps, fold)
+    assert ours.shape == theirs.shape
+    # Half a grey level is what rounding costs.
+    limit = 0.5 + (1e-6 if dtype == torch.float64 else 0.1)
+    assert np.abs(ours - 255 * theirs).max() <= limit
+    begun = render(start, canvas)[0].permute(1, 2, 0).numpy()
+    assert np.abs(255 * (theirs - begun)).mean() > 5, "the picture hardly moved: the comparison says nothing"
+
+
+@pytest.mark.parametrize(("steps", "dtype"), [(4, torch.float32), (16, torch.float64)])
+def test_a_trained_networks_picture_is_lucents(
+    steps: int, dtype: torch.dtype, lite0: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canvas, layer, index = 64, "blocks.2.0.conv_pw", 7
+    start = start_spectrum("parity", canvas, images=1, dtype=dtype)
+    theirs = render_with_lucent(lite0, layer, index, 1, start, canvas, steps, monkeypatch)[0]
+    ours = render_with_fast(lite0, layer, index, 1, start, canvas, steps)
+    assert np.abs(ours - 255 * theirs).max() <= 0.5 + (1e-6 if dtype == torch.float64 else 0.1)
+
+
+def test_the_sign_of_the_objective_matters_to_the_parity(normed: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    canvas, layer, index = 32, "layer2.0.conv1", 5
+    start = start_spectrum("parity", canvas, images=1, dtype=torch.float64)
+    theirs = render_with_lucent(normed, layer, index, 1, start, canvas, 8, monkeypatch)[0]
+    ours = render_with_fast(normed, layer, index, -1, start, canvas, 8)
+    assert np.abs(ours - 255 * theirs).max() > 20
+
+
+# ---------------------------------------------------------------- independence of neighbours
+
+SHARED = FastSettings(
+    canvas=32, steps=20, images=3, sets=2, check_every=6, patience=1, tolerance=0.5, enough_weight=0.0
+)
+CASES = [
+    ("normed", "layer2.0.bn1"),
+    ("normed", "layer3.0.conv3"),
+    ("normed", "layer2.0.add"),
+    ("convnext", "stages.1.blocks.0.conv_dw"),
+    ("convnext", "stages.1.blocks.1.mlp.fc1"),
+    ("transformer", "blocks.1.mlp.fc1"),
+    ("transformer", "blocks.2.add1"),
+]
+
+
+def mixed_requests(model: Model, layer: str) -> list[SetRequest]:
+    """Sets of which some converge soon and some never."""
+    thresholds = [EASY, HARD, HARD, EASY, HARD]
+    signs = [1, -1, 1, -1, 1]
+    return [
+        request_for(model, layer, 3 * number + 1, sign, threshold)
+        for number, (sign, threshold) in enumerate(zip(signs, thresholds))
+    ]
+
+
+@pytest.mark.parametrize(("name", "layer"), CASES)
+def test_a_set_is_the_same_alone_and_among_others_in_any_slot_and_order_bit_by_bit(
+    name: str, layer: str, request: pytest.FixtureRequest
+) -> None:
+    model: Model = request.getfixturevalue(name)
+    wanted = mixed_requests(model, layer)
+    alone = {r.name: make(model, layer, [r], SHARED)[r.name] for r in wanted}
+    steps = {name: result.steps for name, result in alone.items()}
+    assert len(set(steps.values())) > 1, "no set left before another: the test says nothing"
+    for order in ((0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (1, 0, 3, 4, 2)):
+        together = make(model, layer, [wanted[number] for number in order], SHARED)
+        for key, result in together.items():
+            assert_same(result, alone[key])
+
+
+@pytest.mark.parametrize(("steps", "check_every"), [(20, 6), (12, 6), (7, 5), (5, 12), (13, 1)])
+def test_a_set_that_enters_after_another_has_left_is_checked_at_its_own_steps(
+    steps: int, check_every: int, normed: Model
+) -> None:
+    settings = replace(SHARED, steps=steps, check_every=check_every)
+    layer = "layer2.0.conv1"
+    wanted = mixed_requests(normed, layer)
+    together = make(normed, layer, wanted, settings)
+    for request in wanted:
+        assert_same(together[request.name], make(normed, layer, [request], settings)[request.name])
+
+
+def test_other_neighbours_change_nothing(normed: Model) -> None:
+    layer = "layer2.0.conv1"
+    own = request_for(normed, layer, 4)
+    settings = replace(SHARED, sets=3)
+    results = [
+        make(normed, layer, [*neighbours, own], settings)[own.name]
+        for neighbours in (
+            [request_for(normed, layer, 9, -1, EASY)],
+            [request_for(normed, layer, 20, 1, HARD), request_for(normed, layer, 4, -1, HARD)],
+        )
+    ]
+    assert_same(*results)
+
+
+def test_the_same_holds_without_views_and_without_diversity(normed: Model) -> None:
+    layer = "layer2.0.conv1"
+    for settings in (replace(SHARED, views=None), replace(SHARED, diversity=False), replace(SHARED, fold=False)):
+        wanted = mixed_requests(normed, layer)
+        together = make(normed, layer, wanted, settings)
+        for request in wanted[2:]:
+            assert_same(together[request.name], make(normed, layer, [request], settings)[request.name])
+
+
+@pytest.mark.parametrize(("name", "layer"), [CASES[0], CASES[3], CASES[5]])
+def test_another_shape_of_the_batch_gives_the_same_in_double_precision(
+    name: str, layer: str, request: pytest.FixtureRequest
+) -> None:
+    model: Model = request.getfixturevalue(name)
+    wanted = mixed_requests(model, layer)
+    results = [
+        make(model, layer, wanted, replace(SHARED, sets=sets, steps=6, check_every=3), dtype=torch.float64)
+        for sets in (1, 2, 4)
+    ]
+    for other in results[1:]:
+        for key, result in results[0].items():
+            assert other[key].steps == result.steps
+            np.testing.assert_allclose(other[key].activations, result.activations, rtol=0, atol=1e-6)
+            np.testing.assert_array_equal(other[key].pixels, result.pixels)
+            assert other[key].diversity_loss == pytest.approx(result.diversity_loss, abs=1e-6)
+
+
+def test_pictures_depend_on_seed_unit_side_and_number_and_on_no_global_generator(normed: Model) -> None:
+    layer = "layer2.0.conv1"
+    request = request_for(normed, layer, 4)
+    settings = replace(SHARED, steps=3)
+    first = make(normed, layer, [request], settings)[request.name]
+    torch.manual_seed(77)
+    np.random.seed(77)  # noqa: NPY002
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
+    assert_same(first, make(normed, layer, [request], settings)[request.name])
+    assert torch.equal(states[0], torch.get_rng_state())
+    np.testing.assert_array_equal(states[1], np.random.get_state()[1])  # type: ignore[index]  # noqa: NPY002
+    (reseeded,) = fast.visualize(normed, normed.layer_map[layer], [request], settings, seed=4)
+    others = [
+        make(normed, layer, [other], settings)[other.name]
+        for other in (request_for(normed, layer, 5), request_for(normed, layer, 4, -1))
+    ]
+    for other in (reseeded, *others):
+        assert (other.pixels != first.pixels).mean() > 0.5
+    assert len({picture.tobytes() for picture in first.pixels}) == 3
+
+
+def test_the_model_is_left_as_it_was(normed: Model) -> None:
+    before = hash_state(normed.module.state_dict())
+    make(normed, "layer2.0.bn1", mixed_requests(normed, "layer2.0.bn1")[:2], replace(SHARED, steps=3))
+    assert hash_state(normed.module.state_dict()) == before
+    assert not normed.module.training
+    for module in normed.module.modules():
+        assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+def test_no_request_gives_no_set(normed: Model) -> None:
+    assert make(normed, "layer2.0.conv1", [], SHARED) == {}
+
+
+# ---------------------------------------------------------------- quality
+
+
+@pytest.mark.parametrize(
+    ("card", "layer", "aggregator"),
+    [
+        ("timm:test_resnet", "layer3.0.bn2", "mean"),
+        ("timm:test_resnet", "layer2.0.add", "max"),
+        ("timm:test_efficientnet", "blocks.3.0.se.conv_reduce", "mean"),
+        ("timm:test_convnext", "stages.1.blocks.0.norm", "mean"),
+        ("timm:test_vit", "blocks.2.mlp.fc1", "mean"),
+        ("timm:test_vit", "blocks.2.add2", "cls"),
+        ("timm:test_vit", "blocks.1.norm2", "patches"),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_activations_are_those_of_the_8_bit_pictures_and_far_beyond_the_start(
+    card: str, layer: str, aggregator: Aggregator, sign: int
+) -> None:
+    model = load_tiny(card, aggregator)
+    settings = FastSettings(canvas=48, steps=48, images=3, sets=1, diversity=False)
+    request = request_for(model, layer, 2, sign)
+    result = make(model, layer, [request], settings)[request.name]
+    assert result.pixels.shape == (3, 48, 48, 3) and result.pixels.dtype == np.uint8
+    assert (np.diff(result.activations) >= 0).all(), "from the weakest to the strongest"
+    read = sign * read_pixels(model, layer, 2, result.pixels)
+    scale = np.abs(read).max()
+    np.testing.assert_allclose(result.activations, read, rtol=0, atol=1e-4 * scale)
+    noise = np.random.default_rng(0).integers(0, 256, (32, 6, 6, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    usual = sign * read_pixels(model, layer, 2, noise)
+    (start,) = make(model, layer, [request], replace(settings, steps=1)).values()
+    assert result.activations.min() > start.activations.max() + 2 * usual.std()
+    assert result.activations.min() > usual.max()
+
+
+def test_a_network_that_takes_only_its_own_size_gets_pictures_of_the_canvas(transformer: Model) -> None:
+    layer, canvas = "blocks.1.mlp.fc1", 50
+    settings = FastSettings(canvas=canvas, steps=24, images=2, sets=1, diversity=False)
+    request = request_for(transformer, layer, 2)
+    result = make(transformer, layer, [request], settings)[request.name]
+    assert result.pixels.shape == (2, canvas, canvas, 3)
+    shown = central_view(torch.from_numpy(result.pixels).permute(0, 3, 1, 2).float() / 255, 0, 160)
+    prefix = Prefix(transformer, transformer.layer_map[layer], 160, dtype=torch.float32)
+    with torch.no_grad():
+        read = prefix.activations(prefix.features(shown), 2)[:, 2].numpy()
+    np.testing.assert_allclose(result.activations, read, atol=1e-4)
+    (start,) = make(transformer, layer, [request], replace(settings, steps=1)).values()
+    assert result.activations.min() > start.activations.max()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_diversity_makes_accepted_pictures_less_alike(sign: int, normed: Model) -> None:
+    layer, index = "layer2.0.conv2", 7
+    settings = FastSettings(canvas=48, steps=120, images=4, sets=1)
+    (plain,) = make(normed, layer, [request_for(normed, layer, index, sign)], replace(settings, diversity=False)).values()
+    (start,) = make(normed, layer, [request_for(normed, layer, index, sign)], replace(settings, steps=1)).values()
+    middle, reached = float(np.median(start.activations)), float(plain.activations.min())
+    best = middle + 0.4 * (reached - middle)
+    threshold = Threshold(best, best, middle, (reached - middle) / 10)
+    request = request_for(normed, layer, index, sign, threshold)
+    (diverse,) = make(normed, layer, [request], settings).values()
+    (alike,) = make(normed, layer, [request], replace(settings, diversity=False)).values()
+    assert diverse.accepted and alike.accepted
+    assert diverse.activations.min() > best
+    assert similarity(normed, layer, diverse.pixels) == pytest.approx(diverse.diversity_loss, abs=1e-4)
+    assert diverse.diversity_loss < similarity(normed, layer, alike.pixels) - 0.02
+    # What diversity costs is activation: it is paid only down to the threshold.
+    assert threshold.over_best(float(diverse.activations.min())) < threshold.over_best(float(alike.activations.min()))
+
+
+def test_a_set_out_of_reach_takes_all_its_steps_and_is_kept_as_not_accepted(normed: Model) -> None:
+    layer = "layer2.0.conv1"
+    request = request_for(normed, layer, 3, -1, HARD)
+    (result,) = make(normed, layer, [request], SHARED).values()
+    assert result.accepted is False
+    assert result.steps == SHARED.steps
+    assert result.pixels.shape == (3, 32, 32, 3)
+    assert result.pixels.std() > 5
+    assert HARD.over_best(float(result.activations.max())) < 1
+    assert HARD.margin(float(result.activations.max())) < 0
+    assert result.seconds > 0
+
+
+def test_a_set_within_reach_leaves_once_it_makes_no_progress(normed: Model) -> None:
+    layer = "layer2.0.conv1"
+    request = request_for(normed, layer, 3, 1, EASY)
+    settings = replace(SHARED, steps=600)
+    (result,) = make(normed, layer, [request], settings).values()
+    assert result.accepted is True
+    assert result.steps < 120
+    assert result.steps % settings.check_every == 0
+    more_patient = make(normed, layer, [request], replace(settings, patience=4))[request.name]
+    assert more_patient.steps > result.steps
+
+
+def test_more_steps_never_give_a_weaker_set(normed: Model) -> None:
+    layer = "layer2.0.conv1"
+    request = request_for(normed, layer, 3)
+    # A learning rate so large that activations go up and down.
+    settings = replace(SHARED, check_every=4, learning_rate=2.0)
+    weakest = [
+        make(normed, layer, [request], replace(settings, steps=steps))[request.name].activations.min()
+        for steps in range(4, 41, 4)
+    ]
+    assert (np.diff(weakest) >= 0).all()
+    assert (np.diff(weakest) == 0).any(), "no check was worse than one before: the test says nothing"
+
+
+def test_a_set_that_was_accepted_once_is_accepted_at_the_end(normed: Model) -> None:
+    layer, index = "layer2.0.conv1", 3
+    (start,) = make(normed, layer, [request_for(normed, layer, index)], replace(SHARED, steps=6)).values()
+    # Reached at the first check; then a huge weight of diversity pushes the pictures below it.
+    best = float(start.activations.min()) - 1e-3
+    request = request_for(normed, layer, index, 1, Threshold(best, best, best - 5, 1.0))
+    settings = replace(SHARED, first_weight=50.0, weight_rate=0.0, enough_weight=1e9, least_room=-1e9, steps=60)
+    (plain,) = make(normed, layer, [request], replace(settings, diversity=False)).values()
+    assert plain.accepted
+    results = [
+        make(normed, layer, [request], replace(settings, first_weight=weight, steps=steps))[request.name]
+        for weight in (0.01, 50.0)
+        for steps in (6, 12, 24, 60)
+    ]
+    for group in (results[:4], results[4:]):
+        accepted = [result.accepted for result in group]
+        assert accepted == sorted(accepted)
+        alike = [result.diversity_loss for result in group if result.accepted]
+        assert alike == sorted(alike, reverse=True), "among accepted sets the most diverse is kept"
+    assert any(result.accepted for result in results)
+
+
+def one_batch(model: Model, layer: str, request: SetRequest, settings: FastSettings) -> fast._Batch:
+    batch = fast._Batch(model, model.layer_map[layer], settings, 3, None, torch.float32)
+    batch.fill(deque([request]))
+    return batch
+
+
+def test_the_weight_of_diversity_rises_with_room_to_spare_falls_without_and_turns_when_that_changes(
+    normed: Model,
+) -> None:
+    layer = "layer2.0.conv1"
+    settings = replace(SHARED, steps=10_000, patience=10_000, check_every=1)
+    batch = one_batch(normed, layer, request_for(normed, layer, 3, 1, EASY), settings)
+
+    def advance(steps: int) -> list[float]:
+        weights = [float(batch.weight[0])]
+        for _ in range(steps):
+            assert not list(batch.advance())
+            weights.append(float(batch.weight[0]))
+        return weights
+
+    rising = advance(6)
+    assert rising[0] == settings.first_weight and (np.diff(rising) > 0).all()
+    batch.goal[0] = HARD.best
+    falling = advance(6)
+    assert (np.diff(falling) < 0).all()
+    batch.goal[0] = EASY.best
+    assert (np.diff(advance(3)) > 0).all()
+    # No step moves it by more than its rate, and it stays within its bounds.
+    ratios = np.abs(np.diff(np.log([*rising, *falling[1:]])))
+    assert ratios.max() <= settings.weight_rate + 1e-5
+
+
+def test_the_weight_of_diversity_stays_within_its_bounds(normed: Model) -> None:
+    layer = "layer2.0.conv1"
+    settings = replace(SHARED, steps=10_000, patience=10_000, weight_rate=4.0, most_weight=30.0, first_weight=2.0)
+    for threshold, bound in ((EASY, 30.0), (HARD, 2e-3)):
+        batch = one_batch(normed, layer, request_for(normed, layer, 3, 1, threshold), settings)
+        assert not list(batch.advance())
+        assert float(batch.weight[0]) == pytest.approx(bound)
+
+
+def test_a_single_picture_makes_a_set(normed: Model) -> None:
+    layer = "layer2.0.conv1"
+    request = request_for(normed, layer, 3, 1, EASY)
+    (result,) = make(normed, layer, [request], replace(SHARED, images=1)).values()
+    assert result.pixels.shape == (1, 32, 32, 3)
+    assert result.diversity_loss == 0.0
+    assert result.accepted
+
+
+def test_the_margin_is_the_papers_share_of_the_canvas() -> None:
+    assert FastSettings(canvas=224).margin == 16
+    assert FastSettings(canvas=224).size == 256
+    assert FastSettings(canvas=224, views=None).size == 224
