@@ -21,6 +21,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
+from benchmark.observers.base import SHUFFLED
 from benchmark.tasks import PLANTED, UNIT_COLUMNS
 
 RESAMPLES = 10_000
@@ -216,7 +217,8 @@ def score_machines(
             & (machines["difficulty"] == difficulty)
             & (machines["references"] == references)
         ]
-        control = same[(same["model"] == model) & (same["observer"] == LOW_LEVEL)]
+        # Answers to shuffled references check an observer; nothing is to be subtracted from them.
+        control = same[(same["model"] == model) & (same["observer"] == LOW_LEVEL) & (not observer.endswith(SHUFFLED))]
         twin = same[(same["model"] == model + TWIN_SUFFIX) & (same["observer"] == observer)]
         scores.append(
             MachineScore(

@@ -31,24 +31,20 @@ app.add_typer(models_app, name="models")
 Device = Annotated[str, typer.Option(help="Where networks run: auto, cpu, cuda.")]
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study.")]
 
+_INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command line; a user's mistake ends in a message and exit code 2, never in a traceback."""
-    import click
-
     try:
-        app(standalone_mode=False)
+        app(prog_name="vimi")
     except VimiError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except click.ClickException as error:
-        error.show()
-        raise SystemExit(2) from None
-    except (KeyboardInterrupt, click.Abort):
-        print("\nInterrupted. What is finished is kept: run the same command again to go on.", file=sys.stderr)
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        raise SystemExit(0) from None
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            print("\nInterrupted. What is finished is kept: run the same command again to go on.", file=sys.stderr)
+        raise
 
 
 def _version(asked: bool) -> None:

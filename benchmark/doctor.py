@@ -68,6 +68,8 @@ def _torch() -> list[Finding]:
     """Check that torch and torchvision fit, lucent imports, and say where networks will run."""
     import torch
 
+    from benchmark.workflow import try_parametrization
+
     findings = []
     try:
         ops = importlib.import_module("torchvision.ops")
@@ -80,9 +82,7 @@ def _torch() -> list[Finding]:
                     "builds; install both in one go")
         )  # fmt: skip
     try:
-        from stimuli.visualization.parametrization import colour_matrix
-
-        colour_matrix()
+        try_parametrization()
         findings.append(Finding("ok", "lucent's parametrisation", "can be used"))
     except Exception as error:
         findings.append(
@@ -111,14 +111,13 @@ def _models() -> list[Finding]:
 
 def _photographs() -> list[Finding]:
     from benchmark.errors import VimiError
-    from stimuli.bundled import PHOTOGRAPHS, photograph
+    from benchmark.workflow import open_photographs
 
     try:
-        for name in PHOTOGRAPHS:
-            photograph(name)
+        count = open_photographs()
     except (VimiError, OSError) as error:
         return [Finding("fail", "bundled photographs", _first_line(error))]
-    return [Finding("ok", "bundled photographs", f"{len(PHOTOGRAPHS)} of {len(PHOTOGRAPHS)}")]
+    return [Finding("ok", "bundled photographs", f"{count} of {count}")]
 
 
 def _first_line(error: Exception) -> str:

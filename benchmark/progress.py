@@ -35,7 +35,7 @@ class TerminalReporter(Reporter):
         from rich.table import Column
 
         columns = (
-            TextColumn("{task.description}", table_column=Column(min_width=40)),
+            TextColumn("{task.description}", markup=False, table_column=Column(min_width=40)),
             BarColumn(bar_width=20),
             TextColumn("{task.completed:>6,.0f}/{task.total:,.0f}"),
             TimeElapsedColumn(),

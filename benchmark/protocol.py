@@ -41,12 +41,25 @@ class PoolRules(Document):
 
 
 class UnitRules(Document):
-    """Rules on which units count: how they are drawn, and how a unit's activations become one number."""
+    """Rules on which units count.
+
+    Attributes
+    ----------
+    rule
+        How they are drawn.
+    aggregator
+        How a unit's activations become one number.
+    drawn, used
+        How many are drawn, and how many of them are used.
+    constant_range
+        Units whose activations differ by less are constant, on top of the rules that have no scale.
+    """
 
     rule: UnitRule
     aggregator: Aggregator
     drawn: int = Field(gt=0)
     used: int = Field(gt=0)
+    constant_range: float = Field(ge=0)
 
     @model_validator(mode="after")
     def _reserve(self) -> UnitRules:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmark.study import PLUMBING
@@ -37,8 +38,8 @@ def _table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
 
 def print_scores(scores: Sequence[MachineScore], notes: Sequence[str]) -> None:
     """Print machine scores with intervals, twin and excess beside them, and what they say in words."""
-    from analysis.figures import why_no_regression
     from benchmark.model_card import load_card
+    from benchmark.workflow import why_no_regression
 
     console = _console()
     if PLUMBING in notes:
@@ -86,7 +87,7 @@ def print_forecast(forecast: Forecast) -> None:
     console = _console()
     table = _table("stage", "what", "time", "disk", right=("time", "disk"))
     for item in forecast.items:
-        table.add_row(item.stage, item.what, spell_seconds(item.seconds), spell_bytes(item.bytes))
+        table.add_row(item.stage, escape(item.what), spell_seconds(item.seconds), spell_bytes(item.bytes))
     table.add_row("[bold]in all[/]", "", spell_seconds(forecast.seconds), spell_bytes(forecast.bytes))
     console.print(table)
     console.print(
@@ -103,7 +104,8 @@ def print_study(study: Study) -> None:
     pool = manifest["pool"]
     stages = manifest["stages"]
     console.print(
-        f"\n{study.root}: protocol {manifest['protocol']}, {pool['size']:,} pictures in {pool['groups']:,} groups"
+        f"\n{escape(str(study.root))}: protocol {manifest['protocol']}, "
+        f"{pool['size']:,} pictures in {pool['groups']:,} groups"
         + (f", {pool['unreadable_skipped']} unreadable files skipped" if pool["unreadable_skipped"] else "")
         + (f", {pool['exact_copies_left_out']} exact copies left out" if pool["exact_copies_left_out"] else "")
         + "."
@@ -116,13 +118,13 @@ def print_study(study: Study) -> None:
         flags = stages["exemplars"]["flags"].get(name, {})
         spelled = ", ".join(f"{count} {flag}" for flag, count in flags.items()) or "none"
         share = f"{100 * accepted[name]:.0f} %" if name in accepted else "–"
-        table.add_row(name, str(used), spelled, share)
+        table.add_row(escape(name), str(used), spelled, share)
     console.print(table)
     if "trials" in stages:
         console.print(f"{stages['trials']['sessions']:,} sessions laid out. Hash of the study: {study.hash}")
     console.print(
-        f"Next: vimi observe {study.root} --observer lowlevel --observer features:efficientnet_lite0; "
-        f"then vimi gallery {study.root}"
+        f"Next: vimi observe {escape(str(study.root))} --observer lowlevel --observer features:efficientnet_lite0; "
+        f"then vimi gallery {escape(str(study.root))}"
     )
 
 
@@ -181,11 +183,11 @@ def print_model(name: str, weights: str, every_layer: bool) -> None:
     table.add_row("source", card.source or "–")
     if not card.twin:
         where = (
-            f"on this machine: {here}"
+            f"on this machine: {escape(str(here))}"
             if here
             else f"not on this machine ({card.weights.source}); shown with random ones"
         )
-        table.add_row("weights", weights or where)
+        table.add_row("weights", escape(weights) or where)
     layer_map = model.layer_map
     distinct = sum(len(channels) for channels in layer_map.representatives().values())
     table.add_row("eligible", f"{len(layer_map.layers)} layers, {layer_map.unit_count:,} units, {distinct:,} canonical")
@@ -203,7 +205,7 @@ def print_model(name: str, weights: str, every_layer: bool) -> None:
         )
     console.print(listing)
     for layer_name, reason in layer_map.unreadable:
-        console.print(f"[dim]left out: {layer_name}, because {reason}[/]")
+        console.print(f"[dim]left out: {escape(layer_name)}, because {escape(reason)}[/]")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -212,7 +214,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "fail": "[bold red]fail[/]"}
     table = _table("", "", "")
     for finding in findings:
-        table.add_row(marks[finding.state], finding.what, finding.found)
+        table.add_row(marks[finding.state], finding.what, escape(finding.found))
     console.print(table)
     failed = sum(finding.state == "fail" for finding in findings)
     console.print(f"\n{failed} problems found." if failed else "\nEverything is in place.")

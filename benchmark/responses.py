@@ -12,7 +12,7 @@ from benchmark import __version__, schemas
 from benchmark.errors import ObserverError
 from benchmark.hashing import hash_settings
 from benchmark.model_card import ModelCard
-from benchmark.observers.base import Observer
+from benchmark.observers.base import SHUFFLED, Observer
 from benchmark.protocol import References
 from benchmark.study import Study
 from benchmark.tasks import PLANTED, TASK_COLUMNS, assemble_tasks, flip_coins, present, task_names
@@ -99,7 +99,7 @@ def _answer(
     related = {name: observer.kinship.related_to(card) for name, card in cards.items()}
     order = tasks.groupby(["model", "condition"], sort=False).cumcount()
     stimuli_hash = study.stimuli_hash
-    name = observer.name + (":shuffled" if shuffle else "")
+    name = observer.name + (SHUFFLED if shuffle else "")
     frame = pd.DataFrame(
         {
             "response_id": [hash_settings([stimuli_hash, name, references, item]) for item in trial],

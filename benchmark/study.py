@@ -96,6 +96,8 @@ class Study:
     def create(cls, root: Path | str, experiment: Experiment) -> Study:
         """Freeze an experiment into a folder, or find it there already.
 
+        Where its pictures and weights lie on this machine may have changed since; the study then knows the new place.
+
         Raises
         ------
         StudyMismatch
@@ -106,13 +108,14 @@ class Study:
         study = cls(root)
         if study.manifest_path.is_file():
             study.check_experiment(experiment)
+            study._freeze(experiment)
             return study
         if study.root.exists() and not study.root.is_dir():
             raise StudyError(f"{root} is a file; a study is a folder.")
         strangers = [p.name for p in study.root.iterdir() if p.name != ".lock"] if study.root.is_dir() else []
         if strangers and "experiment.toml" not in strangers:
             raise StudyError(f"{root} is not empty and is no study (it holds {strangers[0]}). Choose another folder.")
-        write_text(study.root / "experiment.toml", tomli_w.dumps(_without_none(experiment.model_dump(mode="json"))))
+        study._freeze(experiment)
         study.write_manifest(
             {
                 "vimi": __version__,
@@ -124,6 +127,13 @@ class Study:
             }
         )
         return study
+
+    def _freeze(self, experiment: Experiment) -> None:
+        """Write the experiment file of the study, unless it says the same already."""
+        path = self.root / "experiment.toml"
+        text = tomli_w.dumps(_without_none(experiment.model_dump(mode="json")))
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_text(path, text)
 
     def check_experiment(self, experiment: Experiment) -> None:
         """Check that an experiment is the one that the study was built from.
@@ -259,8 +269,14 @@ class Study:
         return bool(state.get("state") == "done" and state.get("inputs") == inputs)
 
     def finish_stage(self, stage: Stage, inputs: str, outputs: dict[str, str], **facts: Any) -> None:
-        """Record that a stage has finished: what went in, what came out, and facts worth knowing."""
+        """Record that a stage has finished: what went in, what came out, and facts worth knowing.
+
+        Later stages that were made from something else are forgotten, so that nobody mixes them with this one.
+        """
         stages = self.manifest["stages"]
+        if stages.get(stage, {}).get("inputs") != inputs:
+            for later in STAGES[STAGES.index(stage) + 1 :]:
+                stages.pop(later, None)
         stages[stage] = {"state": "done", "inputs": inputs, "outputs": outputs, **facts}
         self.update_manifest(stages=stages, vimi=__version__, versions=package_versions())
 

@@ -22,7 +22,8 @@ def assemble_tasks(stimuli: pd.DataFrame) -> pd.DataFrame:
     """Return one row per distinct task, in canonical order.
 
     Natural references belong to one task each; synthetic ones serve all tasks of their unit. Queries are natural
-    in every condition, as in the 2023 paper.
+    in every condition, as in the 2023 paper. A task whose queries are equal to the unit has no right answer, as can
+    happen with units that are silent: it is left out.
 
     Parameters
     ----------
@@ -34,64 +35,91 @@ def assemble_tasks(stimuli: pd.DataFrame) -> pd.DataFrame:
     The columns that name the task, its pictures (``query_max``, ``query_min``, and lists ``references_max``,
     ``references_min``, the strongest first), the activations of all of them, ``label_overlap`` and
     ``group_repeated``.
+
+    Raises
+    ------
+    StudyError
+        If there is no complete task.
     """
+    seen = _Stimuli(stimuli)
+    references: dict[tuple[Any, ...], list[int]] = {}
+    conditions: dict[int, set[str]] = {}
+    queries: dict[tuple[Any, ...], dict[str, int]] = {}
+    for row in np.argsort(stimuli["position"].to_numpy(), kind="stable").tolist():
+        unit, task, side = seen.unit[row], seen.task[row], seen.side[row]
+        if seen.role[row] == "reference":
+            references.setdefault((unit, seen.condition[row], task, side), []).append(row)
+            conditions.setdefault(unit, set()).add(seen.condition[row])
+        elif seen.role[row] == "query":
+            queries.setdefault((unit, seen.difficulty[row], task), {})[side] = row
     rows: list[dict[str, Any]] = []
-    for unit, own in stimuli.groupby(UNIT_COLUMNS, sort=True):
-        queries = own[own["role"] == "query"]
-        references = own[own["role"] == "reference"]
-        sets = {
-            key: part.sort_values("position")
-            for key, part in references.groupby(["condition", "task", "side"], sort=False)
-        }
-        conditions = sorted(references["condition"].unique())
-        for (difficulty, task), pair in queries.groupby(["difficulty", "task"], sort=True):
-            by_side = pair.set_index("side")
-            for condition in conditions:
-                chosen = {
-                    side: sets[condition, task if (condition, task, side) in sets else -1, side]
-                    for side in ("max", "min")
-                    if (condition, task, side) in sets or (condition, -1, side) in sets
-                }
-                if len(chosen) == 2 and set(by_side.index) == {"max", "min"}:
-                    row = dict(zip(UNIT_COLUMNS, unit))
-                    rows.append({**row, "condition": condition, "difficulty": difficulty, "task": task,
-                                 **_pictures(by_side, chosen)})  # fmt: skip
+    for (unit, difficulty, task), pair in queries.items():
+        if len(pair) < 2 or not seen.activation[pair["max"]] > seen.activation[pair["min"]]:
+            continue
+        for condition in conditions.get(unit, ()):
+            chosen = {
+                side: references.get((unit, condition, task, side)) or references.get((unit, condition, -1, side), [])
+                for side in pair
+            }
+            if all(chosen.values()):
+                names = dict(zip(TASK_COLUMNS, (*seen.units[unit], condition, difficulty, task)))
+                rows.append({**names, **seen.describe(pair, chosen)})
     if not rows:
         raise StudyError("The study has no complete task: no unit has queries and references on both sides.")
     order = ["condition", "difficulty", *UNIT_COLUMNS, "task"]
     return pd.DataFrame(rows).sort_values(order, kind="stable").reset_index(drop=True)
 
 
-def _pictures(queries: pd.DataFrame, references: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return what a task shows, and what is known about it."""
-    result: dict[str, Any] = {}
-    for side in ("max", "min"):
-        result[f"query_{side}"] = queries.at[side, "picture"]
-        result[f"activation_query_{side}"] = float(queries.at[side, "activation"])
-        result[f"references_{side}"] = references[side]["picture"].tolist()
-        result[f"activations_{side}"] = references[side]["activation"].tolist()
-        label = queries.at[side, "label"]
-        result[f"label_query_{side}"] = label if isinstance(label, str) else ""
-    result["label_overlap"] = _label_overlap(queries, references)
-    natural = all((part["condition"] == "natural").all() for part in references.values())
-    repeated = bool(queries["group_repeated"].any())
-    result["group_repeated"] = repeated or (natural and any(p["group_repeated"].any() for p in references.values()))
-    return result
+class _Stimuli:
+    """The columns of the table of stimuli as plain lists: tasks are put together row by row, a million a minute."""
 
+    def __init__(self, stimuli: pd.DataFrame) -> None:
+        numbers = stimuli.groupby(UNIT_COLUMNS, sort=False).ngroup()
+        names = stimuli.loc[~numbers.duplicated(), UNIT_COLUMNS]  # in the order of their numbers
+        self.units = list(names.itertuples(index=False, name=None))
+        self.unit: list[int] = numbers.tolist()
+        self.role: list[str] = stimuli["role"].tolist()
+        self.side: list[str] = stimuli["side"].tolist()
+        self.condition: list[str] = stimuli["condition"].tolist()
+        self.difficulty: list[str] = stimuli["difficulty"].tolist()
+        self.task: list[int] = stimuli["task"].tolist()
+        self.picture: list[str] = stimuli["picture"].tolist()
+        self.activation: list[float] = stimuli["activation"].astype(float).tolist()
+        self.label = [label if isinstance(label, str) else "" for label in stimuli["label"].tolist()]
+        self.repeated: list[bool] = stimuli["group_repeated"].astype(bool).tolist()
 
-def _label_overlap(queries: pd.DataFrame, references: dict[str, pd.DataFrame]) -> float:
-    """Return how far labels alone give the answer away.
+    def describe(self, pair: dict[str, int], references: dict[str, list[int]]) -> dict[str, Any]:
+        """Return what a task shows, and what is known about it."""
+        result: dict[str, Any] = {}
+        for side in ("max", "min"):
+            query, members = pair[side], references[side]
+            result[f"query_{side}"] = self.picture[query]
+            result[f"activation_query_{side}"] = self.activation[query]
+            result[f"references_{side}"] = [self.picture[row] for row in members]
+            result[f"activations_{side}"] = [self.activation[row] for row in members]
+            result[f"label_query_{side}"] = self.label[query]
+        shown = [row for members in references.values() for row in members]
+        natural = all(self.condition[row] == "natural" for row in shown)
+        result["label_overlap"] = self.label_overlap(pair, references)
+        result["group_repeated"] = any(self.repeated[row] for row in (*pair.values(), *(shown if natural else ())))
+        return result
 
-    The share of a query's own side that has the query's label, minus that of the other side, averaged over both
-    queries: 0 if labels say nothing, 1 if they say all. NaN where pictures have no labels.
-    """
-    shares: list[float] = []
-    for side, other in (("max", "min"), ("min", "max")):
-        label = queries.at[side, "label"]
-        if not isinstance(label, str) or references[side]["label"].isna().all():
+    def label_overlap(self, pair: dict[str, int], references: dict[str, list[int]]) -> float:
+        """Return how far labels alone give the answer away.
+
+        The share of a query's own side that has the query's label, minus that of the other side, averaged over
+        both queries: 0 if labels say nothing, 1 if they say all. NaN where pictures have no labels.
+        """
+        labels = {side: [self.label[row] for row in members] for side, members in references.items()}
+        if not all(self.label[query] and any(labels[side]) for side, query in pair.items()):
             return float("nan")
-        shares.append(float((references[side]["label"] == label).mean() - (references[other]["label"] == label).mean()))
-    return float(np.mean(shares))
+        shares = {
+            (side, other): labels[other].count(self.label[query]) / len(labels[other])
+            for side, query in pair.items()
+            for other in labels
+        }
+        own, wrong = shares["max", "max"] + shares["min", "min"], shares["max", "min"] + shares["min", "max"]
+        return (own - wrong) / 2
 
 
 def task_names(tasks: pd.DataFrame) -> list[str]:

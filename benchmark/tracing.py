@@ -142,7 +142,8 @@ class _Columns:
 
     def through(self, scale: NDArray[np.float64], shift: NDArray[np.float64] | float) -> _Columns:
         """Return the columns after a further affine map."""
-        return replace(self, scale=self.scale * scale, shift=self.shift * scale + shift)
+        with np.errstate(invalid="ignore"):  # weights that are not finite are named when activations are read
+            return replace(self, scale=self.scale * scale, shift=self.shift * scale + shift)
 
 
 @dataclass

@@ -94,8 +94,8 @@ class Cell:
     def reference_kinds(self, session: int) -> list[str]:
         """Return which references each main trial of a session shows.
 
-        Every session has the protocol's shares, rounded up for the rarer kinds; which trials they fall on is
-        balanced, so that each unit is equally often shown without references.
+        Every session has the protocol's shares, rounded up for the rarer kinds. They fall on the units of the
+        session that have had them least, so that units differ by a few at most.
         """
         shares = self.protocol.rules.session.references
         rare = [kind for kind in REFERENCES if kind != "both" and shares.get(kind, 0) > 0]
@@ -201,7 +201,7 @@ def lay_out_trials(cells: list[Cell], advance: Advance = lambda count: None) -> 
         for number in range(cell.planned):
             rows += cell.session(number)
             advance(1)
-    return schemas.TRIALS.conform(pd.DataFrame(rows))
+    return schemas.TRIALS.conform(pd.DataFrame(rows)) if rows else schemas.TRIALS.empty()
 
 
 def planned_sessions(units: int, protocol: Protocol) -> int:

@@ -90,7 +90,10 @@ def check_sessions(experiment: Experiment) -> None:
     from benchmark.trials import check_units
 
     rules = experiment.resolve_protocol().rules.session
-    models = 1 if rules.models == "nested" else len(experiment.models)
+    asked = sum(not entry.card.endswith(TWIN_SUFFIX) for entry in experiment.models)
+    if not asked:
+        return  # twins are for machines: nobody is asked about them
+    models = 1 if rules.models == "nested" else asked
     for condition in experiment.stimuli.conditions:
         per_model = experiment.units.per_model
         if condition == "synthetic" and experiment.visualization.units is not None:
@@ -184,6 +187,35 @@ def make_gallery(study: Study | Path | str, reporter: Reporter | None = None) ->
     summary = [(s.model, s.condition, s.observer, str(s.score), str(s.excess or "–")) for s in scores]
     summary += [(s.model + TWIN_SUFFIX, s.condition, s.observer, str(s.twin), "–") for s in scores if s.twin]
     return build_gallery(study, summary, reporter)
+
+
+def why_no_regression(parameters: Sequence[int]) -> str:
+    """Say why a regression on model size would be meaningless, or return nothing if it would not be."""
+    from analysis import figures
+
+    return figures.why_no_regression(parameters)
+
+
+def try_parametrization() -> None:
+    """Use lucent's parametrisation once; whatever its packages raise shows that they do not fit together."""
+    from stimuli.visualization import parametrization
+
+    parametrization.colour_matrix()
+
+
+def open_photographs() -> int:
+    """Open every bundled photograph and return how many there are.
+
+    Raises
+    ------
+    VimiError
+        If one is missing or broken.
+    """
+    from stimuli import bundled
+
+    for name in bundled.PHOTOGRAPHS:
+        bundled.photograph(name)
+    return len(bundled.PHOTOGRAPHS)
 
 
 @dataclass(frozen=True)

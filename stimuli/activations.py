@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -225,10 +226,7 @@ def measure_activations(
                     measure_shard(plan, places, advance).write(path, plan.identity)
             merged = merge_shards(plan, (read_shard(path, plan) for path in paths))
     _write(merged, folder)
-    for path in paths:
-        path.unlink(missing_ok=True)
-    if (folder / "shards").is_dir():
-        (folder / "shards").rmdir()
+    shutil.rmtree(folder / "shards", ignore_errors=True)
     return merged
 
 
@@ -303,10 +301,12 @@ def measure_shard(plan: Plan, places: Sequence[int], advance: Advance = lambda c
     """
     model, layer_map = plan.model, plan.model.layer_map
     layers = [layer_map[unit.layer] for unit in plan.units]
-    index, scale, shift = (
-        np.array([getattr(layer, name)[unit.index] for layer, unit in zip(layers, plan.units)])
-        for name in ("columns", "scale", "shift")
+    index = np.array([plan.column(unit) for unit in plan.units], dtype=np.int64)
+    scale, shift = (
+        np.array([getattr(layer, name)[unit.index] for layer, unit in zip(layers, plan.units)], dtype=np.float64)
+        for name in ("scale", "shift")
     )
+    finite_views = all(np.isfinite(layer.scale).all() and np.isfinite(layer.shift).all() for layer in layer_map.layers)
     tracker = ExtremeTracker(layer_map.column_count, plan.extremes, ties=plan.ties, device=model.device)
     sampled: list[torch.Tensor] = []
     pool_places, pictures = plan.survey.places, plan.pictures
@@ -318,14 +318,15 @@ def measure_shard(plan: Plan, places: Sequence[int], advance: Advance = lambda c
     with ActivationReader(model.module, layer_map, model.aggregator, model.prefix_tokens) as reader:
         for members, pixels in batches(read, places, plan.batch_size):
             read_columns = reader.read(model.prepare(pixels))[: len(members)]
-            if not bool(torch.isfinite(read_columns).all()):
-                raise _non_finite(plan, members, read_columns)
-            sampled.append(unit_activations(read_columns, index, scale, shift).cpu())
+            own = unit_activations(read_columns, index, scale, shift)
+            if not finite_views or not bool(torch.isfinite(read_columns).all() & torch.isfinite(own).all()):
+                _check_finite(plan, members, read_columns)
+            sampled.append(own.cpu())
             tracker.add(read_columns, members)
             advance(len(members))
     low, high = tracker.result(in_order=False)
-    own = np.ascontiguousarray(torch.cat(sampled).T.numpy())
-    return Shard(np.asarray(list(places), dtype=np.int64), own, low, high)
+    kept = np.ascontiguousarray(torch.cat(sampled).T.numpy())
+    return Shard(np.asarray(list(places), dtype=np.int64), kept, low, high)
 
 
 def merge_shards(plan: Plan, shards: Iterable[Shard]) -> Activations:
@@ -411,12 +412,23 @@ def _is_shard_of(path: Path, identity: str) -> bool:
         return False
 
 
-def _non_finite(plan: Plan, members: list[int], columns: torch.Tensor) -> NonFiniteActivation:
-    """Return the error for NaN or infinity, naming picture, layer and unit."""
-    row, column = (int(n) for n in (~torch.isfinite(columns)).nonzero()[0])
-    layer, index = plan.model.layer_map.owners()[column]
-    source = plan.survey.table["source"].iloc[members[row]]
-    return NonFiniteActivation(
-        f"{plan.model.name} gives {float(columns[row, column])} for picture {source} in layer {layer}, unit {index}. "
-        "Activations that are not finite can't be ranked: check the weights, or leave the picture out."
-    )
+def _check_finite(plan: Plan, members: list[int], columns: torch.Tensor) -> None:
+    """Look for NaN and infinity in all units, in the order of the forward pass: the first is where it arose.
+
+    Raises
+    ------
+    NonFiniteActivation
+        Naming the first picture with one, and its first layer and unit.
+    """
+    exact = columns.double().cpu()
+    for row, member in enumerate(members):
+        for layer in plan.model.layer_map.layers:
+            values = (exact[row, layer.columns] * torch.from_numpy(layer.scale) + torch.from_numpy(layer.shift)).float()
+            bad = (~torch.isfinite(values)).nonzero()[:, 0]
+            if len(bad):
+                index = int(bad[0])
+                raise NonFiniteActivation(
+                    f"{plan.model.name} gives {float(values[index])} for picture "
+                    f"{plan.survey.table['source'].iloc[member]} in layer {layer.name}, unit {index}. Activations that "
+                    "are not finite can't be ranked: check the weights, or leave the picture out."
+                )

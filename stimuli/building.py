@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 
 from benchmark import schemas
 from benchmark.device import choose_device, prepare_torch
-from benchmark.errors import StudyError
+from benchmark.errors import ActivationError, StudyError
 from benchmark.experiment import ModelEntry
-from benchmark.hashing import hash_rows, hash_settings, picture_keys
+from benchmark.hashing import hash_pixels, hash_rows, hash_settings, picture_keys
 from benchmark.model_card import TWIN_SUFFIX, ModelCard, TrainingSpec, load_card
 from benchmark.model_zoo import RANDOM, Model, load_model
 from benchmark.progress import Advance, Reporter
@@ -286,7 +286,7 @@ class Builder:
 
     def activations(self) -> None:
         """Read every model's activations in one pass each."""
-        inputs = hash_settings([self.study.stage_outputs("units"), self.device.type])
+        inputs = hash_settings([self.study.stage_outputs("units"), self._weights(), self.device.type])
         if self.study.stage_is_done("activations", inputs):
             return
         outputs: dict[str, str] = {}
@@ -352,7 +352,14 @@ class Builder:
         ranges = layer_ranges(measured, model.layer_map)
         orders = {unit: full_order(measured.column(unit), plan.column(unit), plan.ties) for unit in plan.units}
         described = [
-            describe(measured.column(unit), orders[unit], ranges[unit.layer], self.windows) for unit in plan.units
+            describe(
+                measured.column(unit),
+                orders[unit],
+                ranges[unit.layer],
+                self.windows,
+                self.protocol.rules.units.constant_range,
+            )
+            for unit in plan.units
         ]
         flags = [row.flag for row in described]
         used = choose_used(flags, self.experiment.units.per_model)
@@ -364,6 +371,11 @@ class Builder:
                 flag != "constant" and (unit.layer, unit.basis, unit.index) in same
                 for unit, flag in zip(plan.units, flags)
             ]
+        elif not any(used):
+            raise ActivationError(
+                f"All {len(flags)} units drawn from {model.name} are constant over the pool, so none can be explained. "
+                "Check its weights, or leave the model out."
+            )
         units = [unit for unit, kept in zip(plan.units, used) if kept]
         pool = self.survey.table
         groups = np.unique(pool["group"].to_numpy(dtype=str), return_inverse=True)[1]
@@ -439,12 +451,14 @@ class Builder:
         units = [unit for unit in measured.units if (unit.layer, unit.basis, unit.index) in names]
         units = units[: self.experiment.visualization.units]
         canvas, crop = self.experiment.visualization.canvas, self.experiment.pool.crop
-        pool, places = self.pool, self.survey.places
+        pool, places, pictures = self.pool, self.survey.places, self.survey.table["picture"]
 
         @lru_cache(maxsize=512)
         def read(row: int) -> NDArray[np.uint8]:
-            image = resize_to(canonical_crop(pool.original(int(places[row])), crop), canvas)
-            return np.ascontiguousarray(to_pixels(image).transpose(2, 0, 1))
+            place = int(places[row])
+            seen = canonical_crop(pool.original(place), crop)
+            check_picture(hash_pixels(to_pixels(seen)), str(pictures[row]), pool.entries[place].source)
+            return np.ascontiguousarray(to_pixels(resize_to(seen, canvas)).transpose(2, 0, 1))
 
         return units, {unit: measured.column(unit) for unit in units}, read
 

@@ -21,6 +21,9 @@ from benchmark.randomness import generator_from
 from benchmark.units import Unit
 
 SIDES = ("max", "min")
+ATTEMPTS = 64
+"""How often a unit's pictures are dealt while a task shows a group twice that need not. The first deal is nearly
+always enough; only pools of few, large groups need more."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +84,39 @@ def choose_exemplars(
     Notes
     -----
     Where groups must be distinct, each stratum is dealt to the tasks by minimising the number of repeated
-    groups (a linear assignment with random ties); what the pool makes unavoidable is reported, not hidden.
+    groups (a linear assignment with random ties), and all of them are dealt anew if that was not enough; what the
+    pool makes unavoidable is reported, not hidden.
     """
     generator = generator_from(seed, "exemplars", str(unit))
-    rules = protocol.rules
-    tasks, k = protocol.tasks_per_unit, protocol.references_per_side
-    dealer = _Dealer(
-        generator,
-        tasks,
-        groups if rules.pool.distinct_groups else None,
-        labels if rules.tasks.distinct_classes else None,
-    )
+    apart = groups if protocol.rules.pool.distinct_groups else None
+    classes = labels if protocol.rules.tasks.distinct_classes else None
+    best: Exemplars | None = None
+    for _ in range(1 if apart is not None and _must_repeat(order, windows, protocol, apart) else ATTEMPTS):
+        dealer = _Dealer(generator, protocol.tasks_per_unit, apart, classes)
+        chosen = _deal(dealer, order, windows, protocol.references_per_side)
+        if best is None or len(chosen.repeated) < len(best.repeated):
+            best = chosen
+        if not best.repeated:
+            break
+    assert best is not None
+    return best
+
+
+def _must_repeat(order: NDArray[np.int64], windows: Windows, protocol: Protocol, groups: NDArray[np.int64]) -> bool:
+    """Whether the windows hold too few groups for every task to show each of them at most once."""
+    tasks = protocol.tasks_per_unit
+    for query in windows.queries.values():
+        places = np.concatenate(
+            [side[part.start : part.stop] for side in (order, order[::-1]) for part in (windows.references, query)]
+        )
+        sizes = np.unique(groups[places], return_counts=True)[1]
+        if np.minimum(sizes, tasks).sum() < 2 * tasks * (protocol.references_per_side + 1):
+            return True
+    return False
+
+
+def _deal(dealer: _Dealer, order: NDArray[np.int64], windows: Windows, k: int) -> Exemplars:
+    """Deal all strata and queries once."""
     by_side = {"max": order[::-1], "min": order}
     references = {
         side: np.stack(

@@ -110,10 +110,10 @@ def forecast_build(experiment: Experiment, device_name: str, reporter: Reporter)
                 card, weights=entry.weights, seed=experiment.seed, device=device, need_training=True,
                 aggregator=protocol.rules.units.aggregator,
             )  # fmt: skip
-            trained += 1
-            copies = 2 if entry.twin and entry.weights != RANDOM else 1
+            trained += not card.twin
+            copies = 2 if entry.twin and entry.weights != RANDOM and not card.twin else 1
             items += _activation_items(model, pool, experiment, protocol, decode, copies)
-            if "synthetic" in experiment.stimuli.conditions:
+            if "synthetic" in experiment.stimuli.conditions and not card.twin:
                 items.append(_visualization_item(model, experiment, protocol, device))
             advance(1)
     stored = min(size, _distinct_pictures(experiment, protocol))

@@ -70,13 +70,10 @@ def model_pixels(pool: Pool, place: int, spec: InputSpec, view: str, crop: int, 
         If ``picture``, the hash that the canonical crop had when the pool was surveyed, is not its hash now.
     """
     original = pool.original(place)
-    if view == "model":
-        image = model_view(original, spec)
-    else:
-        seen = canonical_crop(original, crop)
-        if picture:
-            check_picture(hash_pixels(to_pixels(seen)), picture, pool.entries[place].source)
-        image = resize_to(seen, spec.size, spec.interpolation)
+    seen = canonical_crop(original, crop) if picture or view != "model" else original
+    if picture:
+        check_picture(hash_pixels(to_pixels(seen)), picture, pool.entries[place].source)
+    image = model_view(original, spec) if view == "model" else resize_to(seen, spec.size, spec.interpolation)
     return np.ascontiguousarray(to_pixels(image).transpose(2, 0, 1))
 
 

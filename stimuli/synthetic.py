@@ -91,9 +91,9 @@ def make_sets(
             records: dict[str, dict[str, Any]] = {}
             missing: list[SetRequest] = []
             for request in requests:
-                path = _record_path(folder, request, settings, model, seed)
-                if path.is_file():
-                    records[request.name] = json.loads(path.read_text(encoding="utf-8"))
+                record = _stored(study, _record_path(folder, request, settings, model, seed))
+                if record is not None:
+                    records[request.name] = record
                     advance(1)
                 else:
                     missing.append(request)
@@ -120,6 +120,14 @@ def _record_path(folder: Path, request: SetRequest, settings: Preset, model: Mod
     """Return where a set's record lies: its name says what the set depends on."""
     depends = [request.name, asdict(request.threshold), asdict(settings), model.weights_hash, model.device.type, seed]
     return folder / f"{hash_settings(depends)}.json"
+
+
+def _stored(study: Study, path: Path) -> dict[str, Any] | None:
+    """Return a set's record if an earlier run finished it and its pictures are still there."""
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record if all(study.image_path(picture).is_file() for picture in record["pictures"]) else None
 
 
 def _record(study: Study, result: SetResult, preset: str, settings: Preset) -> dict[str, Any]:

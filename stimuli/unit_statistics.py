@@ -18,7 +18,8 @@ from benchmark.units import Unit, unit_columns
 from stimuli.activations import Activations
 
 CONSTANT_RANGE = 1e-8
-"""Activations that differ by less are constant, as in the protocol of 2023."""
+"""Activations that differ by less than this share of their layer's median range are constant. The protocol of 2023
+says 1e-8 without a unit: a protocol can say so, too."""
 CONSTANT_SHARE = 1e-6
 """So are activations that differ by less than this share of their size: rounding alone moves them."""
 DEAD_RANGE = 1e-3
@@ -45,7 +46,11 @@ class UnitStatistics:
 
 
 def describe(
-    column: NDArray[np.float32], order: NDArray[np.int64], layer_range: float, windows: Windows
+    column: NDArray[np.float32],
+    order: NDArray[np.int64],
+    layer_range: float,
+    windows: Windows,
+    constant_range: float = 0.0,
 ) -> UnitStatistics:
     """Describe a unit.
 
@@ -59,6 +64,8 @@ def describe(
         Median range of the units of its layer.
     windows
         Where its easy queries come from.
+    constant_range
+        The protocol's absolute bound on what is constant, if it has one.
     """
     values = column.astype(np.float64)
     ranked = values[order]
@@ -72,7 +79,7 @@ def describe(
         bottom = ranked[easy.start : easy.stop]
         top = ranked[::-1][easy.start : easy.stop]
         gap = float((top.mean() - bottom.mean()) / deviation)
-    if spread < CONSTANT_RANGE or spread < CONSTANT_SHARE * size:
+    if spread < constant_range or spread <= CONSTANT_RANGE * layer_range or spread <= CONSTANT_SHARE * size:
         flag = "constant"
     elif spread < DEAD_RANGE * layer_range:
         flag = "dead"
@@ -101,11 +108,12 @@ def describe(
 
 def layer_ranges(activations: Activations, layer_map: LayerMap) -> dict[str, float]:
     """Return the median range of each layer's units, constant ones left out."""
-    spans = activations.high.values[:, 0].astype(np.float64) - activations.low.values[:, 0]
+    low, high = (side.values[:, 0].astype(np.float64) for side in (activations.low, activations.high))
     result: dict[str, float] = {}
     for layer in layer_map.layers:
-        own = np.abs(layer.scale) * spans[layer.columns]
-        own = own[own >= CONSTANT_RANGE]
+        ends = np.stack([side[layer.columns] * layer.scale + layer.shift for side in (low, high)])
+        own = np.abs(ends[1] - ends[0])
+        own = own[own > CONSTANT_SHARE * np.abs(ends).max(axis=0)]
         result[layer.name] = float(np.median(own)) if len(own) else 0.0
     return result
 

@@ -10,14 +10,14 @@ import tomli_w
 from benchmark.experiment import Experiment
 from tests.conftest import make_experiment
 
-FEW = 30
-"""Pictures that a small experiment's pool needs, and a few more."""
+FEW = 16
+"""Pictures in the pool of a small experiment: as many as one batch of the survey holds."""
 
 
-def small_experiment(pool: Path, checkpoint: Path, **changes: Any) -> Experiment:
+def small_experiment(pictures: Path, checkpoint: Path, **changes: Any) -> Experiment:
     """Return an experiment of one model with its twin, in the natural condition."""
     values: dict[str, Any] = {
-        "pool": {"source": f"folder:{pool}", "crop": 32},
+        "pool": {"source": f"folder:{pictures}", "crop": 32},
         "models": [
             {
                 "card": "timm:test_resnet",
@@ -28,11 +28,11 @@ def small_experiment(pool: Path, checkpoint: Path, **changes: Any) -> Experiment
             }
         ],
         "units": {"per_model": 6},
-        "stimuli": {"conditions": ["natural"], "references": 3, "tasks": 3},
+        "stimuli": {"conditions": ["natural"], "references": 2, "tasks": 2},
         "session": {"main_trials": 4, "responses_per_unit": 4},
     }
     values.update(changes)
-    return make_experiment(pool, checkpoint, **values)
+    return make_experiment(pictures, checkpoint, **values)
 
 
 def write_experiment(path: Path, experiment: Experiment) -> Path:

@@ -54,12 +54,12 @@ class StoredPool(Pool):
 
 @pytest.fixture(autouse=True)
 def embedder_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "load_model", load_once)
+    monkeypatch.setattr(module, "load_model", lambda card, device: load_once(card))
 
 
 @lru_cache
-def load_once(card: ModelCard, device: str) -> Model:
-    return load_model(card, device=device)
+def load_once(card: ModelCard) -> Model:
+    return load_model(card)
 
 
 def painted(count: int) -> list[Image.Image | None]:

@@ -15,6 +15,7 @@ from benchmark.hashing import hash_state
 from benchmark.model_card import load_card
 from benchmark.model_zoo import Model, load_model
 from benchmark.protocol import Aggregator
+from benchmark.randomness import seed_from
 from benchmark.readings import PlaceReader
 from benchmark.units import Unit
 from stimuli.visualization import fast
@@ -76,6 +77,13 @@ def read_pixels(model: Model, layer: str, index: int, pixels: np.ndarray) -> np.
     place = model.layer_map[layer].place
     with PlaceReader(model.module, [place], model.aggregator, model.prefix_tokens) as reader:
         return reader.read_places(pictures)[0][:, index].numpy()
+
+
+def start_pixels(request: SetRequest, settings: FastSettings) -> np.ndarray:
+    """Return the pictures that a set starts from, 8-bit and without their margin."""
+    spectrum = start_spectrum(seed_from(3, "visualization", request.name), settings.size, images=settings.images)
+    pictures = central_view(render(spectrum, settings.size), settings.margin, settings.canvas)
+    return (pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def similarity(model: Model, layer: str, pixels: np.ndarray) -> float:
@@ -143,12 +151,12 @@ def lite0() -> Model:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize(("steps", "dtype"), [(4, torch.float32), (24, torch.float64)])
+@pytest.mark.parametrize(("steps", "dtype"), [(4, torch.float32), (16, torch.float64)])
 @pytest.mark.parametrize("fold", [True, False])
 def test_a_picture_is_lucents_from_the_same_start(
     sign: int, steps: int, dtype: torch.dtype, fold: bool, normed: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    canvas, layer, index = 48, "layer3.0.conv1", 5
+    canvas, layer, index = 32, "layer3.0.conv1", 5
     start = start_spectrum("parity", canvas, images=1, dtype=dtype)
     theirs = render_with_lucent(normed, layer, index, sign, start, canvas, steps, monkeypatch)[0]
     ours = render_with_fast(normed, layer, index, sign, start, canvas, steps, fold)
@@ -164,7 +172,7 @@ def test_a_picture_is_lucents_from_the_same_start(
 def test_a_trained_networks_picture_is_lucents(
     steps: int, dtype: torch.dtype, lite0: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    canvas, layer, index = 64, "blocks.2.0.conv_pw", 7
+    canvas, layer, index = 48, "blocks.2.0.conv_pw", 7
     start = start_spectrum("parity", canvas, images=1, dtype=dtype)
     theirs = render_with_lucent(lite0, layer, index, 1, start, canvas, steps, monkeypatch)[0]
     ours = render_with_fast(lite0, layer, index, 1, start, canvas, steps)
@@ -327,18 +335,20 @@ def test_activations_are_those_of_the_8_bit_pictures_and_far_beyond_the_start(
     card: str, layer: str, aggregator: Aggregator, sign: int
 ) -> None:
     model = load_tiny(card, aggregator)
-    settings = FastSettings(canvas=48, steps=48, images=3, sets=1, diversity=False)
+    settings = FastSettings(canvas=32, steps=40, images=2, sets=1, diversity=False)
     request = request_for(model, layer, 2, sign)
     result = make(model, layer, [request], settings)[request.name]
-    assert result.pixels.shape == (3, 48, 48, 3) and result.pixels.dtype == np.uint8
+    assert result.pixels.shape == (2, 32, 32, 3) and result.pixels.dtype == np.uint8
     assert (np.diff(result.activations) >= 0).all(), "from the weakest to the strongest"
     read = sign * read_pixels(model, layer, 2, result.pixels)
     scale = np.abs(read).max()
     np.testing.assert_allclose(result.activations, read, rtol=0, atol=1e-4 * scale)
-    noise = np.random.default_rng(0).integers(0, 256, (32, 6, 6, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    noise = np.random.default_rng(0).integers(0, 256, (32, 4, 4, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
     usual = sign * read_pixels(model, layer, 2, noise)
-    (start,) = make(model, layer, [request], replace(settings, steps=1)).values()
-    assert result.activations.min() > start.activations.max() + 2 * usual.std()
+    start = sign * read_pixels(model, layer, 2, start_pixels(request, settings))
+    # A maximum over positions can fall only as far as all positions do.
+    far = 1 if aggregator == "max" else 2
+    assert result.activations.min() > start.max() + far * usual.std()
     assert result.activations.min() > usual.max()
 
 
@@ -358,23 +368,23 @@ def test_a_network_that_takes_only_its_own_size_gets_pictures_of_the_canvas(tran
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_diversity_makes_accepted_pictures_less_alike(sign: int, normed: Model) -> None:
-    layer, index = "layer2.0.conv2", 7
-    settings = FastSettings(canvas=48, steps=120, images=4, sets=1)
-    (plain,) = make(normed, layer, [request_for(normed, layer, index, sign)], replace(settings, diversity=False)).values()
-    (start,) = make(normed, layer, [request_for(normed, layer, index, sign)], replace(settings, steps=1)).values()
-    middle, reached = float(np.median(start.activations)), float(plain.activations.min())
+def test_diversity_makes_accepted_pictures_less_alike(sign: int, lite0: Model) -> None:
+    layer, index = "blocks.2.0.conv_pw", 7
+    settings = FastSettings(canvas=32, steps=72, images=3, sets=1)
+    plain_settings = replace(settings, diversity=False)
+    request = request_for(lite0, layer, index, sign)
+    start = sign * read_pixels(lite0, layer, index, start_pixels(request, settings))
+    (plain,) = make(lite0, layer, [request], plain_settings).values()
+    middle, reached = float(np.median(start)), float(plain.activations.min())
     best = middle + 0.4 * (reached - middle)
-    threshold = Threshold(best, best, middle, (reached - middle) / 10)
-    request = request_for(normed, layer, index, sign, threshold)
-    (diverse,) = make(normed, layer, [request], settings).values()
-    (alike,) = make(normed, layer, [request], replace(settings, diversity=False)).values()
+    request = request_for(lite0, layer, index, sign, Threshold(best, best, middle, (reached - middle) / 10))
+    (diverse,) = make(lite0, layer, [request], settings).values()
+    (alike,) = make(lite0, layer, [request], plain_settings).values()
     assert diverse.accepted and alike.accepted
-    assert diverse.activations.min() > best
-    assert similarity(normed, layer, diverse.pixels) == pytest.approx(diverse.diversity_loss, abs=1e-4)
-    assert diverse.diversity_loss < similarity(normed, layer, alike.pixels) - 0.02
+    assert similarity(lite0, layer, diverse.pixels) == pytest.approx(diverse.diversity_loss, abs=1e-3)
+    assert diverse.diversity_loss < similarity(lite0, layer, alike.pixels) - 0.1
     # What diversity costs is activation: it is paid only down to the threshold.
-    assert threshold.over_best(float(diverse.activations.min())) < threshold.over_best(float(alike.activations.min()))
+    assert best < diverse.activations.min() < alike.activations.min()
 
 
 def test_a_set_out_of_reach_takes_all_its_steps_and_is_kept_as_not_accepted(normed: Model) -> None:

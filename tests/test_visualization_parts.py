@@ -153,9 +153,7 @@ def test_views_reach_as_far_as_they_may_and_no_further() -> None:
 
 def test_a_view_of_no_range_is_the_picture_without_its_margin() -> None:
     pictures = random_pictures(3, 40)
-    maps = torch.from_numpy(
-        draw_views(np.arange(3, dtype=np.uint64), np.full(3, 7), ViewRange(0.0, 0.0, 0.0), 40, 32)
-    )
+    maps = torch.from_numpy(draw_views(np.arange(3, dtype=np.uint64), np.full(3, 7), ViewRange(0.0, 0.0, 0.0), 40, 32))
     torch.testing.assert_close(look_at(pictures, maps, 32), pictures[..., 4:36, 4:36], rtol=0, atol=2e-5)
     whole = torch.from_numpy(draw_views(np.arange(3, dtype=np.uint64), np.zeros(3), ViewRange(0, 0, 0), 40, 40))
     torch.testing.assert_close(look_at(pictures, whole, 40), pictures, rtol=0, atol=2e-5)
@@ -183,9 +181,7 @@ def test_a_view_is_what_scipy_resamples(key: int, step: int, sides: tuple[int, i
 
 
 @pytest.mark.parametrize(("angle", "scale", "shift"), [(5.0, 1.0, (0, 0)), (0.0, 1.05, (3, -2)), (-3.0, 0.95, (4, 1))])
-def test_a_view_turns_scales_and_shifts_as_torchvision_does(
-    angle: float, scale: float, shift: tuple[int, int]
-) -> None:
+def test_a_view_turns_scales_and_shifts_as_torchvision_does(angle: float, scale: float, shift: tuple[int, int]) -> None:
     size, margin = 48, 8
     picture = functional.interpolate(random_pictures(1, 12), size=(size, size), mode="bicubic").clamp(0, 1)
     # torchvision's map goes from the picture to what is seen; a view's goes back.
@@ -217,17 +213,13 @@ def similarity_by_hand(features: torch.Tensor) -> torch.Tensor:
         grams = [picture.T @ picture for picture in pictures]
         grams = [gram / gram.square().sum().sqrt() for gram in grams]
         count = len(grams)
-        total = sum(
-            (grams[i] * grams[j]).sum() for i in range(count) for j in range(count) if i != j
-        )
+        total = sum((grams[i] * grams[j]).sum() for i in range(count) for j in range(count) if i != j)
         losses.append(total / (count * (count - 1)))
     return torch.stack(losses)
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    st.integers(1, 3), st.integers(2, 5), st.integers(1, 20), st.integers(1, 20), st.integers(0, 999), st.booleans()
-)
+@given(st.integers(1, 3), st.integers(2, 5), st.integers(1, 20), st.integers(1, 20), st.integers(0, 999), st.booleans())
 def test_similarity_is_the_mean_over_pairs_of_normalised_gram_matrices(
     sets: int, images: int, positions: int, channels: int, seed: int, positive: bool
 ) -> None:
@@ -368,9 +360,7 @@ def test_folding_batch_norms_and_stopping_early_leaves_every_layer_as_it_was(
 
 
 @pytest.mark.parametrize("card", CONVOLUTIONAL)
-def test_folding_takes_every_batch_norm_out_that_a_convolution_feeds(
-    card: str, tiny_models: dict[str, Model]
-) -> None:
+def test_folding_takes_every_batch_norm_out_that_a_convolution_feeds(card: str, tiny_models: dict[str, Model]) -> None:
     model = tiny_models[card]
     norms = [name for name, m in model.module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     assert len(norms) > 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import nn
 
@@ -10,8 +12,9 @@ from benchmark.model_zoo import Model, load_model
 from benchmark.protocol import Aggregator
 
 
+@cache
 def load_tiny(card: str, aggregator: Aggregator = "mean") -> Model:
-    """Load a model with random weights whose batch norms are far from the identity, as trained ones are."""
+    """Load a model with random weights whose batch norms are far from the identity, as trained ones are; don't change it."""
     model = load_model(load_card(card), weights="random", seed=1, aggregator=aggregator)
     generator = torch.Generator().manual_seed(5)
     for module in model.module.modules():

@@ -12,13 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from benchmark.model_card import ModelCard
 from benchmark.randomness import generator_from
 
 Indices = NDArray[np.int64]
 
-CHUNK = 8192
+SHUFFLED = ":shuffled"
+"""What the name of an observer ends with where references were dealt to the sides at random."""
+
+CHUNK = 1024
 """Trials compared at once: the bound on memory."""
 
 
@@ -165,12 +169,11 @@ def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def mean_vectors(vectors: NDArray[np.float32], members: Indices) -> NDArray[np.float32]:
     """Return the mean row of each trial's members, zero where a side is not shown (members of -1)."""
-    total = np.zeros((len(members), vectors.shape[1]), dtype=np.float32)
-    for position in range(members.shape[1]):
-        column = members[:, position]
-        total += np.where((column >= 0)[:, None], vectors[column], 0)
-    counts = (members >= 0).sum(axis=1, keepdims=True)
-    return np.asarray(total / np.maximum(counts, 1), dtype=np.float32)
+    shown = members >= 0
+    counts = shown.sum(axis=1)
+    shares = np.repeat(1 / np.maximum(counts, 1), counts).astype(np.float32)
+    rows = np.concatenate([[0], np.cumsum(counts)])
+    return np.asarray(csr_array((shares, members[shown], rows), shape=(len(members), len(vectors))) @ vectors)
 
 
 def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:

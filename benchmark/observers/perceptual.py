@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.errors import ObserverError
-from benchmark.observers.base import CHUNK, Kinship, Observer, Presentation, SimilarityObserver, sigmoid
+from benchmark.observers.base import Kinship, Observer, Presentation, SimilarityObserver, sigmoid
 from benchmark.progress import Reporter
 from benchmark.study import Study
+
+PAIRS = 32
+"""Pairs of pictures compared at once."""
 
 _LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 
@@ -103,13 +106,12 @@ class LpipsObserver(Observer):
             return np.zeros(0)
         pairs, place = np.unique(np.stack([first, second], axis=1), axis=0, return_inverse=True)
         values = np.empty(len(pairs))
-        step = max(1, CHUNK // 256)
         with self.reporter.task("LPIPS of pairs of pictures", len(pairs)) as advance:
-            for start in range(0, len(pairs), step):
-                part = pairs[start : start + step]
+            for start in range(0, len(pairs), PAIRS):
+                part = pairs[start : start + PAIRS]
                 with torch.inference_mode():
                     distance = self.metric(*(self._batch(pictures, part[:, n]) for n in (0, 1)))
-                values[start : start + step] = distance.reshape(-1).double().cpu().numpy()
+                values[start : start + PAIRS] = distance.reshape(-1).double().cpu().numpy()
                 advance(len(part))
         return np.asarray(values[place.reshape(-1)])
 

@@ -185,13 +185,14 @@ def histogram(column: NDArray[np.float32], windows: Windows, bins: int = BINS) -
         members = bands[index == number]
         left = 100 * (edges[number] - low) / spread
         width = 100 / bins
-        for band, count in zip(*np.unique(members.astype(str), return_counts=True)):
+        for band in ("min", "query-min", "middle", "query-max", "max"):
             # Within a bin, bands stand side by side in proportion to how many pictures they hold.
-            share = count / len(members)
-            bars.append(Bar(round(left, 3), round(width * share, 3), round(100 * len(members) / tallest, 3), str(band)))
-            left += width * share
-    order = {"min": 0, "query-min": 1, "middle": 2, "query-max": 3, "max": 4}
-    return sorted(bars, key=lambda bar: (int(bar.x * bins / 100), order[bar.band]))
+            share = float((members == band).mean()) if len(members) else 0.0
+            if share:
+                height = 100 * len(members) / tallest
+                bars.append(Bar(round(left, 3), round(width * share, 3), round(height, 3), band))
+                left += width * share
+    return bars
 
 
 def _quality(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -117,16 +117,18 @@ class Prefix:
     def _side(self, canvas: int) -> int:
         """Return the size that pictures are shown at: the canvas, unless the network takes only its own size."""
         own = self.model.card.input.size
-        if canvas == own:
-            return own
+        return canvas if canvas == own or self.takes(canvas) else own
+
+    def takes(self, side: int) -> bool:
+        """Whether the network, as far as the layer, runs on pictures of this size."""
         try:
             with torch.inference_mode():
-                self.run(torch.zeros((1, 3, canvas, canvas), device=self.model.device, dtype=self.dtype))
+                self.run(torch.zeros((1, 3, side, side), device=self.model.device, dtype=self.dtype))
         except ActivationError:
             raise
         except (RuntimeError, AssertionError, ValueError):
-            return own
-        return canvas
+            return False
+        return True
 
     def features(self, pictures: torch.Tensor) -> torch.Tensor:
         """Return the layer's tensor for pictures in [0, 1], shape (n, 3, side, side)."""
@@ -285,7 +287,10 @@ class _Batch:
         """Take steps up to the next check, and yield the sets that are then finished."""
         settings = self.settings
         busy = [slot for slot in self.slots if slot.request is not None]
-        count = min(settings.check_every, *(settings.steps - slot.step for slot in busy), settings.check_every)
+        # Sets enter at different times: each is checked at its own steps, whatever the others have reached.
+        count = min(
+            min(settings.check_every - slot.step % settings.check_every, settings.steps - slot.step) for slot in busy
+        )
         maps = self._maps(count)
         for turn in range(count):
             self._step(None if maps is None else maps[turn])
@@ -361,7 +366,7 @@ class _Batch:
         return (central_view(pictures, settings.margin, settings.canvas) * 255).round() / 255
 
     def _check(self) -> Iterator[SetResult]:
-        """Look at the pictures as they would be finished, keep the best, and let finished sets go."""
+        """Look at sets whose turn it is as they would be finished, keep the best, and let finished ones go."""
         settings = self.settings
         with torch.inference_mode():
             pictures = self.finished_pictures()
@@ -372,7 +377,7 @@ class _Batch:
         room = (active.amin(1) - self.goal) / self.span
         pressed = (self.weight >= settings.enough_weight) | (room < settings.least_room) | (not settings.diversity)
         for number, slot in enumerate(self.slots):
-            if slot.request is None:
+            if slot.request is None or not (slot.step % settings.check_every == 0 or slot.step >= settings.steps):
                 continue
             weakest = float(activations[number].min())
             accepted = weakest > slot.request.threshold.best

@@ -24,6 +24,7 @@ from benchmark.model_zoo import Model
 from benchmark.randomness import seed_from
 from benchmark.readings import Tap, aggregate
 from stimuli.visualization.diversity import diversity_loss, features_by_picture
+from stimuli.visualization.fast import Prefix
 from stimuli.visualization.parametrization import quiet_lucent
 from stimuli.visualization.sets import IMAGES, SetRequest, SetResult
 from stimuli.visualization.views import central_view
@@ -125,6 +126,8 @@ def _search(runner: _Runner, settings: RecipeSettings) -> tuple[_Run | None, int
     """Search for the run with the largest weight of diversity that passes; returns it and all steps taken."""
     steps = 0
     best: _Run | None = None
+    if settings.diverse_images < 1:
+        return None, 0
     passed, failed = 0.0, math.inf
     threshold = runner.request.threshold.best
     for weight in settings.first_weights:
@@ -153,7 +156,11 @@ class _Runner:
     def __init__(self, model: Model, layer: Layer, request: SetRequest, settings: RecipeSettings, seed: int) -> None:
         self.model, self.layer, self.request, self.settings, self.seed = model, layer, request, settings, seed
         self.seen: list[torch.Tensor] = []
-        self.fixed = model.card.input.size if model.prefix_tokens else None
+        prefix = Prefix(model, layer, settings.canvas, fold=False, dtype=torch.float32)
+        # What thresholds are measured at, so that both sides of the comparison are the same thing.
+        self.side = prefix.side
+        # lucent's transforms change the size from step to step, by single pixels: a ViT takes only whole patches.
+        self.resized = self.side != settings.canvas or not prefix.takes(settings.canvas + 2 * settings.margin + 1)
 
     def run(self, images: int, weight: float, name: str) -> _Run:
         """Run one optimisation to its end."""
@@ -168,7 +175,7 @@ class _Runner:
             transform = self._transforms()
             optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
             hooks = [ModuleHook(module) for module in self.model.module.modules()]  # as lucent does: on every module
-            tap = Tap(self.model.module, self.layer.place, self.seen.append)
+            tap = Tap(self.model.module, self.layer.place, self._keep)
             stop = _StopRule(settings)
             steps = 0
             try:
@@ -189,8 +196,8 @@ class _Runner:
                     hook.close()
             with torch.no_grad():
                 finished = (central_view(image_f(), settings.margin, settings.canvas) * 255).round() / 255
-            activations, _ = self._measure(finished)
-        return _Run(finished, activations, 0.0, steps)
+            activations, alike = self._measure(finished)
+        return _Run(finished, activations, alike, steps)
 
     def similarity(self, pictures: torch.Tensor) -> float:
         """Return how alike pictures are in the unit's layer."""
@@ -208,16 +215,25 @@ class _Runner:
             transform.random_rotate(list(range(-5, 6))),
             transform.jitter(max(2, round(8 * scale))),
         ]
-        if self.fixed:
-            steps.append(torch.nn.Upsample(size=(self.fixed, self.fixed), mode="bilinear", align_corners=True))
+        if self.resized:
+            steps.append(torch.nn.Upsample(size=(self.side, self.side), mode="bilinear", align_corners=True))
         steps.append(self.model.normalize)
         composed: Callable[[torch.Tensor], torch.Tensor] = transform.compose(steps)
         return composed
 
+    def _keep(self, tensor: torch.Tensor) -> None:
+        """Keep the layer's tensor as it is now: an activation function behind it may overwrite it."""
+        self.seen.append(tensor.clone())
+
     def _forward(self, pictures: torch.Tensor, tap: Tap) -> torch.Tensor:
         self.seen.clear()
         tap.rearm()
-        self.model.module(pictures)
+        try:
+            self.model.module(pictures)
+        except (RuntimeError, AssertionError, ValueError):
+            # As in lucent, small pictures may be too small for what lies behind the layer.
+            if not self.seen:
+                raise
         return self.seen[0]
 
     def _loss(self, pictures: torch.Tensor, images: int, weight: float, tap: Tap) -> torch.Tensor:
@@ -231,11 +247,10 @@ class _Runner:
 
     def _measure(self, pictures: torch.Tensor) -> tuple[np.ndarray[Any, np.dtype[np.float64]], float]:
         """Return signed activations of finished pictures, and how alike they are."""
-        side = self.fixed or self.settings.canvas
-        tap = Tap(self.model.module, self.layer.place, self.seen.append)
+        tap = Tap(self.model.module, self.layer.place, self._keep)
         try:
             with torch.no_grad():
-                shown = self.model.normalize(central_view(pictures, 0, side))
+                shown = self.model.normalize(central_view(pictures, 0, self.side))
                 tensor = self._forward(shown, tap)
                 active = aggregate(
                     tensor, self.layer.place.axis, len(pictures), self.model.aggregator, self.model.prefix_tokens

@@ -1,0 +1,226 @@
+"""The shape of the code: imports run one way, light things stay light, nothing unpickles, names say what they are."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("benchmark", "stimuli", "analysis", "webapp")
+COMPOSITION_ROOT = "benchmark/workflow.py"
+
+MAY_IMPORT = {
+    "benchmark": {"benchmark"},
+    "stimuli": {"benchmark", "stimuli"},
+    "analysis": {"benchmark", "analysis"},
+    "webapp": {"benchmark", "webapp"},
+}
+
+
+def source_files() -> list[str]:
+    return sorted(path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def parse(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"), file)
+
+
+def imported(node: ast.AST) -> list[str]:
+    """Return the modules that a statement imports, names of a ``from`` import included."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "Imports are absolute."
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def imports_below(tree: ast.AST, *, in_functions: bool) -> Iterator[str]:
+    """Yield what a module imports, but not what it imports for type checkers alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not in_functions:
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield from imported(node)
+        yield from imports_below(node, in_functions=in_functions)
+
+
+def imports_of(file: str) -> list[str]:
+    """Return all that a module ever imports while it runs."""
+    return list(imports_below(parse(file), in_functions=True))
+
+
+def imports_when_loaded(file: str) -> list[str]:
+    """Return what a module imports as soon as it is loaded itself."""
+    return list(imports_below(parse(file), in_functions=False))
+
+
+def own(names: list[str]) -> set[str]:
+    """Return which of the four packages are imported."""
+    return {name.partition(".")[0] for name in names} & set(PACKAGES)
+
+
+FILES = source_files()
+
+
+def test_the_packages_are_where_these_tests_look() -> None:
+    assert {file.partition("/")[0] for file in FILES} == set(PACKAGES)
+    assert COMPOSITION_ROOT in FILES and len(FILES) > 50
+
+
+# ---------------------------------------------------------------- imports
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_run_one_way(file: str) -> None:
+    package = file.partition("/")[0]
+    if file == COMPOSITION_ROOT:
+        assert own(imports_when_loaded(file)) <= {"benchmark"}
+    else:
+        assert own(imports_of(file)) <= MAY_IMPORT[package]
+
+
+def test_the_composition_root_joins_the_packages() -> None:
+    assert {"stimuli", "analysis"} <= own(imports_of(COMPOSITION_ROOT))
+
+
+def modules_loaded_by(statement: str) -> set[str]:
+    """Return the top-level names of all modules that a fresh interpreter holds after a statement."""
+    code = f"{statement}\nimport sys\nprint('loaded:', *sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("loaded:")[2].split())
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["analysis.performance", "analysis.figures", "webapp", "benchmark.trials", "benchmark.responses"],
+)
+def test_what_reads_a_study_works_without_torch(module: str) -> None:
+    loaded = modules_loaded_by(f"import {module}")
+    assert module.partition(".")[0] in loaded
+    assert not loaded & {"torch", "torchvision", "timm", "lucent", "kornia"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["build", "--help"], ["models", "--help"]])
+def test_the_command_line_answers_questions_about_itself_without_torch(arguments: list[str]) -> None:
+    statement = (
+        "import sys\n"
+        f"sys.argv = {['vimi', *arguments]!r}\n"
+        "from benchmark.command_line import main\n"
+        "try:\n    main()\nexcept SystemExit as left:\n    assert not left.code, left.code"
+    )
+    loaded = modules_loaded_by(statement)
+    assert "typer" in loaded
+    assert not loaded & {"torch", "torchvision", "timm", "lucent", "pandas", "scipy", "matplotlib", "stimuli"}
+
+
+# ---------------------------------------------------------------- safety
+
+
+def calls_of(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def given(call: ast.Call, keyword: str) -> object:
+    value = next((item.value for item in call.keywords if item.arg == keyword), None)
+    return value.value if isinstance(value, ast.Constant) else None
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_nothing_unpickles_or_runs_text(file: str) -> None:
+    # The name of pickle's error is all that is needed of it.
+    roots = {name for name in imports_of(file) if name != "pickle.UnpicklingError"}
+    forbidden = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    assert not {name.partition(".")[0] for name in roots} & forbidden
+    for function, call in calls_of(parse(file)):
+        last = function.rpartition(".")[2]
+        assert function not in ("eval", "exec", "os.system"), ast.unparse(call)
+        assert last not in ("read_pickle", "to_pickle"), ast.unparse(call)
+        assert given(call, "allow_pickle") is not True, ast.unparse(call)
+        assert given(call, "shell") is not True, ast.unparse(call)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_torch_loads_weights_only(file: str) -> None:
+    for function, call in calls_of(parse(file)):
+        if function in ("torch.load", "torch.hub.load_state_dict_from_url"):
+            assert given(call, "weights_only") is True, ast.unparse(call)
+        assert function != "torch.hub.load", ast.unparse(call)
+
+
+def test_the_rule_on_torch_load_has_something_to_watch() -> None:
+    calls = [function for file in FILES for function, _ in calls_of(parse(file)) if function == "torch.load"]
+    assert calls
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_nothing_draws_from_a_global_generator(file: str) -> None:
+    names = imports_of(file)
+    assert not {name for name in names if name.partition(".")[0] == "random"}
+    drawing = {"rand", "randn", "randint", "random", "shuffle", "choice", "permutation", "normal", "uniform"}
+    for function, call in calls_of(parse(file)):
+        assert function not in {f"np.random.{name}" for name in drawing}, ast.unparse(call)
+
+
+# ---------------------------------------------------------------- names and words
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    empty = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "core", "base_utils"}
+    parts = {part for file in FILES for part in file.removesuffix(".py").split("/")}
+    assert not parts & empty
+
+
+def undocumented(tree: ast.Module) -> Iterator[str]:
+    """Yield what is public and has no docstring: the module, its classes, functions and methods."""
+    if not ast.get_docstring(tree):
+        yield "the module"
+
+    def below(node: ast.AST, prefix: str) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if child.name.startswith("_"):
+                continue
+            if not ast.get_docstring(child):
+                yield prefix + child.name
+            if isinstance(child, ast.ClassDef):
+                yield from below(child, f"{prefix}{child.name}.")
+
+    yield from below(tree, "")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_everything_public_has_a_docstring(file: str) -> None:
+    assert list(undocumented(parse(file))) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_file_knows_the_machine_that_it_was_written_on(file: str) -> None:
+    strings = [
+        node.value for node in ast.walk(parse(file)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    for text in strings:
+        assert not any(place in text for place in ("/home/", "/Users/", "/work/", "C:\\")), text
+
+
+def test_the_map_of_the_code_names_every_module_and_no_other() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    for file in FILES:
+        path = Path(file)
+        if path.name == "__init__.py":
+            word = f"{path.parent.name}/"
+        elif path.parent.name in PACKAGES or f"`{path.name}`" in text:
+            word = f"`{path.name}`"
+        else:
+            word = f"{path.parent.name}/"
+        assert word in text, f"ARCHITECTURE.md does not name {file}"
