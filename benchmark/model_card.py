@@ -235,7 +235,8 @@ def training_from_tag(tag: str) -> TrainingSpec | None:
     """Read training data from the tag of timm's weights, or None where the tag does not say for certain."""
     found = [TRAINING_DATA[token] for token in tag.split("_") if token in TRAINING_DATA]
     other = [token for token in tag.split("_") if OTHER_DATA.fullmatch(token)]
-    if not found or any(token not in TRAINING_DATA for token in other):
+    tuned = "ft" in tag.split("_") and len(found) < 2  # the tag does not say what was trained on before
+    if not found or tuned or any(token not in TRAINING_DATA for token in other):
         return None
     return TrainingSpec(
         data=tuple(dict.fromkeys(data for data, _ in found)),

@@ -44,13 +44,14 @@ def aggregate(
     Shape (batch, channels), float32 unless the tensor is float64.
     """
     work = tensor if tensor.dtype == torch.float64 else tensor.float()
-    tokens = work.ndim == 3 and axis == 2 and work.shape[0] == batch
+    # Queries and keys of attention have their heads in front of the tokens.
+    tokens = axis == work.ndim - 1 and work.shape[0] == batch and work.ndim in ((3, 4) if prefix_tokens else (3,))
     if aggregator == "cls":
         if not tokens or prefix_tokens < 1:
             raise ActivationError("The aggregator 'cls' needs a sequence of tokens that begins with a class token.")
-        return work[:, 0]
+        work = work[..., :1, :]
     if aggregator == "patches" and tokens:
-        work = work[:, prefix_tokens:]
+        work = work[..., prefix_tokens:, :]
     spread = tuple(d for d in range(1, work.ndim) if d != axis)
     if aggregator == "max":
         reduced = work.amax(spread) if spread else work

@@ -148,7 +148,7 @@ class Builder:
     def units(self) -> None:
         """Survey the pool, load the models and draw units."""
         if self._known_survey():
-            inputs = hash_settings([self.experiment.hash, self.survey.hash, self._weights()])
+            inputs = hash_settings([self.experiment.hash, self.survey.hash, self._weights(), self._cards()])
             if self.study.stage_is_done("units", inputs):
                 return
         with self.study.timed("units", "survey of the pool"):
@@ -161,7 +161,7 @@ class Builder:
             )
         with self.study.timed("units", "loading models"):
             models = self.models()
-        inputs = hash_settings([self.experiment.hash, survey.hash, self._weights()])
+        inputs = hash_settings([self.experiment.hash, survey.hash, self._weights(), self._cards()])
         table = self._draw()
         schemas.POOL.write(survey.table, self.study.root / "pool.parquet")
         self._write_planted(survey)
@@ -222,6 +222,9 @@ class Builder:
 
     def _weights(self) -> dict[str, str]:
         return {name: model.weights_hash for name, model in self.models().items()}
+
+    def _cards(self) -> dict[str, Any]:
+        return {name: model.card.model_dump(mode="json") for name, model in self.models().items()}
 
     def _draw(self) -> pd.DataFrame:
         """Draw units of every model; a twin has its model's units."""

@@ -242,6 +242,46 @@ def test_a_layer_that_runs_twice_is_no_single_layer_and_is_named_as_left_out() -
     assert all("more than once" in reason for _, reason in layer_map.unreadable)
 
 
+# ---------------------------------------------------------------- affine maps behind affine maps
+
+
+class NormChain(nn.Module):
+    """A block whose normalisations follow one another, over a concatenation and a scale."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.first = nn.BatchNorm2d(width)
+        self.second = nn.BatchNorm2d(2 * width)
+        self.gamma = nn.Parameter(torch.ones(2 * width, 1, 1))
+        self.third = nn.BatchNorm2d(2 * width)
+        self.back = nn.Conv2d(2 * width, width, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = self.conv(x)
+        inner = self.second(torch.cat([self.first(inner), inner], dim=1))
+        inner = self.third(inner * self.gamma.reshape(1, -1, 1, 1))
+        return torch.tanh(self.back(inner) + x)
+
+
+def test_affine_maps_are_followed_one_behind_the_other() -> None:
+    torch.manual_seed(0)
+    module = randomize(nn.Sequential(nn.Conv2d(3, 6, 3), nn.Sequential(NormChain(6), NormChain(6))))
+    pictures = torch.randn((3, 3, 24, 24), generator=torch.Generator().manual_seed(1))
+    built = Built(module, trace_layers(module, 24), pictures)
+    found, recording = read(built), record(module, pictures)
+    names = [f"1.{number}.{part}" for number in (0, 1) for part in ("conv", "first", "second", "third", "back")]
+    assert [name for name in found if not name.endswith(".add")] == names
+    for name in names:
+        assert_near(found[name], recording.outputs[name].mean((2, 3)), name)
+    # One reading of the convolution serves everything behind it: nothing but a scale and a shift lies between.
+    for number in (0, 1):
+        column = set(built.layer_map[f"1.{number}.conv"].columns)
+        assert all(
+            set(built.layer_map[f"1.{number}.{part}"].columns) == column for part in ("first", "second", "third")
+        )
+
+
 # ---------------------------------------------------------------- hooks and prefixes
 
 

@@ -247,7 +247,7 @@ def test_a_killed_run_goes_on_behind_the_sets_it_had_stored(
 def test_records_of_other_settings_seeds_weights_or_thresholds_are_not_taken_over(
     made: tuple[Stage, list[dict[str, Any]]], tmp_path: Path, checkpoint: Path
 ) -> None:
-    stage, rows = made
+    stage, _ = made
     changes = {
         "steps": {"visualization": {"canvas": 32, "steps": 11}},
         "seed": {"seed": 4, "visualization": {"canvas": 32, "steps": 12}},
@@ -270,7 +270,7 @@ def test_records_of_other_settings_seeds_weights_or_thresholds_are_not_taken_ove
 def test_units_of_one_layer_do_not_depend_on_which_others_are_asked_for(
     made: tuple[Stage, list[dict[str, Any]]], tmp_path: Path, checkpoint: Path
 ) -> None:
-    stage, rows = made
+    _, rows = made
     alone = prepare(tmp_path / "study", "timm:test_resnet", UNITS[2:], checkpoint)
     mine = [row for row in rows if (row["layer"], row["index"]) == UNITS[2]]
     assert digest(alone.run()) == digest(mine)

@@ -507,7 +507,7 @@ def test_thresholds_follow_the_canvas(tiny_models: dict[str, Model], small_pool:
     for canvas in (CANVAS, CANVAS // 2):
         shown = small_pool[..., :canvas, :canvas]
         prefix = Prefix(model, layer, canvas, dtype=torch.float32)
-        (most, least) = measure_thresholds(prefix, units, [column], lambda row: shown[row], canvas=canvas, seed=1)
+        (most, least) = measure_thresholds(prefix, units, [column], shown.__getitem__, canvas=canvas, seed=1)
         values = pool_activations(model, layer, shown)[:, 5]
         assert most.threshold.best == pytest.approx(values.max(), rel=1e-4)
         assert least.threshold.best == pytest.approx(-values.min(), rel=1e-4)

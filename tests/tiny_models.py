@@ -14,7 +14,10 @@ from benchmark.protocol import Aggregator
 
 @cache
 def load_tiny(card: str, aggregator: Aggregator = "mean") -> Model:
-    """Load a model with random weights whose batch norms are far from the identity, as trained ones are; don't change it."""
+    """Load a model with random weights whose batch norms are far from the identity, as trained ones are.
+
+    All tests share it: don't change it.
+    """
     model = load_model(load_card(card), weights="random", seed=1, aggregator=aggregator)
     generator = torch.Generator().manual_seed(5)
     for module in model.module.modules():
