@@ -24,7 +24,7 @@ demo: env
 	$(BIN)/vimi demo --out demo
 
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 check: env
 	$(BIN)/ruff check .

@@ -86,7 +86,7 @@ class VisualizationSettings(Document):
     canvas
         Side of the finished pictures in pixels.
     steps
-        Most optimisation steps a run may take, if not the preset's own (512, or the paper's 20,000). For
+        Most optimisation steps a run may take, if not the preset's own (504, or the paper's 20,000). For
         ``imi2023`` all step numbers of the recipe shrink with it.
     units
         Only the first so many units of a model get synthetic pictures; all of them if not given.
@@ -100,7 +100,7 @@ class VisualizationSettings(Document):
     @property
     def most_steps(self) -> int:
         """Most optimisation steps a run may take."""
-        return self.steps or {"fast": 512, "imi2023": 20_000}[self.preset]
+        return self.steps or {"fast": 504, "imi2023": 20_000}[self.preset]
 
 
 class SessionSettings(Document):

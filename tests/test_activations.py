@@ -356,7 +356,7 @@ activations.save_file = save_loudly
 for _ in range(int(sys.argv[3])):  # importing takes long: each process that is killed is a copy of this one
     pid = os.fork()
     if not pid:
-        torch.set_num_threads(2)
+        torch.set_num_threads(1)
         prepare_torch(torch.device("cpu"))
         print(os.getpid(), flush=True)
         plan = plan_of(small("resnet", 32), PaintedPool(range(45)), pickle.loads(Path(sys.argv[1]).read_bytes()))

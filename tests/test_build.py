@@ -136,7 +136,7 @@ def test_another_seed_gives_another_study(few_pictures: Path, checkpoint: Path, 
 
 def run_vimi(arguments: list[str]) -> None:
     """Run the command line in a process of its own."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
     sys.argv = ["vimi", *arguments]
     from benchmark.command_line import main

@@ -75,7 +75,7 @@ class FastSettings:
     """
 
     canvas: int = 224
-    steps: int = 512
+    steps: int = 504
     images: int = IMAGES
     sets: int = 2
     learning_rate: float = 0.05
