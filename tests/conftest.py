@@ -29,13 +29,8 @@ def paint_picture(number: int, width: int = 56, height: int = 48) -> np.ndarray:
     angle, frequency = generator.uniform(0, np.pi), generator.uniform(2, 25)
     stripes = np.sin(frequency * (x * np.cos(angle) + y * np.sin(angle)) + generator.uniform(0, 6))
     coarse = generator.normal(size=(6, 7, 3)).astype(np.float32)
-    blots = np.stack(
-        [
-            np.asarray(Image.fromarray(coarse[..., c]).resize((width, height), Image.Resampling.BICUBIC))
-            for c in range(3)
-        ],
-        axis=-1,
-    )
+    planes = [Image.fromarray(coarse[..., n]).resize((width, height), Image.Resampling.BICUBIC) for n in range(3)]
+    blots = np.stack([np.asarray(plane) for plane in planes], axis=-1)
     tint = generator.normal(0, 0.8, size=3)
     mixed = generator.uniform(0.2, 1.2) * stripes[..., None] * generator.normal(size=3) + blots + tint
     return np.rint(255 / (1 + np.exp(-mixed))).astype(np.uint8)
