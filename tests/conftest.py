@@ -23,7 +23,7 @@ CLASSES = 6
 
 
 def paint_picture(number: int, width: int = 56, height: int = 48) -> np.ndarray:
-    """Return a picture of coloured stripes and blots; to a network they are much alike, so groups are tested elsewhere."""
+    """Return a picture of coloured stripes and blots; to a network they are alike, so groups are tested elsewhere."""
     generator = np.random.default_rng(1000 + number)
     y, x = np.mgrid[0:height, 0:width] / height
     angle, frequency = generator.uniform(0, np.pi), generator.uniform(2, 25)
