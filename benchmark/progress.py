@@ -35,8 +35,8 @@ class TerminalReporter(Reporter):
         from rich.table import Column
 
         columns = (
-            TextColumn("{task.description}", markup=False, table_column=Column(min_width=40)),
-            BarColumn(bar_width=20),
+            TextColumn("{task.description}", markup=False, table_column=Column(min_width=38)),
+            BarColumn(bar_width=16),
             TextColumn("{task.completed:>6,.0f}/{task.total:,.0f}"),
             TimeElapsedColumn(),
         )

@@ -33,7 +33,7 @@ from benchmark.model_zoo import Model
 from benchmark.progress import Advance, Reporter
 from benchmark.protocol import Protocol
 from benchmark.readings import ActivationReader, unit_activations
-from benchmark.storage import write_atomically, write_json
+from benchmark.storage import remove_unfinished, write_atomically, write_json
 from benchmark.units import Unit
 from stimuli.loading import batches, model_pixels
 from stimuli.order_statistics import Extremes, ExtremeTracker, TieKeys, content_ties, place_ties
@@ -210,6 +210,7 @@ def measure_activations(
     StudyMismatch
         If the folder holds activations of something else.
     """
+    remove_unfinished(folder)
     if (folder / "header.json").is_file():
         return read_activations(folder, plan)
     count = len(plan.survey.table)

@@ -87,7 +87,7 @@ def embed_study_pictures(
         known = dict(zip(unpack_hashes(stored["pictures"]), stored["vectors"]))
     missing = [picture for picture in dict.fromkeys(pictures) if picture not in known]
     if missing:
-        with (reporter or Reporter()).task(f"Embedding pictures with {model.name}", len(missing)) as advance:
+        with (reporter or Reporter()).task(f"Embedding with {model.name}", len(missing)) as advance:
             for start in range(0, len(missing), BATCH):
                 members = missing[start : start + BATCH]
                 pixels = [resized(study.image(picture), model.card.input) for picture in members]

@@ -32,9 +32,7 @@ class DreamSimObserver(SimilarityObserver):
 
     def __init__(self, study: Study, device: torch.device | str = "cpu", reporter: Reporter | None = None) -> None:
         if find_spec("dreamsim") is None:
-            raise ObserverError(
-                "The observer 'dreamsim' is an extra that is not installed: uv pip install 'vimi[dreamsim]'"
-            )
+            raise ObserverError("The observer 'dreamsim' is an extra that is not installed: uv pip install dreamsim")
         folder = Path(torch.hub.get_dir()).parent / "dreamsim"
         from dreamsim import dreamsim
 
@@ -51,7 +49,7 @@ class DreamSimObserver(SimilarityObserver):
     def embed(self, pictures: tuple[str, ...]) -> NDArray[np.float32]:
         """Return DreamSim's embedding, one row of 1,792 numbers per picture."""
         rows = []
-        with self.reporter.task("Embedding pictures with DreamSim", len(pictures)) as advance:
+        with self.reporter.task("Embedding with DreamSim", len(pictures)) as advance:
             for picture in pictures:
                 tensor = self.preprocess(Image.fromarray(self.study.image(picture))).to(self.device)
                 with torch.inference_mode():
@@ -69,7 +67,7 @@ class LpipsObserver(Observer):
 
     def __init__(self, study: Study, device: torch.device | str = "cpu", reporter: Reporter | None = None) -> None:
         if find_spec("lpips") is None:
-            raise ObserverError("The observer 'lpips' is an extra that is not installed: uv pip install 'vimi[lpips]'")
+            raise ObserverError("The observer 'lpips' is an extra that is not installed: uv pip install lpips")
         backbone = Path(torch.hub.get_dir()) / "checkpoints" / _LPIPS_BACKBONE
         import lpips
 
