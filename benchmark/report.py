@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.errors import VimiError
 from benchmark.study import PLUMBING
 
 if TYPE_CHECKING:
@@ -51,15 +52,14 @@ def print_scores(scores: Sequence[MachineScore], notes: Sequence[str]) -> None:
         console.print("No machine observer has answered yet, apart from the low-level one.")
         return
     console.print(f"\nProportion correct, 95 % intervals over units. Protocol {scores[0].protocol}.\n")
-    table = _table("model", "condition", "correct", "low-level", "excess", "twin", "trained - twin", "units",
-                   right=("units",))  # fmt: skip
-    for score in scores:
-        condition = score.condition + ("" if score.difficulty == "easy" else f", {score.difficulty}")
-        condition += "" if score.references == "both" else f", {score.references} shown"
-        cells = [str(e) if e else "–" for e in (score.low_level, score.excess, score.twin, score.trained_minus_twin)]
-        table.add_row(f"{score.model}", condition, str(score.score), *cells, str(score.score.n))
-    console.print(table)
-    console.print()
+    asked = [(score.model, score.condition, score.difficulty, score.references) for score in scores]
+    if len(set(asked)) == len(asked):
+        console.print(_score_table(scores))
+        console.print()
+    else:  # several observers answered the same tasks: a table for each
+        for name in sorted({score.observer for score in scores}):
+            console.print(_score_table([score for score in scores if score.observer == name], name))
+            console.print()
     observers = sorted({(score.observer, score.related) for score in scores})
     for observer, related in observers:
         judged = ", ".join(sorted({score.model for score in scores if score.observer == observer}))
@@ -75,11 +75,23 @@ def print_scores(scores: Sequence[MachineScore], notes: Sequence[str]) -> None:
     for score in scores:
         try:
             sizes.append(load_card(score.model).parameters or 0)
-        except Exception:
+        except VimiError:  # a model that only its study knows
             sizes.append(0)
     reason = why_no_regression([size for size in sizes if size])
     if reason and len({score.model for score in scores}) > 1:
         console.print(reason)
+
+
+def _score_table(scores: Sequence[MachineScore], title: str = "") -> Table:
+    """Return a table of scores, each with its interval."""
+    table = _table("model", "condition", "correct", "low-level", "excess", "twin", "trained - twin", "units",
+                   right=("units",), title=title)  # fmt: skip
+    for score in scores:
+        condition = score.condition + ("" if score.difficulty == "easy" else f", {score.difficulty}")
+        condition += "" if score.references == "both" else f", {score.references} shown"
+        cells = [str(e) if e else "–" for e in (score.low_level, score.excess, score.twin, score.trained_minus_twin)]
+        table.add_row(escape(score.model), condition, str(score.score), *cells, str(score.score.n))
+    return table
 
 
 def print_forecast(forecast: Forecast) -> None:

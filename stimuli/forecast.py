@@ -171,7 +171,7 @@ def _activation_items(
     sampled = reserve(experiment.units.per_model, rules.drawn, rules.used)
     # Keeping extremes: about 15 ns per unit and picture, and writing the file.
     keeping = 1.5e-8 * size * model.layer_map.unit_count + 2e-9 * 16 * model.layer_map.unit_count * extremes
-    stored = 4 * sampled * size + 16 * model.layer_map.unit_count * extremes
+    stored = 4 * sampled * size + 16 * model.layer_map.column_count * extremes
     for number in range(copies):
         name = model.name + ("-twin" if number else "")
         yield Item("activations", name, size * each + keeping, stored)
