@@ -109,8 +109,9 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_its_weights_can_be_take
     assert convert_checkpoint(path, target) == len(state)
     assert same(load_file(target), state)
     assert not marker.exists()
-    # The trap is a real one.
-    torch.load(path, weights_only=False)
+    # The trap is a real one: this is what a reader that unpickles everything would do.
+    spring, arguments = trap(marker).__reduce__()
+    spring(*arguments)
     assert marker.exists()
 
 
