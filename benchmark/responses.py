@@ -55,7 +55,7 @@ def observe(
     stimuli = study.stimuli() if stimuli is None else stimuli
     models = study.manifest["models"]
     own = {name for name, facts in models.items() if facts["weights_hash"] == observer.weights_hash}
-    tasks = assemble_tasks(stimuli[~stimuli["model"].isin(own)]) if set(stimuli["model"]) - own - {PLANTED} else None
+    tasks = assemble_tasks(stimuli[~stimuli["model"].isin(own)]) if set(stimuli["model"].unique()) - own - {PLANTED} else None
     if tasks is None:
         raise ObserverError(f"{observer.name} is the only model of this study, and no model is observed by itself.")
     labels = _labels(stimuli)
@@ -66,7 +66,7 @@ def observe(
 
 
 def _labels(stimuli: pd.DataFrame) -> dict[str, str]:
-    known = stimuli.loc[stimuli["label"].notna(), ["picture", "label"]]
+    known = stimuli.loc[stimuli["label"].notna(), ["picture", "label"]].drop_duplicates("picture", keep="last")
     return dict(zip(known["picture"], known["label"]))
 
 

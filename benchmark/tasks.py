@@ -71,7 +71,7 @@ def assemble_tasks(stimuli: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Stimuli:
-    """The columns of the table of stimuli as plain lists: tasks are put together row by row, a million a minute."""
+    """The columns of the table of stimuli as plain lists: tasks are put together row by row, and quickly so."""
 
     def __init__(self, stimuli: pd.DataFrame) -> None:
         numbers = stimuli.groupby(UNIT_COLUMNS, sort=False).ngroup()
@@ -110,8 +110,10 @@ class _Stimuli:
         The share of a query's own side that has the query's label, minus that of the other side, averaged over
         both queries: 0 if labels say nothing, 1 if they say all. NaN where pictures have no labels.
         """
+        if not all(self.label[query] for query in pair.values()):
+            return float("nan")
         labels = {side: [self.label[row] for row in members] for side, members in references.items()}
-        if not all(self.label[query] and any(labels[side]) for side, query in pair.items()):
+        if not all(any(shown) for shown in labels.values()):
             return float("nan")
         shares = {
             (side, other): labels[other].count(self.label[query]) / len(labels[other])
