@@ -55,10 +55,10 @@ def observe(
     stimuli = study.stimuli() if stimuli is None else stimuli
     models = study.manifest["models"]
     own = {name for name, facts in models.items() if facts["weights_hash"] == observer.weights_hash}
-    tasks = assemble_tasks(stimuli[~stimuli["model"].isin(own)]) if set(stimuli["model"].unique()) - own - {PLANTED} else None
-    if tasks is None:
+    if not set(stimuli["model"].unique()) - own - {PLANTED}:
         raise ObserverError(f"{observer.name} is the only model of this study, and no model is observed by itself.")
     labels = _labels(stimuli)
+    tasks = assemble_tasks(stimuli[~stimuli["model"].isin(own)])
     parts = [
         _answer(study, observer, tasks, kind, models, shuffle_references, labels) for kind in dict.fromkeys(references)
     ]
