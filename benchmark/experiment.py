@@ -166,6 +166,11 @@ class Experiment(Document):
             update={"models": tuple(entry.model_copy(update={"twin": True}) for entry in self.models)}
         )
 
+    def units_per_model(self, condition: str) -> int:
+        """Return how many units of each model are asked about in a condition."""
+        few = self.visualization.units if condition == "synthetic" else None
+        return self.units.per_model if few is None else min(self.units.per_model, few)
+
     def resolve_protocol(self) -> Protocol:
         """Return the protocol with the experiment's departures from it."""
         protocol = load_protocol(self.protocol)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from benchmark.errors import NameNotFound, VimiError
 from benchmark.layers import LayerMap
 from benchmark.protocol import Aggregator, UnitRule
 from benchmark.randomness import generator_from, seed_from
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NEURON = "neuron"
 """The basis of ordinary channels. Dictionary latents are units in another basis of the same layer."""
@@ -140,6 +143,14 @@ def check_unit(unit: Unit, layer_map: LayerMap) -> None:
     if unit.index >= layer.width:
         last = str(replace(unit, index=layer.width - 1))
         raise NameNotFound("unit", str(unit), [last], f"{unit.layer} has units 0 to {layer.width - 1}.")
+
+
+def read_units(table: pd.DataFrame) -> list[Unit]:
+    """Return the units that the rows of a table name; the reverse of :func:`unit_columns`."""
+    columns = (table[name].tolist() for name in ("model", "layer", "index", "basis", "aggregator"))
+    return [
+        Unit(model, layer, int(index), basis, aggregator) for model, layer, index, basis, aggregator in zip(*columns)
+    ]
 
 
 def unit_columns(units: Sequence[Unit]) -> dict[str, list[str] | list[int]]:

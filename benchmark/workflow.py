@@ -95,9 +95,7 @@ def check_sessions(experiment: Experiment) -> None:
         return  # twins are for machines: nobody is asked about them
     models = 1 if rules.models == "nested" else asked
     for condition in experiment.stimuli.conditions:
-        per_model = experiment.units.per_model
-        if condition == "synthetic" and experiment.visualization.units is not None:
-            per_model = min(per_model, experiment.visualization.units)
+        per_model = experiment.units_per_model(condition)
         check_units(f"the {condition} condition", models * per_model, rules.main_trials)
 
 
@@ -177,13 +175,16 @@ def score_study(study: Study | Path | str) -> list[MachineScore]:
     return scores
 
 
-def make_gallery(study: Study | Path | str, reporter: Reporter | None = None) -> Path:
-    """Write the gallery of a study; returns the page to open."""
+def make_gallery(
+    study: Study | Path | str, reporter: Reporter | None = None, scores: Sequence[MachineScore] | None = None
+) -> Path:
+    """Write the gallery of a study; returns the page to open. Scores are made anew unless they are given."""
     from benchmark.responses import read_responses
     from stimuli.gallery import build_gallery
 
     study = study if isinstance(study, Study) else Study.open(study)
-    scores = score_study(study) if len(read_responses(study)) else []
+    if scores is None:
+        scores = score_study(study) if len(read_responses(study)) else []
     summary = [(s.model, s.condition, s.observer, str(s.score), str(s.excess or "–")) for s in scores]
     summary += [(s.model + TWIN_SUFFIX, s.condition, s.observer, str(s.twin), "–") for s in scores if s.twin]
     return build_gallery(study, summary, reporter)
@@ -264,11 +265,12 @@ def run_demo(out: Path | str, *, device: str = "auto", reporter: Reporter | None
     for observer in ("lowlevel", "features:efficientnet_lite0", "features:efficientnet_lite2"):
         observe_study(study, observer, device=device, reporter=reporter)
     parameters = {name: facts["parameters"] for name, facts in study.manifest["models"].items()}
-    scores = largest_observer(score_study(study), parameters)
+    every = score_study(study)
+    scores = largest_observer(every, parameters)
     figure = study.results / "machine_scores.png"
     save_figure(plot_machine_scores(scores, parameters, "; ".join(study.manifest["notes"])), figure)
     trial = save_trial_picture(study, study.results / "trial.png")
-    return Demo(study, scores, figure, trial, make_gallery(study, reporter))
+    return Demo(study, scores, figure, trial, make_gallery(study, reporter, every))
 
 
 def largest_observer(scores: list[MachineScore], parameters: dict[str, int]) -> list[MachineScore]:

@@ -24,7 +24,7 @@ from benchmark.storage import write_atomically
 from benchmark.study import PLUMBING, Stage, Study
 from benchmark.tasks import assemble_tasks
 from benchmark.trials import lay_out_trials, make_cells
-from benchmark.units import Unit, draw_units, reserve, unit_columns
+from benchmark.units import Unit, draw_units, read_units, reserve, unit_columns
 from stimuli.activations import (
     BATCH_ON_ACCELERATOR,
     BATCH_ON_CPU,
@@ -54,6 +54,11 @@ def resolve_card(entry: ModelEntry) -> ModelCard:
         stated = TrainingSpec(data=entry.training_data, images=entry.training_images, note="stated by the experiment")
         card = card.model_copy(update={"training": stated})
     return card
+
+
+def has_twin(entry: ModelEntry, card: ModelCard) -> bool:
+    """Whether a model of an experiment is scored beside its twin: one that is random already has none."""
+    return entry.twin and entry.weights != RANDOM and not card.twin
 
 
 @dataclass
@@ -127,7 +132,7 @@ class Builder:
             if model.name in models:
                 raise StudyError(f"Two entries under [[models]] are both {model.name}; name each model once.")
             models[model.name] = model
-            if entry.twin and entry.weights != RANDOM and not card.twin:
+            if has_twin(entry, card):
                 twin = model.card.as_twin()
                 models[twin.name] = load_model(twin, seed=self.seed, device=self.device, aggregator=aggregator)
             advance(1)
@@ -211,13 +216,11 @@ class Builder:
         return True
 
     def _write_planted(self, survey: Survey) -> None:
-
         contents = {"scores": np.ascontiguousarray(survey.planted.T)}
         path = self.study.root / "planted.safetensors"
         write_atomically(path, lambda target: save_file(contents, target))
 
     def _read_planted(self) -> NDArray[np.float32]:
-
         return np.ascontiguousarray(load_file(self.study.root / "planted.safetensors")["scores"].T)
 
     def _weights(self) -> dict[str, str]:
@@ -266,11 +269,7 @@ class Builder:
     def drawn(self, model: str) -> list[Unit]:
         """Return the units drawn from a model, in order."""
         table = self.study.units()
-        own = table[table["model"] == model].sort_values("draw")
-        return [
-            Unit(row.model, row.layer, int(row.index_), row.basis, row.aggregator)
-            for row in own.rename(columns={"index": "index_"}).itertuples()
-        ]
+        return read_units(table[table["model"] == model].sort_values("draw"))
 
     def plan(self, model: Model) -> Plan:
         """Return what a model's activations depend on."""
@@ -350,7 +349,8 @@ class Builder:
         self, model: Model, chosen: dict[str, list[Unit]]
     ) -> tuple[pd.DataFrame, list[Unit], list[dict[str, Any]]]:
         """Choose a model's used units and their exemplars."""
-        plan = self.plan(model)
+        plan, windows = self.plan(model), self.windows
+        protocol = plan.protocol
         measured = read_activations(self.study.activations(model.name), plan)
         ranges = layer_ranges(measured, model.layer_map)
         orders = {unit: full_order(measured.column(unit), plan.column(unit), plan.ties) for unit in plan.units}
@@ -359,8 +359,8 @@ class Builder:
                 measured.column(unit),
                 orders[unit],
                 ranges[unit.layer],
-                self.windows,
-                self.protocol.rules.units.constant_range,
+                windows,
+                protocol.rules.units.constant_range,
             )
             for unit in plan.units
         ]
@@ -380,20 +380,19 @@ class Builder:
                 "Check its weights, or leave the model out."
             )
         units = [unit for unit, kept in zip(plan.units, used) if kept]
-        pool = self.survey.table
-        groups = np.unique(pool["group"].to_numpy(dtype=str), return_inverse=True)[1]
-        labels = _label_numbers(pool)
+        pool, identity = self.survey.table, protocol.identity
+        groups, labels = _numbers(pool["group"]), _numbers(pool["label"])
         rows = [
             row
             for unit in units
             for row in exemplar_rows(
                 unit,
                 choose_exemplars(
-                    orders[unit], self.windows, self.protocol, seed=self.seed, unit=unit, groups=groups, labels=labels
+                    orders[unit], windows, protocol, seed=self.seed, unit=unit, groups=groups, labels=labels
                 ),
                 measured.column(unit),
                 pool,
-                self.protocol.identity,
+                identity,
             )
         ]
         return statistics_table(list(plan.units), described, used), units, rows
@@ -401,12 +400,13 @@ class Builder:
     def _choose_planted(self) -> list[dict[str, Any]]:
         """Choose the pictures of the planted units, for catch and practice trials."""
         pool = self.survey.table
-        tasks = min(PLANTED_TASKS, len(pool) // (2 * (self.protocol.references_per_side + 1)))
-        protocol = self.protocol.override({"tasks": {"per_unit": tasks, "distinct_classes": False}})
+        protocol = self.protocol
+        tasks = min(PLANTED_TASKS, len(pool) // (2 * (protocol.references_per_side + 1)))
+        protocol = protocol.override({"tasks": {"per_unit": tasks, "distinct_classes": False}})
         # Queries are the most extreme pictures, so that whoever looks can't miss the answer.
         references = Window(tasks, tasks * protocol.references_per_side)
         windows = Windows(len(pool), references, {"easy": Window(0, tasks)})
-        groups = np.unique(pool["group"].to_numpy(dtype=str), return_inverse=True)[1]
+        groups = _numbers(pool["group"])
         keys = np.array([detector.unit.key(self.seed) for detector in DETECTORS], dtype=np.uint64)
         ties = content_ties(keys, picture_keys(list(pool["picture"])))
         rows: list[dict[str, Any]] = []
@@ -449,10 +449,8 @@ class Builder:
         """Return the units of a model that get synthetic pictures, their columns, and how to read a picture."""
         measured = read_activations(self.study.activations(model.name), self.plan(model))
         statistics = self.study.statistics()
-        own = statistics[(statistics["model"] == model.name) & statistics["used"]]
-        names = {(row.layer, row.basis, row.index_) for row in own.rename(columns={"index": "index_"}).itertuples()}
-        units = [unit for unit in measured.units if (unit.layer, unit.basis, unit.index) in names]
-        units = units[: self.experiment.visualization.units]
+        used = set(read_units(statistics[(statistics["model"] == model.name) & statistics["used"]]))
+        units = [unit for unit in measured.units if unit in used][: self.experiment.visualization.units]
         canvas, crop = self.experiment.visualization.canvas, self.experiment.pool.crop
         pool, places, pictures = self.pool, self.survey.places, self.survey.table["picture"]
 
@@ -484,10 +482,6 @@ class Builder:
         )
 
 
-def _label_numbers(pool: pd.DataFrame) -> NDArray[np.int64]:
-    """Return each picture's class as a number, -1 where it has none."""
-    labels = pool["label"]
-    codes = np.full(len(pool), -1, dtype=np.int64)
-    known = labels.notna().to_numpy()
-    codes[known] = np.unique(labels[known].to_numpy(dtype=str), return_inverse=True)[1]
-    return codes
+def _numbers(names: pd.Series) -> NDArray[np.int64]:
+    """Return a number for each distinct name, -1 where there is none."""
+    return np.asarray(pd.factorize(names, sort=True)[0], dtype=np.int64)

@@ -12,14 +12,15 @@ import torch
 
 from benchmark.device import choose_device, prepare_torch
 from benchmark.experiment import Experiment
-from benchmark.model_zoo import RANDOM, Model, load_model
+from benchmark.model_zoo import Model, load_model
 from benchmark.progress import Reporter
 from benchmark.protocol import Protocol
 from benchmark.readings import ActivationReader
 from benchmark.trials import planned_sessions
 from benchmark.units import draw_units, reserve
 from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU
-from stimuli.building import resolve_card
+from stimuli.building import has_twin, resolve_card
+from stimuli.image_store import LOSSLESS
 from stimuli.loading import decoding_threads, model_pixels
 from stimuli.pictures import canonical_crop
 from stimuli.planted import scores
@@ -111,7 +112,7 @@ def forecast_build(experiment: Experiment, device_name: str, reporter: Reporter)
                 aggregator=protocol.rules.units.aggregator,
             )  # fmt: skip
             trained += not card.twin
-            copies = 2 if entry.twin and entry.weights != RANDOM and not card.twin else 1
+            copies = 2 if has_twin(entry, card) else 1
             items += _activation_items(model, pool, experiment, protocol, decode, copies)
             if "synthetic" in experiment.stimuli.conditions and not card.twin:
                 items.append(_visualization_item(model, experiment, protocol, device))
@@ -135,9 +136,7 @@ def _measure_decoding(pool: Pool, experiment: Experiment) -> tuple[float, int]:
     seconds = (perf_counter() - begun) / len(places) / decoding_threads()
     for place in places[:8]:
         buffer = io.BytesIO()
-        canonical_crop(pool.original(place), experiment.pool.crop).save(
-            buffer, "WEBP", lossless=True, quality=50, method=0
-        )
+        canonical_crop(pool.original(place), experiment.pool.crop).save(buffer, "WEBP", **LOSSLESS)
         sizes.append(len(buffer.getvalue()))
     return seconds, int(np.mean(sizes))
 
@@ -220,9 +219,7 @@ def _sessions(experiment: Experiment, protocol: Protocol, models: int) -> int:
     total = 0
     nested = protocol.rules.session.models == "nested"
     for condition in experiment.stimuli.conditions:
-        per_model = experiment.units.per_model
-        if condition == "synthetic" and experiment.visualization.units:
-            per_model = min(per_model, experiment.visualization.units)
+        per_model = experiment.units_per_model(condition)
         cells = models if nested else 1
         units = per_model if nested else per_model * models
         total += len(experiment.stimuli.difficulties) * cells * planned_sessions(units, protocol)

@@ -78,19 +78,24 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def trained_model(checkpoint: Path) -> dict[str, object]:
+    """Return the entry of a trained model with its twin."""
+    return {
+        "card": "timm:test_resnet",
+        "weights": str(checkpoint),
+        "twin": True,
+        "training_data": ["stripes"],
+        "training_images": 60,
+    }
+
+
 def make_experiment(folder: Path, checkpoint: Path, **changes: object) -> Experiment:
     """Return a tiny experiment: two models, one of them with a twin, both conditions."""
     values: dict[str, object] = {
         "seed": 3,
         "pool": {"source": f"imagenet:{folder}", "crop": 48},
         "models": [
-            {
-                "card": "timm:test_resnet",
-                "weights": str(checkpoint),
-                "twin": True,
-                "training_data": ["stripes"],
-                "training_images": 60,
-            },
+            trained_model(checkpoint),
             {"card": "timm:test_vit", "weights": "random"},
         ],
         "units": {"per_model": 8},

@@ -8,7 +8,7 @@ from typing import Any
 import tomli_w
 
 from benchmark.experiment import Experiment
-from tests.conftest import make_experiment
+from tests.conftest import make_experiment, trained_model
 
 FEW = 16
 """Pictures in the pool of a small experiment: as many as one batch of the survey holds."""
@@ -18,15 +18,7 @@ def small_experiment(pictures: Path, checkpoint: Path, **changes: Any) -> Experi
     """Return an experiment of one model with its twin, in the natural condition."""
     values: dict[str, Any] = {
         "pool": {"source": f"folder:{pictures}", "crop": 32},
-        "models": [
-            {
-                "card": "timm:test_resnet",
-                "weights": str(checkpoint),
-                "twin": True,
-                "training_data": ["stripes"],
-                "training_images": 60,
-            }
-        ],
+        "models": [trained_model(checkpoint)],
         "units": {"per_model": 6},
         "stimuli": {"conditions": ["natural"], "references": 2, "tasks": 2},
         "session": {"main_trials": 4, "responses_per_unit": 4},

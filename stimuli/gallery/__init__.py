@@ -18,7 +18,7 @@ from benchmark.responses import read_responses
 from benchmark.storage import write_text
 from benchmark.study import Study
 from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks
-from benchmark.units import Unit
+from benchmark.units import Unit, read_units
 from stimuli.activations import read_activations
 
 BINS = 48
@@ -116,7 +116,7 @@ def _cards(
     answers = dict(iter(own_answers.groupby(UNIT_COLUMNS, sort=False)))
     made = dict(iter(own_stimuli.groupby(UNIT_COLUMNS, sort=False)))
     for key, own in tasks.groupby(UNIT_COLUMNS, sort=True):
-        unit = Unit(key[0], key[1], int(key[3]), key[2], key[4])
+        (unit,) = read_units(own.head(1))
         facts = statistics.loc[key].to_dict() if key in statistics.index else {}
         drawn = units.loc[key].to_dict() if key in units.index else {}
         column = columns.get(unit)
