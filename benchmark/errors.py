@@ -18,6 +18,8 @@ leaves with the exit code of the error; a traceback is only ever shown for a def
     │   ├── StudyMismatch      it was built from something else
     │   └── StageMissing       an earlier stage has not run
     ├── ObserverError          an observer that can't answer
+    ├── DatabaseError          the database of people's answers
+    ├── HostingError           the hosted task: settings, texts, links, codes
     └── StorageError           the disk is full, or can't be written (exit code 1)
 """
 
@@ -90,6 +92,14 @@ class StageMissing(StudyError):
 
 class ObserverError(VimiError):
     """An observer can't answer these trials."""
+
+
+class DatabaseError(VimiError):
+    """The database of people's answers can't be reached, read or understood."""
+
+
+class HostingError(VimiError):
+    """The hosted task can't be set up, or was asked for something it does not have."""
 
 
 class StorageError(VimiError):

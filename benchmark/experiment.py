@@ -13,6 +13,8 @@ from benchmark.model_card import TWIN_SUFFIX
 from benchmark.protocol import Aggregator, Difficulty, Protocol, UnitRule, load_protocol, protocol_names
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Line = Annotated[str, Field(max_length=1000)]
+Code = Annotated[str, Field(max_length=40, pattern=r"^[A-Za-z0-9-]*$")]
 
 
 class PoolSettings(Document):
@@ -116,17 +118,109 @@ class SessionSettings(Document):
 
 
 class TextSettings(Document):
-    """Texts that participants read."""
+    """Texts that participants read.
 
-    language: str = "en"
+    Attributes
+    ----------
+    language
+        Which of the shipped or own languages is used: ``en``, ``de``.
+    folder
+        Folder of own Markdown texts, ``LANGUAGE/NAME.md``; each replaces the shipped text of that name.
+    consent
+        File of the own consent text; short for ``LANGUAGE/consent.md`` in the folder.
+    """
+
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "en"
+    folder: str = ""
     consent: str = ""
 
 
+class CompletionCodes(Document):
+    """The code that a participant takes back to the recruiter, for each way in which a session can end.
+
+    Any that is left empty is made from the study, so that every outcome has a code of its own.
+    """
+
+    complete: Code = ""
+    screened_out: Code = ""
+    no_consent: Code = ""
+    failed_practice: Code = ""
+    timed_out: Code = ""
+    full: Code = ""
+
+
 class RecruitmentSettings(Document):
-    """Where participants come from."""
+    """Where participants come from, and what must be known before they may come.
+
+    Attributes
+    ----------
+    recruiter
+        ``open`` links, or links of Prolific, MTurk or SONA.
+    ethics_approval, controller, contact, retention, pool_licence
+        The approval's number; who is responsible for the data; whom to write to; how long data are kept; under
+        which licence the pictures may be shown. All must be filled before a recruiter's link works.
+    return_url
+        Where to send a participant at the end; ``{code}``, ``{participant}``, ``{submission}`` and ``{study}`` are
+        filled in. Recruiters that have a usual address get it by themselves.
+    codes
+        Completion codes by outcome.
+    once
+        One person takes part once in this ``study``, or once in all studies of the ``lab`` that share a database.
+    keep_identifiers
+        Whether the recruiter's own identifiers are kept, in the table of payments alone.
+    payment_usd
+        Pay of a session, if not the protocol's.
+    """
 
     recruiter: Literal["open", "prolific", "mturk", "sona"] = "open"
-    ethics_approval: str = ""
+    ethics_approval: Line = ""
+    controller: Line = ""
+    contact: Line = ""
+    retention: Line = ""
+    pool_licence: Line = ""
+    return_url: Annotated[str, Field(max_length=500, pattern=r"^(https://[^\s\"'<>\\]+)?$")] = ""
+    codes: CompletionCodes = CompletionCodes()
+    once: Literal["study", "lab"] = "study"
+    keep_identifiers: bool = True
+    payment_usd: float | None = Field(default=None, ge=0)
+
+    @property
+    def unfilled(self) -> list[str]:
+        """Names of the fields that must be filled before strangers may come, and are not."""
+        needed = ("ethics_approval", "controller", "contact", "retention", "pool_licence")
+        return [name for name in needed if not getattr(self, name).strip()]
+
+
+class HostingSettings(Document):
+    """How the hosted task behaves around its trials.
+
+    Attributes
+    ----------
+    window_width, window_height
+        Smallest window, in CSS pixels, that may take part.
+    resume_minutes
+        After so many minutes of silence a session is given back; who returns later starts again at the practice.
+    colour_vision
+        Whether the question on colour vision is asked; the answer is recorded and excludes nobody.
+    quiz
+        Whether a comprehension quiz follows the instructions.
+    comments
+        Whether participants may leave a free text at the end.
+    target_width
+        Width of a model's interval that the study aims at.
+    show_means
+        What the dashboard shows of the means while the study runs: nothing until every planned session is
+        filled, or confidence sequences, which may be looked at any time.
+    """
+
+    window_width: int = Field(default=940, ge=320, le=4000)
+    window_height: int = Field(default=600, ge=320, le=4000)
+    resume_minutes: float = Field(default=30, gt=0, le=60 * 24 * 30)
+    colour_vision: bool = True
+    quiz: bool = False
+    comments: bool = True
+    target_width: float = Field(default=0.1, gt=0, lt=1)
+    show_means: Literal["hidden", "confidence_sequences"] = "hidden"
 
 
 class Experiment(Document):
@@ -142,6 +236,7 @@ class Experiment(Document):
     session: SessionSettings = SessionSettings()
     texts: TextSettings = TextSettings()
     recruitment: RecruitmentSettings = RecruitmentSettings()
+    hosting: HostingSettings = HostingSettings()
 
     @field_validator("models")
     @classmethod
@@ -207,16 +302,28 @@ class Experiment(Document):
 
     @property
     def hash(self) -> str:
-        """Hash of everything the file says, except where on this machine its pictures, weights and cards lie.
+        """Hash of what the file says of the stimuli and trials.
 
-        Pictures and weights have hashes of their own, made of what is in them.
+        Where on this machine pictures, weights and cards lie is left out: what is in them has hashes of its own. So
+        is how people are received, which may still change when everything is built: see :attr:`hosting_hash`.
         """
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude=set(_RECEPTION))
         values["pool"]["source"] = self.pool.source.partition(":")[0]
         for entry in values["models"]:
             entry["weights"] = Path(entry["weights"]).name
             entry["card"] = Path(entry["card"]).name if _is_file(entry["card"]) else entry["card"]
         return hash_settings(values)
+
+    @property
+    def hosting_hash(self) -> str:
+        """Hash of how people are received; it goes on every session."""
+        values = self.model_dump(mode="json", include=set(_RECEPTION))
+        values["texts"] = {"language": self.texts.language}
+        return hash_settings(values)
+
+
+_RECEPTION = ("texts", "recruitment", "hosting")
+"""Sections that say how people are received; what they see in a trial does not depend on them."""
 
 
 def read_experiment(path: Path | str) -> Experiment:
@@ -235,7 +342,14 @@ def read_experiment(path: Path | str) -> Experiment:
     folder = path.resolve().parent
     pool = experiment.pool.model_copy(update={"source": _absolute(experiment.pool.source, folder)})
     models = tuple(_with_absolute_paths(entry, folder) for entry in experiment.models)
-    return experiment.model_copy(update={"pool": pool, "models": models})
+    texts = experiment.texts.model_copy(
+        update={
+            name: str(folder / Path(value).expanduser())
+            for name in ("folder", "consent")
+            if (value := getattr(experiment.texts, name))
+        }
+    )
+    return experiment.model_copy(update={"pool": pool, "models": models, "texts": texts})
 
 
 def _is_file(card: str) -> bool:

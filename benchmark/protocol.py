@@ -121,6 +121,33 @@ class SessionRules(Document):
         return self
 
 
+class ExclusionRules(Document):
+    """Rules on whose answers count; they decide refilling and analysis, never payment.
+
+    Numbers are those of a session of ``trials`` main and catch trials; for longer and shorter ones, times and
+    counts grow and shrink with it.
+
+    Attributes
+    ----------
+    trials
+        Main and catch trials that the numbers below speak of.
+    catch_correct
+        Least share of catch trials answered rightly.
+    total_seconds
+        Shortest and longest time from the first trial to the last answer.
+    instruction_seconds
+        Shortest time spent on the instructions.
+    each_position
+        How often the upper and the lower query must be chosen at least.
+    """
+
+    trials: int = Field(gt=0)
+    catch_correct: float = Field(ge=0, le=1)
+    total_seconds: tuple[float, float]
+    instruction_seconds: float = Field(ge=0)
+    each_position: int = Field(ge=0)
+
+
 class Rules(Document):
     """Everything a protocol file says."""
 
@@ -131,6 +158,7 @@ class Rules(Document):
     tasks: TaskRules
     bands: BandRules
     session: SessionRules
+    exclusions: ExclusionRules
 
 
 @dataclass(frozen=True)

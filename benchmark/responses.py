@@ -143,7 +143,33 @@ def store_responses(study: Study, responses: pd.DataFrame) -> None:
         schemas.RESPONSES.write(part, path)
 
 
-def read_responses(study: Study) -> pd.DataFrame:
-    """Return all answers of a study, whoever gave them."""
-    paths = sorted((study.root / "responses").glob("*.parquet"))
-    return schemas.concatenate((schemas.RESPONSES.read(path) for path in paths), schemas.RESPONSES)
+def read_responses(study: Study, database: str = "", *, pilot: bool = False) -> pd.DataFrame:
+    """Return all answers of a study, whoever gave them: those in its files and those in its database, as one table.
+
+    Parameters
+    ----------
+    study
+        The study.
+    database
+        URL of the database, if it is not the study's own nor the one that ``VIMI_DATABASE`` names.
+    pilot
+        Return people's answers to the pilot instead of those to the study; nothing else is then in the table.
+    """
+    people = _people(study, database, pilot)
+    paths = [] if pilot else sorted((study.root / "responses").glob("*.parquet"))
+    return schemas.concatenate([*(schemas.RESPONSES.read(path) for path in paths), people], schemas.RESPONSES)
+
+
+def _people(study: Study, url: str, pilot: bool) -> pd.DataFrame:
+    """Return people's answers, if the study has ever been hosted."""
+    from benchmark.database import Database, database_url, hosting_identity, read_answers
+
+    identity = hosting_identity(study)
+    database = Database(database_url(study, url)) if identity else None
+    if database is None or (database.path is not None and not database.path.is_file()):
+        return schemas.RESPONSES.empty()
+    try:
+        with database.reading() as connection:
+            return read_answers(connection, identity, pilot=pilot)
+    finally:
+        database.close()

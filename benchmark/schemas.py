@@ -136,6 +136,9 @@ def concatenate(frames: Iterable[pd.DataFrame], schema: Schema) -> pd.DataFrame:
     return schema.conform(pd.concat(filled, ignore_index=True)) if filled else schema.empty()
 
 
+SESSION_STATES = ("open", "complete", "returned", "timed out", "screened out")
+INPUTS = ("pointer", "keyboard", "button")
+
 _UNIT = (
     Column("model", "string", "name of the model, or 'planted' for units whose truth is known by construction"),
     Column("layer", "string", "layer of the unit"),
@@ -254,12 +257,7 @@ RESPONSES = Schema(
         Column("observer", "string", "name of the observer, or pseudonym of the participant"),
         Column("related", "boolean", "whether the observer is a relative of the model"),
         Column("session", "string", "session; machines have one for each model and condition"),
-        Column(
-            "session_status",
-            "string",
-            "state of the session",
-            values=("open", "complete", "returned", "timed out", "screened out"),
-        ),
+        Column("session_status", "string", "state of the session", values=SESSION_STATES),
         Column("trial", "string", "name of the trial or distinct task"),
         Column("trial_index", "integer", "position in the session, counted from 0"),
         Column("kind", "string", "what the trial is for", values=("main", "catch", "practice", "repeated")),
@@ -278,5 +276,34 @@ RESPONSES = Schema(
         Column("vimi_version", "string", "version of vimi"),
         Column("stimuli_hash", "string", "hash of the stimuli that were shown"),
         Column("weights_hash", "string", "hash of the observed model's weights", nullable=True),
+        Column("consent_hash", "string", "hash of the consent text that the person agreed to", nullable=True),
+        Column("onset_delay_ms", "number", "from all pictures decoded to their first frame, in ms", nullable=True),
+        Column("visible", "boolean", "whether the page stayed visible during the trial", nullable=True),
+        Column("focused", "boolean", "whether the window kept the focus during the trial", nullable=True),
+        Column("input", "string", "how the answer was given", nullable=True, values=INPUTS),
     ),
 )  # fmt: skip
+
+SESSIONS = Schema(
+    "sessions",
+    (
+        Column("session", "string", "session, as in the table of responses"),
+        Column("study", "string", "hash of the experiment and its stimuli"),
+        Column("protocol", "string", "identity of the protocol"),
+        Column("observer_kind", "string", "who answers", values=("human", "machine", "simulated")),
+        Column("observer", "string", "pseudonym of the participant"),
+        Column("session_status", "string", "state of the session", values=SESSION_STATES),
+        Column("cell", "string", "cell of the study: condition and difficulty, and the model where nested"),
+        Column("slot", "string", "session slot whose trials were shown, once one was leased", nullable=True),
+        Column("begun_at", "time", "when the session began", nullable=True),
+        Column("ended_at", "time", "when it ended", nullable=True),
+        Column("total_seconds", "number", "from the first trial to the last answer", nullable=True),
+        Column("instruction_seconds", "number", "time spent on the instructions", nullable=True),
+        Column("practice_attempts", "integer", "rounds of practice", nullable=True),
+        Column("earlier_participation", "boolean", "whether the person had taken part before"),
+        Column("colour_vision", "string", "what the person said of their colour vision", nullable=True),
+        Column("language", "string", "language of the texts", nullable=True),
+        Column("evidence", "string", "signs of a program instead of a person, as JSON", nullable=True),
+    ),
+)  # fmt: skip
+"""What is known about a session as a whole, beside its answers: what exclusion rules look at."""

@@ -20,7 +20,8 @@ from benchmark.errors import DocumentError
 from benchmark.progress import Advance
 from benchmark.protocol import REFERENCES, Protocol
 from benchmark.randomness import generator_from
-from benchmark.tasks import PLANTED, UNIT_COLUMNS
+from benchmark.study import Study
+from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks
 from benchmark.units import NEURON
 
 LESS_OBVIOUS = (PLANTED, "orientation", NEURON, 1, "mean")
@@ -115,11 +116,27 @@ class Cell:
             self._kinds.append(kinds)
         return self._kinds[session]
 
+    def slot(self, number: int) -> str:
+        """Return the name of a session slot."""
+        return f"{self.name}-{number:04d}"
+
+    def practice(self, number: int) -> Iterator[dict[str, Any]]:
+        """Yield the trials of a round of practice; any number from 0 upwards is a round.
+
+        People practise before a slot is theirs, and again until they answer rightly, so that rounds are no part of
+        a slot.
+        """
+        rules = self.protocol.rules.session
+        generator = generator_from(self.seed, "practice", self.name, number)
+        chosen = self._planted_trials(generator, number, rules.practice_obvious, rules.practice_less_obvious)
+        for index, row in enumerate(chosen):
+            yield self._trial(f"{self.name}-practice-{number:06d}", index, "practice", row, "both", generator)
+
     def session(self, number: int) -> Iterator[dict[str, Any]]:
         """Yield the trials of a session slot, practice first; any number from 0 upwards is a slot."""
         rules = self.protocol.rules.session
         generator = generator_from(self.seed, "session", self.name, number)
-        name = f"{self.name}-{number:04d}"
+        name = self.slot(number)
         practice = self._planted_trials(generator, number, rules.practice_obvious, rules.practice_less_obvious)
         main = [
             ("main", self._task(unit, turn), kind)
@@ -192,6 +209,13 @@ def make_cells(tasks: pd.DataFrame, protocol: Protocol, seed: int, asked: set[st
         own = planted[planted["condition"] == condition]
         cells.append(Cell("-".join([*model, condition, difficulty]), part, own, protocol, seed))
     return cells
+
+
+def study_cells(study: Study, tasks: pd.DataFrame | None = None) -> list[Cell]:
+    """Return the cells of a built study, so that refill slots and practice can be drawn from them."""
+    tasks = assemble_tasks(study.stimuli()) if tasks is None else tasks
+    asked = {name for name, facts in study.manifest["models"].items() if not facts["twin"]}
+    return make_cells(tasks, study.protocol, study.experiment.seed, asked)
 
 
 def lay_out_trials(cells: list[Cell], advance: Advance = lambda count: None) -> pd.DataFrame:

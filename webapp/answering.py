@@ -1,0 +1,342 @@
+"""Trials and answers: the one function through which every answer of a person, or of a bot, is stored.
+
+The browser gets a trial with a token and sends the token back with the answer. Which trial is next follows from the
+committed answers alone. An answer is acknowledged after its transaction is committed; sending it again, from a retry,
+a double click or another tab, gets the same acknowledgement and stores nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.engine import Connection, Row
+
+from benchmark.database import answers, people, sessions
+from webapp.assignment import lease_slot, settle
+from webapp.hosting import Hosting
+from webapp.layout import Row as Trial
+from webapp.participation import Participant, begin_session, find, next_phase, open_session
+
+Milliseconds = Annotated[float, Field(ge=0, le=86_400_000, allow_inf_nan=False)]
+Token = Annotated[str, Field(min_length=16, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+TraceName = Annotated[str, Field(max_length=24, pattern=r"^[a-z_]+$")]
+TraceValue = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Answer(BaseModel):
+    """An answer, as a browser or a bot sends it.
+
+    Attributes
+    ----------
+    participant, trial
+        Tokens of the participant and of the trial.
+    position
+        Which of the two queries was chosen.
+    confidence
+        1 to 3.
+    rt_ms
+        From the first frame of the decoded pictures to the key or button going down.
+    onset_delay_ms
+        From all pictures decoded to that frame.
+    visible, focused
+        Whether the page stayed visible, and the window kept the focus.
+    input
+        How the answer was given.
+    early_inputs
+        Keys and clicks before the buttons were unlocked; they count for nothing.
+    trace
+        Pointer and keys in summary, numbers by name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    participant: Token
+    trial: Token
+    position: Literal["upper", "lower"]
+    confidence: int | None = Field(default=None, ge=1, le=3)
+    rt_ms: Milliseconds | None = None
+    onset_delay_ms: Milliseconds | None = None
+    visible: bool | None = None
+    focused: bool | None = None
+    input: Literal["pointer", "keyboard", "button"] | None = None
+    early_inputs: int | None = Field(default=None, ge=0, le=100_000)
+    trace: dict[TraceName, TraceValue] = Field(default_factory=dict, max_length=24)
+
+
+class Presentation(BaseModel):
+    """A trial as it goes to the browser: nothing in it says which query is right, what is asked about, or why."""
+
+    trial: str
+    number: int
+    of: int
+    block: Literal["practice", "trials"]
+    left: list[str]
+    right: list[str]
+    upper: str
+    lower: str
+    feedback: bool
+    upcoming: list[str]
+
+
+class Acknowledgement(BaseModel):
+    """What the browser gets back once an answer is safe.
+
+    Attributes
+    ----------
+    state
+        ``stored``; ``known`` if it had been stored before; ``stale`` if it does not belong to the trial that is next;
+        ``unknown`` if no participant has the token.
+    correct
+        Whether the answer is right, where feedback is given.
+    right, answered
+        Right answers so far, and all answers so far, where feedback is given; practice does not count.
+    next
+        The next trial of the block, if there is one.
+    """
+
+    state: Literal["stored", "known", "stale", "unknown"]
+    correct: bool | None = None
+    right: int | None = None
+    answered: int | None = None
+    next: Presentation | None = None
+
+
+def current_trial(hosting: Hosting, token: str) -> Presentation | None:
+    """Return the trial that a participant is at, or None outside practice and trials.
+
+    Calling it notes when the trial was handed out.
+    """
+    with hosting.database.writing() as connection:
+        known = find(connection, hosting, token)
+        if known is None or known.phase not in ("practice", "trials"):
+            return None
+        session = begin_session(connection, hosting, known)
+        if known.phase == "trials" and session.slot is None:
+            lease_slot(connection, hosting, session.id)
+            session = begin_session(connection, hosting, known)
+        _issue(connection, hosting, known, session)
+        return _present(connection, hosting, known, session)
+
+
+def record_answer(hosting: Hosting, answer: Answer) -> Acknowledgement:
+    """Store an answer, once; the acknowledgement is made after the commit."""
+    try:
+        with hosting.database.writing() as connection:
+            return _record(connection, hosting, answer)
+    except sa.exc.IntegrityError:
+        # Another server stored the same answer between our look and our insert.
+        with hosting.database.writing() as connection:
+            return _record(connection, hosting, answer)
+
+
+def _record(connection: Connection, hosting: Hosting, answer: Answer) -> Acknowledgement:
+    known = find(connection, hosting, answer.participant)
+    if known is None:
+        return Acknowledgement(state="unknown")
+    stored = connection.execute(
+        sa.select(answers.c.correct, answers.c.kind, answers.c.session).where(
+            answers.c.participant == known.id, answers.c.token == answer.trial
+        )
+    ).first()
+    if stored is not None:
+        return _acknowledge(connection, hosting, known, "known", stored.correct, stored.kind)
+    session = open_session(connection, known.id) if known.phase in ("practice", "trials") else None
+    session = session or _silent_session(connection, hosting, known)
+    if session is None:
+        return _acknowledge(connection, hosting, known, "stale")
+    block = "trials" if session.slot else "practice"
+    trials, done = _block(connection, hosting, known, session, block)
+    if done >= len(trials) or hosting.trial_token(session.id, trials[done]["trial"]) != answer.trial:
+        return _acknowledge(connection, hosting, known, "stale")
+    trial = trials[done]
+    correct = _insert(connection, hosting, known, session, trial, answer)
+    if session.status == "open":
+        _move_on(connection, hosting, known, session, trials, done + 1)
+    return _acknowledge(connection, hosting, known, "stored", correct, trial["kind"])
+
+
+def _silent_session(connection: Connection, hosting: Hosting, known: Participant) -> Row[Any] | None:
+    """Return the latest session of somebody who was silent for too long.
+
+    An answer that waited in the browser all that time is still an answer: it is stored where it belongs.
+    """
+    query = sa.select(sessions).where(sessions.c.participant == known.id, sessions.c.status == "timed out")
+    return connection.execute(query.order_by(sessions.c.id.desc())).first()
+
+
+def _insert(
+    connection: Connection, hosting: Hosting, known: Participant, session: Row[Any], trial: Trial, answer: Answer
+) -> bool:
+    """Insert an answer; returns whether it is right."""
+    top = trial["query_top"]
+    choice = top if answer.position == "upper" else ("min" if top == "max" else "max")
+    now = hosting.clock()
+    consent = connection.execute(sa.select(people.c.consent_hash).where(people.c.id == known.id)).scalar()
+    before = connection.execute(
+        sa.select(sa.func.count()).select_from(answers).where(answers.c.session == session.id)
+    ).scalar_one()
+    columns = (
+        "trial", "kind", "model", "layer", "basis", "index", "aggregator", "condition", "difficulty", "references",
+        "task", "query_top",
+    )  # fmt: skip
+    connection.execute(
+        answers.insert().values(
+            **hosting.provenance,
+            **{name: trial[name] for name in columns},
+            **answer.model_dump(
+                include={
+                    "confidence", "rt_ms", "onset_delay_ms", "visible", "focused", "input", "early_inputs",
+                }
+            ),
+            participant=known.id,
+            session=session.id,
+            token=answer.trial,
+            weights_hash=hosting.weights.get(trial["model"]),
+            consent_hash=consent,
+            trial_index=before,
+            choice=choice,
+            correct=choice == "max",
+            server_ms=None if session.issued_at is None else (now - session.issued_at) * 1000,
+            trace=json.dumps(answer.trace) if answer.trace else None,
+            answered_at=now,
+        )
+    )  # fmt: skip
+    return bool(choice == "max")
+
+
+def _move_on(
+    connection: Connection, hosting: Hosting, known: Participant, session: Row[Any], trials: list[Trial], done: int
+) -> None:
+    """Note that an answer was given, and go on to the next phase after the last one of a block."""
+    _issue(connection, hosting, known, session)
+    if done < len(trials):
+        return
+    now = hosting.clock()
+    values: dict[str, Any] = {}
+    if session.slot:
+        settle(connection, hosting, session.id)
+        values = {"phase": next_phase(hosting, "trials"), "outcome": "complete", "ended_at": now}
+    else:
+        attempts = session.practice_attempts + 1
+        connection.execute(sessions.update().where(sessions.c.id == session.id).values(practice_attempts=attempts))
+        values = {"practice_attempts": attempts}
+        if _practice_is_right(connection, session.id, len(trials)):
+            lease_slot(connection, hosting, session.id)
+            values["phase"] = "trials"
+        elif attempts >= hosting.rules.practice_attempts:
+            connection.execute(
+                sessions.update()
+                .where(sessions.c.id == session.id)
+                .values(status="screened out", holds=False, ended_at=now)
+            )
+            values |= {"phase": "end", "outcome": "failed practice", "ended_at": now}
+    connection.execute(people.update().where(people.c.id == known.id).values(**values))
+
+
+def _practice_is_right(connection: Connection, session: int, length: int) -> bool:
+    """Whether all answers of the last round of practice are right."""
+    last = sa.select(answers.c.correct).where(answers.c.session == session).order_by(answers.c.id.desc()).limit(length)
+    return all(connection.execute(last).scalars())
+
+
+def _issue(connection: Connection, hosting: Hosting, known: Participant, session: Row[Any]) -> None:
+    """Note that a trial was handed out just now."""
+    now = hosting.clock()
+    values: dict[str, Any] = {"issued_at": now, "seen_at": now}
+    if session.slot and session.first_trial_at is None:
+        values["first_trial_at"] = now
+    connection.execute(sessions.update().where(sessions.c.id == session.id).values(**values))
+    connection.execute(people.update().where(people.c.id == known.id).values(seen_at=now))
+
+
+def _block(
+    connection: Connection, hosting: Hosting, known: Participant, session: Row[Any], block: str
+) -> tuple[list[Trial], int]:
+    """Return the trials of the block that a session is in, and how many of them are answered."""
+    practice = answers.c.kind == "practice"
+    counted = (
+        sa.select(sa.func.count())
+        .select_from(answers)
+        .where(answers.c.session == session.id, practice if block == "practice" else ~practice)
+    )
+    done = int(connection.execute(counted).scalar_one())
+    if block == "trials":
+        return hosting.layout.trials(session.slot), done
+    # Rounds of practice are numbered by session and attempt, so that no two of a participant are the same.
+    number = session.id * hosting.rules.practice_attempts + session.practice_attempts
+    trials = hosting.layout.practice(session.cell, number)
+    return trials, done - session.practice_attempts * len(trials)
+
+
+def _present(
+    connection: Connection, hosting: Hosting, known: Participant, session: Row[Any]
+) -> Presentation | None:
+    """Return the next trial of the block that a participant is in, as it goes to the browser."""
+    block: Literal["practice", "trials"] = "practice" if known.phase == "practice" else "trials"
+    trials, done = _block(connection, hosting, known, session, block)
+    if done >= len(trials):
+        return None
+    shown = [_pictures(trial) for trial in trials[done : done + 2]]
+    left, right, upper, lower = shown[0]
+    upcoming = [] if len(shown) < 2 else sorted({*shown[1][0], *shown[1][1], shown[1][2], shown[1][3]})
+    return Presentation(
+        trial=hosting.trial_token(session.id, trials[done]["trial"]),
+        number=done + 1,
+        of=len(trials),
+        block=block,
+        left=left,
+        right=right,
+        upper=upper,
+        lower=lower,
+        feedback=block == "practice" or hosting.rules.feedback,
+        upcoming=upcoming,
+    )
+
+
+def _pictures(trial: Trial) -> tuple[list[str], list[str], str, str]:
+    """Return the pictures of a trial by place: left, right, upper, lower."""
+    sides = {
+        side: list(trial[f"references_{side}"]) if trial["references"] in ("both", side) else []
+        for side in ("min", "max")
+    }
+    upper, lower = ("max", "min") if trial["query_top"] == "max" else ("min", "max")
+    return sides["min"], sides["max"], trial[f"query_{upper}"], trial[f"query_{lower}"]
+
+
+def _acknowledge(
+    connection: Connection,
+    hosting: Hosting,
+    known: Participant,
+    state: Literal["stored", "known", "stale"],
+    correct: bool | None = None,
+    kind: str = "",
+) -> Acknowledgement:
+    """Say what became of an answer, and what comes next."""
+    now_at = find(connection, hosting, known.token)
+    following = None
+    if now_at is not None and now_at.phase in ("practice", "trials"):
+        session = open_session(connection, known.id)
+        same_block = session is not None and not _block_has_just_begun(connection, hosting, now_at, session)
+        if session is not None and (same_block or state == "stale"):
+            following = _present(connection, hosting, now_at, session)
+    if correct is None or not (kind == "practice" or hosting.rules.feedback):
+        return Acknowledgement(state=state, next=following)
+    if kind == "practice":
+        return Acknowledgement(state=state, correct=bool(correct), next=following)
+    right, answered = connection.execute(
+        sa.select(sa.func.count().filter(answers.c.correct), sa.func.count()).where(
+            answers.c.participant == known.id, answers.c.kind != "practice"
+        )
+    ).one()
+    return Acknowledgement(
+        state=state, correct=bool(correct), right=int(right), answered=int(answered), next=following
+    )
+
+
+def _block_has_just_begun(connection: Connection, hosting: Hosting, known: Participant, session: Row[Any]) -> bool:
+    """Whether no trial of the present block is answered: a page stands before it."""
+    block = "trials" if session.slot else "practice"
+    return _block(connection, hosting, known, session, block)[1] == 0

@@ -1,0 +1,222 @@
+"""Who gets which session slot, so that every unit ends with its judgements.
+
+A slot is leased when a participant passes the practice, given back after inactivity, and offered anew until a usable
+session holds it. Since the slots of a cell are passes over its units, units then differ by one judgement at most. If
+all slots are taken by people who are still at work, the next one is opened behind the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from analysis.exclusions import judge_sessions, protocol_rules
+from benchmark.database import answers, people, read_answers, read_sessions, sessions
+from benchmark.randomness import generator_from
+from webapp.hosting import Hosting
+
+ON_THEIR_WAY = ("consent", "colour vision", "instructions", "quiz", "practice")
+"""Phases of people who have no slot yet."""
+
+
+@dataclass(frozen=True)
+class CellState:
+    """How far a cell is.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    slots
+        Slots to fill.
+    usable
+        Slots that a usable session holds.
+    leased
+        Slots that somebody is working on.
+    coming
+        People in the cell who have no slot yet and were seen lately.
+    """
+
+    name: str
+    slots: int
+    usable: int
+    leased: int
+    coming: int
+
+    @property
+    def free(self) -> int:
+        """Slots that nobody holds."""
+        return self.slots - self.usable - self.leased
+
+
+def own_rows(hosting: Hosting, table: sa.Table) -> sa.ColumnElement[bool]:
+    """Return the condition that a row belongs to the hosted study, or to its pilot."""
+    return sa.and_(table.c.study == hosting.identity, table.c.pilot == hosting.pilot)
+
+
+def release_stale(connection: Connection, hosting: Hosting) -> int:
+    """Give back the slots of people who have been silent for too long; returns how many."""
+    limit = hosting.clock() - hosting.resume_seconds
+    result = connection.execute(
+        sessions.update()
+        .where(own_rows(hosting, sessions), sessions.c.status == "open", sessions.c.seen_at < limit)
+        .values(status="timed out", holds=False, ended_at=sessions.c.seen_at)
+    )
+    return int(result.rowcount)
+
+
+def cell_states(connection: Connection, hosting: Hosting) -> list[CellState]:
+    """Return how far every cell is."""
+    opened = _opened(connection, hosting)
+    limit = hosting.clock() - hosting.resume_seconds
+    held = connection.execute(
+        sa.select(sessions.c.cell, sessions.c.usable, sa.func.count())
+        .where(own_rows(hosting, sessions), sessions.c.holds)
+        .group_by(sessions.c.cell, sessions.c.usable)
+    ).fetchall()
+    coming = dict(
+        connection.execute(
+            sa.select(people.c.cell, sa.func.count())
+            .where(own_rows(hosting, people), people.c.phase.in_(ON_THEIR_WAY), people.c.seen_at >= limit)
+            .group_by(people.c.cell)
+        )
+        .tuples()
+        .all()
+    )
+    return [
+        CellState(
+            name,
+            len(hosting.layout.slots(name, opened.get(name, ()))),
+            sum(count for cell, usable, count in held if cell == name and usable),
+            sum(count for cell, usable, count in held if cell == name and not usable),
+            int(coming.get(name, 0)),
+        )
+        for name in hosting.layout.cells
+    ]
+
+
+def choose_cell(connection: Connection, hosting: Hosting, pseudonym: str) -> str | None:
+    """Return the cell for a newcomer, or None if every cell is full.
+
+    The cell that lacks the largest share of its slots comes first; ties are drawn. People who are on their way
+    count with the share of earlier ones who came through the practice.
+    """
+    release_stale(connection, hosting)
+    share = _share_who_pass(connection, hosting)
+    lacking = {
+        state.name: (state.free - share * state.coming) / state.slots
+        for state in cell_states(connection, hosting)
+        if state.free > 0 and state.free > share * state.coming
+    }
+    if not lacking:
+        return None
+    most = max(lacking.values())
+    best = [name for name, value in lacking.items() if value >= most - 1e-12]
+    return best[int(generator_from(hosting.study.experiment.seed, "cell", pseudonym).integers(len(best)))]
+
+
+def _share_who_pass(connection: Connection, hosting: Hosting) -> float:
+    """Estimate the share of those who get to the practice and come through it, from those who have."""
+    tried, passed = connection.execute(
+        sa.select(sa.func.count(), sa.func.count(sessions.c.leased_at)).where(own_rows(hosting, sessions))
+    ).one()
+    return float((passed + 4) / (tried + 5))  # four in five, until there is something to count
+
+
+def lease_slot(connection: Connection, hosting: Hosting, session: int) -> str:
+    """Give a session the first slot that nobody holds, or open one behind the plan.
+
+    A participant never gets a slot twice. Servers that lease at the same moment can't get the same slot: the
+    database refuses the second, which then takes the next.
+    """
+    release_stale(connection, hosting)
+    row = connection.execute(sa.select(sessions).where(sessions.c.id == session)).one()
+    opened = _opened(connection, hosting).get(row.cell, set())
+    taken = set(
+        connection.execute(
+            sa.select(sessions.c.slot).where(own_rows(hosting, sessions), sessions.c.cell == row.cell, sessions.c.holds)
+        ).scalars()
+    )
+    taken |= set(
+        connection.execute(sa.select(sessions.c.slot).where(sessions.c.participant == row.participant)).scalars()
+    )
+    candidates = [slot for slot in hosting.layout.slots(row.cell, opened) if slot not in taken]
+    now = hosting.clock()
+    while True:
+        slot = candidates.pop(0) if candidates else hosting.layout.next_slot(row.cell, opened)
+        try:
+            with connection.begin_nested():
+                connection.execute(
+                    sessions.update()
+                    .where(sessions.c.id == session)
+                    .values(slot=slot, holds=True, leased_at=now, seen_at=now)
+                )
+        except IntegrityError:
+            opened = opened | {slot}
+            continue
+        return slot
+
+
+def _opened(connection: Connection, hosting: Hosting) -> dict[str, set[str]]:
+    """Return the slots of each cell that were ever leased."""
+    rows = connection.execute(
+        sa.select(sessions.c.cell, sessions.c.slot)
+        .where(own_rows(hosting, sessions), sessions.c.slot.is_not(None))
+        .distinct()
+    ).tuples()
+    found: dict[str, set[str]] = {}
+    for cell, slot in rows:
+        found.setdefault(cell, set()).add(slot)
+    return found
+
+
+def settle(connection: Connection, hosting: Hosting, session: int) -> bool:
+    """Finish a session: judge it by the protocol's exclusion rules, and keep or give back its slot.
+
+    Returns whether it is usable. Whoever finished is paid all the same.
+    """
+    connection.execute(
+        sessions.update().where(sessions.c.id == session).values(status="complete", ended_at=hosting.clock())
+    )
+    facts = {"pilot": hosting.pilot, "session": session}
+    judged = judge_sessions(
+        read_sessions(connection, hosting.identity, **facts),  # type: ignore[arg-type]
+        read_answers(connection, hosting.identity, **facts),  # type: ignore[arg-type]
+        protocol_rules(hosting.study.protocol),
+    ).iloc[0]
+    usable = bool(judged["usable"])
+    row = connection.execute(sa.select(sessions.c.slot, sessions.c.holds).where(sessions.c.id == session)).one()
+    holds = usable and (row.holds or not _is_held(connection, hosting, row.slot))
+    connection.execute(
+        sessions.update()
+        .where(sessions.c.id == session)
+        .values(usable=usable, reasons=judged["reasons"] or None, holds=holds)
+    )
+    return usable
+
+
+def _is_held(connection: Connection, hosting: Hosting, slot: str) -> bool:
+    """Whether somebody holds a slot."""
+    query = sa.select(sessions.c.id).where(own_rows(hosting, sessions), sessions.c.slot == slot, sessions.c.holds)
+    return connection.execute(query).first() is not None
+
+
+def end_session(connection: Connection, hosting: Hosting, participant: int, status: str) -> None:
+    """End the open session of a participant who left, and give its slot back."""
+    connection.execute(
+        sessions.update()
+        .where(sessions.c.participant == participant, sessions.c.status == "open")
+        .values(status=status, holds=False, ended_at=hosting.clock())
+    )
+
+
+def count_answers(connection: Connection, session: int) -> int:
+    """Return how many answers a session has."""
+    return int(
+        connection.execute(
+            sa.select(sa.func.count()).select_from(answers).where(answers.c.session == session)
+        ).scalar_one()
+    )

@@ -1,0 +1,178 @@
+"""A study as it is being hosted: its trials, its texts, its database and the keys that go with it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from time import time
+from typing import Any
+
+from benchmark import __version__
+from benchmark.database import PILOT, Database, database_url, hosting_identity
+from benchmark.experiment import RecruitmentSettings
+from benchmark.protocol import SessionRules
+from benchmark.study import Study
+from webapp.layout import Layout
+from webapp.recruitment import RECRUITERS, Outcome, Recruiter, completion_code
+from webapp.store import open_store, secret_key
+from webapp.wording import Wording
+
+
+@dataclass
+class Hosting:
+    """Everything that serving a study needs.
+
+    Attributes
+    ----------
+    study
+        The study.
+    database
+        Where sessions and answers are kept.
+    identity
+        The study's name in the database.
+    layout
+        Its session slots.
+    wording
+        The texts that participants read.
+    keys
+        Keys of the laboratory by purpose.
+    pilot
+        Whether answers belong to a pilot.
+    preview
+        Whether somebody only looks: the database is thrown away.
+    plain
+        Whether trials are drawn with plain buttons instead of the component.
+    bots
+        Whether simulated people may take part, over HTTP too.
+    clock
+        Tells the time, in seconds since 1970.
+    """
+
+    study: Study
+    database: Database
+    identity: str
+    layout: Layout
+    wording: Wording
+    keys: dict[str, bytes]
+    pilot: bool = False
+    preview: bool = False
+    plain: bool = False
+    bots: bool = False
+    clock: Callable[[], float] = time
+
+    @cached_property
+    def rules(self) -> SessionRules:
+        """The protocol's rules on sessions."""
+        return self.study.protocol.rules.session
+
+    @cached_property
+    def recruitment(self) -> RecruitmentSettings:
+        """Where people come from."""
+        return self.study.experiment.recruitment
+
+    @property
+    def recruiter(self) -> Recruiter:
+        """Whose links are expected."""
+        return RECRUITERS[self.recruitment.recruiter]
+
+    @property
+    def resume_seconds(self) -> float:
+        """How long a silent session is kept."""
+        return self.study.experiment.hosting.resume_minutes * 60
+
+    @cached_property
+    def payment_usd(self) -> float:
+        """Pay of a session."""
+        given = self.recruitment.payment_usd
+        return self.rules.payment_usd if given is None else given
+
+    @cached_property
+    def consent_values(self) -> dict[str, object]:
+        """What the consent text says of the study."""
+        missing = self.wording.label("not_stated")
+        fields = ("ethics_approval", "controller", "contact", "retention", "pool_licence")
+        return {
+            **{name: getattr(self.recruitment, name).strip() or missing for name in fields},
+            "minutes": round(self.rules.typical_seconds / 60),
+            "payment": f"{self.payment_usd:.2f}",
+            "trials": self.rules.main_trials + self.rules.catch_trials,
+        }
+
+    @cached_property
+    def consent_hash(self) -> str:
+        """Hash of the consent text, as participants see it."""
+        return self.wording.consent_hash(**self.consent_values)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What goes on every answer: versions and hashes that say what was shown."""
+        study = self.study.hash
+        return {
+            "protocol": self.study.protocol.identity,
+            "study_hash": PILOT + study if self.pilot else study,
+            "stimuli_hash": self.study.stimuli_hash,
+            "vimi_version": __version__,
+        }
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """Hash of every model's weights."""
+        return {name: facts["weights_hash"] for name, facts in self.study.manifest["models"].items()}
+
+    @cached_property
+    def closed_because(self) -> list[str]:
+        """Fields that must be filled before strangers may come, and are not; empty where nobody is recruited."""
+        if self.preview or self.bots or (self.pilot and self.recruitment.recruiter == "open"):
+            return []
+        return self.recruitment.unfilled
+
+    def code(self, outcome: Outcome) -> str:
+        """Return the completion code of an outcome."""
+        return completion_code(self.recruitment, self.identity, outcome)
+
+    def trial_token(self, session: int, trial: str) -> str:
+        """Return the token of a session's trial: nobody can guess it, and it says nothing of the trial."""
+        message = f"{self.identity}\x1f{session}\x1f{trial}".encode()
+        return hmac.new(self.keys["trials"], message, hashlib.sha256).hexdigest()[:32]
+
+
+def open_hosting(
+    study: Study,
+    url: str = "",
+    *,
+    pilot: bool = False,
+    preview: bool = False,
+    plain: bool = False,
+    bots: bool = False,
+    clock: Callable[[], float] = time,
+) -> Hosting:
+    """Prepare a study for being hosted: open its database, lay out its slots, read its texts.
+
+    Parameters
+    ----------
+    study
+        A study with trials.
+    url
+        The database, if it is not the study's own nor the one that ``VIMI_DATABASE`` names.
+    pilot, preview, plain, bots, clock
+        As in :class:`Hosting`.
+
+    Raises
+    ------
+    StageMissing
+        If the study has no trials yet.
+    HostingError
+        If its texts can't be read.
+    DatabaseError
+        If the database can't be used.
+    """
+    layout = Layout(study)
+    wording = Wording(study.experiment.texts.language, study.root / "texts")
+    database = open_store(database_url(study, url))
+    with database.writing() as connection:
+        keys = {name: secret_key(connection, name) for name in ("people", "trials")}
+    identity = hosting_identity(study, create=True)
+    return Hosting(study, database, identity, layout, wording, keys, pilot, preview, plain, bots, clock)

@@ -1,0 +1,101 @@
+"""The session slots of a study, as the host hands them out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmark.study import Study
+from benchmark.tasks import assemble_tasks
+from benchmark.trials import Cell, study_cells
+
+Row = dict[str, Any]
+"""A row of the table of trials."""
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """A cell: what it asks about, and how many slots were planned."""
+
+    cell: Cell
+    planned: int
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.cell.name
+
+    @property
+    def condition(self) -> str:
+        """The condition whose references it shows."""
+        return str(self.cell.tasks["condition"].iloc[0])
+
+
+class Layout:
+    """The slots of all cells, planned ones and those behind the plan.
+
+    Parameters
+    ----------
+    study
+        A study with trials.
+    """
+
+    def __init__(self, study: Study) -> None:
+        tasks = assemble_tasks(study.stimuli())
+        trials = study.trials()
+        planned = trials.groupby("session", sort=False).size().index
+        counts = pd.Series([name.rpartition("-")[0] for name in planned]).value_counts()
+        self.cells = {
+            cell.name: CellPlan(cell, int(counts.get(cell.name, 0))) for cell in study_cells(study, tasks)
+        }
+        self._rows = {
+            str(name): [_plain(row) for row in part.to_dict("records")]
+            for name, part in trials.groupby("session", sort=False)
+        }
+        self.queries = frozenset(tasks["query_max"]) | frozenset(tasks["query_min"])
+        """Pictures that serve as a query anywhere."""
+        self.pictures = self.queries | _members(tasks["references_max"]) | _members(tasks["references_min"])
+        """All pictures that any trial may show."""
+
+    def slots(self, cell: str, opened: Collection[str] = ()) -> list[str]:
+        """Return the slots that must be filled: the planned ones, and those behind them that were ever opened."""
+        plan = self.cells[cell]
+        names = [plan.cell.slot(number) for number in range(plan.planned)]
+        return names + sorted(set(opened) - set(names))
+
+    def next_slot(self, cell: str, opened: Collection[str]) -> str:
+        """Return the first slot behind the plan that was never opened."""
+        plan = self.cells[cell]
+        number = plan.planned
+        while plan.cell.slot(number) in opened:
+            number += 1
+        return plan.cell.slot(number)
+
+    def trials(self, slot: str) -> list[Row]:
+        """Return the main and catch trials of a slot, in order."""
+        if slot not in self._rows:
+            cell, _, number = slot.rpartition("-")
+            self._rows[slot] = [_plain(row) for row in self.cells[cell].cell.session(int(number))]
+        return [row for row in self._rows[slot] if row["kind"] != "practice"]
+
+    def practice(self, cell: str, number: int) -> list[Row]:
+        """Return a round of practice."""
+        return [_plain(row) for row in self.cells[cell].cell.practice(number)]
+
+    def main_trials(self, slot: str) -> pd.DataFrame:
+        """Return the main trials of a slot as a table."""
+        return pd.DataFrame([row for row in self.trials(slot) if row["kind"] == "main"])
+
+
+def _members(lists: pd.Series) -> frozenset[str]:
+    """Return all names in a column of lists."""
+    return frozenset(np.concatenate([np.asarray(names, dtype=object) for names in lists]).tolist())
+
+
+def _plain(row: Row) -> Row:
+    """Return a row with plain numbers in place of numpy's, which no database driver knows."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}

@@ -1,0 +1,431 @@
+"""A participant's way through the study, step by step; every step is a row in the database.
+
+device -> consent -> colour vision -> instructions -> quiz -> practice -> trials -> comments -> debriefing, or out of
+it with an outcome of its own. Pages, bots and routes call these functions; none of them remembers anything itself,
+so that a reload, another tab, another device or another server goes on at the same place.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from benchmark.database import answers, people, sessions
+from benchmark.errors import HostingError
+from webapp.assignment import choose_cell, end_session, own_rows
+from webapp.hosting import Hosting
+from webapp.recruitment import Outcome, Visitor, hash_identifier
+from webapp.store import payments, read_setting, withdrawals
+
+Phase = Literal[
+    "device", "consent", "colour vision", "instructions", "quiz", "practice", "trials", "comments", "debriefing", "end"
+]
+PHASES: tuple[Phase, ...] = (
+    "device", "consent", "colour vision", "instructions", "quiz", "practice", "trials", "comments", "debriefing", "end",
+)  # fmt: skip
+
+COLOUR_VISION = ("normal", "deficient", "unsure", "no answer")
+"""Answers to the question on colour vision."""
+
+BROWSERS = ("chrome", "edge", "firefox", "safari", "other")
+"""Families of browsers that are told apart; nothing else of the user agent is kept."""
+
+LONGEST_COMMENT = 4000
+
+Refusal = Literal["closed", "paused", "already took part", "no link"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the device check needs to know, and nothing more.
+
+    Attributes
+    ----------
+    width, height
+        Of the window, in CSS pixels.
+    browser
+        Family of the browser.
+    capable
+        Whether the browser can draw the task.
+    evidence
+        Signs of automation, such as ``webdriver``.
+    """
+
+    width: int
+    height: int
+    browser: str = "other"
+    capable: bool = True
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Participant:
+    """A participant as the database knows them."""
+
+    id: int
+    token: str
+    pseudonym: str
+    receipt: str
+    phase: Phase
+    cell: str | None
+    outcome: str | None
+    practice_attempts: int
+    quiz_attempts: int
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Participant:
+        """Return the participant of a row."""
+        return cls(
+            row.id, row.token, row.pseudonym, row.receipt, row.phase, row.cell, row.outcome, row.practice_attempts,
+            row.quiz_attempts,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Who came in, or why they can't."""
+
+    participant: Participant | None
+    refusal: Refusal | None = None
+
+
+def find(connection: Connection, hosting: Hosting, token: str) -> Participant | None:
+    """Return the participant with a token, or None; with it, the row is held until the transaction ends."""
+    if not 16 <= len(token) <= 64:
+        return None
+    query = sa.select(people).where(own_rows(hosting, people), people.c.token == token).with_for_update()
+    row = connection.execute(query).first()
+    return Participant.of(row) if row else None
+
+
+def look_up(hosting: Hosting, token: str) -> Participant | None:
+    """Return the participant with a token, or None."""
+    with hosting.database.reading() as connection:
+        query = sa.select(people).where(own_rows(hosting, people), people.c.token == token)
+        row = connection.execute(query).first()
+    return Participant.of(row) if row else None
+
+
+def arrive(
+    hosting: Hosting, visitor: Visitor | None, *, token: str = "", kind: str = "human", language: str = ""
+) -> Arrival:
+    """Let somebody in, or find them again.
+
+    Parameters
+    ----------
+    hosting
+        The hosted study.
+    visitor
+        Whom the recruiter's link names; None for open links.
+    token
+        The token that an open link carries after the first visit.
+    kind
+        ``human`` or ``simulated``.
+    language
+        Of the texts.
+    """
+    if hosting.closed_because:
+        return Arrival(None, "closed")
+    recruited = hosting.recruitment.recruiter != "open"
+    if recruited and visitor is None:
+        return Arrival(None, "no link")
+    now = hosting.clock()
+    with hosting.database.writing() as connection:
+        if visitor is not None:
+            person = hash_identifier(hosting.keys["people"], hosting.recruiter.name, visitor.person)
+            submission = hash_identifier(hosting.keys["people"], "submission", visitor.submission)
+        else:
+            token = token or secrets.token_urlsafe(24)
+            person = hash_identifier(hosting.keys["people"], "open", token)
+            submission = None
+        row = connection.execute(
+            sa.select(people).where(own_rows(hosting, people), people.c.person == person)
+        ).first()
+        if row is not None:
+            if row.submission != submission:
+                return Arrival(None, "already took part")
+            return Arrival(_resume(connection, hosting, row, now))
+        if read_setting(connection, hosting.identity, "paused", False):
+            return Arrival(None, "paused")
+        if visitor is not None and _took_part_elsewhere(connection, hosting, person):
+            return Arrival(None, "already took part")
+        pseudonym = "P" + secrets.token_hex(5).upper()
+        connection.execute(
+            people.insert().values(
+                study=hosting.identity, pilot=hosting.pilot, kind=kind, person=person, submission=submission,
+                token=token if visitor is None else secrets.token_urlsafe(24), pseudonym=pseudonym,
+                receipt=_receipt(), recruiter=hosting.recruiter.name, language=language or hosting.wording.language,
+                phase="device", quiz_attempts=0, practice_attempts=0,
+                hosting_hash=hosting.study.experiment.hosting_hash, arrived_at=now, seen_at=now,
+            )
+        )  # fmt: skip
+        if visitor is not None and hosting.recruitment.keep_identifiers and _has_payments(connection):
+            connection.execute(
+                payments.insert().values(
+                    pseudonym=pseudonym, study=hosting.identity, recruiter=hosting.recruiter.name,
+                    recruiter_id=visitor.person, submission_id=visitor.submission or None,
+                )
+            )  # fmt: skip
+        row = connection.execute(sa.select(people).where(people.c.pseudonym == pseudonym)).one()
+        return Arrival(Participant.of(row))
+
+
+def _resume(connection: Connection, hosting: Hosting, row: Row[Any], now: float) -> Participant:
+    """Find a participant again; after too long a silence amid the trials they start again at the practice."""
+    changes: dict[str, Any] = {"seen_at": now}
+    if row.phase in ("practice", "trials"):
+        session = open_session(connection, row.id)
+        if session is None or now - session.seen_at > hosting.resume_seconds:
+            end_session(connection, hosting, row.id, "timed out")
+            changes |= {"phase": "practice", "practice_attempts": 0}
+    connection.execute(people.update().where(people.c.id == row.id).values(**changes))
+    return Participant.of(connection.execute(sa.select(people).where(people.c.id == row.id)).one())
+
+
+def _took_part_elsewhere(connection: Connection, hosting: Hosting, person: str) -> bool:
+    """Whether a person took part in another study of the laboratory, where that counts."""
+    if hosting.recruitment.once != "lab":
+        return False
+    query = (
+        sa.select(people.c.id)
+        .join(answers, answers.c.participant == people.c.id)
+        .where(people.c.person == person, people.c.study != hosting.identity)
+    )
+    return connection.execute(query).first() is not None
+
+
+def _has_payments(connection: Connection) -> bool:
+    """Whether the table of payments is there: it may be dropped alone."""
+    return sa.inspect(connection).has_table(payments.name)
+
+
+def _receipt() -> str:
+    """Return a receipt code that can be copied by hand: no letters that look alike."""
+    alphabet = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+    return "-".join("".join(secrets.choice(alphabet) for _ in range(5)) for _ in range(4))
+
+
+# -------------------------------------------------------------------- steps
+
+
+def check_device(hosting: Hosting, token: str, device: Device) -> Participant:
+    """Record what the device check saw, and go on if the device will do; a larger window may be tried later."""
+    rules = hosting.study.experiment.hosting
+    fits = device.capable and device.width >= rules.window_width and device.height >= rules.window_height
+    with hosting.database.writing() as connection:
+        known = _at(connection, hosting, token)
+        if known.phase != "device":
+            return known
+        values: dict[str, Any] = {
+            "window_width": min(max(device.width, 0), 100_000),
+            "window_height": min(max(device.height, 0), 100_000),
+            "browser": device.browser if device.browser in BROWSERS else "other",
+            "evidence": json.dumps({"automation": sorted(set(device.evidence))[:10]}),
+            "outcome": None if fits else "screened out",
+            "phase": "consent" if fits else "device",
+        }
+        return _change(connection, hosting, known, **values)
+
+
+def agree(hosting: Hosting, token: str) -> Participant:
+    """Record consent to the text as it stands now, and give the participant a cell if one has room."""
+    with hosting.database.writing() as connection:
+        known = _at(connection, hosting, token)
+        if known.phase != "consent":
+            return known
+        cell = choose_cell(connection, hosting, known.pseudonym)
+        if cell is None:
+            return _leave(connection, hosting, known, "full")
+        values = {"consent_hash": hosting.consent_hash, "consented_at": hosting.clock(), "cell": cell}
+        return _advance(connection, hosting, known, **values)
+
+
+def decline(hosting: Hosting, token: str) -> Participant:
+    """Record that somebody does not consent."""
+    with hosting.database.writing() as connection:
+        known = _at(connection, hosting, token)
+        return known if known.phase != "consent" else _leave(connection, hosting, known, "no consent")
+
+
+def answer_colour_vision(hosting: Hosting, token: str, answer: str) -> Participant:
+    """Record the answer to the question on colour vision."""
+    if answer not in COLOUR_VISION:
+        raise HostingError(f"{answer!r} is no answer to the question on colour vision.")
+    return _step(hosting, token, "colour vision", colour_vision=answer)
+
+
+def finish_instructions(hosting: Hosting, token: str) -> Participant:
+    """Record how long the instructions were looked at, and go on."""
+    with hosting.database.writing() as connection:
+        known = _at(connection, hosting, token)
+        if known.phase != "instructions":
+            return known
+        begun = connection.execute(sa.select(people.c.instructions_at).where(people.c.id == known.id)).scalar_one()
+        return _advance(connection, hosting, known, instruction_seconds=hosting.clock() - (begun or hosting.clock()))
+
+
+def answer_quiz(hosting: Hosting, token: str, right: bool) -> Participant:
+    """Record an attempt at the comprehension quiz; whoever fails reads the instructions again, and nobody is sent away."""
+    with hosting.database.writing() as connection:
+        known = _at(connection, hosting, token)
+        if known.phase != "quiz":
+            return known
+        attempts = known.quiz_attempts + 1
+        if right:
+            return _advance(connection, hosting, known, quiz_attempts=attempts)
+        return _change(connection, hosting, known, quiz_attempts=attempts)
+
+
+def leave_comments(hosting: Hosting, token: str, text: str) -> Participant:
+    """Record the free text at the end; it may be empty."""
+    return _step(hosting, token, "comments", comments=text.strip()[:LONGEST_COMMENT] or None)
+
+
+def stop(hosting: Hosting, token: str) -> Participant:
+    """Let a participant leave before the end; their session is returned and its slot given back."""
+    with hosting.database.writing() as connection:
+        known = _at(connection, hosting, token)
+        if known.phase in ("comments", "debriefing", "end"):
+            return known
+        end_session(connection, hosting, known.id, "returned")
+        return _change(connection, hosting, known, phase="end", outcome="returned", ended_at=hosting.clock())
+
+
+def see(hosting: Hosting, token: str) -> None:
+    """Note that a participant is still there."""
+    now = hosting.clock()
+    with hosting.database.writing() as connection:
+        known = find(connection, hosting, token)
+        if known is not None:
+            connection.execute(people.update().where(people.c.id == known.id).values(seen_at=now))
+
+
+def add_evidence(hosting: Hosting, token: str, sign: str) -> None:
+    """Record a sign that a program answers; it decides nothing by itself."""
+    with hosting.database.writing() as connection:
+        known = find(connection, hosting, token)
+        if known is None:
+            return
+        stored = connection.execute(sa.select(people.c.evidence).where(people.c.id == known.id)).scalar()
+        evidence = json.loads(stored) if stored else {}
+        traps = evidence.setdefault("traps", {})
+        if sign in traps or len(traps) < 20:
+            traps[sign[:40]] = traps.get(sign[:40], 0) + 1
+        connection.execute(people.update().where(people.c.id == known.id).values(evidence=json.dumps(evidence)))
+
+
+def withdraw(hosting: Hosting, receipt: str) -> int | None:
+    """Delete everything that the holder of a receipt code answered.
+
+    What stays is that somebody withdrew and how many answers went, and the keyed hash by which the person is not let
+    in twice. Payment is not touched.
+
+    Returns
+    -------
+    How many answers were deleted, or None if no participant has that code.
+    """
+    code = receipt.strip().upper()
+    with hosting.database.writing() as connection:
+        row = connection.execute(
+            sa.select(people).where(own_rows(hosting, people), people.c.receipt == code).with_for_update()
+        ).first()
+        if row is None:
+            return None
+        if row.outcome == "withdrawn":
+            return 0
+        deleted = int(connection.execute(answers.delete().where(answers.c.participant == row.id)).rowcount)
+        connection.execute(sessions.delete().where(sessions.c.participant == row.id))
+        connection.execute(
+            people.update()
+            .where(people.c.id == row.id)
+            .values(
+                phase="end", outcome="withdrawn", comments=None, evidence=None, colour_vision=None, window_width=None,
+                window_height=None, browser=None, instruction_seconds=None, ended_at=hosting.clock(),
+            )
+        )  # fmt: skip
+        connection.execute(
+            withdrawals.insert().values(study=hosting.identity, answers=deleted, at=hosting.clock())
+        )
+        return deleted
+
+
+# -------------------------------------------------------------------- moving on
+
+
+def open_session(connection: Connection, participant: int) -> Row[Any] | None:
+    """Return the open session of a participant, if there is one."""
+    query = sa.select(sessions).where(sessions.c.participant == participant, sessions.c.status == "open")
+    return connection.execute(query.order_by(sessions.c.id.desc())).first()
+
+
+def begin_session(connection: Connection, hosting: Hosting, participant: Participant) -> Row[Any]:
+    """Return the open session of a participant, and begin one if there is none."""
+    known = open_session(connection, participant.id)
+    if known is not None:
+        return known
+    earlier = connection.execute(
+        sa.select(sa.func.count()).select_from(sessions).where(sessions.c.participant == participant.id)
+    ).scalar_one()
+    now = hosting.clock()
+    connection.execute(
+        sessions.insert().values(
+            study=hosting.identity, pilot=hosting.pilot, participant=participant.id,
+            name=f"{participant.pseudonym}-{earlier + 1}", cell=participant.cell, holds=False, status="open",
+            practice_attempts=0, begun_at=now, seen_at=now,
+        )
+    )  # fmt: skip
+    session = open_session(connection, participant.id)
+    if session is None:
+        raise HostingError("The session that was just begun is gone; reload the page.")
+    return session
+
+
+def next_phase(hosting: Hosting, phase: Phase) -> Phase:
+    """Return what follows a phase in this study."""
+    asked = hosting.study.experiment.hosting
+    skipped = {
+        "colour vision": not asked.colour_vision,
+        "quiz": not asked.quiz,
+        "practice": hosting.rules.practice_obvious + hosting.rules.practice_less_obvious == 0,
+        "comments": not asked.comments,
+    }
+    following = PHASES[PHASES.index(phase) + 1 :]
+    return next(name for name in following if not skipped.get(name, False))
+
+
+def _at(connection: Connection, hosting: Hosting, token: str) -> Participant:
+    """Return the participant with a token; whoever calls this sees to it that a step out of turn changes nothing."""
+    known = find(connection, hosting, token)
+    if known is None:
+        raise HostingError("No participant has this link. Open the link that you were given once more.")
+    return known
+
+
+def _step(hosting: Hosting, token: str, phase: Phase, **values: Any) -> Participant:
+    """Take a step that only records something."""
+    with hosting.database.writing() as connection:
+        known = _at(connection, hosting, token)
+        return known if known.phase != phase else _advance(connection, hosting, known, **values)
+
+
+def _advance(connection: Connection, hosting: Hosting, known: Participant, **values: Any) -> Participant:
+    """Go on to the next phase."""
+    phase = next_phase(hosting, known.phase)
+    if phase == "instructions":
+        values["instructions_at"] = hosting.clock()
+    return _change(connection, hosting, known, phase=phase, **values)
+
+
+def _leave(connection: Connection, hosting: Hosting, known: Participant, outcome: Outcome) -> Participant:
+    """End a participant's way before its end."""
+    return _change(connection, hosting, known, phase="end", outcome=outcome, ended_at=hosting.clock())
+
+
+def _change(connection: Connection, hosting: Hosting, known: Participant, **values: Any) -> Participant:
+    connection.execute(people.update().where(people.c.id == known.id).values(seen_at=hosting.clock(), **values))
+    return Participant.of(connection.execute(sa.select(people).where(people.c.id == known.id)).one())
