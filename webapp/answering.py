@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.engine import Connection, Row
 
 from benchmark.database import answers, people, sessions
-from webapp.assignment import lease_slot, settle
+from webapp.assignment import end_session, lease_slot, settle
 from webapp.hosting import Hosting
 from webapp.layout import Row as Trial
 from webapp.participation import Participant, begin_session, find, next_phase, open_session
@@ -113,12 +113,24 @@ def current_trial(hosting: Hosting, token: str) -> Presentation | None:
         known = find(connection, hosting, token)
         if known is None or known.phase not in ("practice", "trials"):
             return None
+        known = check_silence(connection, hosting, known)
         session = begin_session(connection, hosting, known)
         if known.phase == "trials" and session.slot is None:
             lease_slot(connection, hosting, session.id)
             session = begin_session(connection, hosting, known)
         _issue(connection, hosting, known, session)
         return _present(connection, hosting, known, session)
+
+
+def name_current_trial(hosting: Hosting, participant: int) -> str | None:
+    """Return the name of the trial that a participant is at, for the experimenter: it never goes to a browser."""
+    with hosting.database.reading() as connection:
+        row = connection.execute(sa.select(people).where(people.c.id == participant)).first()
+        session = open_session(connection, participant) if row is not None else None
+        if row is None or session is None:
+            return None
+        trials, done = _block(connection, hosting, session, "trials" if session.slot else "practice")
+        return str(trials[done]["trial"]) if done < len(trials) else None
 
 
 def record_answer(hosting: Hosting, answer: Answer) -> Acknowledgement:
@@ -143,12 +155,15 @@ def _record(connection: Connection, hosting: Hosting, answer: Answer) -> Acknowl
     ).first()
     if stored is not None:
         return _acknowledge(connection, hosting, known, "known", stored.correct, stored.kind)
-    session = open_session(connection, known.id) if known.phase in ("practice", "trials") else None
+    session = open_session(connection, known.id, hold=True) if known.phase in ("practice", "trials") else None
+    if session is not None and was_silent(hosting, session):
+        end_session(connection, hosting, known.id, "timed out")
+        session = None
     session = session or _silent_session(connection, hosting, known)
     if session is None:
         return _acknowledge(connection, hosting, known, "stale")
     block = "trials" if session.slot else "practice"
-    trials, done = _block(connection, hosting, known, session, block)
+    trials, done = _block(connection, hosting, session, block)
     if done >= len(trials) or hosting.trial_token(session.id, trials[done]["trial"]) != answer.trial:
         return _acknowledge(connection, hosting, known, "stale")
     trial = trials[done]
@@ -218,7 +233,7 @@ def _move_on(
     values: dict[str, Any] = {}
     if session.slot:
         settle(connection, hosting, session.id)
-        values = {"phase": next_phase(hosting, "trials"), "outcome": "complete", "ended_at": now}
+        values = {"phase": next_phase(hosting, "trials"), "outcome": "complete", "finished_at": now, "ended_at": now}
     else:
         attempts = session.practice_attempts + 1
         connection.execute(sessions.update().where(sessions.c.id == session.id).values(practice_attempts=attempts))
@@ -252,9 +267,7 @@ def _issue(connection: Connection, hosting: Hosting, known: Participant, session
     connection.execute(people.update().where(people.c.id == known.id).values(seen_at=now))
 
 
-def _block(
-    connection: Connection, hosting: Hosting, known: Participant, session: Row[Any], block: str
-) -> tuple[list[Trial], int]:
+def _block(connection: Connection, hosting: Hosting, session: Row[Any], block: str) -> tuple[list[Trial], int]:
     """Return the trials of the block that a session is in, and how many of them are answered."""
     practice = answers.c.kind == "practice"
     counted = (
@@ -271,12 +284,10 @@ def _block(
     return trials, done - session.practice_attempts * len(trials)
 
 
-def _present(
-    connection: Connection, hosting: Hosting, known: Participant, session: Row[Any]
-) -> Presentation | None:
+def _present(connection: Connection, hosting: Hosting, known: Participant, session: Row[Any]) -> Presentation | None:
     """Return the next trial of the block that a participant is in, as it goes to the browser."""
     block: Literal["practice", "trials"] = "practice" if known.phase == "practice" else "trials"
-    trials, done = _block(connection, hosting, known, session, block)
+    trials, done = _block(connection, hosting, session, block)
     if done >= len(trials):
         return None
     shown = [_pictures(trial) for trial in trials[done : done + 2]]
@@ -319,7 +330,7 @@ def _acknowledge(
     following = None
     if now_at is not None and now_at.phase in ("practice", "trials"):
         session = open_session(connection, known.id)
-        same_block = session is not None and not _block_has_just_begun(connection, hosting, now_at, session)
+        same_block = session is not None and not _block_has_just_begun(connection, hosting, session)
         if session is not None and (same_block or state == "stale"):
             following = _present(connection, hosting, now_at, session)
     if correct is None or not (kind == "practice" or hosting.rules.feedback):
@@ -331,12 +342,10 @@ def _acknowledge(
             answers.c.participant == known.id, answers.c.kind != "practice"
         )
     ).one()
-    return Acknowledgement(
-        state=state, correct=bool(correct), right=int(right), answered=int(answered), next=following
-    )
+    return Acknowledgement(state=state, correct=bool(correct), right=int(right), answered=int(answered), next=following)
 
 
-def _block_has_just_begun(connection: Connection, hosting: Hosting, known: Participant, session: Row[Any]) -> bool:
+def _block_has_just_begun(connection: Connection, hosting: Hosting, session: Row[Any]) -> bool:
     """Whether no trial of the present block is answered: a page stands before it."""
     block = "trials" if session.slot else "practice"
-    return _block(connection, hosting, known, session, block)[1] == 0
+    return _block(connection, hosting, session, block)[1] == 0

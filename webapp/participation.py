@@ -134,17 +134,26 @@ def arrive(
     recruited = hosting.recruitment.recruiter != "open"
     if recruited and visitor is None:
         return Arrival(None, "no link")
+    if visitor is None:
+        token = token or secrets.token_urlsafe(24)
+    try:
+        return _arrive(hosting, visitor, token, kind, language)
+    except sa.exc.IntegrityError:
+        # Another server let the same person in between our look and our insert: the same link in two tabs.
+        return _arrive(hosting, visitor, token, kind, language)
+
+
+def _arrive(hosting: Hosting, visitor: Visitor | None, token: str, kind: str, language: str) -> Arrival:
     now = hosting.clock()
     with hosting.database.writing() as connection:
         if visitor is not None:
             person = hash_identifier(hosting.keys["people"], hosting.recruiter.name, visitor.person)
             submission = hash_identifier(hosting.keys["people"], "submission", visitor.submission)
         else:
-            token = token or secrets.token_urlsafe(24)
             person = hash_identifier(hosting.keys["people"], "open", token)
             submission = None
         row = connection.execute(
-            sa.select(people).where(own_rows(hosting, people), people.c.person == person)
+            sa.select(people).where(own_rows(hosting, people), people.c.person == person).with_for_update()
         ).first()
         if row is not None:
             if row.submission != submission:
@@ -177,14 +186,8 @@ def arrive(
 
 def _resume(connection: Connection, hosting: Hosting, row: Row[Any], now: float) -> Participant:
     """Find a participant again; after too long a silence amid the trials they start again at the practice."""
-    changes: dict[str, Any] = {"seen_at": now}
-    if row.phase in ("practice", "trials"):
-        session = open_session(connection, row.id)
-        if session is None or now - session.seen_at > hosting.resume_seconds:
-            end_session(connection, hosting, row.id, "timed out")
-            changes |= {"phase": "practice", "practice_attempts": 0}
-    connection.execute(people.update().where(people.c.id == row.id).values(**changes))
-    return Participant.of(connection.execute(sa.select(people).where(people.c.id == row.id)).one())
+    connection.execute(people.update().where(people.c.id == row.id).values(seen_at=now))
+    return check_silence(connection, hosting, Participant.of(row))
 
 
 def _took_part_elsewhere(connection: Connection, hosting: Hosting, person: str) -> bool:
@@ -257,6 +260,16 @@ def answer_colour_vision(hosting: Hosting, token: str, answer: str) -> Participa
     if answer not in COLOUR_VISION:
         raise HostingError(f"{answer!r} is no answer to the question on colour vision.")
     return _step(hosting, token, "colour vision", colour_vision=answer)
+
+
+def answer_lines(hosting: Hosting, token: str, answer: Literal["upper", "lower", "equal"]) -> None:
+    """Record which of the two lines somebody takes for the longer one.
+
+    The figure looks like a well-known illusion whose lines are equal, but the lower line is longer by a third. People
+    see that; a program that recognises the figure says that both are equal.
+    """
+    if answer != "lower":
+        add_evidence(hosting, token, f"lines {answer}")
 
 
 def finish_instructions(hosting: Hosting, token: str) -> Participant:
@@ -348,19 +361,62 @@ def withdraw(hosting: Hosting, receipt: str) -> int | None:
                 window_height=None, browser=None, instruction_seconds=None, ended_at=hosting.clock(),
             )
         )  # fmt: skip
-        connection.execute(
-            withdrawals.insert().values(study=hosting.identity, answers=deleted, at=hosting.clock())
-        )
+        connection.execute(withdrawals.insert().values(study=hosting.identity, answers=deleted, at=hosting.clock()))
         return deleted
+
+
+def count_right(hosting: Hosting, participant: int) -> tuple[int, int]:
+    """Return how many answers of a participant are right, and how many there are; practice does not count."""
+    with hosting.database.reading() as connection:
+        right, answered = connection.execute(
+            sa.select(sa.func.count().filter(answers.c.correct), sa.func.count()).where(
+                answers.c.participant == participant, answers.c.kind != "practice"
+            )
+        ).one()
+    return int(right), int(answered)
+
+
+def jump(hosting: Hosting, token: str, phase: Phase) -> Participant:
+    """Go to any phase, in a preview."""
+    if not hosting.preview:
+        raise HostingError("Only a preview lets you go to any page: start vimi serve with --preview.")
+    with hosting.database.writing() as connection:
+        known = _at(connection, hosting, token)
+        end_session(connection, hosting, known.id, "returned")
+        values: dict[str, Any] = {"cell": known.cell or next(iter(hosting.layout.cells))}
+        if phase == "end":
+            values["outcome"] = "failed practice"
+        return _change(connection, hosting, known, phase=phase, **values)
 
 
 # -------------------------------------------------------------------- moving on
 
 
-def open_session(connection: Connection, participant: int) -> Row[Any] | None:
-    """Return the open session of a participant, if there is one."""
+def open_session(connection: Connection, participant: int, *, hold: bool = False) -> Row[Any] | None:
+    """Return the open session of a participant, if there is one; held until the transaction ends, if so asked."""
     query = sa.select(sessions).where(sessions.c.participant == participant, sessions.c.status == "open")
-    return connection.execute(query.order_by(sessions.c.id.desc())).first()
+    query = query.order_by(sessions.c.id.desc())
+    return connection.execute(query.with_for_update() if hold else query).first()
+
+
+def was_silent(hosting: Hosting, session: Row[Any]) -> bool:
+    """Whether nothing has been heard in a session for too long."""
+    return bool(hosting.clock() - session.seen_at > hosting.resume_seconds)
+
+
+def check_silence(connection: Connection, hosting: Hosting, participant: Participant) -> Participant:
+    """Send somebody back to the practice who was silent for too long amid the trials; others stay where they are.
+
+    It makes no difference whether their slot was given back meanwhile, and whether they reload the page or only wake
+    their computer.
+    """
+    if participant.phase not in ("practice", "trials"):
+        return participant
+    session = open_session(connection, participant.id)
+    if session is not None and not was_silent(hosting, session):
+        return participant
+    end_session(connection, hosting, participant.id, "timed out")
+    return _change(connection, hosting, participant, phase=next_phase(hosting, "quiz"), practice_attempts=0)
 
 
 def begin_session(connection: Connection, hosting: Hosting, participant: Participant) -> Row[Any]:

@@ -1,0 +1,51 @@
+"""The parts of a page that Streamlit does not have: the trial, and the check of the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+_FOLDER = Path(__file__).parent
+
+
+def _source(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _register(name: str, **sources: str) -> Callable[..., Any]:
+    """Register a component with this server; Streamlit wants that done in a script's run."""
+    return st.components.v2.component(name, **sources)  # type: ignore[no-any-return]
+
+
+def mount_trial(data: dict[str, Any], key: str, on_finished: Callable[[], None]) -> None:
+    """Draw trials until their block is finished.
+
+    Parameters
+    ----------
+    data
+        What ``trial.js`` needs: tokens, the first presentation, labels and times.
+    key
+        Name of this element.
+    on_finished
+        Called when the block has no further trial.
+    """
+    render = _register("vimi_trial", html='<div class="task"></div>', css=_source("trial.css"), js=_source("trial.js"))
+    render(key=key, data=data, on_finished_change=on_finished)
+
+
+def check_device(again: int, key: str) -> dict[str, Any] | None:
+    """Look at the browser and its window; returns what was seen, or None until it has answered.
+
+    Parameters
+    ----------
+    again
+        Counts up to have another look.
+    key
+        Name of this element.
+    """
+    render = _register("vimi_device", js=_source("device.js"))
+    result = render(key=key, data={"again": again}, on_checked_change=lambda: None)
+    return dict(result.checked) if result.checked else None

@@ -1,0 +1,301 @@
+"""The routes beside Streamlit's own: pictures, answers, signs of life, and what goes wrong.
+
+An answer takes this way instead of Streamlit's socket: a transaction in a thread instead of a rerun of the page, a
+reply that the browser can wait for, and a retry that does no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from benchmark.errors import VimiError
+from webapp.answering import Answer, Token, name_current_trial, record_answer
+from webapp.bots import handle_step
+from webapp.hosting import Hosting
+from webapp.participation import add_evidence, look_up, see
+from webapp.store import report_problem
+
+LARGEST_BODY = 8192
+"""Bytes of a request that are read; an answer has a few hundred."""
+
+REQUESTS_AT_ONCE = 30
+"""How many requests a participant may send in a burst,"""
+REQUESTS_A_SECOND = 5.0
+"""and how many a second in the long run."""
+
+THREADS = 8
+"""Transactions that run at a time in one process; the database lets one write anyway."""
+
+PICTURE = re.compile(r"[0-9a-f]{32}")
+
+CONTENT_SECURITY = "; ".join(
+    (
+        "default-src 'self'",
+        # Streamlit mounts components through blobs, and its own charts build functions.
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self' blob: data:",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+
+HEADERS = {
+    "content-security-policy": CONTENT_SECURITY,
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+class Problem(BaseModel):
+    """Something that went wrong in a browser."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    participant: Token
+    kind: str = Field(pattern=r"^(missing image|slow decode|script error|small window)$")
+    trial: Token | None = None
+    detail: str = Field(default="", max_length=500)
+
+
+class Sign(BaseModel):
+    """A sign of life, or, with a name, a sign that a program answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    participant: Token
+    sign: str = Field(default="", max_length=40, pattern=r"^[a-z ]*$")
+
+
+class Rates:
+    """How much each participant has sent lately, as buckets that refill; only the latest few thousand are kept."""
+
+    def __init__(self, burst: float = REQUESTS_AT_ONCE, rate: float = REQUESTS_A_SECOND, most: int = 5000) -> None:
+        self.burst, self.rate, self.most = burst, rate, most
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def allow(self, name: str) -> bool:
+        """Take a request out of a bucket; returns whether there was one left."""
+        now = monotonic()
+        left, at = self._buckets.pop(name, (self.burst, now))
+        left = min(self.burst, left + (now - at) * self.rate)
+        allowed = left >= 1
+        self._buckets[name] = (left - 1 if allowed else left, now)
+        if len(self._buckets) > self.most:
+            self._buckets.popitem(last=False)
+        return allowed
+
+
+class TooLarge(Exception):
+    """A request's body is larger than any honest one."""
+
+
+async def read_body(request: Request, most: int = LARGEST_BODY) -> bytes:
+    """Read a request's body, and stop reading where it gets too large."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            raise TooLarge
+    return body
+
+
+def make_routes(hosting: Hosting) -> list[Route]:
+    """Return the routes of a hosted study."""
+    limiter = CapacityLimiter(THREADS)
+    rates = Rates()
+    strangers = Rates(burst=200, rate=50)
+    lengths = _Lengths(hosting)
+
+    async def run(work: Callable[[], Any]) -> Any:
+        return await to_thread.run_sync(work, limiter=limiter)
+
+    def posted(schema: type[BaseModel], act: Callable[[Any], Response]) -> Callable[[Request], Awaitable[Response]]:
+        """Return an endpoint that reads a message, checks it and acts on it in a thread."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                message = schema.model_validate_json(await read_body(request))
+            except TooLarge:
+                return _reply({"error": "too large"}, 413)
+            except ValidationError:
+                return _reply({"error": "not understood"}, 400)
+            except ClientDisconnect:
+                return _reply({"error": "gone"}, 400)
+            token = str(getattr(message, "participant", ""))
+            if not rates.allow(token):
+                return _reply({"error": "too many requests"}, 429, {"retry-after": "2"})
+            return await _guarded(lambda: act(message))
+
+        return endpoint
+
+    async def _guarded(work: Callable[[], Response]) -> Response:
+        """Run work in a thread; what goes wrong is noted for the experimenter and said to nobody else."""
+        try:
+            response: Response = await run(work)
+        except Exception as error:
+            detail = f"{type(error).__name__}: {error}"
+            try:
+                await run(lambda: _note(hosting, "server error", detail))
+            except Exception:
+                print(f"A request failed and could not be noted: {detail}")
+            return _reply({"error": "try again"}, 503, {"retry-after": "2"})
+        return response
+
+    def answer(message: Answer) -> Response:
+        result = record_answer(hosting, message)
+        if result.state == "unknown" and not strangers.allow("unknown"):
+            return _reply({"error": "too many requests"}, 429, {"retry-after": "10"})
+        codes = {"stored": 200, "known": 200, "stale": 409, "unknown": 404}
+        return Response(
+            result.model_dump_json(), codes[result.state], media_type="application/json", headers=_NOT_STORED
+        )
+
+    def seen(message: Sign) -> Response:
+        if message.sign:
+            add_evidence(hosting, message.participant, message.sign)
+        else:
+            see(hosting, message.participant)
+        return Response(status_code=204)
+
+    def problem(message: Problem) -> Response:
+        known = look_up(hosting, message.participant)
+        if known is not None:
+            trial = name_current_trial(hosting, known.id)
+            _note(hosting, message.kind, message.detail, pseudonym=known.pseudonym, trial=trial)
+        return Response(status_code=204)
+
+    async def bot(request: Request) -> Response:
+        try:
+            message = json.loads(await read_body(request))
+        except (TooLarge, ValueError, ClientDisconnect):
+            return _reply({"error": "not understood"}, 400)
+
+        def step() -> Response:
+            try:
+                return _reply(handle_step(hosting, message))
+            except (VimiError, ValidationError) as error:
+                return _reply({"error": str(error)}, 400)
+
+        return await _guarded(step)
+
+    async def image(request: Request) -> Response:
+        name = str(request.path_params["name"])
+        if not PICTURE.fullmatch(name) or name not in hosting.layout.pictures:
+            return _reply({"error": "no such picture"}, 404)
+        if request.headers.get("if-none-match") == f'"{name}"':
+            return Response(status_code=304, headers=_immutable(name))
+        try:
+            body = await run(lambda: lengths.padded(name))
+        except OSError as error:
+            detail = f"{hosting.study.image_path(name)}: {error.strerror}"
+            await run(lambda: _note(hosting, "missing image", detail))
+            return _reply({"error": "no such picture"}, 404)
+        return Response(body, media_type="image/webp", headers=_immutable(name))
+
+    routes = [
+        Route("/image/{name}", image, methods=["GET", "HEAD"]),
+        Route("/api/answer", posted(Answer, answer), methods=["POST"]),
+        Route("/api/seen", posted(Sign, seen), methods=["POST"]),
+        Route("/api/problem", posted(Problem, problem), methods=["POST"]),
+    ]
+    if hosting.bots:
+        routes.append(Route("/api/bot", bot, methods=["POST"]))
+    return routes
+
+
+class _Lengths:
+    """Pictures as they are sent: those that serve as a query all have the same length.
+
+    A file's length tells how much detail a picture has, and with that, often, which query belongs to which group.
+    What is added stands behind the picture's own data, where decoders do not look, and can't be compressed away.
+    """
+
+    def __init__(self, hosting: Hosting) -> None:
+        self._hosting = hosting
+        self._longest: int | None = None
+
+    @property
+    def longest(self) -> int:
+        """Length of the longest query in bytes."""
+        if self._longest is None:
+            sizes = []
+            for name in self._hosting.layout.queries:
+                path = self._hosting.study.image_path(name)
+                sizes.append(path.stat().st_size if path.is_file() else 0)
+            self._longest = max(sizes)
+        return self._longest
+
+    def padded(self, name: str) -> bytes:
+        """Return the bytes to send for a picture."""
+        body = self._hosting.study.image_path(name).read_bytes()
+        missing = self.longest - len(body) if name in self._hosting.layout.queries else 0
+        return body + hashlib.shake_128(name.encode()).digest(missing) if missing > 0 else body
+
+
+_NOT_STORED = {"cache-control": "no-store"}
+
+
+def _immutable(name: str) -> dict[str, str]:
+    """Return the headers of a picture: its name is its content, so that it never changes."""
+    return {"cache-control": "public, max-age=31536000, immutable", "etag": f'"{name}"'}
+
+
+def _reply(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse(body, status, headers={**_NOT_STORED, **(headers or {})})
+
+
+def _note(hosting: Hosting, kind: str, detail: str, pseudonym: str | None = None, trial: str | None = None) -> None:
+    """Note a problem for the experimenter."""
+    with hosting.database.writing() as connection:
+        report_problem(connection, hosting.identity, kind, detail=detail, pseudonym=pseudonym, trial=trial)
+
+
+class SecureHeaders:
+    """Middleware that puts the security headers on every response, Streamlit's own too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and add the headers to its response."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message["headers"]}
+                extra = [
+                    (name.encode(), value.encode()) for name, value in HEADERS.items() if name.encode() not in given
+                ]
+                message["headers"] = [*message["headers"], *extra]
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+def make_middleware() -> list[Middleware]:
+    """Return the middleware that wraps Streamlit's own."""
+    return [Middleware(SecureHeaders)]
