@@ -18,7 +18,15 @@ from benchmark.database import answers, people, sessions
 from webapp.assignment import end_session, lease_slot, settle
 from webapp.hosting import Hosting
 from webapp.layout import Row as Trial
-from webapp.participation import Participant, begin_session, find, next_phase, open_session
+from webapp.participation import (
+    Participant,
+    begin_session,
+    check_silence,
+    find,
+    next_phase,
+    open_session,
+    was_silent,
+)
 
 Milliseconds = Annotated[float, Field(ge=0, le=86_400_000, allow_inf_nan=False)]
 Token = Annotated[str, Field(min_length=16, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from analysis.exclusions import judge_sessions, protocol_rules
 from benchmark.database import answers, people, read_answers, read_sessions, sessions
+from benchmark.errors import HostingError
 from benchmark.randomness import generator_from
 from webapp.hosting import Hosting
 
@@ -57,12 +58,51 @@ def own_rows(hosting: Hosting, table: sa.Table) -> sa.ColumnElement[bool]:
     return sa.and_(table.c.study == hosting.identity, table.c.pilot == hosting.pilot)
 
 
+def refuse_mixing(hosting: Hosting) -> None:
+    """Check that a study's database holds answers of people only, or of simulated people only.
+
+    They would take one another's slots. A pilot, whose answers count for nothing, may mix them.
+
+    Raises
+    ------
+    HostingError
+        If it holds those of the other kind.
+    """
+    if hosting.pilot:
+        return
+    other = "human" if hosting.bots else "simulated"
+    with hosting.database.reading() as connection:
+        count = connection.execute(
+            sa.select(sa.func.count(people.c.id.distinct()))
+            .join(answers, answers.c.participant == people.c.id)
+            .where(own_rows(hosting, people), people.c.kind == other)
+        ).scalar_one()
+    if not count:
+        return
+    if hosting.bots:
+        raise HostingError(
+            f"{hosting.database} holds answers of {count} people to this study: simulated people would take their "
+            "slots. Name a database of their own with --database, or send them into the pilot with --pilot."
+        )
+    raise HostingError(
+        f"{hosting.database} holds answers of {count} simulated people to this study: they would take people's slots. "
+        "Name another database with --database."
+    )
+
+
 def release_stale(connection: Connection, hosting: Hosting) -> int:
     """Give back the slots of people who have been silent for too long; returns how many."""
     limit = hosting.clock() - hosting.resume_seconds
+    # Whoever is just now being served is not silent: their row is skipped, not waited for. (Two servers that waited
+    # for each other's would never end.)
+    silent = connection.execute(
+        sa.select(sessions.c.id)
+        .where(own_rows(hosting, sessions), sessions.c.status == "open", sessions.c.seen_at < limit)
+        .with_for_update(skip_locked=True)
+    ).scalars()
     result = connection.execute(
         sessions.update()
-        .where(own_rows(hosting, sessions), sessions.c.status == "open", sessions.c.seen_at < limit)
+        .where(sessions.c.id.in_(list(silent)))
         .values(status="timed out", holds=False, ended_at=sessions.c.seen_at)
     )
     return int(result.rowcount)
@@ -77,7 +117,7 @@ def cell_states(connection: Connection, hosting: Hosting) -> list[CellState]:
         .where(own_rows(hosting, sessions), sessions.c.holds)
         .group_by(sessions.c.cell, sessions.c.usable)
     ).fetchall()
-    coming = dict(
+    coming: dict[str | None, int] = dict(
         connection.execute(
             sa.select(people.c.cell, sa.func.count())
             .where(own_rows(hosting, people), people.c.phase.in_(ON_THEIR_WAY), people.c.seen_at >= limit)

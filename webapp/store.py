@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from time import time
 from typing import Any
@@ -129,7 +130,8 @@ def secret_key(connection: Connection, name: str) -> bytes:
     query = sa.select(keys.c.value).where(keys.c.name == name)
     known = connection.execute(query).scalar()
     if known is None:
-        with connection.begin_nested():
+        # Servers that start together: all but the first find the key there.
+        with suppress(sa.exc.IntegrityError), connection.begin_nested():
             connection.execute(keys.insert().values(name=name, value=secrets.token_hex(32)))
         known = connection.execute(query).scalar_one()
     return str(known).encode()
