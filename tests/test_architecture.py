@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "benchmark": {"benchmark"},
     "stimuli": {"benchmark", "stimuli"},
     "analysis": {"benchmark", "analysis"},
-    "webapp": {"benchmark", "webapp"},
+    "webapp": {"analysis", "benchmark", "webapp"},
 }
 
 
