@@ -79,6 +79,7 @@ people = sa.Table(
     sa.Column("hosting_hash", _Hash, nullable=False),
     sa.Column("arrived_at", _Time, nullable=False),
     sa.Column("seen_at", _Time, nullable=False),
+    sa.Column("finished_at", _Time),
     sa.Column("ended_at", _Time),
     sa.UniqueConstraint("study", "pilot", "person"),
 )
@@ -246,7 +247,7 @@ def _create_engine(url: URL) -> Engine:
     def prepare(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # we begin transactions ourselves, below
         cursor = connection.cursor()
-        for statement in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for statement in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
             cursor.execute(f"PRAGMA {statement}")
         cursor.close()
 

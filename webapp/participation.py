@@ -196,8 +196,9 @@ def _took_part_elsewhere(connection: Connection, hosting: Hosting, person: str) 
         return False
     query = (
         sa.select(people.c.id)
-        .join(answers, answers.c.participant == people.c.id)
+        .join(answers, answers.c.participant == people.c.id, isouter=True)
         .where(people.c.person == person, people.c.study != hosting.identity)
+        .where(answers.c.id.is_not(None) | (people.c.outcome == "withdrawn"))
     )
     return connection.execute(query).first() is not None
 

@@ -1,9 +1,10 @@
-"""Recruiters: what their links say, and how a participant gets back to them."""
+"""Recruiters: what their links say, how a participant gets back to them, and what to paste into their forms."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,10 @@ OUTCOMES: tuple[Outcome, ...] = ("complete", "screened out", "no consent", "fail
 
 LONGEST_PARAMETER = 200
 """Characters of a link's parameter that are read; anything longer is no identifier."""
+
+_IDENTIFIER = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.@-]{{0,{LONGEST_PARAMETER - 1}}}")
+"""What recruiters' identifiers look like. Anything else in a link is a placeholder that was not filled, or somebody's
+attempt to get a formula into the experimenter's table of payments."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class Recruiter:
         Where participants go back to, unless the experiment says something else.
     preview
         A value of the submission parameter that means: somebody only looks.
+    query
+        What the recruiter fills into a link.
+    advice
+        What to do with the link.
     """
 
     name: str
@@ -41,18 +50,31 @@ class Recruiter:
     study: str = ""
     return_url: str = ""
     preview: str = ""
+    query: str = ""
+    advice: str = ""
 
 
 RECRUITERS: dict[str, Recruiter] = {
     recruiter.name: recruiter
     for recruiter in (
-        Recruiter("open"),
+        Recruiter("open", advice="Give this link to anybody. Who opens it gets a link of their own to come back with."),
         Recruiter(
             "prolific", "PROLIFIC_PID", "SESSION_ID", "STUDY_ID",
             "https://app.prolific.com/submissions/complete?cc={code}",
+            query="?PROLIFIC_PID={{%PROLIFIC_PID%}}&STUDY_ID={{%STUDY_ID%}}&SESSION_ID={{%SESSION_ID%}}",
+            advice="Paste it as the study's URL, choose 'I'll use URL parameters', and enter the codes below.",
         ),
-        Recruiter("mturk", "workerId", "assignmentId", "hitId", preview="ASSIGNMENT_ID_NOT_AVAILABLE"),
-        Recruiter("sona", "id", "", "experiment_id"),
+        Recruiter(
+            "mturk", "workerId", "assignmentId", "hitId", preview="ASSIGNMENT_ID_NOT_AVAILABLE",
+            advice="Put this into the HTML of a survey-link HIT, beside a text field for the code; it hands on who "
+            'came:\n<a id="vimi" target="_blank">Open the study</a>\n<script>document.getElementById("vimi").href = '
+            '"{address}" + window.location.search</script>',
+        ),
+        Recruiter(
+            "sona", "id", "", "experiment_id", query="?id=%SURVEY_CODE%",
+            advice="Paste it as the study's URL. Copy SONA's completion URL for the client side into [recruitment] "
+            "return_url, with {participant} in place of XXXX: it is then used for complete sessions only.",
+        ),
     )
 }  # fmt: skip
 """Every recruiter, by name."""
@@ -93,8 +115,8 @@ def read_link(recruiter: Recruiter, parameters: Mapping[str, str]) -> Visitor | 
             ("person", recruiter.person), ("submission", recruiter.submission), ("study", recruiter.study),
         )
     }  # fmt: skip
-    if not values["person"] or any(len(value) > LONGEST_PARAMETER or "{" in value for value in values.values()):
-        return None  # a placeholder that the recruiter did not fill names nobody
+    if not values["person"] or any(value and not _IDENTIFIER.fullmatch(value) for value in values.values()):
+        return None
     if recruiter.submission and not values["submission"]:
         return None
     if recruiter.preview and values["submission"] == recruiter.preview:
@@ -113,9 +135,20 @@ def completion_code(settings: RecruitmentSettings, study: str, outcome: Outcome)
     return given or "V" + hash_settings(["completion code", study, outcome])[:7].upper()
 
 
-def return_address(settings: RecruitmentSettings, code: str, visitor: Visitor | None, pseudonym: str) -> str:
-    """Return where a participant goes back to; empty if the recruiter takes the code by hand."""
+def return_address(
+    settings: RecruitmentSettings,
+    code: str,
+    visitor: Visitor | None,
+    pseudonym: str,
+    outcome: Outcome = "complete",
+) -> str:
+    """Return where a participant goes back to; empty if the recruiter takes the code by hand.
+
+    An address without ``{code}`` grants credit to whoever opens it: only those get it who have finished.
+    """
     template = settings.return_url or RECRUITERS[settings.recruiter].return_url
+    if outcome != "complete" and "{code}" not in template:
+        return ""
     values = {
         "code": code,
         "participant": visitor.person if visitor else pseudonym,
@@ -125,3 +158,69 @@ def return_address(settings: RecruitmentSettings, code: str, visitor: Visitor | 
     for name, value in values.items():
         template = template.replace("{" + name + "}", quote(value, safe=""))
     return template
+
+
+# -------------------------------------------------------------------- what to paste into a recruiter's form
+
+
+MEANINGS: dict[Outcome, str] = {
+    "complete": "finished: approve and pay, whatever the exclusion rules say",
+    "screened out": "window too small, or a browser that can't show the task: ask to return",
+    "no consent": "did not consent: ask to return",
+    "failed practice": "did not come through the practice: ask to return, never reject",
+    "timed out": "away for too long: ask to return",
+    "full": "no place was left: ask to return",
+}
+"""What a completion code says, and what to do about it at the recruiter."""
+
+
+@dataclass(frozen=True)
+class Briefing:
+    """What an experimenter enters at the recruiter.
+
+    Attributes
+    ----------
+    recruiter
+        Its name.
+    link
+        The link to paste.
+    advice
+        What to do with it.
+    codes
+        Completion code by outcome.
+    meanings
+        What a code says, and what to do about it, by outcome.
+    unfilled
+        Settings that must be filled before the link works.
+    """
+
+    recruiter: str
+    link: str
+    advice: str
+    codes: dict[Outcome, str]
+    meanings: dict[Outcome, str]
+    unfilled: list[str]
+
+
+def brief(settings: RecruitmentSettings, study: str, address: str) -> Briefing:
+    """Say what to enter at the recruiter.
+
+    Parameters
+    ----------
+    settings
+        ``[recruitment]`` of the experiment.
+    study
+        The study's name in the database.
+    address
+        Where people reach the server: ``https://study.example.org``.
+    """
+    recruiter = RECRUITERS[settings.recruiter]
+    root = address.rstrip("/") + "/"
+    return Briefing(
+        recruiter.name,
+        root + recruiter.query,
+        recruiter.advice.replace("{address}", root),
+        {outcome: completion_code(settings, study, outcome) for outcome in OUTCOMES},
+        MEANINGS,
+        settings.unfilled,
+    )

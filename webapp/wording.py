@@ -1,26 +1,82 @@
 """The texts that participants read: Markdown files by language, those of a study before the shipped ones.
 
 Pages are Markdown files (``consent.md``, ``instructions-1.md``, ...); short labels of buttons and messages stand in
-``labels.toml``. A study may replace any of them in ``STUDY/texts/LANGUAGE/``. ``{name}`` stands for a value; a
-text can't bring HTML or scripts with it, since Streamlit shows Markdown only.
+``labels.toml``, the questions of the comprehension quiz in ``quiz.toml``. A study may replace any of them in
+``STUDY/texts/LANGUAGE/``; a numbered page that is empty there is left out. ``{name}`` stands for a value. A text can't
+bring HTML or scripts with it, since Streamlit shows Markdown only, and a value brings not even Markdown.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Any
 
-from benchmark.errors import HostingError
+from pydantic import Field, model_validator
+
+from benchmark.documents import Document, parse, read_toml
+from benchmark.errors import DocumentError, HostingError, suggest
 from benchmark.hashing import hash_bytes
 
 SHIPPED = Path(__file__).parent / "texts"
 LABELS = "labels.toml"
+QUIZ = "quiz.toml"
+ENGLISH = "en"
+"""The language that stands in for what a translation lacks."""
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    "welcome": ("minutes", "trials", "payment"),
+    "consent": (
+        "ethics_approval", "controller", "contact", "retention", "pool_licence", "minutes", "payment", "trials",
+    ),
+    "start": ("trials",),
+    "debriefing": ("right", "answered"),
+    "too-small": ("width", "height", "needed_width", "needed_height"),
+}  # fmt: skip
+"""Values that a page may speak of; other pages have none."""
 
 _FIELD = re.compile(r"\{([a-z_]+)\}")
-_MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~$:-])")
+_MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~$:&=^-])")
+_NUMBERED = re.compile(r"(.+)-(\d+)")
+
+
+class Question(Document):
+    """A question of the comprehension quiz.
+
+    Attributes
+    ----------
+    text
+        The question.
+    options
+        Answers to choose from.
+    right
+        Which of them is right, counted from 1.
+    """
+
+    text: Annotated[str, Field(min_length=1, max_length=1000)]
+    options: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(min_length=2)]
+    right: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Question:
+        if self.right > len(self.options):
+            raise ValueError(f"right is {self.right}, but there are only {len(self.options)} options")
+        if len(set(self.options)) != len(self.options):
+            raise ValueError("an option is given twice")
+        return self
+
+    @property
+    def answer(self) -> str:
+        """The right option."""
+        return self.options[self.right - 1]
+
+
+class Quiz(Document):
+    """The comprehension quiz, as its file says it."""
+
+    questions: Annotated[tuple[Question, ...], Field(min_length=1)]
 
 
 def shipped_languages() -> list[str]:
@@ -34,58 +90,68 @@ class Wording:
     Parameters
     ----------
     language
-        Its two-letter name.
+        Its two-letter name; ``de-CH`` falls back on ``de``.
     own
         Folder of a study's own texts, with one folder a language; it need not exist.
 
     Raises
     ------
     HostingError
-        If the language has no texts, or one of them is no UTF-8.
+        If the language has no texts, or an own text can't be read or speaks of something that does not exist.
     """
 
     def __init__(self, language: str, own: Path) -> None:
         self.language = language
-        self._folders = [folder for folder in (own / language, SHIPPED / language) if folder.is_dir()]
-        if not self._folders:
+        names = dict.fromkeys((language, language.partition("-")[0]))
+        self._own = own / language
+        known = [folder / name for name in names for folder in (own, SHIPPED)]
+        if not any(folder.is_dir() for folder in known):
             raise HostingError(
                 f"There are no texts in the language {language!r}. Shipped: {', '.join(shipped_languages())}. Put your "
-                f"own into {own / language}: copies of {SHIPPED / 'en'}, translated."
+                f"own into {self._own}: copies of {SHIPPED / ENGLISH}, translated."
             )
+        self._folders = [folder for folder in [*known, SHIPPED / ENGLISH] if folder.is_dir()]
+        for folder in self._folders:
+            if not folder.is_relative_to(SHIPPED):
+                _check_own(folder)
 
-    def _read(self, name: str) -> str:
-        for folder in [*self._folders, SHIPPED / "en"]:
-            path = folder / name
-            if path.is_file():
-                try:
-                    return path.read_text(encoding="utf-8")
-                except UnicodeDecodeError:
-                    raise HostingError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
-        raise HostingError(f"There is no text {name}; it should stand in {self._folders[0]}.")
+    def _find(self, name: str) -> Path:
+        for folder in self._folders:
+            if (folder / name).is_file():
+                return folder / name
+        raise HostingError(f"There is no text {name}; it should stand in {self._own}.")
 
     def page(self, name: str, **values: object) -> str:
         """Return a page, ``consent`` for example, with values filled in.
 
         Values are shown as they are: marks of Markdown in them are escaped.
         """
-        return fill(self._read(f"{name}.md"), values)
+        return fill(_read(self._find(f"{name}.md")), values)
 
     def pages(self, stem: str) -> list[str]:
-        """Return the names of the pages ``stem-1``, ``stem-2``, ..., in order."""
-        found = {path.stem for folder in [*self._folders, SHIPPED / "en"] for path in folder.glob(f"{stem}-*.md")}
-        return sorted(name for name in found if name.removeprefix(f"{stem}-").isdigit())
+        """Return the names of the pages ``stem-1``, ``stem-2``, ..., in order; those that are empty are left out."""
+        found = {path.stem for folder in self._folders for path in folder.glob(f"{stem}-*.md")}
+        numbers = [int(match[2]) for name in found if (match := _NUMBERED.fullmatch(name)) and match[1] == stem]
+        names = [f"{stem}-{number}" for number in sorted(numbers)]
+        return [name for name in names if _read(self._find(f"{name}.md")).strip()]
+
+    def quiz(self) -> tuple[Question, ...]:
+        """Return the questions of the comprehension quiz.
+
+        Raises
+        ------
+        HostingError
+            If its file can't be read, or a question has no right answer.
+        """
+        return _read_quiz(self._find(QUIZ))
 
     @cached_property
     def labels(self) -> dict[str, str]:
         """Labels of buttons and messages; those missing in a translation stay English."""
         labels: dict[str, str] = {}
-        for folder in [SHIPPED / "en", *reversed(self._folders)]:
-            path = folder / LABELS
-            if path.is_file():
-                try:
-                    labels.update(tomllib.loads(path.read_text(encoding="utf-8"))["labels"])
-                except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
-                    raise HostingError(f"{path} can't be read: {error}.") from None
+        for folder in reversed(self._folders):
+            if (folder / LABELS).is_file():
+                labels.update(_read_labels(folder / LABELS))
         return labels
 
     def label(self, name: str, **values: object) -> str:
@@ -98,11 +164,71 @@ class Wording:
 
 
 def fill(text: str, values: Mapping[str, object], escape: bool = True) -> str:
-    """Fill ``{name}`` with values; names that are not given stay as they are."""
+    """Fill ``{name}`` with values; names that are not given stay as they are.
+
+    A value is one line, whatever it holds: a new line could begin a heading or a list.
+    """
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
             return match[0]
-        return _MARKS.sub(r"\\\1", str(values[match[1]])) if escape else str(values[match[1]])
+        line = " ".join(str(values[match[1]]).split())
+        return _MARKS.sub(r"\\\1", line) if escape else line
 
     return _FIELD.sub(value, text)
+
+
+def fields(text: str) -> set[str]:
+    """Return the names of the values that a text speaks of."""
+    return set(_FIELD.findall(text))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise HostingError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
+
+
+def _read_labels(path: Path) -> dict[str, str]:
+    try:
+        labels: Any = read_toml(path).get("labels")
+    except DocumentError as error:
+        raise HostingError(str(error)) from None
+    if not isinstance(labels, dict):
+        raise HostingError(f"{path} has no table [labels]; begin it with that line.")
+    wrong = [name for name, text in labels.items() if not isinstance(text, str)]
+    if wrong:
+        raise HostingError(f"{path}: {wrong[0]} must be a text in quotation marks.")
+    return labels
+
+
+def _read_quiz(path: Path) -> tuple[Question, ...]:
+    try:
+        return parse(Quiz, read_toml(path), str(path)).questions
+    except DocumentError as error:
+        raise HostingError(str(error)) from None
+
+
+def _check_own(folder: Path) -> None:
+    """Check own texts before anybody sees them: a misspelt name or value would show in the middle of a study."""
+    shipped = _read_labels(SHIPPED / ENGLISH / LABELS)
+    pages = {path.stem for path in (SHIPPED / ENGLISH).glob("*.md")}
+    for path in sorted(folder.glob("*.md")):
+        numbered = _NUMBERED.fullmatch(path.stem)
+        if path.stem not in pages and not (numbered and numbered[1] == "instructions"):
+            raise HostingError(f"{path} is the text of no page. {suggest(path.stem, pages)} Rename or remove it.")
+        _check_fields(str(path), fields(_read(path)), FIELDS.get(path.stem, ()))
+    if (folder / LABELS).is_file():
+        for name, text in _read_labels(folder / LABELS).items():
+            if name not in shipped:
+                raise HostingError(f"{folder / LABELS}: there is no label {name}. {suggest(name, shipped)}")
+            _check_fields(f"{folder / LABELS}: {name}", fields(text), fields(shipped[name]))
+    if (folder / QUIZ).is_file():
+        _read_quiz(folder / QUIZ)
+
+
+def _check_fields(where: str, used: set[str], known: tuple[str, ...] | set[str]) -> None:
+    for name in sorted(used - set(known)):
+        hint = suggest(name, known) if known else "This text knows no values."
+        raise HostingError(f"{where}: nothing is known of {{{name}}}. {hint}")

@@ -61,6 +61,7 @@ def upgrade() -> None:
         sa.Column("hosting_hash", sa.String(length=64), nullable=False),
         sa.Column("arrived_at", sa.Double(), nullable=False),
         sa.Column("seen_at", sa.Double(), nullable=False),
+        sa.Column("finished_at", sa.Double(), nullable=True),
         sa.Column("ended_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_people")),
         sa.UniqueConstraint("pseudonym", name=op.f("uq_people_pseudonym")),
