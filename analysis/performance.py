@@ -273,11 +273,12 @@ def score_table(scores: list[MachineScore]) -> pd.DataFrame:
 
 
 def observer_check(responses: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Return each observer's proportion correct on the planted units, whose truth is known.
+    """Return each machine observer's proportion correct on the planted units, whose truth is known.
 
     Only answers to tasks that show both sides count: where a side is missing, an honest observer may fail.
     """
-    planted = responses[(responses["kind"] == "catch") & (responses["references"] == "both")]
+    machines = responses[responses["observer_kind"] == "machine"]
+    planted = machines[(machines["kind"] == "catch") & (machines["references"] == "both")]
     rows = [
         {"observer": observer, "condition": condition, "planted units": _mean_of(own, seed)}
         for (observer, condition), own in planted.groupby(["observer", "condition"], sort=True)

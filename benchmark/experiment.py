@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,11 +11,22 @@ from pydantic import Field, field_validator, model_validator
 from benchmark.documents import Document, parse, read_toml
 from benchmark.hashing import hash_settings
 from benchmark.model_card import TWIN_SUFFIX
-from benchmark.protocol import Aggregator, Difficulty, Protocol, UnitRule, load_protocol, protocol_names
+from benchmark.protocol import (
+    DIFFICULTIES,
+    Aggregator,
+    Difficulty,
+    Protocol,
+    UnitRule,
+    load_protocol,
+    protocol_names,
+)
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Line = Annotated[str, Field(max_length=1000)]
 Code = Annotated[str, Field(max_length=40, pattern=r"^[A-Za-z0-9-]*$")]
+
+_RETURN_URL = r"^(https://[^\s\"'<>\\]+|http://(localhost|127\.0\.0\.1)(:[0-9]+)?/[^\s\"'<>\\]*)?$"
+"""Encrypted, or this very machine for a dry run."""
 
 
 class PoolSettings(Document):
@@ -125,7 +137,8 @@ class TextSettings(Document):
     language
         Which of the shipped or own languages is used: ``en``, ``de``.
     folder
-        Folder of own Markdown texts, ``LANGUAGE/NAME.md``; each replaces the shipped text of that name.
+        Folder of own texts, ``LANGUAGE/NAME.md``, ``LANGUAGE/labels.toml`` and ``LANGUAGE/quiz.toml``; each replaces
+        the shipped one of that name. They are taken over into the study whenever it is built.
     consent
         File of the own consent text; short for ``LANGUAGE/consent.md`` in the folder.
     """
@@ -170,6 +183,8 @@ class RecruitmentSettings(Document):
         Whether the recruiter's own identifiers are kept, in the table of payments alone.
     payment_usd
         Pay of a session, if not the protocol's.
+    partial_payment_usd
+        Pay of people who were sent away after they had consented: those who failed the practice.
     """
 
     recruiter: Literal["open", "prolific", "mturk", "sona"] = "open"
@@ -178,11 +193,12 @@ class RecruitmentSettings(Document):
     contact: Line = ""
     retention: Line = ""
     pool_licence: Line = ""
-    return_url: Annotated[str, Field(max_length=500, pattern=r"^(https://[^\s\"'<>\\]+)?$")] = ""
+    return_url: Annotated[str, Field(max_length=500, pattern=_RETURN_URL)] = ""
     codes: CompletionCodes = CompletionCodes()
     once: Literal["study", "lab"] = "study"
     keep_identifiers: bool = True
     payment_usd: float | None = Field(default=None, ge=0)
+    partial_payment_usd: float = Field(default=0.0, ge=0)
 
     @property
     def unfilled(self) -> list[str]:
@@ -202,6 +218,9 @@ class HostingSettings(Document):
         After so many minutes of silence a session is given back; who returns later starts again at the practice.
     colour_vision
         Whether the question on colour vision is asked; the answer is recorded and excludes nobody.
+    visual_trap
+        Whether two lines are shown that a program takes for a well-known illusion; the answer is evidence, and
+        excludes nobody by itself.
     quiz
         Whether a comprehension quiz follows the instructions.
     comments
@@ -217,6 +236,7 @@ class HostingSettings(Document):
     window_height: int = Field(default=600, ge=320, le=4000)
     resume_minutes: float = Field(default=30, gt=0, le=60 * 24 * 30)
     colour_vision: bool = True
+    visual_trap: bool = True
     quiz: bool = False
     comments: bool = True
     target_width: float = Field(default=0.1, gt=0, lt=1)
@@ -307,12 +327,17 @@ class Experiment(Document):
         Where on this machine pictures, weights and cards lie is left out: what is in them has hashes of its own. So
         is how people are received, which may still change when everything is built: see :attr:`hosting_hash`.
         """
+        return hash_settings(self.contents)
+
+    @property
+    def contents(self) -> dict[str, Any]:
+        """What the file says of the stimuli and trials, wherever pictures, weights and cards lie."""
         values = self.model_dump(mode="json", exclude=set(_RECEPTION))
         values["pool"]["source"] = self.pool.source.partition(":")[0]
         for entry in values["models"]:
             entry["weights"] = Path(entry["weights"]).name
             entry["card"] = Path(entry["card"]).name if _is_file(entry["card"]) else entry["card"]
-        return hash_settings(values)
+        return values
 
     @property
     def hosting_hash(self) -> str:
@@ -324,6 +349,76 @@ class Experiment(Document):
 
 _RECEPTION = ("texts", "recruitment", "hosting")
 """Sections that say how people are received; what they see in a trial does not depend on them."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How an experiment differs from an earlier one.
+
+    Attributes
+    ----------
+    added
+        What it has besides: models, twins, conditions, difficulties.
+    changed
+        Whatever else differs, so that what was made for the earlier one would not be the same any more.
+    """
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def compare_experiments(old: Experiment, new: Experiment) -> Comparison:
+    """Say what a new experiment adds to an old one, and what it changes."""
+    before, after = old.contents, new.contents
+    added, changed = _compare_models(before.pop("models"), after.pop("models"))
+    for name, word in (("conditions", "condition"), ("difficulties", "difficulty")):
+        had, has = before["stimuli"].pop(name), after["stimuli"].pop(name)
+        changed += [f"stimuli.{name} lacks {value!r}" for value in had if value not in has]
+        added += [f"the {word} {value!r}" for value in has if value not in had]
+    hardest = max(DIFFICULTIES.index(value) for value in old.stimuli.difficulties)
+    changed += [
+        f"stimuli.difficulties adds {value!r}, which is easier than {DIFFICULTIES[hardest]!r}: a unit's queries are "
+        "dealt from the easiest on, so that those of old trials would change"
+        for value in new.stimuli.difficulties
+        if value not in old.stimuli.difficulties and DIFFICULTIES.index(value) < hardest
+    ]
+    if "synthetic" not in old.stimuli.conditions:
+        # Nothing was made by these settings yet.
+        after["visualization"] = before["visualization"]
+    return Comparison(tuple(added), (*changed, *setting_differences(before, after)))
+
+
+def _compare_models(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Say which models are new, and which are gone or described otherwise."""
+    added: list[str] = []
+    changed: list[str] = []
+    rest = list(after)
+    for entry in before:
+        name = entry["card"]
+        same = [other for other in rest if (other["card"], other["weights"]) == (name, entry["weights"])]
+        if not same:
+            changed.append(f"models lacks {name!r}")
+            continue
+        rest.remove(same[0])
+        if same[0]["twin"] and not entry["twin"]:
+            added.append(f"the twin of {name!r}")
+        elif entry["twin"] and not same[0]["twin"]:
+            changed.append(f"models lacks the twin of {name!r}")
+        changed += setting_differences({**entry, "twin": False}, {**same[0], "twin": False}, f"models {name!r}")
+    return [f"the model {entry['card']!r}" for entry in rest] + added, changed
+
+
+def setting_differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """List the settings in which two documents differ, each with its old and its new value."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            difference
+            for key in {**old, **new}
+            for difference in setting_differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [d for n, (a, b) in enumerate(zip(old, new)) for d in setting_differences(a, b, f"{where}[{n}]")]
+    return [] if old == new else [f"{where} was {old!r}, is {new!r}"]
 
 
 def read_experiment(path: Path | str) -> Experiment:

@@ -131,16 +131,33 @@ def _answer(
 def store_responses(study: Study, responses: pd.DataFrame) -> None:
     """Write an observer's answers, in place of those it gave before.
 
-    What it answered to the same stimuli with other sides shown is kept.
+    What it answered to the same stimuli with other sides shown is kept; so is what it answered before the study was
+    extended, since old stimuli are unchanged.
     """
+    known = study.stimuli_hashes
     for observer, part in responses.groupby("observer"):
         path = study.response_path(str(observer))
         if path.is_file():
             before = schemas.RESPONSES.read(path)
-            same = before["stimuli_hash"].isin(part["stimuli_hash"]) & (before["observer"] == observer)
+            same = before["stimuli_hash"].isin([*known, *part["stimuli_hash"]]) & (before["observer"] == observer)
             kept = before[same & ~before["references"].isin(part["references"])]
             part = schemas.concatenate([kept, part], schemas.RESPONSES)
         schemas.RESPONSES.write(part, path)
+
+
+def current_responses(study: Study, responses: pd.DataFrame) -> pd.DataFrame:
+    """Return the answers to stimuli that the study has now: those from before an extension are among them."""
+    return responses[responses["stimuli_hash"].isin(study.stimuli_hashes)].reset_index(drop=True)
+
+
+def machine_responses(study: Study) -> pd.DataFrame:
+    """Return machine observers' answers to the stimuli that the study has now.
+
+    People's answers are not even looked up: what machines make of a study needs no database, and shows nobody how
+    far people are before they have finished.
+    """
+    stored = current_responses(study, _read_files(study))
+    return stored[stored["observer_kind"] == "machine"].reset_index(drop=True)
 
 
 def read_responses(study: Study, database: str = "", *, pilot: bool = False) -> pd.DataFrame:
@@ -156,8 +173,13 @@ def read_responses(study: Study, database: str = "", *, pilot: bool = False) -> 
         Return people's answers to the pilot instead of those to the study; nothing else is then in the table.
     """
     people = _people(study, database, pilot)
-    paths = [] if pilot else sorted((study.root / "responses").glob("*.parquet"))
-    return schemas.concatenate([*(schemas.RESPONSES.read(path) for path in paths), people], schemas.RESPONSES)
+    return schemas.concatenate([*([] if pilot else [_read_files(study)]), people], schemas.RESPONSES)
+
+
+def _read_files(study: Study) -> pd.DataFrame:
+    """Return the answers in a study's files."""
+    paths = sorted((study.root / "responses").glob("*.parquet"))
+    return schemas.concatenate([schemas.RESPONSES.read(path) for path in paths], schemas.RESPONSES)
 
 
 def _people(study: Study, url: str, pilot: bool) -> pd.DataFrame:

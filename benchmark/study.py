@@ -1,6 +1,7 @@
 """The study folder: one experiment, everything made for it, and a manifest that says from what.
 
 experiment.toml        the frozen experiment
+texts/LANGUAGE/        its own texts, taken over from where the experimenter keeps them
 manifest.json          versions, hashes, states of the stages
 timings.parquet        how long what took (outside every hash)
 pool.parquet           pictures of the pool
@@ -10,6 +11,7 @@ statistics.parquet     which units are used, flagged, constant
 images/ab/abcd….webp   content-addressed, lossless
 stimuli.parquet        which picture serves which unit, role and rank
 trials.parquet         one row per position of a session slot
+extension/             tables of an extension that is being built, until they take the place of the study's
 embeddings/            what machine observers made of the pictures
 responses/             machine observers' answers, one Parquet file an observer
 results/               estimates, figures, report
@@ -33,10 +35,11 @@ import tomli_w
 from benchmark import __version__, schemas
 from benchmark.documents import parse, read_toml
 from benchmark.errors import StageMissing, StudyError, StudyMismatch
-from benchmark.experiment import Experiment
+from benchmark.experiment import Experiment, compare_experiments, setting_differences
 from benchmark.hashing import hash_settings
 from benchmark.protocol import Protocol
 from benchmark.storage import only_process, remove_unfinished, write_atomically, write_json, write_text
+from benchmark.texts import compare_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,11 +132,13 @@ class Study:
         return study
 
     def _freeze(self, experiment: Experiment) -> None:
-        """Write the experiment file of the study, unless it says the same already."""
-        path = self.root / "experiment.toml"
+        """Write the experiment file of the study, unless it says the same already, and take its texts over."""
+        changes = compare_texts(self.root / "texts", experiment.texts)
+        path = self.tables / "experiment.toml"
         text = tomli_w.dumps(_without_none(experiment.model_dump(mode="json")))
         if not path.is_file() or path.read_bytes() != text.encode():
             write_text(path, text)
+        changes.apply()
 
     def check_experiment(self, experiment: Experiment) -> None:
         """Check that an experiment is the one that the study was built from.
@@ -145,7 +150,14 @@ class Study:
         """
         if experiment.hash == self.manifest["experiment"]:
             return
-        differences = _differences(self.experiment.model_dump(mode="json"), experiment.model_dump(mode="json"))
+        comparison = compare_experiments(self.experiment, experiment)
+        if not comparison.changed:
+            added = ", ".join(comparison.added) or "what an unfinished extension adds"
+            raise StudyMismatch(
+                f"{self.root} was built without {added}. To add that to the study, so that its trials and answers stay "
+                "as they are, run the same command with --extend; for a study of its own, build into another folder."
+            )
+        differences = setting_differences(self.experiment.model_dump(mode="json"), experiment.model_dump(mode="json"))
         raise StudyMismatch(
             f"{self.root} was built from another experiment: {'; '.join(differences[:5]) or 'its settings differ'}. "
             "Build into another folder, or go back to the settings of this one."
@@ -171,19 +183,24 @@ class Study:
     # ---------------------------------------------------------------- places
 
     @property
+    def tables(self) -> Path:
+        """Folder of the manifest and of the tables; an extension that is being built has its own."""
+        return self.root
+
+    @property
     def manifest_path(self) -> Path:
         """The manifest."""
-        return self.root / "manifest.json"
+        return self.tables / "manifest.json"
 
     @property
     def stimuli_path(self) -> Path:
         """The table of stimuli."""
-        return self.root / "stimuli.parquet"
+        return self.tables / "stimuli.parquet"
 
     @property
     def trials_path(self) -> Path:
         """The table of trials."""
-        return self.root / "trials.parquet"
+        return self.tables / "trials.parquet"
 
     @property
     def results(self) -> Path:
@@ -207,7 +224,7 @@ class Study:
     @cached_property
     def experiment(self) -> Experiment:
         """The frozen experiment."""
-        path = self.root / "experiment.toml"
+        path = self.tables / "experiment.toml"
         return parse(Experiment, read_toml(path), str(path))
 
     @property
@@ -241,6 +258,17 @@ class Study:
         """Hash of the stimuli that observers see."""
         stages = self.manifest["stages"]
         return hash_settings([stages.get(name, {}).get("outputs", {}) for name in ("exemplars", "visualizations")])
+
+    @property
+    def stimuli_hashes(self) -> frozenset[str]:
+        """Hashes that mark answers to stimuli of this study: the present one, and those from before extensions.
+
+        An extension leaves old stimuli as they are, so that answers to them stay valid.
+        """
+        present = self.stimuli_hash
+        lineage = self.manifest.get("stimuli_lineage", {})
+        # Stimuli that have been made anew since have other hashes; what came before them is then no part of them.
+        return frozenset([present, *(lineage["earlier"] if lineage.get("of") == present else ())])
 
     @property
     def is_plumbing_check(self) -> bool:
@@ -316,15 +344,15 @@ class Study:
 
     def pool(self) -> pd.DataFrame:
         """Return the pictures of the pool, in the order in which activations are stored."""
-        return self._table(schemas.POOL, self.root / "pool.parquet", "units")
+        return self._table(schemas.POOL, self.tables / "pool.parquet", "units")
 
     def units(self) -> pd.DataFrame:
         """Return the units that were drawn."""
-        return self._table(schemas.UNITS, self.root / "units.parquet", "units")
+        return self._table(schemas.UNITS, self.tables / "units.parquet", "units")
 
     def statistics(self) -> pd.DataFrame:
         """Return which of the drawn units are used, flagged or constant."""
-        return self._table(schemas.UNIT_STATISTICS, self.root / "statistics.parquet", "exemplars")
+        return self._table(schemas.UNIT_STATISTICS, self.tables / "statistics.parquet", "exemplars")
 
     def stimuli(self) -> pd.DataFrame:
         """Return which picture serves which unit, natural and, once they are made, synthetic."""
@@ -373,16 +401,3 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_none(item) for item in value]
     return value
-
-
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """List the settings in which two experiments differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            difference
-            for key in {**old, **new}
-            for difference in _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
-        ]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return [d for n, (a, b) in enumerate(zip(old, new)) for d in _differences(a, b, f"{where}[{n}]")]
-    return [] if old == new else [f"{where} was {old!r}, is {new!r}"]

@@ -23,6 +23,7 @@ from benchmark.randomness import generator_from
 from benchmark.study import Study
 from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks
 from benchmark.units import NEURON
+from benchmark.waves import Wave, first_wave, study_waves
 
 LESS_OBVIOUS = (PLANTED, "orientation", NEURON, 1, "mean")
 """The planted unit of the less obvious practice trial: one needs to look, and can then be sure."""
@@ -200,22 +201,29 @@ def make_cells(tasks: pd.DataFrame, protocol: Protocol, seed: int, asked: set[st
     asked
         Models whose units people are asked about: twins are controls for machines.
     """
+    return wave_cells(tasks, first_wave(tasks, protocol, asked), protocol, seed)
+
+
+def wave_cells(tasks: pd.DataFrame, wave: Wave, protocol: Protocol, seed: int) -> list[Cell]:
+    """Return the cells of a wave.
+
+    A cell's sessions follow from its name, its units, the rules and the seed: models and conditions that are added
+    to the study later change nothing in it.
+    """
     planted = tasks[tasks["model"] == PLANTED]
-    main = tasks[tasks["model"].isin(asked)]
-    keys = ["condition", "difficulty"] + (["model"] if protocol.rules.session.models == "nested" else [])
     cells = []
-    for key, part in main.groupby(keys, sort=True):
-        condition, difficulty, *model = key
-        own = planted[planted["condition"] == condition]
-        cells.append(Cell("-".join([*model, condition, difficulty]), part, own, protocol, seed))
+    for plan in wave.cells:
+        alike = (tasks["condition"] == plan.condition) & (tasks["difficulty"] == plan.difficulty)
+        own = tasks[alike & tasks["model"].isin(plan.models)]
+        cells.append(Cell(plan.name, own, planted[planted["condition"] == plan.condition], protocol, seed))
     return cells
 
 
 def study_cells(study: Study, tasks: pd.DataFrame | None = None) -> list[Cell]:
-    """Return the cells of a built study, so that refill slots and practice can be drawn from them."""
+    """Return the cells of a study, those of all its waves, so that refill slots and practice can be drawn from them."""
     tasks = assemble_tasks(study.stimuli()) if tasks is None else tasks
-    asked = {name for name, facts in study.manifest["models"].items() if not facts["twin"]}
-    return make_cells(tasks, study.protocol, study.experiment.seed, asked)
+    protocol, seed = study.protocol, study.experiment.seed
+    return [cell for wave in study_waves(study, tasks) for cell in wave_cells(tasks, wave, protocol, seed)]
 
 
 def lay_out_trials(cells: list[Cell], advance: Advance = lambda count: None) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from benchmark.errors import NameNotFound
+from benchmark.errors import DocumentError, NameNotFound
 from benchmark.experiment import Experiment, read_experiment
 from benchmark.model_card import TWIN_SUFFIX
 from benchmark.progress import Reporter
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
     from analysis.performance import MachineScore
     from stimuli.forecast import Forecast
+    from webapp.export import Export
+    from webapp.payment import Payroll
+    from webapp.recruitment import Briefing
+    from webapp.simulation import Simulation
+    from webapp.submissions import Reconciliation
 
 
 def build(
@@ -33,9 +38,11 @@ def build(
     stage: str | None = None,
     device: str = "auto",
     skip_unreadable: bool = False,
+    extend: bool = False,
+    anchor: str = "",
     reporter: Reporter | None = None,
 ) -> Study:
-    """Build a study, or go on building one.
+    """Build a study, or go on building one, or extend one that is built.
 
     Parameters
     ----------
@@ -49,12 +56,17 @@ def build(
         Where networks run: ``auto``, ``cpu``, ``cuda``.
     skip_unreadable
         Leave files out that are no readable picture, and count them.
+    extend
+        Add the experiment's new models, conditions and difficulties to the study that is in the folder. Its trials and
+        answers stay as they are; new trials make a wave of their own, see :mod:`benchmark.waves`.
+    anchor
+        The old model whose units people of the new wave judge again, if not the first.
     reporter
         Shows progress.
 
     Returns
     -------
-    The study.
+    The study. With ``extend``, it is as it was until the last stage has run.
 
     Raises
     ------
@@ -65,9 +77,13 @@ def build(
         experiment = read_experiment(experiment)
     if stage is not None and stage not in STAGES:
         raise NameNotFound("stage", stage, STAGES)
+    if anchor and not extend:
+        raise DocumentError("An anchor is chosen when a study is extended: give --extend with --anchor.")
     check_sessions(experiment)
-    study = Study(out)
+    study = Study.open(out) if extend else Study(out)
     with study.building():
+        if extend and _extend(study, experiment, stage, device, skip_unreadable, anchor, reporter or Reporter()):
+            return Study.open(out)
         study = Study.create(out, experiment)
         from stimuli.building import Builder
 
@@ -77,6 +93,35 @@ def build(
             if name == stage:
                 break
     return study
+
+
+def _extend(
+    study: Study,
+    experiment: Experiment,
+    stage: str | None,
+    device: str,
+    skip_unreadable: bool,
+    anchor: str,
+    reporter: Reporter,
+) -> bool:
+    """Extend a study; returns whether the experiment adds anything to it."""
+    from benchmark.extension import begin_extension, check_stage, finish_extension, is_ready
+    from stimuli.building import Builder
+
+    if is_ready(study):
+        finish_extension(study)  # an earlier call was killed while it put the extension in place
+        study = Study.open(study.root)
+    if experiment.hash == study.manifest["experiment"]:
+        return False
+    draft = begin_extension(study, experiment, anchor)
+    builder = Builder(draft, device, skip_unreadable, reporter)
+    for name in STAGES:
+        builder.run(name)
+        check_stage(study, draft, name)
+        if name == stage and name != STAGES[-1]:
+            return True
+    finish_extension(study)
+    return True
 
 
 def check_sessions(experiment: Experiment) -> None:
@@ -162,32 +207,257 @@ def observe_study(
 def score_study(study: Study | Path | str) -> list[MachineScore]:
     """Score the machine observers of a study, and write ``results/machine_scores.csv``."""
     from analysis.performance import score_machines, score_table
-    from benchmark.responses import read_responses
+    from benchmark.responses import machine_responses
     from benchmark.storage import write_text
 
     study = study if isinstance(study, Study) else Study.open(study)
-    responses = read_responses(study)
-    current = responses[responses["stimuli_hash"] == study.stimuli_hash]
-    scores = score_machines(current, study.statistics(), study.experiment.seed)
+    scores = score_machines(machine_responses(study), study.statistics(), study.experiment.seed)
     table = score_table(scores)
     table.insert(0, "note", "; ".join(study.manifest["notes"]))
     write_text(study.results / "machine_scores.csv", table.to_csv(index=False))
     return scores
 
 
+def simulate(
+    study: Study | Path | str,
+    participants: int,
+    *,
+    seed: int = 0,
+    dropout: float = 0.3,
+    inattentive: float = 0.05,
+    interval: float = 60.0,
+    until_full: bool = False,
+    pilot: bool = False,
+    database: str = "",
+    http: str = "",
+    workers: int = 16,
+    speed: float = 1.0,
+    reporter: Reporter | None = None,
+) -> Simulation:
+    """Let simulated people of known ability take part in a study, and compare what they give with what is true.
+
+    Parameters
+    ----------
+    study
+        A study with trials, or its folder.
+    participants
+        How many come.
+    seed
+        Of all that is random about them.
+    dropout, inattentive
+        Shares of people who leave at a random moment, and who press the same button all the time.
+    interval
+        Mean seconds between two arrivals.
+    until_full
+        Let nobody come any more once every slot is filled; only in this process.
+    pilot
+        Whether they take part in the pilot.
+    database
+        The database: by default ``simulation.sqlite`` in the study's folder, and over HTTP none.
+    http
+        Address of a server that was started with ``--bots``; in this process if not given.
+    workers, speed
+        Over HTTP: how many can do something at the same moment, and how much faster than people they live.
+    reporter
+        Shows progress.
+
+    Returns
+    -------
+    What became of it; tables of the truth are in the study's ``results/``.
+    """
+    from webapp.bots import Population
+    from webapp.simulation import simulate_over_http, simulate_study
+
+    study = study if isinstance(study, Study) else Study.open(study)
+    population = Population(dropout=dropout, inattentive=inattentive)
+    with (reporter or Reporter()).task("simulated people", participants) as advance:
+        if http:
+            return simulate_over_http(
+                study, http, participants=participants, seed=seed, population=population, url=database, pilot=pilot,
+                interval=interval, workers=workers, speed=speed, advance=advance,
+            )  # fmt: skip
+        return simulate_study(
+            study, participants=participants, seed=seed, population=population, url=database, pilot=pilot,
+            interval=interval, until_full=until_full, advance=advance,
+        )  # fmt: skip
+
+
 def make_gallery(
     study: Study | Path | str, reporter: Reporter | None = None, scores: Sequence[MachineScore] | None = None
 ) -> Path:
     """Write the gallery of a study; returns the page to open. Scores are made anew unless they are given."""
-    from benchmark.responses import read_responses
+    from benchmark.responses import machine_responses
     from stimuli.gallery import build_gallery
 
     study = study if isinstance(study, Study) else Study.open(study)
     if scores is None:
-        scores = score_study(study) if len(read_responses(study)) else []
+        scores = score_study(study) if len(machine_responses(study)) else []
     summary = [(s.model, s.condition, s.observer, str(s.score), str(s.excess or "–")) for s in scores]
     summary += [(s.model + TWIN_SUFFIX, s.condition, s.observer, str(s.twin), "–") for s in scores if s.twin]
     return build_gallery(study, summary, reporter)
+
+
+def serve_study(
+    study: Study | Path | str,
+    database: str = "",
+    *,
+    address: str = "127.0.0.1",
+    port: int = 8501,
+    hosts: Sequence[str] = (),
+    pilot: bool = False,
+    preview: bool = False,
+    plain: bool = False,
+    bots: bool = False,
+) -> None:
+    """Put the forced-choice task of a study on the web, until the process is stopped.
+
+    Parameters
+    ----------
+    study
+        A built study, or its folder.
+    database
+        URL of the database, if it is not the study's own nor the one that ``VIMI_DATABASE`` names.
+    address, port
+        Where to listen.
+    hosts
+        Host names under which people reach the server; any, if none is given.
+    pilot
+        Keep answers apart as those of a pilot.
+    preview
+        Only look: every page can be reached, and what is answered is thrown away.
+    plain
+        Draw trials with plain buttons instead of the component.
+    bots
+        Let simulated people take part over HTTP.
+    """
+    import tempfile
+
+    from webapp.hosting import open_hosting
+    from webapp.server import run_server
+
+    study = study if isinstance(study, Study) else Study.open(study)
+    study.stage_outputs("trials")
+    with tempfile.TemporaryDirectory() as folder:
+        if preview:
+            database = f"sqlite:///{Path(folder) / 'preview.sqlite'}"
+        hosting = open_hosting(study, database, pilot=pilot, preview=preview, plain=plain, bots=bots)
+        run_server(hosting, address=address, port=port, hosts=hosts)
+
+
+def brief_recruitment(study: Study | Path | str, address: str, database: str = "") -> Briefing:
+    """Say what to enter at the recruiter: the link, and the completion codes.
+
+    Parameters
+    ----------
+    study
+        A built study, or its folder.
+    address
+        Where people reach the server.
+    database
+        URL of the database, if it is not the study's own nor the one that ``VIMI_DATABASE`` names.
+    """
+    from webapp.hosting import open_hosting
+    from webapp.recruitment import brief
+
+    hosting = open_hosting(study if isinstance(study, Study) else Study.open(study), database)
+    return brief(hosting.recruitment, hosting.identity, address)
+
+
+def reconcile_submissions(
+    study: Study | Path | str,
+    database: str = "",
+    *,
+    prolific_export: Path | None = None,
+    prolific_api: str = "",
+    prolific_address: str = "",
+    pilot: bool = False,
+) -> Reconciliation:
+    """Read from the recruiter who has left, end their sessions and give their slots back.
+
+    Parameters
+    ----------
+    study, database
+        As in :func:`brief_recruitment`.
+    prolific_export
+        CSV file that Prolific exported.
+    prolific_api
+        Identifier of the study at Prolific, whose interface is asked with the token in ``PROLIFIC_TOKEN``.
+    prolific_address
+        Where that interface is, if not at Prolific: for dry runs.
+    pilot
+        People of the pilot.
+    """
+    from webapp.hosting import open_hosting
+    from webapp.submissions import PROLIFIC_ADDRESS, fetch_prolific_submissions, read_prolific_export, reconcile
+
+    hosting = open_hosting(study if isinstance(study, Study) else Study.open(study), database, pilot=pilot)
+    found = [] if prolific_export is None else read_prolific_export(prolific_export)
+    if prolific_api:
+        found += fetch_prolific_submissions(prolific_api, prolific_address or PROLIFIC_ADDRESS)
+    return reconcile(hosting, found)
+
+
+def pay(
+    study: Study | Path | str,
+    out: Path | None = None,
+    *,
+    form: str = "general",
+    database: str = "",
+    pilot: bool = False,
+) -> tuple[Payroll, int]:
+    """Say who is paid what, from the server's data alone, and write it to a file.
+
+    Parameters
+    ----------
+    study, database
+        As in :func:`brief_recruitment`.
+    out
+        The file to write, if any.
+    form
+        ``general``, ``prolific-approve`` or ``prolific-bonus``.
+    pilot
+        People of the pilot.
+
+    Returns
+    -------
+    Who is paid what, and how many people the file names.
+    """
+    from webapp.hosting import open_hosting
+    from webapp.payment import make_payroll, write_payroll
+
+    hosting = open_hosting(study if isinstance(study, Study) else Study.open(study), database, pilot=pilot)
+    payroll = make_payroll(hosting)
+    return payroll, 0 if out is None else write_payroll(payroll, out, form)  # type: ignore[arg-type]
+
+
+def forget_identifiers(study: Study | Path | str, database: str = "") -> int:
+    """Delete the recruiter's identifiers of everybody in a study, and nothing else; returns how many there were."""
+    from webapp import payment
+    from webapp.hosting import open_hosting
+
+    return payment.forget_identifiers(open_hosting(study if isinstance(study, Study) else Study.open(study), database))
+
+
+def export_study(
+    study: Study | Path | str,
+    format: str,
+    out: Path | str | None = None,
+    *,
+    database: str = "",
+    pilot: bool = False,
+    usable_only: bool = False,
+    comments: bool = False,
+    traces: bool = False,
+    reporter: Reporter | None = None,
+) -> Export:
+    """Write a study's answers, or its trials, into a folder; see :func:`webapp.export.export_study`."""
+    from webapp import export
+
+    study = study if isinstance(study, Study) else Study.open(study)
+    return export.export_study(
+        study, format, out, database=database, pilot=pilot, usable_only=usable_only, comments=comments, traces=traces,
+        reporter=reporter,
+    )  # fmt: skip
 
 
 def why_no_regression(parameters: Sequence[int]) -> str:

@@ -23,8 +23,9 @@ from benchmark.protocol import Protocol, Window, Windows
 from benchmark.storage import write_atomically
 from benchmark.study import PLUMBING, Stage, Study
 from benchmark.tasks import assemble_tasks
-from benchmark.trials import lay_out_trials, make_cells
+from benchmark.trials import lay_out_trials, wave_cells
 from benchmark.units import Unit, draw_units, read_units, reserve, unit_columns
+from benchmark.waves import plan_waves
 from stimuli.activations import (
     BATCH_ON_ACCELERATOR,
     BATCH_ON_CPU,
@@ -168,9 +169,9 @@ class Builder:
             models = self.models()
         inputs = hash_settings([self.experiment.hash, survey.hash, self._weights(), self._cards()])
         table = self._draw()
-        schemas.POOL.write(survey.table, self.study.root / "pool.parquet")
+        schemas.POOL.write(survey.table, self.study.tables / "pool.parquet")
         self._write_planted(survey)
-        schemas.UNITS.write(table, self.study.root / "units.parquet")
+        schemas.UNITS.write(table, self.study.tables / "units.parquet")
         self._describe_pool()
         self.study.update_manifest(
             protocol=self.protocol.identity,
@@ -194,7 +195,7 @@ class Builder:
     def _known_survey(self) -> bool:
         """Take the survey over from an earlier run, if the pool still lists the same files."""
         state = self.study.manifest["stages"].get("units", {})
-        path = self.study.root / "pool.parquet"
+        path = self.study.tables / "pool.parquet"
         if state.get("state") != "done" or not path.is_file():
             return False
         table = schemas.POOL.read(path)
@@ -217,11 +218,11 @@ class Builder:
 
     def _write_planted(self, survey: Survey) -> None:
         contents = {"scores": np.ascontiguousarray(survey.planted.T)}
-        path = self.study.root / "planted.safetensors"
+        path = self.study.tables / "planted.safetensors"
         write_atomically(path, lambda target: save_file(contents, target))
 
     def _read_planted(self) -> NDArray[np.float32]:
-        return np.ascontiguousarray(load_file(self.study.root / "planted.safetensors")["scores"].T)
+        return np.ascontiguousarray(load_file(self.study.tables / "planted.safetensors")["scores"].T)
 
     def _weights(self) -> dict[str, str]:
         return {name: model.weights_hash for name, model in self.models().items()}
@@ -327,7 +328,7 @@ class Builder:
             pictures = {place: picture for picture, place in places.items()}
             for place, picture in stored.items():
                 check_picture(picture, pictures[place], self.pool.entries[place].source)
-        schemas.UNIT_STATISTICS.write(described, self.study.root / "statistics.parquet")
+        schemas.UNIT_STATISTICS.write(described, self.study.tables / "statistics.parquet")
         schemas.STIMULI.write(stimuli, self.study.stimuli_path)
         natural = stimuli[stimuli["model"].isin(self.models())]
         repeated = float(natural["group_repeated"].mean()) if len(natural) else 0.0
@@ -472,11 +473,12 @@ class Builder:
             return
         with self.study.timed("trials", "laying out"):
             tasks = assemble_tasks(self.study.stimuli())
-            asked = {name for name, model in self.models().items() if not model.card.twin}
-            cells = make_cells(tasks, self.protocol, self.seed, asked)
+            waves = plan_waves(self.study, tasks)
+            cells = [cell for wave in waves for cell in wave_cells(tasks, wave, self.protocol, self.seed)]
             with self.reporter.task("Laying out sessions", sum(cell.planned for cell in cells)) as advance:
                 trials = lay_out_trials(cells, advance)
             schemas.TRIALS.write(trials, self.study.trials_path)
+        self.study.update_manifest(waves=[wave.facts() for wave in waves])
         self.study.finish_stage(
             "trials", inputs, {"trials": hash_rows(trials)}, sessions=int(trials["session"].nunique())
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark.errors import HostingError
 from benchmark.study import Study
 from benchmark.tasks import assemble_tasks
 from benchmark.trials import Cell, study_cells
@@ -35,6 +36,16 @@ class CellPlan:
         return str(self.cell.tasks["condition"].iloc[0])
 
 
+class _Cells(dict[str, CellPlan]):
+    """Cells by name."""
+
+    def __missing__(self, name: str) -> CellPlan:
+        # A study that is extended while it is hosted has cells that an older server has never seen.
+        raise HostingError(
+            f"This server knows no cell {name!r}: the study was extended after the server started. Restart it."
+        )
+
+
 class Layout:
     """The slots of all cells, planned ones and those behind the plan.
 
@@ -49,9 +60,9 @@ class Layout:
         trials = study.trials()
         planned = trials.groupby("session", sort=False).size().index
         counts = pd.Series([name.rpartition("-")[0] for name in planned]).value_counts()
-        self.cells = {
-            cell.name: CellPlan(cell, int(counts.get(cell.name, 0))) for cell in study_cells(study, tasks)
-        }
+        self.cells = _Cells(
+            (cell.name, CellPlan(cell, int(counts.get(cell.name, 0)))) for cell in study_cells(study, tasks)
+        )
         self._rows = {
             str(name): [_plain(row) for row in part.to_dict("records")]
             for name, part in trials.groupby("session", sort=False)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmark.progress import Reporter
 from benchmark.protocol import Windows
-from benchmark.responses import read_responses
+from benchmark.responses import machine_responses
 from benchmark.storage import write_text
 from benchmark.study import Study
 from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks
@@ -56,7 +56,7 @@ def build_gallery(study: Study, scores: Summary = (), reporter: Reporter | None 
     """
     stimuli = study.stimuli()
     tasks = assemble_tasks(stimuli)
-    responses = read_responses(study)
+    responses = machine_responses(study)
     statistics = study.statistics().set_index(UNIT_COLUMNS)
     units = study.units().set_index(UNIT_COLUMNS)
     folder = study.root / "gallery"
