@@ -1,0 +1,96 @@
+"""The codebook of an export: what every column of every table means, for programs and for readers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmark.schemas import Column, ColumnKind, Schema
+from webapp.export.folder import Folder, Source
+
+UNITS = {"rt_ms": "ms", "onset_delay_ms": "ms", "server_ms": "ms", "total_seconds": "s", "instruction_seconds": "s"}
+"""Units of columns that are measured in one."""
+
+SPELLING: dict[ColumnKind, str] = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number, with a point",
+    "boolean": "true or false",
+    "time": "date and time in UTC, ISO 8601, to the microsecond",
+    "strings": "list of texts",
+    "integers": "list of whole numbers",
+}
+"""How each kind of column is spelled in files of text."""
+
+
+def describe_column(column: Column) -> dict[str, Any]:
+    """Return what a codebook says of a column."""
+    return {
+        "name": column.name,
+        "kind": column.kind,
+        "meaning": column.meaning,
+        "may_be_empty": column.nullable,
+        **({"values": list(column.values)} if column.values else {}),
+        **({"unit": UNITS[column.name]} if column.name in UNITS else {}),
+    }
+
+
+def write_codebook(folder: Folder, tables: dict[str, tuple[Schema, str]], spelling: str) -> None:
+    """Write ``codebook.json`` and ``codebook.md``.
+
+    Parameters
+    ----------
+    folder
+        The export.
+    tables
+        Schema of each table, and in words where it is.
+    spelling
+        How values are spelled in this format.
+    """
+    folder.write_json(
+        "codebook.json",
+        {
+            "spelling": spelling,
+            "tables": {
+                name: {
+                    "where": where,
+                    "rows": folder.tables.get(name),
+                    "columns": [describe_column(column) for column in schema.columns],
+                }
+                for name, (schema, where) in tables.items()
+            },
+        },
+    )
+    lines = ["# Codebook", "", spelling, ""]
+    for name, (schema, where) in tables.items():
+        lines += [f"## {name}", "", f"{where}. Rows: {folder.tables.get(name)}.", ""]
+        lines += ["| column | kind | may be empty | meaning |", "| --- | --- | --- | --- |"]
+        lines += [_row(column) for column in schema.columns]
+        lines.append("")
+    folder.write("codebook.md", "\n".join(lines))
+
+
+def _row(column: Column) -> str:
+    """Return a column's row of the readable codebook."""
+    meaning = column.meaning
+    if column.name in UNITS:
+        meaning += f" (unit: {UNITS[column.name]})"
+    if column.values:
+        meaning += f"; one of: {', '.join(column.values)}"
+    cells = (f"`{column.name}`", SPELLING[column.kind], "yes" if column.nullable else "no", meaning.replace("|", "\\|"))
+    return f"| {' | '.join(cells)} |"
+
+
+def introduce(source: Source) -> list[str]:
+    """Return what a README says of the study, whatever the format: lines of Markdown."""
+    lines = [
+        f"- study: `{source.name}` (hash `{source.study}`)",
+        f"- protocol: `{source.protocol}`",
+        f"- stimuli: `{source.stimuli_hash}`",
+        f"- exported: {source.made_at}",
+    ]
+    lines += [f"- **{note}**" for note in source.notes]
+    if source.options["pilot"]:
+        lines.append("- **answers to a pilot, not to the study**")
+    if source.options["usable_only"]:
+        lines.append("- only sessions that pass all exclusion rules of the protocol")
+    return lines
