@@ -315,7 +315,7 @@ def export(
         str, typer.Option(help="Answers: csv, parquet, psych-ds, bids. Trials: jspsych, psychopy.")
     ] = "csv",
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write, if not exports/FORMAT of the study; new, or an earlier export.")
+        Path | None, typer.Option(help="Folder to write, else exports/FORMAT of the study; new, or an earlier export.")
     ] = None,
     database: Database = "",
     pilot: Annotated[bool, typer.Option("--pilot", help="The pilot's answers instead of the study's.")] = False,
@@ -338,6 +338,53 @@ def export(
     )  # fmt: skip
     print(", ".join(f"{name}: {rows} rows" for name, rows in made.rows.items()))
     print(f"{made.files} files in {made.folder}; what every column means is in {made.folder / 'codebook.md'}")
+
+
+@app.command()
+def backup(
+    study: StudyFolder,
+    out: Annotated[Path, typer.Option(help="The file to write; an older backup there is replaced.")],
+    database: Database = "",
+) -> None:
+    """Back up people and their answers while they answer, from either kind of database into one file."""
+    from benchmark.workflow import back_up_study
+
+    made = back_up_study(study, out, database)
+    print(f"{made.path}: {made.counts['people']:,} people and {made.counts['answers']:,} answers, checked")
+
+
+@app.command()
+def restore(
+    study: StudyFolder,
+    file: Annotated[Path, typer.Argument(help="A file that vimi backup made.")],
+    database: Database = "",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace what the database holds of the study, after a backup of it.")
+    ] = False,
+) -> None:
+    """Put a backup back, into either kind of database."""
+    from benchmark.workflow import restore_study
+
+    done = restore_study(study, file, database, replace=replace)
+    counts = done.backup.counts
+    print(f"Restored {counts['people']:,} people and {counts['answers']:,} answers")
+    if done.withdrawn:
+        print(f"{done.withdrawn:,} people had withdrawn since; their answers were deleted again")
+    if done.kept:
+        print(f"What was there before is in {done.kept}")
+    for note in done.notes:
+        print(f"Note: {note}")
+
+
+@app.command()
+def password() -> None:
+    """Ask for the experimenter's password twice, and print the hash to put into VIMI_ADMIN_HASH."""
+    from benchmark.workflow import hash_password
+
+    given = typer.prompt("Password", hide_input=True, confirmation_prompt="Once more", err=True)
+    hashed = hash_password(given)
+    print("Set this where the server starts; without it there is no page /admin:", file=sys.stderr)
+    print(f"VIMI_ADMIN_HASH='{hashed}'")
 
 
 @app.command()

@@ -54,7 +54,7 @@ def _system_error(error: Exception) -> int:
     return int(found.group(1)) if found else 0
 
 
-def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True, mode: int = 0o644) -> None:
     """Let ``write`` make a file beside the target, then move it there in one step.
 
     However the process ends, the target is either as it was or complete.
@@ -67,6 +67,8 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
         Called with the path of the file to make.
     durable
         Whether to wait until the file would outlive a power failure. What can be made again need not.
+    mode
+        Who may read it.
 
     Raises
     ------
@@ -83,7 +85,7 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
             if durable:
                 with unfinished.open("rb") as file:
                     os.fsync(file.fileno())
-            unfinished.chmod(0o644)
+            unfinished.chmod(mode)
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from analysis.performance import MachineScore
     from stimuli.forecast import Forecast
+    from webapp.backup import Backup, Restored
     from webapp.export import Export
     from webapp.payment import Payroll
     from webapp.recruitment import Briefing
@@ -295,6 +296,51 @@ def make_gallery(
     summary = [(s.model, s.condition, s.observer, str(s.score), str(s.excess or "–")) for s in scores]
     summary += [(s.model + TWIN_SUFFIX, s.condition, s.observer, str(s.twin), "–") for s in scores if s.twin]
     return build_gallery(study, summary, reporter)
+
+
+def back_up_study(study: Study | Path | str, out: Path | str, database: str = "") -> Backup:
+    """Back up the people and answers of a study while they answer; returns what is in the file.
+
+    Parameters
+    ----------
+    study
+        The study, or its folder.
+    out
+        The file to write.
+    database
+        URL of the database, if it is not the study's own nor the one that ``VIMI_DATABASE`` names.
+    """
+    from webapp.backup import back_up
+
+    return back_up(study if isinstance(study, Study) else Study.open(study), out, database)
+
+
+def restore_study(
+    study: Study | Path | str, backup: Path | str, database: str = "", *, replace: bool = False
+) -> Restored:
+    """Put a backup back.
+
+    Parameters
+    ----------
+    study
+        The study, or its folder.
+    backup
+        A file that :func:`back_up_study` made, from either kind of database.
+    database
+        URL of the database, if it is not the study's own nor the one that ``VIMI_DATABASE`` names.
+    replace
+        Replace what the database holds of this study; it is backed up first.
+    """
+    from webapp.backup import restore
+
+    return restore(study if isinstance(study, Study) else Study.open(study), backup, database, replace=replace)
+
+
+def hash_password(password: str) -> str:
+    """Return the hash of the experimenter's password, for ``VIMI_ADMIN_HASH``."""
+    from webapp import admission
+
+    return admission.hash_password(password)
 
 
 def serve_study(

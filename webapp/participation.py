@@ -352,18 +352,23 @@ def withdraw(hosting: Hosting, receipt: str) -> int | None:
             return None
         if row.outcome == "withdrawn":
             return 0
-        deleted = int(connection.execute(answers.delete().where(answers.c.participant == row.id)).rowcount)
-        connection.execute(sessions.delete().where(sessions.c.participant == row.id))
-        connection.execute(
-            people.update()
-            .where(people.c.id == row.id)
-            .values(
-                phase="end", outcome="withdrawn", comments=None, evidence=None, colour_vision=None, window_width=None,
-                window_height=None, browser=None, instruction_seconds=None, ended_at=hosting.clock(),
-            )
-        )  # fmt: skip
-        connection.execute(withdrawals.insert().values(study=hosting.identity, answers=deleted, at=hosting.clock()))
-        return deleted
+        return erase(connection, hosting.identity, row.id, hosting.clock())
+
+
+def erase(connection: Connection, study: str, participant: int, now: float) -> int:
+    """Delete what a participant answered and log that it was; returns how many answers went."""
+    deleted = int(connection.execute(answers.delete().where(answers.c.participant == participant)).rowcount)
+    connection.execute(sessions.delete().where(sessions.c.participant == participant))
+    connection.execute(
+        people.update()
+        .where(people.c.id == participant)
+        .values(
+            phase="end", outcome="withdrawn", comments=None, evidence=None, colour_vision=None, window_width=None,
+            window_height=None, browser=None, instruction_seconds=None, ended_at=now,
+        )
+    )  # fmt: skip
+    connection.execute(withdrawals.insert().values(study=study, answers=deleted, at=now))
+    return deleted
 
 
 def count_right(hosting: Hosting, participant: int) -> tuple[int, int]:
