@@ -160,7 +160,7 @@ def usable_responses(responses: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFr
     """Return the answers of usable sessions, and of observers that have no sessions to judge: machines."""
     usable = set(judged.loc[judged["usable"].astype(bool), "session"])
     known = set(judged["session"])
-    keep = [name in usable or name not in known for name in responses["session"]]
+    keep = responses["session"].isin(usable) | ~responses["session"].isin(known)
     return responses[keep].reset_index(drop=True)
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from benchmark.doctor import Finding
     from benchmark.study import Study
     from stimuli.forecast import Forecast
+    from webapp.payment import Payroll
+    from webapp.recruitment import Briefing
+    from webapp.simulation import Simulation
+    from webapp.submissions import Reconciliation
 
 
 def _console() -> Console:
@@ -92,6 +96,51 @@ def _score_table(scores: Sequence[MachineScore], title: str = "") -> Table:
         cells = [str(e) if e else "–" for e in (score.low_level, score.excess, score.twin, score.trained_minus_twin)]
         table.add_row(escape(score.model), condition, str(score.score), *cells, str(score.score.n))
     return table
+
+
+def print_simulation(simulation: Simulation) -> None:
+    """Print what became of simulated people, and their proportions beside the true ones."""
+    console = _console()
+    outcomes = ", ".join(f"{count} {escape(outcome)}" for outcome, count in simulation.outcomes.items())
+    answers = sum(len(story.acknowledged) for story in simulation.stories)
+    console.print(
+        f"\n{len(simulation.stories)} simulated people: {outcomes}.\n{answers:,} answers acknowledged in "
+        f"{spell_seconds(simulation.seconds)}"
+        + (f", {simulation.resent} messages sent again" if simulation.resent else "")
+        + f"; in {escape(simulation.database)}."
+    )
+    if simulation.faster != 1:
+        console.print(
+            f"[bold red]Time ran {simulation.faster:g} times faster for them than for the server[/]: by its rules on "
+            "time their sessions may not be usable, and their slots are offered anew. Those rules are left out below."
+        )
+    missed = sum(story.miscounted for story in simulation.stories)
+    if missed:
+        console.print(f"[bold red]{missed} answers were not recognised when they came twice.[/]")
+    if len(simulation.sessions):
+        finished = int((simulation.sessions["session_status"] == "complete").sum())
+        why = ", ".join(f"{row['fail']} {row['rule']}" for _, row in simulation.exclusions.iterrows() if row["fail"])
+        console.print(
+            f"{len(simulation.sessions)} sessions begun, {finished} finished, {simulation.usable} usable"
+            + (f" (of the finished ones fail: {why})" if why else "") + ".\n"
+        )  # fmt: skip
+    else:
+        console.print("Without the server's database, answers of all attentive people count below.\n")
+    filled = {state.name: f"{state.usable} of {state.slots}" for state in simulation.cells}
+    coverage = _table("cell", "slots filled", "judgements per unit", right=("slots filled", "judgements per unit"))
+    for name, (fewest, most) in simulation.balance.items():
+        coverage.add_row(escape(name), filled.get(name, "–"), str(fewest) if fewest == most else f"{fewest} to {most}")
+    console.print(coverage)
+    console.print()
+    table = _table("model", "condition", "references", "answers", "recovered", "true", "",
+                   right=("answers", "true"))  # fmt: skip
+    for item in simulation.recovered:
+        table.add_row(
+            escape(item.model), f"{item.condition}, {item.difficulty}", item.references, f"{item.answers:,}",
+            str(item.estimate), f"{item.truth:.3f}"[1:], "" if item.agrees else "[bold red]outside[/]",
+        )  # fmt: skip
+    console.print(table)
+    console.print("\n" + "\n".join(escape(str(path)) for path in simulation.files))
 
 
 def print_forecast(forecast: Forecast) -> None:
@@ -257,3 +306,76 @@ def spell_bytes(count: int) -> str:
             return f"{value:.0f} {unit}" if unit in ("B", "kB") else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def print_opening(study: Study, address: str, port: int, *, pilot: bool, preview: bool, bots: bool) -> None:
+    """Print where a hosted study can be reached, and what keeps strangers out of it."""
+    import os
+
+    console = _console()
+    recruitment = study.experiment.recruitment
+    name = "localhost" if address in ("0.0.0.0", "::", "127.0.0.1") else address
+    kind = "Preview of" if preview else "Pilot of" if pilot else "Hosting"
+    console.print(f"{kind} {study.root}: http://{name}:{port}/")
+    if PLUMBING in study.manifest["notes"]:
+        console.print(f"[bold red]{PLUMBING.capitalize()}[/]: answers to this study say nothing about its models.")
+    if recruitment.unfilled and not (preview or bots):
+        console.print(
+            f"[bold]Nobody can take part yet:[/] \\[recruitment] {', '.join(recruitment.unfilled)} must be filled in "
+            f"{study.root / 'experiment.toml'}. Until then: --preview, or --pilot with open links."
+            if not (pilot and recruitment.recruiter == "open")
+            else "A pilot with open links: the fields of \\[recruitment] may still be empty."
+        )
+    if bots:
+        console.print("Simulated people may take part over HTTP: never put this server before real ones.")
+    if not os.environ.get("VIMI_ADMIN_HASH"):
+        console.print("There is no page for the experimenter: VIMI_ADMIN_HASH is not set (vimi password makes one).")
+    else:
+        console.print(f"Experimenter: http://{name}:{port}/admin")
+    console.print("Stop with Ctrl-C; answers are safe.\n")
+
+
+def print_briefing(briefing: Briefing) -> None:
+    """Print what to enter at the recruiter."""
+    console = _console()
+    console.print(f"Recruiter: {briefing.recruiter}\n")
+    print(f"{briefing.link}\n{briefing.advice}\n")  # as it is: no line of a link may be broken
+    table = _table("code", "outcome", "meaning")
+    for outcome, code in briefing.codes.items():
+        table.add_row(escape(code), outcome, briefing.meanings[outcome])
+    console.print(table)
+    if briefing.unfilled:
+        console.print(
+            f"\n[bold red]The link does not work yet[/]: fill {', '.join(briefing.unfilled)} in \\[recruitment] of the "
+            "experiment file, run vimi build again, and restart the server."
+        )
+
+
+def print_reconciliation(found: Reconciliation) -> None:
+    """Print what became of people at their recruiter."""
+    console = _console()
+    console.print(
+        f"Sessions ended now: {found.returned} returned, {found.timed_out} timed out. Nothing new of "
+        f"{found.unchanged} people; {found.strangers} submissions never came here."
+    )
+    if found.finished_here_only:
+        console.print(
+            "[bold]Finished here, but not there[/] (their answers are whole: pay them, by a bonus if need be): "
+            + ", ".join(found.finished_here_only)
+        )
+    if found.finished_there_only:
+        console.print(
+            "[bold]Handed in there without having finished here[/] (ask them to return): "
+            + ", ".join(found.finished_there_only)
+        )
+
+
+def print_payroll(payroll: Payroll) -> None:
+    """Print how many people are paid what."""
+    console = _console()
+    console.print(
+        f"{payroll.count('full')} people finished and are paid in full, {payroll.count('partial')} are paid in part, "
+        f"{payroll.count('none')} are not paid: USD {payroll.total:,} in all."
+    )
+    if payroll.note:
+        console.print(f"[bold]{escape(payroll.note)}[/]")

@@ -13,6 +13,7 @@ from benchmark import schemas
 from benchmark.experiment import Experiment
 from benchmark.hashing import hash_pixels, hash_rows
 from benchmark.model_card import load_card
+from benchmark.randomness import generator_from
 from benchmark.study import Study
 from benchmark.tasks import PLANTED, assemble_tasks
 from benchmark.trials import lay_out_trials, study_cells
@@ -65,7 +66,7 @@ def hosted_experiment(**changes: Any) -> Experiment:
 
 def paint(study: Study, words: str, side: str) -> str:
     """Store a picture: bright ones are maximal, dark ones minimal, so that a person could tell them apart."""
-    generator = np.random.default_rng(sum(map(ord, words)) + 7919 * len(words))
+    generator = generator_from("painted", words)
     level = 190 if side == "max" else 60
     noise = generator.normal(0, 25, size=(SIDE // 8, SIDE // 8, 3)).repeat(8, axis=0).repeat(8, axis=1)
     pixels = np.clip(level + noise + generator.normal(0, 4, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)

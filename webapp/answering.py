@@ -97,8 +97,10 @@ class Acknowledgement(BaseModel):
     state
         ``stored``; ``known`` if it had been stored before; ``stale`` if it does not belong to the trial that is next;
         ``unknown`` if no participant has the token.
+    position
+        Which query is stored as the answer: another tab may have been faster.
     correct
-        Whether the answer is right, where feedback is given.
+        Whether the stored answer is right, where feedback is given.
     right, answered
         Right answers so far, and all answers so far, where feedback is given; practice does not count.
     next
@@ -106,6 +108,7 @@ class Acknowledgement(BaseModel):
     """
 
     state: Literal["stored", "known", "stale", "unknown"]
+    position: Literal["upper", "lower"] | None = None
     correct: bool | None = None
     right: int | None = None
     answered: int | None = None
@@ -157,34 +160,35 @@ def _record(connection: Connection, hosting: Hosting, answer: Answer) -> Acknowl
     if known is None:
         return Acknowledgement(state="unknown")
     stored = connection.execute(
-        sa.select(answers.c.correct, answers.c.kind, answers.c.session).where(
+        sa.select(answers.c.choice, answers.c.query_top, answers.c.kind).where(
             answers.c.participant == known.id, answers.c.token == answer.trial
         )
     ).first()
     if stored is not None:
-        return _acknowledge(connection, hosting, known, "known", stored.correct, stored.kind)
+        return _acknowledge(connection, hosting, known, "known", stored.choice, stored.query_top, stored.kind)
     session = open_session(connection, known.id, hold=True) if known.phase in ("practice", "trials") else None
     if session is not None and was_silent(hosting, session):
         end_session(connection, hosting, known.id, "timed out")
         session = None
-    session = session or _silent_session(connection, hosting, known)
-    if session is None:
-        return _acknowledge(connection, hosting, known, "stale")
-    block = "trials" if session.slot else "practice"
-    trials, done = _block(connection, hosting, session, block)
-    if done >= len(trials) or hosting.trial_token(session.id, trials[done]["trial"]) != answer.trial:
-        return _acknowledge(connection, hosting, known, "stale")
-    trial = trials[done]
-    correct = _insert(connection, hosting, known, session, trial, answer)
-    if session.status == "open":
-        _move_on(connection, hosting, known, session, trials, done + 1)
-    return _acknowledge(connection, hosting, known, "stored", correct, trial["kind"])
+    for own in (session, _silent_session(connection, known)):
+        if own is None:
+            continue
+        trials, done = _block(connection, hosting, own, "trials" if own.slot else "practice")
+        if done >= len(trials) or hosting.trial_token(own.id, trials[done]["trial"]) != answer.trial:
+            continue
+        trial = trials[done]
+        choice = _insert(connection, hosting, known, own, trial, answer)
+        if own.status == "open":
+            _move_on(connection, hosting, known, own, trials, done + 1)
+        return _acknowledge(connection, hosting, known, "stored", choice, trial["query_top"], trial["kind"])
+    return _acknowledge(connection, hosting, known, "stale")
 
 
-def _silent_session(connection: Connection, hosting: Hosting, known: Participant) -> Row[Any] | None:
+def _silent_session(connection: Connection, known: Participant) -> Row[Any] | None:
     """Return the latest session of somebody who was silent for too long.
 
-    An answer that waited in the browser all that time is still an answer: it is stored where it belongs.
+    An answer that waited in the browser all that time is still an answer: it is stored where it belongs, even if
+    another tab has begun anew meanwhile.
     """
     query = sa.select(sessions).where(sessions.c.participant == known.id, sessions.c.status == "timed out")
     return connection.execute(query.order_by(sessions.c.id.desc())).first()
@@ -192,8 +196,8 @@ def _silent_session(connection: Connection, hosting: Hosting, known: Participant
 
 def _insert(
     connection: Connection, hosting: Hosting, known: Participant, session: Row[Any], trial: Trial, answer: Answer
-) -> bool:
-    """Insert an answer; returns whether it is right."""
+) -> str:
+    """Insert an answer; returns which query was chosen: max or min."""
     top = trial["query_top"]
     choice = top if answer.position == "upper" else ("min" if top == "max" else "max")
     now = hosting.clock()
@@ -227,7 +231,7 @@ def _insert(
             answered_at=now,
         )
     )  # fmt: skip
-    return bool(choice == "max")
+    return str(choice)
 
 
 def _move_on(
@@ -330,27 +334,30 @@ def _acknowledge(
     hosting: Hosting,
     known: Participant,
     state: Literal["stored", "known", "stale"],
-    correct: bool | None = None,
+    choice: str = "",
+    query_top: str = "",
     kind: str = "",
 ) -> Acknowledgement:
     """Say what became of an answer, and what comes next."""
     now_at = find(connection, hosting, known.token)
-    following = None
+    reply = Acknowledgement(state=state)
     if now_at is not None and now_at.phase in ("practice", "trials"):
         session = open_session(connection, known.id)
         same_block = session is not None and not _block_has_just_begun(connection, hosting, session)
         if session is not None and (same_block or state == "stale"):
-            following = _present(connection, hosting, now_at, session)
-    if correct is None or not (kind == "practice" or hosting.rules.feedback):
-        return Acknowledgement(state=state, next=following)
-    if kind == "practice":
-        return Acknowledgement(state=state, correct=bool(correct), next=following)
-    right, answered = connection.execute(
-        sa.select(sa.func.count().filter(answers.c.correct), sa.func.count()).where(
-            answers.c.participant == known.id, answers.c.kind != "practice"
-        )
-    ).one()
-    return Acknowledgement(state=state, correct=bool(correct), right=int(right), answered=int(answered), next=following)
+            reply.next = _present(connection, hosting, now_at, session)
+    if choice:
+        reply.position = "upper" if choice == query_top else "lower"
+    if not choice or not (kind == "practice" or hosting.rules.feedback):
+        return reply
+    reply.correct = choice == "max"
+    if kind != "practice":
+        reply.right, reply.answered = connection.execute(
+            sa.select(sa.func.count().filter(answers.c.correct), sa.func.count()).where(
+                answers.c.participant == known.id, answers.c.kind != "practice"
+            )
+        ).one()
+    return reply
 
 
 def _block_has_just_begun(connection: Connection, hosting: Hosting, session: Row[Any]) -> bool:

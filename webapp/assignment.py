@@ -117,15 +117,14 @@ def cell_states(connection: Connection, hosting: Hosting) -> list[CellState]:
         .where(own_rows(hosting, sessions), sessions.c.holds)
         .group_by(sessions.c.cell, sessions.c.usable)
     ).fetchall()
-    coming: dict[str | None, int] = dict(
-        connection.execute(
+    coming: dict[str | None, int] = {
+        cell: int(count)
+        for cell, count in connection.execute(
             sa.select(people.c.cell, sa.func.count())
             .where(own_rows(hosting, people), people.c.phase.in_(ON_THEIR_WAY), people.c.seen_at >= limit)
             .group_by(people.c.cell)
         )
-        .tuples()
-        .all()
-    )
+    }
     return [
         CellState(
             name,
@@ -141,15 +140,16 @@ def cell_states(connection: Connection, hosting: Hosting) -> list[CellState]:
 def choose_cell(connection: Connection, hosting: Hosting, pseudonym: str) -> str | None:
     """Return the cell for a newcomer, or None if every cell is full.
 
-    The cell that lacks the largest share of its slots comes first; ties are drawn. People who are on their way
-    count with the share of earlier ones who came through the practice.
+    The cell that lacks the largest share of its slots comes first; ties are drawn. People who are on their way, and
+    the newcomer too, count with the share of earlier ones who came through the practice: too many would need slots
+    behind the plan.
     """
     release_stale(connection, hosting)
     share = _share_who_pass(connection, hosting)
     lacking = {
         state.name: (state.free - share * state.coming) / state.slots
         for state in cell_states(connection, hosting)
-        if state.free > 0 and state.free > share * state.coming
+        if state.free >= share * (state.coming + 1)
     }
     if not lacking:
         return None
@@ -206,7 +206,7 @@ def _opened(connection: Connection, hosting: Hosting) -> dict[str, set[str]]:
         sa.select(sessions.c.cell, sessions.c.slot)
         .where(own_rows(hosting, sessions), sessions.c.slot.is_not(None))
         .distinct()
-    ).tuples()
+    )
     found: dict[str, set[str]] = {}
     for cell, slot in rows:
         found.setdefault(cell, set()).add(slot)

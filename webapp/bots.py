@@ -78,7 +78,7 @@ class Population:
     slow
         Share of people who take longer than the protocol allows.
     unable
-        Share of people who guess in the practice too.
+        Share of people who take the task the wrong way round, and so fail the practice.
     unwilling, small_window
         Shares of people who do not consent, and whose window is too small.
     dropout
@@ -368,7 +368,7 @@ class RemoteHost:
             raise HostingError(f"{address!r} is no server's address. Give one such as http://localhost:8501")
         self._parts = parts
         self._patience = patience
-        self._thread = threading.local()
+        self._idle: list[http.client.HTTPConnection] = []
         self.resent = 0
         """How often something had to be sent again."""
 
@@ -392,7 +392,6 @@ class RemoteHost:
                 if status < 500 and status != 429:
                     raise HostingError(f"The server refuses {path} of a bot: {trouble}. Was it started with --bots?")
             except (OSError, http.client.HTTPException, ValueError) as error:
-                self._forget()
                 trouble = str(error) or type(error).__name__
             if time.monotonic() + pause > until:
                 raise HostingError(
@@ -404,21 +403,25 @@ class RemoteHost:
             pause = min(2 * pause, 2.0)
 
     def _exchange(self, path: str, body: bytes) -> tuple[int, bytes]:
-        connection = getattr(self._thread, "connection", None)
-        if connection is None:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
             kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
             connection = kind(self._parts.hostname or "", self._parts.port, timeout=30)
-            self._thread.connection = connection
-        connection.request("POST", self._parts.path.rstrip("/") + path, body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        return response.status, response.read()
+        try:
+            connection.request("POST", self._parts.path.rstrip("/") + path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            read = response.read()
+        except BaseException:
+            connection.close()  # it failed: the next message opens another
+            raise
+        self._idle.append(connection)
+        return response.status, read
 
-    def _forget(self) -> None:
-        """Close a connection that failed; the next message opens another."""
-        connection = getattr(self._thread, "connection", None)
-        self._thread.connection = None
-        if connection is not None:
-            connection.close()
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
 
 
 # -------------------------------------------------------------------- who bots are
@@ -532,7 +535,7 @@ class Story:
     def outcome(self) -> str:
         """How it ended, in a word or two."""
         if self.participant is None:
-            return f"not let in: {self.refusal}"
+            return f"not let in: {self.refusal}" if self.refusal else "not needed"
         return self.participant.outcome or "left"
 
 
@@ -681,11 +684,11 @@ class Bot:
         share = float(sigmoid(self._truth.logit(task, references) + traits.ability))
         knows = bool(draws.random() < share) and bool(draws.random() >= given.lapse)
         guess = bool(draws.random() < sigmoid(traits.preference))
-        if traits.unable:
-            knows = False
         if traits.inattentive and not practising:
             knows, guess = False, traits.preference > 0
         upper = (shown.upper == task["query_max"]) if knows else guess
+        if traits.unable:
+            upper = shown.upper == task["query_min"]
         certainty = 0.25 + 0.65 * share if knows else 0.1 + 0.25 * share
         # Ex-Gaussian reaction times: the less certain, the slower, and the longer the tail.
         looks = draws.normal(1.4 + 1.2 * (1 - certainty), 0.3) + draws.exponential(0.8 + 1.6 * (1 - certainty))

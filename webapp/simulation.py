@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, time
@@ -223,7 +224,8 @@ def simulate_over_http(
     begun = monotonic()
     crowd = _crowd(study, participants, seed, interval, population)
     host = RemoteHost(address, patience)
-    play_in_real_time(crowd.lives(host), workers, speed, advance)
+    with closing(host):
+        play_in_real_time(crowd.lives(host), workers, speed, advance)
     database = Database(url) if url else None
     try:
         return _summarise(study, crowd, database, pilot, begun, resent=host.resent, faster=speed, address=address)

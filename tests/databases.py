@@ -1,0 +1,86 @@
+"""Databases for tests: a fresh SQLite file, or a fresh database in a PostgreSQL of the test run's own.
+
+Use it with ``pytest_plugins = ["tests.databases"]`` at the top of a test module, and the fixture ``database_url``.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+_NUMBERS = count()
+
+
+def find_binaries() -> Path | None:
+    """Return the folder with PostgreSQL's programs, if it is on this machine: Debian keeps them off the path."""
+    found = shutil.which("initdb")
+    folders = [Path(found).parent] if found else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((folder for folder in folders if (folder / "pg_ctl").exists()), None)
+
+
+def _run(user: str | None, *command: str | Path) -> None:
+    # Output goes to a file: the server would hold a pipe open for as long as it runs.
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.run(
+            [str(part) for part in command], user=user, cwd="/", stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, timeout=60,
+        )  # fmt: skip
+        if done.returncode:
+            output.seek(0)
+            raise RuntimeError(f"{command[0]} failed: {output.read().decode(errors='replace')}")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL server of this test run's own, on a socket in a temporary folder; gives the folder's path."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL's programs (initdb, pg_ctl) are not on this machine")
+    user = None
+    if os.geteuid() == 0:  # initdb refuses to run as root
+        user = next((name for name in ("postgres", "nobody") if name in {u.pw_name for u in pwd.getpwall()}), None)
+        if user is None:
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
+    folder = Path(tempfile.mkdtemp(prefix="vimi-pg-"))  # a short path: sockets' names are limited
+    try:
+        if user:
+            shutil.chown(folder, user)
+        data = folder / "data"
+        _run(user, binaries / "initdb", "-D", data, "-U", "vimi", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        # What must outlive a power cut is no concern of tests; a server that is killed loses nothing by it.
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=150"
+        _run(user, binaries / "pg_ctl", "-D", data, "-l", folder / "log", "-o", options, "-w", "start")
+        try:
+            yield str(folder)
+        finally:
+            _run(user, binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database: once a SQLite file, once a PostgreSQL database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'answers.sqlite'}"
+    pytest.importorskip("psycopg")
+    return new_postgresql_database(request.getfixturevalue("postgresql"))
+
+
+def new_postgresql_database(folder: str) -> str:
+    """Create an empty database on the server whose socket is in a folder; returns its URL."""
+    import psycopg
+
+    name = f"vimi{next(_NUMBERS)}"
+    with psycopg.connect(host=folder, user="vimi", dbname="postgres", autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return f"postgresql://vimi@/{name}?host={folder}"

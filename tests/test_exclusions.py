@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis.exclusions import (
+    COMPLETE,
+    FIRST_PARTICIPATION,
+    SessionFacts,
+    catch_rule,
+    describe_exclusions,
+    instruction_time_rule,
+    judge_sessions,
+    position_rule,
+    practice_rule,
+    protocol_rules,
+    total_time_rule,
+    usable_responses,
+)
+from benchmark import schemas
+from benchmark.protocol import load_protocol
+from tests.hand_made import answer_rows
+
+MAIN, CATCH = 40, 5
+
+
+def session_row(name: str = "s", **values: Any) -> dict[str, Any]:
+    """Return a session that passes every rule."""
+    return {
+        "session": name, "study": "study", "protocol": "vimi1", "observer_kind": "human", "observer": "P1",
+        "session_status": "complete", "cell": "natural-easy", "slot": "natural-easy-0000", "total_seconds": 672.0,
+        "instruction_seconds": 60.0, "practice_attempts": 1, "earlier_participation": False, **values,
+    }  # fmt: skip
+
+
+def sessions_table(*rows: dict[str, Any]) -> pd.DataFrame:
+    return schemas.SESSIONS.conform(pd.DataFrame(list(rows)))
+
+
+def answers(
+    session: str = "s", *, catch: tuple[int, int] = (CATCH, CATCH), main: int = MAIN, upper: int = 20, practice: int = 0
+) -> pd.DataFrame:
+    """Return a session's answers: so many right catch trials of so many, and so often the upper query in all."""
+    right, of = catch
+    marks = [True] * main + [n < right for n in range(of)] + [False] * practice
+    table = answer_rows("model", list(enumerate(marks)), observer="P1", observer_kind="human", session=session)
+    table["kind"] = ["main"] * main + ["catch"] * of + ["practice"] * practice
+    # The chosen query is on top in the first ``upper`` of those that count; practice is always on top.
+    chosen_upper = [n < upper for n in range(main + of)] + [True] * practice
+    other = {"max": "min", "min": "max"}
+    table["query_top"] = [c if up else other[c] for c, up in zip(table["choice"], chosen_upper)]
+    return table
+
+
+def facts(values: dict[str, Any] | None = None, **answered: Any) -> SessionFacts:
+    table = answers(**answered)
+    session = sessions_table(session_row(**(values or {}))).iloc[0]
+    return SessionFacts(session, table[table["kind"] != "practice"])
+
+
+RULES = {rule.name: rule for rule in protocol_rules(load_protocol("vimi1"))}
+
+
+def test_both_protocols_have_the_papers_rules_in_one_order() -> None:
+    names = ["complete", "catch", "total time", "instruction time", "positions", "practice", "first participation"]
+    for protocol in ("vimi1", "imi2023"):
+        assert [rule.name for rule in protocol_rules(load_protocol(protocol))] == names
+
+
+def test_an_ordinary_session_passes_every_rule() -> None:
+    assert all(rule.passes(facts()) for rule in RULES.values())
+
+
+# ---------------------------------------------------------------- each of the paper's numbers, at its boundary
+
+
+@pytest.mark.parametrize(("right", "passes"), [(5, True), (4, True), (3, False), (0, False)])
+def test_four_of_five_catch_trials(right: int, passes: bool) -> None:
+    assert RULES["catch"].passes(facts(catch=(right, 5))) is passes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "passes"), [(134.9, False), (135.0, True), (135.1, True), (2500.0, True), (2500.1, False), (0, False)]
+)
+def test_135_to_2500_seconds(seconds: float, passes: bool) -> None:
+    assert RULES["total time"].passes(facts({"total_seconds": seconds})) is passes
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(14.99, False), (15.0, True), (3600.0, True)])
+def test_15_seconds_of_instructions(seconds: float, passes: bool) -> None:
+    assert RULES["instruction time"].passes(facts({"instruction_seconds": seconds})) is passes
+
+
+@pytest.mark.parametrize(("upper", "passes"), [(0, False), (4, False), (5, True), (40, True), (41, False), (45, False)])
+def test_each_position_5_times_of_45(upper: int, passes: bool) -> None:
+    assert RULES["positions"].passes(facts(upper=upper)) is passes
+
+
+@pytest.mark.parametrize(("attempts", "passes"), [(1, True), (3, True), (4, False)])
+def test_three_rounds_of_practice(attempts: int, passes: bool) -> None:
+    assert RULES["practice"].passes(facts({"practice_attempts": attempts})) is passes
+
+
+@pytest.mark.parametrize(("earlier", "passes"), [(False, True), (True, False)])
+def test_one_participation(earlier: bool, passes: bool) -> None:
+    assert FIRST_PARTICIPATION.passes(facts({"earlier_participation": earlier})) is passes
+
+
+@pytest.mark.parametrize("status", schemas.SESSION_STATES)
+def test_only_finished_sessions_count(status: str) -> None:
+    assert COMPLETE.passes(facts({"session_status": status})) is (status == "complete")
+
+
+# ---------------------------------------------------------------- shorter sessions
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(26.9, False), (27.0, True), (500.0, True), (500.1, False)])
+def test_time_shrinks_with_the_session(seconds: float, passes: bool) -> None:
+    assert RULES["total time"].passes(facts({"total_seconds": seconds}, main=7, catch=(2, 2))) is passes
+
+
+@pytest.mark.parametrize(("upper", "passes"), [(0, False), (1, True), (8, True), (9, False)])
+def test_positions_shrink_with_the_session(upper: int, passes: bool) -> None:
+    assert RULES["positions"].passes(facts(upper=upper, main=7, catch=(2, 2))) is passes
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "passes"), [(2, 2, True), (1, 2, False), (0, 0, True), (8, 10, True), (7, 10, False)]
+)
+def test_the_share_of_catch_trials_speaks_for_any_number(right: int, of: int, passes: bool) -> None:
+    assert RULES["catch"].passes(facts(catch=(right, of))) is passes
+
+
+def test_practice_decides_nothing_by_its_answers() -> None:
+    table = answers(upper=4, practice=10)  # all ten of them wrong, and the upper query chosen
+    judged = judge_sessions(sessions_table(session_row()), table, tuple(RULES.values()))
+    assert judged["reasons"].tolist() == ["positions"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [("total time", "total_seconds"), ("instruction time", "instruction_seconds"), ("practice", "practice_attempts")],
+)
+def test_what_was_never_recorded_speaks_for_a_session(rule: str, name: str) -> None:
+    assert RULES[rule].passes(facts({name: None}))
+
+
+# ---------------------------------------------------------------- judging
+
+
+def test_rules_are_composed_freely() -> None:
+    rules = (catch_rule(1.0), total_time_rule(700, 900, 45), instruction_time_rule(61), position_rule(20, 45))
+    judged = judge_sessions(sessions_table(session_row()), answers(), rules)
+    assert judged.columns.tolist() == [
+        "session", "catch", "total time", "instruction time", "positions", "usable", "reasons",
+    ]  # fmt: skip
+    assert judged["reasons"].tolist() == ["total time, instruction time"]
+    strict = judge_sessions(sessions_table(session_row(practice_attempts=2)), answers(), (practice_rule(1),))
+    assert not strict["usable"].any()
+
+
+def test_sessions_are_judged_by_their_own_answers_in_the_order_given() -> None:
+    table = pd.concat([answers("good"), answers("inattentive", catch=(2, 5)), answers("one button", upper=45)])
+    names = ["one button", "unfinished", "good", "inattentive"]
+    unfinished = {"session_status": "timed out", "total_seconds": None}
+    rows = [session_row(name, **(unfinished if name == "unfinished" else {})) for name in names]
+    judged = judge_sessions(sessions_table(*rows), table, tuple(RULES.values()))
+    assert judged["session"].tolist() == names
+    assert judged["usable"].tolist() == [False, False, True, False]
+    assert judged["reasons"].tolist() == ["positions", "complete", "", "catch"]
+
+
+def test_no_sessions_give_an_empty_table() -> None:
+    judged = judge_sessions(schemas.SESSIONS.empty(), schemas.RESPONSES.empty(), tuple(RULES.values()))
+    assert len(judged) == 0 and "usable" in judged
+    assert describe_exclusions(judged, RULES.values())["fail"].tolist() == [0] * len(RULES)
+
+
+def test_usable_responses_keep_machines() -> None:
+    machine = answer_rows("model", [(0, True)], session="features:seer/model/natural")
+    table = pd.concat([answers("good"), answers("bad", catch=(0, 5)), machine])
+    judged = judge_sessions(sessions_table(session_row("good"), session_row("bad")), table, tuple(RULES.values()))
+    kept = usable_responses(table, judged)
+    assert set(kept["session"]) == {"good", "features:seer/model/natural"}
+    assert len(kept) == MAIN + CATCH + 1
+
+
+def test_exclusions_are_described_with_who_fails_one_rule_alone() -> None:
+    table = pd.concat([answers("a"), answers("b", catch=(0, 5)), answers("c", catch=(0, 5), upper=0), answers("d")])
+    rows = [session_row(name) for name in "abc"] + [session_row("d", total_seconds=10.0)]
+    rules = tuple(RULES.values())
+    described = describe_exclusions(judge_sessions(sessions_table(*rows), table, rules), rules).set_index("rule")
+    assert described["fail"].to_dict() == {
+        "complete": 0, "catch": 2, "total time": 1, "instruction time": 0, "positions": 1, "practice": 0,
+        "first participation": 0,
+    }  # fmt: skip
+    assert described.loc[["catch", "total time", "positions"], "fail only this"].tolist() == [1, 1, 0]
+    assert described.loc["total time", "meaning"] == "135 to 2500 s for 45 trials."
+    assert described.loc["catch", "meaning"] == "At least 80% of the catch trials are right."
