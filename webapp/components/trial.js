@@ -465,7 +465,9 @@ class Task {
     if (reply.answered !== null && reply.answered !== undefined) {
       this.score = { right: reply.right, answered: reply.answered };
     }
-    if (reply.state !== "stale" && reply.correct !== null && reply.correct !== undefined) {
+    // Another tab may have answered first, and otherwise: its verdict is not the one of this answer.
+    const ours = reply.position === position;
+    if (ours && reply.correct !== null && reply.correct !== undefined) {
       await this.showVerdict(position, reply.correct);
     }
     if (this.stopped || this.trial !== shown) return;

@@ -1,10 +1,565 @@
-"""The experimenter's page (being written)."""
+"""The experimenter's page: how the study goes, behind a password; without one there is no such page.
+
+It only draws. Numbers come from :mod:`webapp.dashboard`, which decides what may be seen. Sections refresh themselves;
+that a page refreshes itself is no sign that anybody sits before it, so that a session ends after a while without a
+click.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from benchmark.estimate import Estimate
+from webapp import dashboard
+from webapp.admission import SECRET_NAME, Gate, check_hash, environment_hash
+from webapp.backup import back_up
+from webapp.dashboard import Kind
+from webapp.hosting import Hosting
+from webapp.recruitment import OUTCOMES
+from webapp.screens import charts
+from webapp.store import write_setting
+
+REFRESH_SECONDS = 20
+"""How often a section draws itself anew."""
+
+IDLE_SECONDS = 30 * 60
+"""After so long without a click, the password is asked for again."""
+
+FAILED = "That did not work. Wait a moment and try again."
+"""What every failure says: neither why nor for how long."""
+
+_STYLE = (Path(__file__).parent / "experimenter.css").read_text(encoding="utf-8")
+_ADMITTED = "experimenter_admitted"
+_SEEN = "experimenter_seen"
+_gate = Gate()
 
 
 def admin_hash() -> str:
-    """Return the hash of the password."""
-    return ""
+    """Return the hash of the experimenter's password; empty if there is none, and then there is no page.
+
+    Raises
+    ------
+    HostingError
+        If what stands there is no Argon2 hash.
+    """
+    given = environment_hash()
+    if given or not st.secrets.load_if_toml_exists():
+        return given
+    return check_hash(str(st.secrets.get(SECRET_NAME, "")), f"{SECRET_NAME} in the secrets file")
 
 
-def show_experimenter_page(hosting: object) -> None:
-    """Show the page."""
+def show_experimenter_page(hosting: Hosting) -> None:
+    """Show the page: the question for the password, or how the study goes."""
+    hashed = admin_hash()
+    st.html(f"<style>{_STYLE}</style>")
+    if not hashed:
+        return
+    with st.container(key="sheet"):
+        if not _is_admitted(hashed):
+            _ask_password(hashed)
+            return
+        st.session_state[_SEEN] = monotonic()
+        _show_study(hosting, hashed)
+
+
+# -------------------------------------------------------------------- the door
+
+
+def _is_admitted(hashed: str) -> bool:
+    """Whether this browser tab knows the password and was used lately."""
+    recent = monotonic() - st.session_state.get(_SEEN, -math.inf) < IDLE_SECONDS
+    return bool(recent and st.session_state.get(_ADMITTED) == hashed)
+
+
+def _ask_password(hashed: str) -> None:
+    st.session_state.pop(_ADMITTED, None)
+    with st.container(key="door"):
+        st.html("<h1>For the experimenter</h1>")
+        with st.form("password", clear_on_submit=True, border=False):
+            given = st.text_input("Password", type="password", autocomplete="current-password", max_chars=200)
+            asked = st.form_submit_button("Enter", type="primary")
+        if not asked:
+            return
+        if _gate.admits(given or "", hashed):
+            st.session_state[_ADMITTED] = hashed
+            st.session_state[_SEEN] = monotonic()
+            st.rerun()
+        st.error(FAILED)
+
+
+def _leave() -> None:
+    st.session_state.pop(_ADMITTED, None)
+    st.session_state.pop(_SEEN, None)
+
+
+# -------------------------------------------------------------------- the page
+
+
+def _show_study(hosting: Hosting, hashed: str) -> None:
+    """Show the head of the page and the section that is open."""
+    top = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
+    with top:
+        _show_head(hosting)
+        st.button("Log out", on_click=_leave, type="tertiary")
+    bar = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
+    with bar:
+        section = st.segmented_control(
+            "Section", list(SECTIONS), default="Overview", required=True, key="section", label_visibility="collapsed"
+        )
+        kind = _choose_kind(hosting)
+    show, refreshes = SECTIONS[section or "Overview"]
+    if not refreshes:
+        show(hosting, kind)
+        return
+
+    @st.fragment(run_every=REFRESH_SECONDS)
+    def refresh() -> None:
+        if not _is_admitted(hashed):
+            st.rerun()
+        show(hosting, kind)
+        st.html(f'<p class="v-note">As of {datetime.now(UTC):%H:%M:%S} UTC; it refreshes itself.</p>')
+
+    refresh()
+
+
+def _show_head(hosting: Hosting) -> None:
+    paused = dashboard.is_paused(hosting)
+    if hosting.closed_because:
+        state = f'<span class="v-pill off">closed: {_escape(", ".join(hosting.closed_because))} not filled</span>'
+    elif paused:
+        state = '<span class="v-pill off">recruitment paused</span>'
+    else:
+        state = '<span class="v-pill on">open to newcomers</span>'
+    marks = [name for name, given in (("pilot", hosting.pilot), ("preview", hosting.preview)) if given]
+    pills = "".join(f'<span class="v-pill plain">{mark}</span>' for mark in marks)
+    st.html(f'<div class="v-head"><h1>{_escape(hosting.study.root.name)}</h1>{state}{pills}</div>')
+
+
+def _choose_kind(hosting: Hosting) -> Kind:
+    """Return whose numbers are shown; people's and simulated people's never stand together."""
+    if len(dashboard.kinds_present(hosting)) == 1:
+        return "human"
+    chosen = st.segmented_control(
+        "Whose answers",
+        ["People", "Simulated"],
+        default="Simulated" if hosting.bots else "People",
+        required=True,
+        key="kind",
+        label_visibility="collapsed",
+    )
+    return "simulated" if chosen == "Simulated" else "human"
+
+
+def _show_overview(hosting: Hosting, kind: Kind) -> None:
+    people = dashboard.recruitment(hosting, kind)
+    money = dashboard.cost(hosting, kind)
+    planned = sum(plan.planned for plan in hosting.layout.cells.values())
+    filled = planned - money.missing
+    wrong = int(dashboard.found_problems(hosting).kinds["times"].sum())
+    expected = "" if math.isinf(money.expected.high) else f" ({_usd(money.expected.low)}–{_usd(money.expected.high)})"
+    _tiles(
+        [
+            _tile("planned sessions filled", f"{filled:,} <small>of {planned:,}</small>", _track(filled, planned)),
+            _tile(
+                "finished",
+                f"{people.finished:,}",
+                f"{_percent(people.completion)} of those who are done; {people.withdrawn} withdrew",
+            ),
+            _tile("at work now", f"{people.at_work:,}", f"{people.silent:,} silent for too long"),
+            _tile("to pay so far", _usd(money.so_far), f"about {_usd(money.expected.value)} in the end{expected}"),
+            _tile("problems", f"{wrong:,}", "missing pictures, slow decoding, errors"),
+        ]
+    )
+    _heading("Arrivals")
+    if len(people.arrivals):
+        st.altair_chart(
+            charts.draw_arrivals(people.arrivals, people.endings),
+            theme=None,
+            width="stretch",
+            alt=f"{people.arrived} people came, {people.finished} finished.",
+        )
+    else:
+        _note("Nobody has come yet.")
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        _heading("How far people get")
+        _funnel(people.steps)
+        _heading("Last seen")
+        seen = dashboard.last_seen(hosting, kind)
+        seen["seconds since"] = [f"{value:,.0f} s ago" for value in seen["seconds since"]]
+        _table(
+            seen.rename(columns={"seconds since": "last seen"}),
+            numbers=["answers", "last seen"],
+            empty="Nobody is at work.",
+        )
+    with right:
+        _heading("How it ended")
+        _table(people.outcomes, numbers=["people"], empty="Nobody has come to an end yet.")
+        _heading("Where the others are")
+        _table(people.phases, numbers=["at work", "silent"], empty="Nobody is under way.")
+
+
+def _show_coverage(hosting: Hosting, kind: Kind) -> None:
+    table = dashboard.coverage(hosting, kind)
+    _heading("Usable answers about each unit")
+    _note("Answers count once their session is finished and passes the protocol's exclusion rules.")
+    chart = charts.draw_coverage(table)
+    fewest, most = int(table["answers"].min()), int(table["answers"].max())
+    st.altair_chart(chart, theme=None, width="content", alt=f"Every unit has between {fewest} and {most} answers.")
+    summary = dashboard.summarize_coverage(table)
+    summary["answers"] = [f"{done:,} of {of:,}" for done, of in zip(summary["answers"], summary.pop("of"))]
+    summary = summary.rename(columns={"fewest": "fewest per unit", "most": "most per unit"})
+    _table(summary, numbers=["units", "fewest per unit", "most per unit", "answers"])
+    _heading("Session slots by cell")
+    rows = [(s.name, s.slots, s.usable, s.leased, s.free, s.coming) for s in dashboard.slots(hosting)]
+    names = ["cell", "slots", "filled", "being worked on", "free", "people on their way"]
+    _table(pd.DataFrame(rows, columns=names), numbers=names[1:])
+
+
+def _show_precision(hosting: Hosting, kind: Kind) -> None:
+    found = dashboard.precision(hosting, kind)
+    target = hosting.study.experiment.hosting.target_width
+    in_sequence = any(item.at_any_time is not None for item in found)
+    complete = any(item.mean is not None for item in found)
+    if complete:
+        _banner("Every planned slot is filled: the plan's stopping rule is met, and means are shown.", good=True)
+    elif in_sequence:
+        _banner("Means are shown as confidence sequences: these hold however often you look and whenever you stop.")
+    else:
+        _banner(
+            "Means are hidden until every planned slot is filled with a usable session. Whoever looks early and "
+            "stops when they like what they see is wrong more often than the interval says."
+        )
+    if any(item.width is not None for item in found):
+        _heading("How wide the intervals are")
+        _note(
+            f"The dashed line is the target, {target:g}. The dark tick is where no number of sessions gets below "
+            "with these units: intervals speak for new units and new people."
+        )
+        chart = charts.draw_widths(found, target)
+        st.altair_chart(chart, theme=None, width="stretch", alt="Widths, as in the table below.")
+    if complete:
+        _heading("Means")
+        alt = "Means, as in the table below."
+        st.altair_chart(charts.draw_intervals(found, "mean"), theme=None, width="stretch", alt=alt)
+    if in_sequence:
+        _heading("Confidence sequences")
+        _note("For these units and new people; each rests on the means of sessions, and may be looked at any time.")
+        alt = "Confidence sequences, as in the table below."
+        st.altair_chart(charts.draw_intervals(found, "at_any_time"), theme=None, width="stretch", alt=alt)
+    rows = [
+        {
+            "model": item.model,
+            "condition": item.condition,
+            "difficulty": item.difficulty,
+            "sessions": item.sessions,
+            "answers": item.answers,
+            "width": "–" if item.width is None else f"{item.width:.3f}",
+            **({"mean": item.mean or "–"} if complete else {}),
+            **({"at any time": item.at_any_time or "–"} if in_sequence else {}),
+            "what it would take": item.verdict,
+        }
+        for item in found
+    ]
+    _table(pd.DataFrame(rows), numbers=["sessions", "answers", "width", "mean", "at any time"])
+
+
+def _show_quality(hosting: Hosting, kind: Kind) -> None:
+    found = dashboard.quality(hosting, kind)
+    times = dashboard.reaction_times(hosting, kind)
+    middle = times.quantiles.get(0.5)
+    _tiles(
+        [
+            _tile("pass the catch trials", _share(found.catch), _interval(found.catch)),
+            _tile("come through the practice", _share(found.practice), _interval(found.practice)),
+            _tile("usable sessions", _share(found.usable), _interval(found.usable)),
+            _tile("answers with the page in sight", _share(found.visible), _interval(found.visible)),
+            _tile(
+                "median reaction time",
+                "–" if middle is None else f"{middle.value / 1000:.2f} <small>s</small>",
+                "" if middle is None else f"{_seconds(middle.low)} to {_seconds(middle.high)} s, {middle.n:,} sessions",
+            ),
+        ]
+    )
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        _heading("Exclusion rules")
+        _note("They decide what is analysed and which slots are offered anew, never who is paid.")
+        _table(found.rules, numbers=["fail", "fail only this"])
+    with right:
+        _heading("Signs of programs")
+        _note("Evidence for a person to judge. It decides nothing by itself.")
+        _table(found.signs, numbers=["people", "times"], empty="None so far.")
+    _heading("Reaction times")
+    if not len(times.medians):
+        _note("No session is finished yet.")
+        return
+    chart = charts.draw_reaction_times(times)
+    st.altair_chart(chart, theme=None, width="stretch", alt="Spread of the sessions' median reaction times.")
+    rows = [
+        (f"{share:.0%} of sessions", f"{e.value / 1000:.2f} s", f"{_seconds(e.low)} to {_seconds(e.high)} s")
+        for share, e in times.quantiles.items()
+    ]
+    columns = ["are quicker than: quantile", "session median", "95 % interval"]
+    _table(pd.DataFrame(rows, columns=columns), numbers=columns[1:])
+
+
+def _show_problems(hosting: Hosting, kind: Kind) -> None:
+    found = dashboard.found_problems(hosting)
+    _heading("What went wrong, by kind")
+    kinds = found.kinds.assign(last=[_moment(at) for at in found.kinds["last"]])
+    _table(kinds, numbers=["times", "trials"], empty="Nothing so far.")
+    if len(found.latest):
+        _heading("The latest")
+        latest = found.latest.assign(at=[_moment(at) for at in found.latest["at"]])
+        _table(latest.fillna("–"), codes=["trial", "participant"])
+
+
+def _show_data(hosting: Hosting, kind: Kind) -> None:
+    """Show downloads. Files are made when a button is pressed, and only then."""
+    complete = hosting.pilot or dashboard.is_complete(hosting)
+    looks = dashboard.early_looks(hosting)
+    _heading("Answers and sessions")
+    _note("One row an answer and one row a session, under pseudonyms, in the form that vimi export writes.")
+    agreed = True
+    if not complete:
+        _banner(
+            "The plan is not filled. Taking answers out now is an early look at the means; it is written down, so "
+            f"that the report can say so. Early looks so far: {len(looks)}."
+        )
+        agreed = st.checkbox("I need the answers now, and know that this is written down.", key="early")
+    buttons = st.container(horizontal=True)
+    with buttons:
+        for format, label in EXPORTS.items():
+            st.download_button(
+                f"Download {label}",
+                data=_export(hosting, format),
+                file_name=f"{hosting.study.root.name}-{format}.zip",
+                mime="application/zip",
+                disabled=not agreed,
+                key=f"export_{format}",
+            )
+    _heading("Payments")
+    _note("Everyone who finished is paid, excluded or not. The file names people as the recruiter does.")
+    st.download_button(
+        "Download payments (CSV)",
+        data=_payments(hosting),
+        file_name=f"{hosting.study.root.name}-payments.csv",
+        mime="text/csv",
+        key="payments",
+    )
+    _heading("Backup")
+    _note("The whole study, taken while people answer; vimi restore puts it back. It holds keys: keep it to yourself.")
+    st.download_button(
+        "Download a backup",
+        data=_backup(hosting),
+        file_name=f"{hosting.study.root.name}-{datetime.now(UTC):%Y%m%d-%H%M}.sqlite",
+        mime="application/vnd.sqlite3",
+        key="backup",
+    )
+
+
+EXPORTS = {"csv": "CSV", "parquet": "Parquet", "psych-ds": "Psych-DS", "bids": "BIDS"}
+"""Formats that answers are downloaded in."""
+
+
+def _export(hosting: Hosting, format: str) -> Callable[[], bytes]:
+    """Return what makes an export, as one file."""
+
+    def make() -> bytes:
+        from webapp.export import export_study
+
+        dashboard.note_look(hosting, f"{format} from the admin page")
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / hosting.study.root.name
+            export_study(hosting.study, format, folder, database=_url(hosting), pilot=hosting.pilot)
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+                for path in sorted(folder.rglob("*")):
+                    if path.is_file():
+                        archive.write(path, path.relative_to(place))
+            return packed.getvalue()
+
+    return make
+
+
+def _payments(hosting: Hosting) -> Callable[[], bytes]:
+    """Return what makes the payment file."""
+
+    def make() -> bytes:
+        from webapp.payment import make_payroll
+
+        return bytes(make_payroll(hosting).table.to_csv(index=False).encode())
+
+    return make
+
+
+def _backup(hosting: Hosting) -> Callable[[], bytes]:
+    """Return what makes a backup."""
+
+    def make() -> bytes:
+        with tempfile.TemporaryDirectory() as place:
+            return back_up(hosting.study, Path(place) / "backup.sqlite", _url(hosting)).path.read_bytes()
+
+    return make
+
+
+def _url(hosting: Hosting) -> str:
+    return hosting.database.url.render_as_string(hide_password=False)
+
+
+def _show_recruitment(hosting: Hosting, kind: Kind) -> None:
+    paused = dashboard.is_paused(hosting)
+    _heading("Newcomers")
+    if paused:
+        _note("Newcomers are turned away for now. Whoever has begun goes on.")
+    else:
+        _note("Newcomers are let in while there are slots. A pause turns them away; whoever has begun goes on.")
+    verb = "Resume" if paused else "Pause"
+    if not st.session_state.get("asked_to_change"):
+        st.button(f"{verb} recruitment", key="change", on_click=_ask_to_change, args=(True,))
+    else:
+        words = "let newcomers in again" if paused else "turn newcomers away"
+        _banner(f"This will {words}, at once and on all servers of this study.")
+        with st.container(horizontal=True):
+            change = {"on_click": _set_paused, "args": (hosting, not paused)}
+            st.button(f"{verb} now", key="confirm", type="primary", **change)
+            st.button("Cancel", key="cancel", on_click=_ask_to_change, args=(False,))
+    _heading("Completion codes")
+    _note(f"What people take back to the recruiter ({hosting.recruiter.name}), by how their session ended.")
+    rows = [(outcome, hosting.code(outcome)) for outcome in OUTCOMES]
+    _table(pd.DataFrame(rows, columns=["outcome", "code"]), codes=["code"])
+    if hosting.recruitment.unfilled:
+        _banner(f"Before a recruiter's link works, fill in [recruitment]: {', '.join(hosting.recruitment.unfilled)}.")
+
+
+def _ask_to_change(asked: bool) -> None:
+    st.session_state["asked_to_change"] = asked
+
+
+def _set_paused(hosting: Hosting, paused: bool) -> None:
+    st.session_state["asked_to_change"] = False
+    with hosting.database.writing() as connection:
+        write_setting(connection, hosting.identity, "paused", paused)
+
+
+SECTIONS: dict[str, tuple[Callable[[Hosting, Kind], None], bool]] = {
+    "Overview": (_show_overview, True),
+    "Coverage": (_show_coverage, True),
+    "Precision": (_show_precision, True),
+    "Quality": (_show_quality, True),
+    "Problems": (_show_problems, True),
+    "Data": (_show_data, False),
+    "Recruitment": (_show_recruitment, False),
+}
+"""Sections of the page: what draws them, and whether they refresh themselves."""
+
+
+# -------------------------------------------------------------------- pieces
+
+
+def _escape(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _heading(text: str) -> None:
+    st.html(f"<h2>{_escape(text)}</h2>")
+
+
+def _note(text: str) -> None:
+    st.html(f'<p class="v-note">{_escape(text)}</p>')
+
+
+def _banner(text: str, good: bool = False) -> None:
+    st.html(f'<div class="v-banner{" good" if good else ""}" role="note">{_escape(text)}</div>')
+
+
+def _tile(name: str, value: str, more: str = "") -> str:
+    """Return a tile: ``value`` and ``more`` are HTML of ours."""
+    return (
+        f'<div class="v-tile"><div class="name">{_escape(name)}</div><div class="value">{value}</div>'
+        f'<div class="more">{more}</div></div>'
+    )
+
+
+def _tiles(tiles: Sequence[str]) -> None:
+    st.html(f'<div class="v-tiles">{"".join(tiles)}</div>')
+
+
+def _track(done: int, of: int) -> str:
+    """Return a bar that is filled so far."""
+    share = 100 * done / of if of else 0
+    return f'<div class="v-track"><i style="width:{share:.1f}%"></i></div>{share:.0f} % of the plan'
+
+
+def _funnel(steps: pd.DataFrame) -> None:
+    rows = "".join(
+        f"<span>{_escape(step.step)}</span>"
+        f'<div class="v-track"><i style="width:{100 * step.share:.1f}%"></i></div><b>{step.reached:,}</b>'
+        for step in steps.itertuples()
+    )
+    st.html(f'<div class="v-funnel">{rows}</div>')
+
+
+def _table(
+    frame: pd.DataFrame, numbers: Sequence[str] = (), codes: Sequence[str] = (), empty: str = "Nothing."
+) -> None:
+    """Draw a table; everything in it is escaped, since some of it was sent by browsers."""
+    classes = {name: ' class="number"' if name in numbers else "" for name in frame.columns}
+    head = "".join(f"<th{classes[name]}>{_escape(name)}</th>" for name in frame.columns)
+    body = "".join(
+        "<tr>" + "".join(_cell(name, row[name], classes[name], name in codes) for name in frame.columns) + "</tr>"
+        for row in frame.to_dict("records")
+    )
+    if not len(frame):
+        body = f'<tr><td class="quiet" colspan="{max(len(frame.columns), 1)}">{_escape(empty)}</td></tr>'
+    st.html(
+        f'<div class="v-scroll"><table class="v-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _cell(name: str, value: Any, style: str, code: bool) -> str:
+    text = f"{value:,}" if isinstance(value, int) else _escape(value)
+    if code and text != "–":
+        text = f"<code>{text}</code>"
+    return f"<td{style or (' class="long"' if name == 'detail' else '')}>{text}</td>"
+
+
+def _share(estimate: Estimate | None) -> str:
+    return "–" if estimate is None else f"{100 * estimate.value:.1f} <small>%</small>"
+
+
+def _interval(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "nothing to count yet"
+    return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f} %, n = {estimate.n:,}"
+
+
+def _percent(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "–"
+    return f"{100 * estimate.value:.0f} % [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
+
+
+def _usd(amount: float) -> str:
+    return f"${amount:,.0f}" if amount >= 1000 else f"${amount:,.2f}"
+
+
+def _seconds(milliseconds: float) -> str:
+    return "∞" if math.isinf(milliseconds) else f"{milliseconds / 1000:.2f}"
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%d %b %H:%M:%S}"

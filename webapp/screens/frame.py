@@ -13,20 +13,20 @@ _STYLE = """
   [data-testid="stMainBlockContainer"] { padding: 0; max-width: none; }
   [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] { gap: 0; }
   [data-testid="stApp"] [data-stale="true"] { opacity: 1 !important; transition: none !important; }
-  .st-key-card {
+  [class*="st-key-card"] {
     background: #f4f4f4; border-radius: 10px; padding: 2.2rem 2.6rem 2rem; margin: 4vh auto; gap: 1rem;
     width: min(46rem, calc(100vw - 3rem)) !important; box-shadow: 0 1px 2px #0004; box-sizing: border-box;
   }
-  .st-key-card h1 { font-size: 1.65rem; padding: 0 0 .4rem; letter-spacing: -.005em; }
-  .st-key-card h2 { font-size: 1.15rem; padding: .6rem 0 .2rem; }
-  .st-key-card p, .st-key-card li { font-size: 1.02rem; line-height: 1.5; }
-  .st-key-card button { min-height: 2.7rem; }
-  .st-key-card button[kind="secondary"] { background: #fff; }
-  .st-key-card [data-testid="stCode"] pre { background: #e4e4e4; font-size: 1.3rem; }
+  [class*="st-key-card"] h1 { font-size: 1.65rem; padding: 0 0 .4rem; letter-spacing: -.005em; }
+  [class*="st-key-card"] h2 { font-size: 1.15rem; padding: .6rem 0 .2rem; }
+  [class*="st-key-card"] p, [class*="st-key-card"] li { font-size: 1.02rem; line-height: 1.5; }
+  [class*="st-key-card"] button { min-height: 2.7rem; }
+  [class*="st-key-card"] button[kind="secondary"] { background: #fff; }
+  [class*="st-key-card"] [data-testid="stCode"] pre { background: #e4e4e4; font-size: 1.3rem; }
   .st-key-banner { position: fixed; z-index: 10; left: .6rem; bottom: .3rem; width: 24rem !important; opacity: .95; }
   .st-key-banner p { background: #111; color: #fff; border-radius: 4px; padding: .1rem .6rem; font-size: .9rem; }
-  .st-key-card label[data-baseweb="radio"] > div:first-of-type { background: #fff; }
-  .st-key-card label[data-baseweb="radio"]:has(input:checked) > div:first-of-type { background: #0c0c0c; }
+  [class*="st-key-card"] label[data-baseweb="radio"] > div:first-of-type { background: #fff; }
+  [class*="st-key-card"] label[data-baseweb="radio"]:has(input:checked) > div:first-of-type { background: #0c0c0c; }
   .example { display: grid; grid-template-columns: 1fr auto 1fr; gap: 1rem; align-items: center; background: #808080;
     border-radius: 6px; padding: .9rem; }
   .example div { display: grid; grid-template-columns: repeat(var(--across), 1fr); gap: 3px; }
@@ -44,7 +44,7 @@ def set_up_page(title: str) -> None:
 
 
 @contextmanager
-def card() -> Iterator[None]:
-    """Draw text on a card in the middle of the page."""
-    with st.container(key="card"):
+def card(name: str = "page") -> Iterator[None]:
+    """Draw text on a card in the middle of the page; two cards of one run need two names."""
+    with st.container(key=f"card-{name}"):
         yield

@@ -83,6 +83,7 @@ def _let_in(hosting: Hosting) -> str:
         return ""
     known = arrival.participant
     st.session_state["token"] = known.token
+    st.session_state["device"] = device
     if hosting.recruiter.name == "open":
         st.query_params[TOKEN] = known.token
     check_device(hosting, known.token, device)
@@ -100,12 +101,14 @@ def _device(hosting: Hosting) -> Device | None:
     """Return what the browser says of itself; None until it has answered."""
     if hosting.plain:
         rules = hosting.study.experiment.hosting
-        with card():
+        place = st.empty()
+        with place.container(), card("welcome"):
             st.markdown(hosting.wording.page("welcome", **hosting.consent_values))
             if not st.button(hosting.wording.label("continue"), type="primary", key="arrive"):
                 return None
+        place.empty()
         return Device(rules.window_width, rules.window_height)
-    seen = look_at_device(st.session_state.get("looks", 0), key="device")
+    seen = look_at_device(st.session_state.get("looks", 0), key="device-check")
     return None if seen is None else _read_device(seen)
 
 
@@ -144,7 +147,7 @@ def _show_preview_banner(hosting: Hosting) -> None:
 def _show_device(hosting: Hosting, known: Participant) -> None:
     """Say what is wrong with the window or the browser, and look again when the window changes."""
     rules, wording = hosting.study.experiment.hosting, hosting.wording
-    seen = look_at_device(st.session_state.get("looks", 0), key="device")
+    seen = None if hosting.plain else look_at_device(st.session_state.get("looks", 0), key="device-check-again")
     if seen is not None:
         device = _read_device(seen)
         st.session_state["device"] = device
@@ -328,7 +331,7 @@ def _show_code(hosting: Hosting, outcome: Any, known: Participant | None = None)
     wording, code = hosting.wording, hosting.code(outcome)
     st.markdown(f"**{wording.label('your_code')}**")
     st.code(code, language=None)
-    address = return_address(hosting.recruitment, code, _visitor(hosting), known.pseudonym if known else "")
+    address = return_address(hosting.recruitment, code, _visitor(hosting), known.pseudonym if known else "", outcome)
     if address:
         st.link_button(wording.label("return_to_recruiter"), address, type="primary")
 
@@ -435,7 +438,8 @@ def _show_plain_trial(hosting: Hosting, known: Participant) -> None:
         )
         title = escape(wording.label(label))
         style = f"--across: {across(max(len(names), 1))}"
-        return f'<div class="example" style="display: block"><div role="group" aria-label="{title}" style="{style}">{shown}</div></div>'
+        group = f'<div role="group" aria-label="{title}" style="{style}">{shown}</div>'
+        return f'<div class="example" style="display: block">{group}</div>'
 
     st.caption(wording.label("trial_progress", number=trial.number, of=trial.of))
     st.subheader(wording.label("trial_question"))

@@ -1,0 +1,470 @@
+"""The task in a real browser: Debian's Chromium, driven by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from playwright.sync_api import TimeoutError
+
+from benchmark.database import Database, answers, people
+from benchmark.responses import read_responses
+from benchmark.study import Study
+from tests.hosted import make_hosted_study
+from tests.servers import Server, running
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)")
+
+SIZE = {"width": 1280, "height": 800}
+OPEN = '.scene[data-state="open"]'
+VERDICT = '.scene[data-state="verdict"]'
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    study = make_hosted_study(tmp_path_factory.mktemp("browser") / "study", session=SESSION)
+    with running(study.root, "--pilot") as made:
+        yield made
+
+
+SESSION = {"main_trials": 6, "catch_trials": 2, "responses_per_unit": 30}
+
+
+class Visit:
+    """Somebody at a browser, who sees which picture is brighter: in these studies that is the right one."""
+
+    def __init__(
+        self, browser: Any, server: Server, link: str = "/", size: dict[str, int] | None = None, **options: Any
+    ):
+        self.server = server
+        self.context = browser.new_context(viewport=size or SIZE, **options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.foreign: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", self._request)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.goto(server.url + link)
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((self.server.url, "data:", "blob:", self.server.url.replace("http", "ws"))):
+            self.foreign.append(request.url)
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name).click()
+
+    def to_practice(self) -> None:
+        self.to_instructions()
+        self.press("Start the practice")
+
+    def to_instructions(self) -> None:
+        self.press("I have read this")
+        self.page.get_by_text("As far as I know").click()
+        self.page.get_by_text("The lower one").click()
+        for heading in ("The two groups", "Your choice", "Good to know", "Practice"):
+            self.go_on(heading)
+
+    def go_on(self, heading: str, keyboard: bool = False) -> None:
+        """Press Continue until the page with a heading is there: a button of the last page may still be in sight."""
+        wanted = self.page.get_by_role("heading", name=heading, exact=True)
+        for _ in range(8):
+            button = self.page.get_by_role("button", name="Continue", disabled=False).last
+            button.wait_for()
+            if keyboard:
+                button.focus()
+                self.page.keyboard.press("Enter")
+            else:
+                button.click()
+            try:
+                wanted.wait_for(timeout=3000)
+            except TimeoutError:
+                continue
+            return
+        raise AssertionError(f"There is no page {heading!r}.")
+
+    @property
+    def token(self) -> str:
+        return str(self.page.evaluate("new URL(location).searchParams.get('p')"))
+
+    def position(self, right: bool = True) -> str:
+        """Return where the bright query is."""
+        light = self.page.evaluate(
+            """() => ["upper", "lower"].map((position) => {
+              const image = document.querySelector("[data-testid=stBidiComponentRegular], body")
+                && deep(`.query.${position} img`);
+              const canvas = document.createElement("canvas");
+              canvas.width = canvas.height = 8;
+              const context = canvas.getContext("2d");
+              context.drawImage(image, 0, 0, 8, 8);
+              return context.getImageData(0, 0, 8, 8).data.reduce((sum, value) => sum + value, 0);
+              function deep(selector, root = document) {
+                const found = root.querySelector(selector);
+                if (found) return found;
+                for (const node of root.querySelectorAll("*")) {
+                  const below = node.shadowRoot && deep(selector, node.shadowRoot);
+                  if (below) return below;
+                }
+                return null;
+              }
+            })"""
+        )
+        return "upper" if (light[0] > light[1]) == right else "lower"
+
+    def open(self) -> None:
+        self.page.locator(OPEN).wait_for()
+
+    def button(self, position: str, confidence: int = 3) -> Any:
+        return self.page.locator(f'.answer[data-position="{position}"][data-confidence="{confidence}"]')
+
+    def answer(self, right: bool = True, keyboard: bool = False) -> None:
+        self.open()
+        position = self.position(right)
+        if keyboard:
+            self.page.keyboard.press("e" if position == "upper" else "d")
+        else:
+            self.button(position).click()
+        self.page.locator(VERDICT).wait_for()
+        if keyboard:
+            self.page.keyboard.press("Enter")
+        else:
+            self.page.get_by_role("button", name="Continue").click()
+
+    def stored(self) -> pd.DataFrame:
+        database = Database(f"sqlite:///{self.server.study / 'study.sqlite'}")
+        with database.reading() as connection:
+            query = sa.select(answers).join(people, people.c.id == answers.c.participant)
+            rows = connection.execute(query.where(people.c.token == self.token).order_by(answers.c.id)).mappings().all()
+        database.close()
+        return pd.DataFrame([dict(row) for row in rows])
+
+    def close(self) -> None:
+        self.context.close()
+
+
+def serious(page: Any) -> list[str]:
+    """Return what axe finds serious or worse."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{problem['id']}: {problem['nodes'][0]['html'][:200]}"
+        for problem in found
+        if problem["impact"] in ("serious", "critical")
+    ]
+
+
+def test_a_whole_session_by_mouse(chromium: Any, server: Server) -> None:
+    visit = Visit(chromium, server)
+    visit.page.get_by_role("button", name="I have read this").wait_for()
+    assert serious(visit.page) == []
+    visit.to_practice()
+    visit.page.locator(".scene").wait_for()
+    decoded = visit.page.locator(".scene img").evaluate_all(
+        "all => all.map((image) => image.complete && image.naturalWidth)"
+    )
+    assert len(decoded) == 8 and all(decoded)
+    visit.open()
+    assert serious(visit.page) == []
+    for _ in range(5):
+        visit.answer()
+    visit.press("Start")
+    for _ in range(8):
+        visit.answer()
+    visit.page.get_by_role("heading", name="Your comments").or_(visit.page.locator("textarea")).first.wait_for()
+    assert serious(visit.page) == []
+    visit.page.locator("textarea").fill("<img src=x onerror=alert(1)>")
+    visit.press("Finish")
+    visit.page.get_by_text("8 of 8").wait_for()
+    assert serious(visit.page) == []
+    stored = visit.stored()
+    assert len(stored) == 13 and stored["correct"].all() and set(stored["input"]) == {"pointer"}
+    assert (stored["rt_ms"] >= 1400).all() and (stored["rt_ms"] <= stored["server_ms"] + 1).all()
+    assert stored["onset_delay_ms"].between(0, 1000).all() and stored["visible"].all() and stored["focused"].all()
+    assert stored["trace"].str.contains("offset_x").all()
+    assert visit.foreign == [] and visit.complaints == []
+    responses = read_responses(Study.open(server.study), pilot=True)
+    assert {"main": 6, "catch": 2, "practice": 5}.items() <= responses[
+        responses["observer"] == responses["observer"].iloc[0]
+    ]["kind"].value_counts().to_dict().items()
+    visit.page.reload()
+    visit.page.get_by_text("8 of 8").wait_for()
+    visit.close()
+
+
+def test_by_keyboard_alone_with_early_and_held_keys(chromium: Any, server: Server) -> None:
+    visit = Visit(chromium, server)
+    page = visit.page
+    page.get_by_role("button", name="I have read this").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("As far as I know").wait_for()
+    page.locator("input[type=radio]").first.focus()
+    page.keyboard.press("Space")
+    page.locator("input[type=radio]").nth(4).focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("document.querySelectorAll('input[type=radio]:checked').length == 2")
+    for heading in ("The two groups", "Your choice", "Good to know", "Practice"):
+        visit.go_on(heading, keyboard=True)
+    page.get_by_role("button", name="Start the practice").focus()
+    page.keyboard.press("Enter")
+    page.locator('.scene[data-state="locked"]').wait_for()
+    page.keyboard.press("q")
+    page.keyboard.press("a")
+    for _ in range(2):
+        visit.answer(keyboard=True)
+    # A key that is held down answers one trial, and does not run through those that follow.
+    visit.open()
+    page.keyboard.down("a")
+    for _ in range(20):
+        page.keyboard.down("a")
+        time.sleep(0.02)
+    page.locator(VERDICT).wait_for()
+    page.keyboard.press("Enter")
+    page.locator('.scene[data-state="locked"]').wait_for()
+    for _ in range(60):
+        page.keyboard.down("a")
+        time.sleep(0.05)
+    assert len(visit.stored()) == 3
+    page.keyboard.up("a")
+    # Focus goes through the six buttons in reading order, and Space presses the one that has it.
+    visit.open()
+    names = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        names.append(
+            page.evaluate(
+                "(() => { let a = document.activeElement; while (a.shadowRoot) a = a.shadowRoot.activeElement; return a.getAttribute('aria-label'); })()"
+            )
+        )
+    assert [name.split(",")[0] for name in names] == ["Upper picture"] * 3 + ["Lower picture"] * 3
+    page.keyboard.press("Space")
+    page.locator(VERDICT).wait_for()
+    stored = visit.stored()
+    assert stored["input"].tolist() == ["keyboard", "keyboard", "keyboard", "button"]
+    assert stored["early_inputs"].iloc[0] == 2 and visit.complaints == []
+    visit.close()
+
+
+@pytest.mark.parametrize("apart", [0, 30, 150, 1000, 3000])
+def test_a_double_click_is_one_answer(chromium: Any, server: Server, apart: int) -> None:
+    visit = Visit(chromium, server)
+    visit.to_practice()
+    visit.open()
+    box = visit.button("upper").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    visit.page.mouse.click(x, y)
+    visit.page.wait_for_timeout(apart)
+    visit.page.mouse.click(x, y)
+    visit.page.wait_for_timeout(500)
+    assert len(visit.stored()) == 1
+    visit.close()
+
+
+@pytest.mark.parametrize("apart", [0, 30, 150, 1000])
+def test_a_double_click_on_plain_buttons_is_one_answer(chromium: Any, plain_server: Server, apart: int) -> None:
+    visit = Visit(chromium, plain_server)
+    visit.press("Continue")
+    visit.to_practice()
+    visit.page.get_by_text("1 of 5").wait_for()
+    box = visit.page.get_by_role("button", name="sure", exact=True).first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    visit.page.mouse.click(x, y)
+    visit.page.wait_for_timeout(apart)
+    visit.page.mouse.click(x, y)
+    visit.page.get_by_text(" of 5").wait_for()
+    visit.page.wait_for_timeout(1500)
+    stored = visit.stored()
+    # The second click may fall on the next trial's button, once that is drawn; never twice on one trial.
+    assert 1 <= len(stored) <= 2 and stored["trial"].is_unique
+    if apart < 30:
+        assert len(stored) == 1
+    visit.close()
+
+
+@pytest.fixture(scope="module")
+def plain_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    study = make_hosted_study(tmp_path_factory.mktemp("plain") / "study", session=SESSION)
+    with running(study.root, "--pilot", "--plain") as made:
+        yield made
+
+
+def test_reload_second_tab_and_second_device_go_on_at_the_right_trial(chromium: Any, server: Server) -> None:
+    visit = Visit(chromium, server)
+    visit.to_practice()
+    visit.answer()
+    visit.open()
+    link = visit.page.url
+    visit.page.reload()
+    visit.open()
+    assert visit.page.get_by_text("Practice · 2 of 5").is_visible()
+    tab = visit.context.new_page()
+    tab.goto(link)
+    tab.locator(OPEN).wait_for()
+    assert tab.get_by_text("Practice · 2 of 5").is_visible()
+    visit.answer()
+    # The tab still shows the trial that is answered: its answer is not stored, and it goes on with the next one.
+    tab.locator(f'.answer[data-position="{visit.position(right=False)}"][data-confidence="1"]').click()
+    tab.get_by_text("Practice · 3 of 5").wait_for()
+    assert len(visit.stored()) == 2
+    device = Visit(chromium, server, link.replace(server.url, ""), size={"width": 1920, "height": 1080})
+    device.open()
+    assert device.page.get_by_text("Practice · 3 of 5").is_visible()
+    device.close()
+    visit.close()
+
+
+def test_an_answer_that_can_not_be_sent_waits_and_is_sent_again(chromium: Any, server: Server) -> None:
+    visit = Visit(chromium, server)
+    visit.to_practice()
+    visit.open()
+    visit.page.route("**/api/answer", lambda route: route.abort())
+    visit.button("upper").click()
+    visit.page.get_by_text("Your answer is kept").wait_for()
+    assert len(visit.stored()) == 0
+    kept = visit.page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('vimi-answer-')).length")
+    assert kept == 1
+    visit.page.unroute("**/api/answer")
+    visit.page.get_by_role("button", name="Continue").click()
+    visit.page.get_by_text("Practice · 2 of 5").wait_for()
+    visit.open()
+    assert len(visit.stored()) == 1
+    # A reload amid the sending: a beacon, or the page that comes next, takes the answer along.
+    visit.page.route("**/api/answer", lambda route: route.abort())
+    visit.button("upper").click()
+    visit.page.get_by_text("Your answer is kept").wait_for()
+    visit.page.reload()
+    visit.page.wait_for_timeout(500)
+    visit.page.unroute("**/api/answer")
+    visit.page.get_by_text("Practice · 3 of 5").wait_for()
+    assert len(visit.stored()) == 2
+    assert (
+        visit.page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('vimi-answer-')).length") == 0
+    )
+    visit.close()
+
+
+def test_a_small_window_is_turned_away_politely_and_may_grow(chromium: Any, server: Server) -> None:
+    visit = Visit(chromium, server, size={"width": 900, "height": 590})
+    visit.page.get_by_role("heading", name="Please enlarge").wait_for()
+    assert visit.page.get_by_text("900 × 590").is_visible() and visit.page.locator("code").first.is_visible()
+    visit.page.set_viewport_size({"width": 940, "height": 600})
+    visit.page.get_by_role("button", name="I have read this").wait_for()
+    visit.close()
+
+
+def test_a_trial_never_starts_with_a_missing_picture(chromium: Any, server: Server) -> None:
+    visit = Visit(chromium, server)
+    first: set[str] = set()
+
+    def lose(route: Any) -> None:
+        """Let the pictures of the first trial through, and no other."""
+        name = route.request.url.split("/")[-1].split("?")[0]
+        if len(first) < 8 or name in first:
+            first.add(name)
+            route.continue_()
+        else:
+            route.abort()
+
+    visit.page.get_by_role("button", name="I have read this").wait_for()
+    visit.to_instructions()
+    visit.page.route("**/image/**", lose)
+    visit.press("Start the practice")
+    visit.answer()
+    visit.page.get_by_text("could not be loaded").wait_for()
+    assert visit.page.locator(".scene").count() == 0
+    visit.page.unroute("**/image/**")
+    visit.press("Try again")
+    visit.open()
+    assert visit.page.get_by_text("Practice · 2 of 5").is_visible()
+    visit.close()
+
+
+@pytest.mark.parametrize("size", [(940, 600), (1280, 800), (1920, 1080)])
+def test_everything_is_in_sight_and_legible_at_twice_the_text_size(
+    chromium: Any, server: Server, size: tuple[int, int]
+) -> None:
+    visit = Visit(chromium, server, size={"width": size[0], "height": size[1]}, reduced_motion="reduce")
+    visit.to_practice()
+    visit.open()
+    fits = "() => document.documentElement.scrollWidth <= window.innerWidth + 1"
+    assert visit.page.evaluate(fits)
+    for box in (part.bounding_box() for part in visit.page.locator(".scene img, .answer").all()):
+        assert box["x"] >= 0 and box["y"] >= 0
+        assert box["x"] + box["width"] <= size[0] + 1 and box["y"] + box["height"] <= size[1] + 1
+    moving = visit.page.locator(".answer").evaluate_all(
+        "all => all.map((button) => getComputedStyle(button).transitionDuration)"
+    )
+    assert set(moving) == {"0s"}
+    visit.page.add_style_tag(content="html { font-size: 200% !important; }")
+    visit.page.wait_for_timeout(300)
+    clipped = visit.page.locator(".answer, .head > *, .foot > *, .group h2").evaluate_all(
+        "all => all.filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display != 'inline')"
+        ".map((part) => part.className)"
+    )
+    assert clipped == [] and visit.page.locator(".answer").count() == 6
+    overlaps = visit.page.locator(".answer, .question, .progress").evaluate_all(
+        """all => { const boxes = all.map((part) => part.getBoundingClientRect()); let found = 0;
+        boxes.forEach((a, i) => boxes.slice(i + 1).forEach((b) => {
+          if (a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1) found++; }));
+        return found; }"""
+    )
+    assert overlaps == 0
+    visit.close()
+
+
+def test_no_menus_and_one_grey(chromium: Any, server: Server) -> None:
+    visit = Visit(chromium, server, color_scheme="dark")
+    visit.page.get_by_role("button", name="I have read this").wait_for()
+    assert not visit.page.locator("header[data-testid=stHeader]").is_visible()
+    assert not visit.page.locator("[data-testid=stMainMenu]").is_visible()
+    colour = visit.page.locator("[data-testid=stApp]").evaluate("app => getComputedStyle(app).backgroundColor")
+    assert colour == "rgb(128, 128, 128)"
+    visit.close()
+
+
+def test_traps_are_out_of_sight_and_noted_when_sprung(chromium: Any, server: Server) -> None:
+    visit = Visit(chromium, server)
+    visit.to_practice()
+    visit.open()
+    trap = visit.page.locator(".trap button")
+    assert trap.bounding_box() is None or trap.evaluate(
+        "button => { const box = button.getBoundingClientRect();"
+        " return document.elementFromPoint(box.x + 1, box.y + 1) !== button; }"
+    )
+    trap.evaluate("button => button.click()")
+    visit.page.keyboard.press("9")
+    visit.page.wait_for_timeout(500)
+    database = Database(f"sqlite:///{server.study / 'study.sqlite'}")
+    with database.reading() as connection:
+        evidence = connection.execute(sa.select(people.c.evidence).where(people.c.token == visit.token)).scalar_one()
+    database.close()
+    assert "skip button" in evidence and "hidden instruction" in evidence and "webdriver" in evidence
+    visit.close()
+
+
+def test_a_study_can_be_looked_at_without_being_recorded(chromium: Any, tmp_path: Path) -> None:
+    study = make_hosted_study(tmp_path / "study")
+    with running(study.root, "--preview") as server:
+        visit = Visit(chromium, server)
+        visit.page.get_by_text("nothing is recorded").wait_for()
+        visit.press("I have read this")
+        visit.page.get_by_text("As far as I know").wait_for()
+        visit.close()
+    assert not (study.root / "study.sqlite").exists()
+    assert len(read_responses(study)) == 0
