@@ -6,7 +6,8 @@ its functions, so that ``benchmark`` itself stays light.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from stimuli.forecast import Forecast
     from webapp.backup import Backup, Restored
     from webapp.export import Export
+    from webapp.hosting import Hosting
     from webapp.payment import Payroll
     from webapp.recruitment import Briefing
     from webapp.simulation import Simulation
@@ -402,11 +404,10 @@ def brief_recruitment(study: Study | Path | str, address: str, database: str = "
     database
         URL of the database, if it is not the study's own nor the one that ``VIMI_DATABASE`` names.
     """
-    from webapp.hosting import open_hosting
     from webapp.recruitment import brief
 
-    hosting = open_hosting(study if isinstance(study, Study) else Study.open(study), database)
-    return brief(hosting.recruitment, hosting.identity, address)
+    with _hosted(study, database) as hosting:
+        return brief(hosting.recruitment, hosting.identity, address)
 
 
 def reconcile_submissions(
@@ -433,14 +434,13 @@ def reconcile_submissions(
     pilot
         People of the pilot.
     """
-    from webapp.hosting import open_hosting
     from webapp.submissions import PROLIFIC_ADDRESS, fetch_prolific_submissions, read_prolific_export, reconcile
 
-    hosting = open_hosting(study if isinstance(study, Study) else Study.open(study), database, pilot=pilot)
     found = [] if prolific_export is None else read_prolific_export(prolific_export)
     if prolific_api:
         found += fetch_prolific_submissions(prolific_api, prolific_address or PROLIFIC_ADDRESS)
-    return reconcile(hosting, found)
+    with _hosted(study, database, pilot) as hosting:
+        return reconcile(hosting, found)
 
 
 def pay(
@@ -468,20 +468,31 @@ def pay(
     -------
     Who is paid what, and how many people the file names.
     """
-    from webapp.hosting import open_hosting
     from webapp.payment import make_payroll, write_payroll
 
-    hosting = open_hosting(study if isinstance(study, Study) else Study.open(study), database, pilot=pilot)
-    payroll = make_payroll(hosting)
+    with _hosted(study, database, pilot) as hosting:
+        payroll = make_payroll(hosting)
     return payroll, 0 if out is None else write_payroll(payroll, out, form)  # type: ignore[arg-type]
 
 
 def forget_identifiers(study: Study | Path | str, database: str = "") -> int:
     """Delete the recruiter's identifiers of everybody in a study, and nothing else; returns how many there were."""
     from webapp import payment
+
+    with _hosted(study, database) as hosting:
+        return payment.forget_identifiers(hosting)
+
+
+@contextmanager
+def _hosted(study: Study | Path | str, database: str, pilot: bool = False) -> Iterator[Hosting]:
+    """Open a study and the database of its people for a moment."""
     from webapp.hosting import open_hosting
 
-    return payment.forget_identifiers(open_hosting(study if isinstance(study, Study) else Study.open(study), database))
+    hosting = open_hosting(study if isinstance(study, Study) else Study.open(study), database, pilot=pilot)
+    try:
+        yield hosting
+    finally:
+        hosting.database.close()
 
 
 def export_study(

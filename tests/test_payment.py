@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -32,9 +33,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     )
 
 
+pytest_plugins = ["tests.databases"]
+
+
 @pytest.fixture
-def hosting(study: Study, tmp_path: Path) -> Hosting:
-    return host(study, f"sqlite:///{tmp_path / 'people.sqlite'}", bots=False)
+def hosting(study: Study, database_url: str) -> Iterator[Hosting]:
+    made = host(study, database_url, bots=False)
+    yield made
+    made.database.close()
 
 
 def come(hosting: Hosting, name: str) -> Participant:
@@ -121,8 +127,10 @@ def test_forgetting_deletes_identifiers_and_nothing_else(hosting: Hosting, tmp_p
         before = read_answers(connection, hosting.identity)
     assert forget_identifiers(hosting) == 7
     assert forget_identifiers(hosting) == 0
-    stored = b"".join(path.read_bytes() for path in tmp_path.glob("people.sqlite*"))
-    assert b"person-good" not in stored and b"submission-good" not in stored
+    if hosting.database.path is not None:
+        files = hosting.database.path.parent.glob(f"{hosting.database.path.name}*")
+        stored = b"".join(path.read_bytes() for path in files)
+        assert b"person-good" not in stored and b"submission-good" not in stored
     with hosting.database.reading() as connection:
         pd.testing.assert_frame_equal(before, read_answers(connection, hosting.identity))
     payroll = make_payroll(hosting)
@@ -171,6 +179,7 @@ def test_the_pilot_and_simulated_people_are_not_on_the_payroll(study: Study, hos
     come(hosting, "human")
     assert list(by_person(make_payroll(hosting))) == ["human"]
     assert list(by_person(make_payroll(pilot))) == ["pilot"]
+    pilot.database.close()
 
 
 def test_open_links_name_nobody(tmp_path: Path) -> None:
