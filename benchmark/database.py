@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -278,9 +278,12 @@ def hosting_identity(study: Study, create: bool = False) -> str:
             raise DatabaseError(f"{path} can't be read ({error}); restore it from a backup of the study.") from None
     if not create:
         return ""
-    identity = secrets.token_hex(8)
-    write_json(path, {"study": identity})
-    return identity
+    drawn = path.with_name(f".hosting.{secrets.token_hex(4)}.tmp")
+    write_json(drawn, {"study": secrets.token_hex(8)})
+    with suppress(FileExistsError):
+        os.link(drawn, path)  # of two servers that start together, one draws the name
+    drawn.unlink()
+    return hosting_identity(study)
 
 
 def read_answers(connection: Connection, study: str, *, pilot: bool = False, session: int | None = None) -> pd.DataFrame:

@@ -380,6 +380,7 @@ def serve_study(
     """
     import tempfile
 
+    from webapp.assignment import refuse_mixing
     from webapp.hosting import open_hosting
     from webapp.server import run_server
 
@@ -389,6 +390,7 @@ def serve_study(
         if preview:
             database = f"sqlite:///{Path(folder) / 'preview.sqlite'}"
         hosting = open_hosting(study, database, pilot=pilot, preview=preview, plain=plain, bots=bots)
+        refuse_mixing(hosting)
         run_server(hosting, address=address, port=port, hosts=hosts)
 
 

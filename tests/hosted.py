@@ -72,7 +72,7 @@ def paint(study: Study, words: str, side: str) -> str:
     pixels = np.clip(level + noise + generator.normal(0, 4, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
     picture = hash_pixels(pixels)
     study.image_path(picture).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(study.image_path(picture), "WEBP", lossless=True)
+    Image.fromarray(pixels).save(study.image_path(picture), "WEBP", lossless=True, method=0, quality=0)
     return picture
 
 

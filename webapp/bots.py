@@ -386,7 +386,7 @@ class RemoteHost:
         while True:
             try:
                 status, body = self._exchange(path, json.dumps(message).encode())
-                if status == 200:
+                if status in (200, 409):  # 409: an answer that is stale, with what comes next
                     return dict(json.loads(body))
                 trouble = f"it answers {status}: {body[:200].decode(errors='replace')}"
                 if status < 500 and status != 429:

@@ -33,7 +33,7 @@ from benchmark.tasks import UNIT_COLUMNS
 from webapp.assignment import CellState, cell_states, own_rows
 from webapp.hosting import Hosting
 from webapp.participation import PHASES
-from webapp.store import problems, read_setting
+from webapp.store import problems, read_setting, write_setting
 
 Kind = Literal["human", "simulated"]
 """Whose numbers: people's, or simulated people's."""
@@ -714,3 +714,25 @@ def is_paused(hosting: Hosting) -> bool:
     """Whether newcomers are turned away for now."""
     with hosting.database.reading() as connection:
         return bool(read_setting(connection, hosting.identity, "paused", False))
+
+
+# -------------------------------------------------------------------- early looks
+
+EARLY_LOOKS = "early_looks"
+"""Setting under which it is kept who took the answers out before the plan was filled, for the report to say so."""
+
+
+def early_looks(hosting: Hosting) -> list[dict[str, Any]]:
+    """Return when answers were taken out before every planned slot was filled: ``at`` and ``what``."""
+    with hosting.database.reading() as connection:
+        return list(read_setting(connection, hosting.identity, EARLY_LOOKS, []))
+
+
+def note_look(hosting: Hosting, what: str) -> None:
+    """Note that answers are taken out, if that is early."""
+    if hosting.pilot or is_complete(hosting):
+        return
+    with hosting.database.writing() as connection:
+        known = list(read_setting(connection, hosting.identity, EARLY_LOOKS, []))
+        known.append({"at": hosting.clock(), "what": what})
+        write_setting(connection, hosting.identity, EARLY_LOOKS, known)

@@ -97,7 +97,9 @@ class Hosting:
         return {
             **{name: getattr(self.recruitment, name).strip() or missing for name in fields},
             "minutes": round(self.rules.typical_seconds / 60),
-            "payment": f"{self.payment_usd:.2f}",
+            "payment": self.wording.label("payment_some", amount=f"{self.payment_usd:.2f}")
+            if self.payment_usd
+            else self.wording.label("payment_none"),
             "trials": self.rules.main_trials + self.rules.catch_trials,
         }
 

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from webapp.store import metadata
+import webapp.store  # noqa: F401  # its tables belong to the metadata
+from benchmark.database import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata, render_as_batch=connection.dialect.name == "sqlite")

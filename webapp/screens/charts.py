@@ -22,9 +22,10 @@ WARM = "#b4472f"
 PALE = "#efece4"
 
 _HOUR = 3600.0
+_PADDING = {"left": 14, "right": 18, "top": 14, "bottom": 12}
 
 
-def draw_coverage(table: pd.DataFrame) -> alt.Chart:
+def draw_coverage(table: pd.DataFrame) -> Any:
     """Draw usable answers about each unit as a heat map: a row for each model and condition, a column for each unit.
 
     Parameters
@@ -74,7 +75,7 @@ def _sparse_axis(count: int) -> alt.Axis:
     return alt.Axis(values=values, labelAngle=0, ticks=False, domain=False)
 
 
-def draw_arrivals(arrivals: NDArray[np.float64], endings: NDArray[np.float64]) -> alt.LayerChart:
+def draw_arrivals(arrivals: NDArray[np.float64], endings: NDArray[np.float64]) -> Any:
     """Draw how many people came, and how many finished, over time.
 
     Parameters
@@ -117,7 +118,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / _HOUR:.0f} h" if seconds < 24 * _HOUR else f"{seconds / 24 / _HOUR:.0f} d"
 
 
-def draw_widths(found: Sequence[Precision], target: float) -> alt.LayerChart:
+def draw_widths(found: Sequence[Precision], target: float) -> Any:
     """Draw the width of each interval, the width no number of sessions gets below, and the target.
 
     Parameters
@@ -162,7 +163,7 @@ def draw_widths(found: Sequence[Precision], target: float) -> alt.LayerChart:
     return _finish(alt.layer(bars, limits, rule.encode(x="target:Q")).properties(height=alt.Step(30)))
 
 
-def draw_intervals(found: Sequence[Precision], name: str) -> alt.LayerChart:
+def draw_intervals(found: Sequence[Precision], name: str) -> Any:
     """Draw intervals of means: those that may be seen.
 
     Parameters
@@ -191,24 +192,26 @@ def draw_intervals(found: Sequence[Precision], name: str) -> alt.LayerChart:
     )
     points = alt.Chart(table).mark_point(color=ACCENT, filled=True, size=70, opacity=1)
     chance = alt.Chart(pd.DataFrame({"chance": [0.5]})).mark_rule(color=MUTED, strokeDash=[4, 3])
-    layers = alt.layer(chance.encode(x="chance:Q"), bars, points.encode(x="value:Q", y=y, tooltip=tips))
+    middles = points.encode(x=alt.X("value:Q", scale=scale), y=y, tooltip=tips)
+    layers = alt.layer(chance.encode(x=alt.X("chance:Q", scale=scale)), bars, middles)
     return _finish(layers.properties(height=alt.Step(30)))
 
 
-def draw_reaction_times(found: ReactionTimes) -> alt.LayerChart:
+def draw_reaction_times(found: ReactionTimes) -> Any:
     """Draw how the sessions' medians are spread, and their median with its interval."""
     seconds = found.medians / 1000
     counts, edges = np.histogram(seconds, bins=min(40, max(6, int(len(seconds) ** 0.5) * 2)))
-    table = pd.DataFrame({"from": edges[:-1], "to": edges[1:], "sessions": counts})
+    table = pd.DataFrame({"begin": edges[:-1], "end": edges[1:], "sessions": counts})
     middle = found.quantiles[0.5]
     bars = (
         alt.Chart(table)
-        .mark_bar(color="#8fbab5", cornerRadiusEnd=2)
+        .mark_rect(color="#8fbab5", stroke="white", strokeWidth=1)
         .encode(
-            x=alt.X("from:Q", bin="binned", title="median reaction time of a session, in seconds"),
-            x2="to:Q",
+            x=alt.X("begin:Q", title="median reaction time of a session, in seconds", axis=alt.Axis(tickCount=8)),
+            x2="end:Q",
             y=alt.Y("sessions:Q", title="sessions", axis=alt.Axis(tickCount=4)),
-            tooltip=[alt.Tooltip("from:Q", format=".2f"), alt.Tooltip("to:Q", format=".2f"), alt.Tooltip("sessions:Q")],
+            y2=alt.datum(0),
+            tooltip=[alt.Tooltip("begin:Q", format=".2f"), alt.Tooltip("end:Q", format=".2f"), "sessions:Q"],
         )
     )
     line = alt.Chart(pd.DataFrame({"middle": [middle.value / 1000]})).mark_rule(color=INK, strokeWidth=2)
@@ -219,8 +222,9 @@ def _finish(chart: Any) -> Any:
     """Give a chart the page's look, without a menu that leads elsewhere."""
     font = "Source Sans, sans-serif"
     return (
-        chart.configure_view(strokeWidth=0)
-        .configure(background="transparent", font=font, usermeta={"embedOptions": {"actions": False}})
+        chart.properties(usermeta={"embedOptions": {"actions": False}}, padding=_PADDING)
+        .configure(background="transparent", font=font)
+        .configure_view(strokeWidth=0)
         .configure_axis(
             labelColor=MUTED, titleColor=MUTED, gridColor="#e9e6de", domainColor=LINE, tickColor=LINE, labelFontSize=12,
             titleFontSize=12, titleFontWeight="normal", titlePadding=8,

@@ -124,14 +124,13 @@ def _show_study(hosting: Hosting, hashed: str) -> None:
         show(hosting, kind)
         return
 
-    @st.fragment(run_every=REFRESH_SECONDS)
     def refresh() -> None:
         if not _is_admitted(hashed):
             st.rerun()
         show(hosting, kind)
         st.html(f'<p class="v-note">As of {datetime.now(UTC):%H:%M:%S} UTC; it refreshes itself.</p>')
 
-    refresh()
+    st.fragment(refresh, run_every=REFRESH_SECONDS)()
 
 
 def _show_head(hosting: Hosting) -> None:
@@ -213,8 +212,10 @@ def _show_overview(hosting: Hosting, kind: Kind) -> None:
 
 def _show_coverage(hosting: Hosting, kind: Kind) -> None:
     table = dashboard.coverage(hosting, kind)
-    _heading("Usable answers about each unit")
-    _note("Answers count once their session is finished and passes the protocol's exclusion rules.")
+    _heading(
+        "Usable answers about each unit",
+        "Answers count once their session is finished and passes the protocol's exclusion rules.",
+    )
     chart = charts.draw_coverage(table)
     fewest, most = int(table["answers"].min()), int(table["answers"].max())
     st.altair_chart(chart, theme=None, width="content", alt=f"Every unit has between {fewest} and {most} answers.")
@@ -243,10 +244,10 @@ def _show_precision(hosting: Hosting, kind: Kind) -> None:
             "stops when they like what they see is wrong more often than the interval says."
         )
     if any(item.width is not None for item in found):
-        _heading("How wide the intervals are")
-        _note(
+        _heading(
+            "How wide the intervals are",
             f"The dashed line is the target, {target:g}. The dark tick is where no number of sessions gets below "
-            "with these units: intervals speak for new units and new people."
+            "with these units: intervals speak for new units and new people.",
         )
         chart = charts.draw_widths(found, target)
         st.altair_chart(chart, theme=None, width="stretch", alt="Widths, as in the table below.")
@@ -255,8 +256,10 @@ def _show_precision(hosting: Hosting, kind: Kind) -> None:
         alt = "Means, as in the table below."
         st.altair_chart(charts.draw_intervals(found, "mean"), theme=None, width="stretch", alt=alt)
     if in_sequence:
-        _heading("Confidence sequences")
-        _note("For these units and new people; each rests on the means of sessions, and may be looked at any time.")
+        _heading(
+            "Confidence sequences",
+            "For these units and new people; each rests on the means of sessions, and may be looked at any time.",
+        )
         alt = "Confidence sequences, as in the table below."
         st.altair_chart(charts.draw_intervals(found, "at_any_time"), theme=None, width="stretch", alt=alt)
     rows = [
@@ -295,12 +298,10 @@ def _show_quality(hosting: Hosting, kind: Kind) -> None:
     )
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        _heading("Exclusion rules")
-        _note("They decide what is analysed and which slots are offered anew, never who is paid.")
+        _heading("Exclusion rules", "They decide what is analysed and which slots are offered anew, never who is paid.")
         _table(found.rules, numbers=["fail", "fail only this"])
     with right:
-        _heading("Signs of programs")
-        _note("Evidence for a person to judge. It decides nothing by itself.")
+        _heading("Signs of programs", "Evidence for a person to judge. It decides nothing by itself.")
         _table(found.signs, numbers=["people", "times"], empty="None so far.")
     _heading("Reaction times")
     if not len(times.medians):
@@ -309,10 +310,14 @@ def _show_quality(hosting: Hosting, kind: Kind) -> None:
     chart = charts.draw_reaction_times(times)
     st.altair_chart(chart, theme=None, width="stretch", alt="Spread of the sessions' median reaction times.")
     rows = [
-        (f"{share:.0%} of sessions", f"{e.value / 1000:.2f} s", f"{_seconds(e.low)} to {_seconds(e.high)} s")
+        (
+            f"{share:.0%} of sessions are quicker",
+            f"{e.value / 1000:.2f} s",
+            f"{_seconds(e.low)} to {_seconds(e.high)} s",
+        )
         for share, e in times.quantiles.items()
     ]
-    columns = ["are quicker than: quantile", "session median", "95 % interval"]
+    columns = ["quantile", "median of the session", "95 % interval"]
     _table(pd.DataFrame(rows, columns=columns), numbers=columns[1:])
 
 
@@ -331,8 +336,10 @@ def _show_data(hosting: Hosting, kind: Kind) -> None:
     """Show downloads. Files are made when a button is pressed, and only then."""
     complete = hosting.pilot or dashboard.is_complete(hosting)
     looks = dashboard.early_looks(hosting)
-    _heading("Answers and sessions")
-    _note("One row an answer and one row a session, under pseudonyms, in the form that vimi export writes.")
+    _heading(
+        "Answers and sessions",
+        "One row an answer and one row a session, under pseudonyms, in the form that vimi export writes.",
+    )
     agreed = True
     if not complete:
         _banner(
@@ -351,8 +358,7 @@ def _show_data(hosting: Hosting, kind: Kind) -> None:
                 disabled=not agreed,
                 key=f"export_{format}",
             )
-    _heading("Payments")
-    _note("Everyone who finished is paid, excluded or not. The file names people as the recruiter does.")
+    _heading("Payments", "Everyone who finished is paid, excluded or not. The file names people as the recruiter does.")
     st.download_button(
         "Download payments (CSV)",
         data=_payments(hosting),
@@ -360,8 +366,10 @@ def _show_data(hosting: Hosting, kind: Kind) -> None:
         mime="text/csv",
         key="payments",
     )
-    _heading("Backup")
-    _note("The whole study, taken while people answer; vimi restore puts it back. It holds keys: keep it to yourself.")
+    _heading(
+        "Backup",
+        "The whole study, taken while people answer; vimi restore puts it back. It holds keys: keep it to yourself.",
+    )
     st.download_button(
         "Download a backup",
         data=_backup(hosting),
@@ -437,8 +445,10 @@ def _show_recruitment(hosting: Hosting, kind: Kind) -> None:
             change = {"on_click": _set_paused, "args": (hosting, not paused)}
             st.button(f"{verb} now", key="confirm", type="primary", **change)
             st.button("Cancel", key="cancel", on_click=_ask_to_change, args=(False,))
-    _heading("Completion codes")
-    _note(f"What people take back to the recruiter ({hosting.recruiter.name}), by how their session ended.")
+    _heading(
+        "Completion codes",
+        f"What people take back to the recruiter ({hosting.recruiter.name}), by how their session ended.",
+    )
     rows = [(outcome, hosting.code(outcome)) for outcome in OUTCOMES]
     _table(pd.DataFrame(rows, columns=["outcome", "code"]), codes=["code"])
     if hosting.recruitment.unfilled:
@@ -474,8 +484,9 @@ def _escape(value: object) -> str:
     return html.escape(str(value))
 
 
-def _heading(text: str) -> None:
-    st.html(f"<h2>{_escape(text)}</h2>")
+def _heading(text: str, note: str = "") -> None:
+    below = f'<p class="v-note">{_escape(note)}</p>' if note else ""
+    st.html(f"<h2>{_escape(text)}</h2>{below}")
 
 
 def _note(text: str) -> None:
@@ -525,16 +536,17 @@ def _table(
     )
     if not len(frame):
         body = f'<tr><td class="quiet" colspan="{max(len(frame.columns), 1)}">{_escape(empty)}</td></tr>'
-    st.html(
-        f'<div class="v-scroll"><table class="v-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    table = f'<table class="v-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    st.html(f'<div class="v-scroll">{table}</div>')
 
 
 def _cell(name: str, value: Any, style: str, code: bool) -> str:
     text = f"{value:,}" if isinstance(value, int) else _escape(value)
     if code and text != "–":
         text = f"<code>{text}</code>"
-    return f"<td{style or (' class="long"' if name == 'detail' else '')}>{text}</td>"
+    if name == "detail":
+        return f'<td class="long"><div title="{text}">{text}</div></td>'
+    return f"<td{style}>{text}</td>"
 
 
 def _share(estimate: Estimate | None) -> str:

@@ -76,7 +76,8 @@ def _let_in(hosting: Hosting) -> str:
     device = _device(hosting)
     if device is None:
         return ""
-    arrival = arrive(hosting, _visitor(hosting), token=_known_token())
+    kind = "simulated" if hosting.bots else "human"  # a server for bots takes nobody for a person
+    arrival = arrive(hosting, _visitor(hosting), token=_known_token(), kind=kind)
     if arrival.participant is None:
         with card():
             st.markdown(hosting.wording.page(f"refused-{(arrival.refusal or 'closed').replace(' ', '-')}"))
