@@ -513,8 +513,11 @@ def _verdict(width: float, narrowest: float, more: Estimate, needed: int | None,
             f"No number of sessions reaches a width of {target:g} with {units} units: at best {narrowest:.3f}. "
             f"It takes {needed} units or more."
         )
-    most = "without end" if math.isinf(more.high) else f"{more.high:,.0f}"
-    return f"About {more.value:,.0f} more sessions ({more.low:,.0f} to {most}) until the interval is {target:g} wide."
+    if math.isinf(more.high):
+        range_ = f"at least {more.low:,.0f}; it may be that no number is enough"
+    else:
+        range_ = f"{more.low:,.0f} to {more.high:,.0f}"
+    return f"About {more.value:,.0f} more sessions ({range_}) until the interval is {target:g} wide."
 
 
 def _frame(connection: Connection, query: sa.Select[Any]) -> pd.DataFrame:

@@ -86,12 +86,13 @@ def draw_arrivals(arrivals: NDArray[np.float64], endings: NDArray[np.float64]) -
     last = max(float(arrivals[-1]), float(endings[-1]) if len(endings) else 0.0)
     step = _step(last - float(arrivals[0]))
     begin = math.floor(float(arrivals[0]) / step) * step
-    edges = np.arange(begin, last + step, step)
+    edges = begin + step * np.arange(int((last - begin) // step) + 2)
     data = pd.concat(
         [
-            pd.DataFrame({"at": pd.to_datetime(edges[:-1], unit="s", utc=True), "people": counts, "what": what})
+            pd.DataFrame(
+                {"at": pd.to_datetime(edges, unit="s", utc=True), "people": _counts(times, edges), "what": what}
+            )
             for what, times in (("came", arrivals), ("finished", endings))
-            for counts in (np.histogram(times, np.append(edges[:-1], np.inf))[0],)
         ]
     )
     scale = alt.Scale(domain=["came", "finished"], range=["#b9b4a6", ACCENT])
@@ -104,6 +105,12 @@ def draw_arrivals(arrivals: NDArray[np.float64], endings: NDArray[np.float64]) -
     area = base.mark_area(interpolate="step-after", opacity=0.28, line=False)
     line = base.mark_line(interpolate="step-after", strokeWidth=1.8)
     return _finish(alt.layer(area, line).properties(height=190))
+
+
+def _counts(times: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return how many times lie behind each edge; the last is repeated, so that its step is drawn too."""
+    counts = np.histogram(times, np.append(edges[:-1], np.inf))[0]
+    return np.append(counts, counts[-1])
 
 
 def _step(span: float) -> float:
