@@ -74,6 +74,8 @@ def collect(server: Server, recognition: Recognition, trials: list[dict[str, Any
         top = task["query_max"] == shown["upper"]
         unit = (task["model"], task["layer"], task["index"])
         trials.append({"shown": shown, "pictures": dict(pictures), "top": top, "unit": unit})
+        if shown["block"] == "trials" and shown["number"] == shown["of"]:
+            return  # the session stays open, so that the next person gets another slot
         message = {
             "participant": token,
             "trial": shown["trial"],

@@ -11,6 +11,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -234,24 +235,23 @@ class _Lengths:
 
     def __init__(self, hosting: Hosting) -> None:
         self._hosting = hosting
-        self._longest: int | None = None
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """Length of the longest query in bytes."""
-        if self._longest is None:
-            sizes = []
-            for name in self._hosting.layout.queries:
-                path = self._hosting.study.image_path(name)
-                sizes.append(path.stat().st_size if path.is_file() else 0)
-            self._longest = max(sizes)
-        return self._longest
+        paths = [self._hosting.study.image_path(name) for name in self._hosting.layout.queries]
+        return max(path.stat().st_size if path.is_file() else 0 for path in paths)
+
+    @cached_property
+    def _filler(self) -> bytes:
+        """What is added; made once, since the time to make it would tell how much is missing."""
+        return hashlib.shake_128(self._hosting.identity.encode()).digest(self.longest)
 
     def padded(self, name: str) -> bytes:
         """Return the bytes to send for a picture."""
         body = self._hosting.study.image_path(name).read_bytes()
         missing = self.longest - len(body) if name in self._hosting.layout.queries else 0
-        return body + hashlib.shake_128(name.encode()).digest(missing) if missing > 0 else body
+        return body + self._filler[:missing] if missing > 0 else body
 
 
 _NOT_STORED = {"cache-control": "no-store"}
