@@ -286,7 +286,9 @@ def hosting_identity(study: Study, create: bool = False) -> str:
     return hosting_identity(study)
 
 
-def read_answers(connection: Connection, study: str, *, pilot: bool = False, session: int | None = None) -> pd.DataFrame:
+def read_answers(
+    connection: Connection, study: str, *, pilot: bool = False, session: int | None = None
+) -> pd.DataFrame:
     """Return people's answers to a study, as the table of responses.
 
     Parameters

@@ -164,7 +164,7 @@ def test_the_attack_finds_what_the_padding_hides(seen: list[dict[str, Any]]) -> 
 
 def test_words_and_headers_reveal_nothing(seen: list[dict[str, Any]]) -> None:
     for trial in seen:
-        shown = {key: value for key, value in trial["shown"].items()}
+        shown = dict(trial["shown"])
         assert set(shown) == {
             "trial", "number", "of", "block", "left", "right", "upper", "lower", "feedback", "upcoming",
         }  # fmt: skip

@@ -249,7 +249,11 @@ def test_by_keyboard_alone_with_early_and_held_keys(chromium: Any, server: Serve
         page.keyboard.press("Tab")
         names.append(
             page.evaluate(
-                "(() => { let a = document.activeElement; while (a.shadowRoot) a = a.shadowRoot.activeElement; return a.getAttribute('aria-label'); })()"
+                """() => {
+                  let here = document.activeElement;
+                  while (here.shadowRoot) here = here.shadowRoot.activeElement;
+                  return here.getAttribute("aria-label");
+                }"""
             )
         )
     assert [name.split(",")[0] for name in names] == ["Upper picture"] * 3 + ["Lower picture"] * 3
@@ -414,15 +418,17 @@ def test_everything_is_in_sight_and_legible_at_twice_the_text_size(
     visit.page.add_style_tag(content="html { font-size: 200% !important; }")
     visit.page.wait_for_timeout(300)
     clipped = visit.page.locator(".answer, .head > *, .foot > *, .group h2").evaluate_all(
-        "all => all.filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display != 'inline')"
-        ".map((part) => part.className)"
+        "all => all.filter((part) => getComputedStyle(part).display != 'inline')"
+        ".filter((part) => part.scrollWidth > part.clientWidth + 1).map((part) => part.className)"
     )
     assert clipped == [] and visit.page.locator(".answer").count() == 6
     overlaps = visit.page.locator(".answer, .question, .progress").evaluate_all(
-        """all => { const boxes = all.map((part) => part.getBoundingClientRect()); let found = 0;
-        boxes.forEach((a, i) => boxes.slice(i + 1).forEach((b) => {
-          if (a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1) found++; }));
-        return found; }"""
+        """all => {
+          const boxes = all.map((part) => part.getBoundingClientRect());
+          const meet = (a, b) =>
+            a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+          return boxes.flatMap((a, place) => boxes.slice(place + 1).filter((b) => meet(a, b))).length;
+        }"""
     )
     assert overlaps == 0
     visit.close()

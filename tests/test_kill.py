@@ -1,4 +1,4 @@
-"""Servers that are killed amid answers, and servers that share a database: no acknowledged answer is lost or doubled."""
+"""Servers that are killed amid answers, or share a database: no acknowledged answer is lost or doubled."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ pytest_plugins = ["tests.databases"]
 
 BOTS = 20
 KILLS = 4
+SESSION = {"main_trials": 6, "catch_trials": 2, "responses_per_unit": 20}
 PATIENT = Population(dropout=0, inattentive=0, unable=0, unwilling=0, small_window=0, slow=0, hasty=0, double_click=0.3)
 
 
@@ -53,7 +54,7 @@ def check_answers(crowd: Crowd, url: str) -> int:
 
 
 def test_a_server_that_is_killed_again_and_again_loses_nothing(database_url: str, tmp_path: Path) -> None:
-    study = make_hosted_study(tmp_path / "study", session={"main_trials": 6, "catch_trials": 2, "responses_per_unit": 20})
+    study = make_hosted_study(tmp_path / "study", session=SESSION)
     server = Server(study.root, free_port(), ["--bots", "--database", database_url], {})
     server.start()
     generator = np.random.default_rng(11)
@@ -84,7 +85,7 @@ def test_a_server_that_is_killed_again_and_again_loses_nothing(database_url: str
 
 
 def test_two_servers_share_a_database(database_url: str, tmp_path: Path) -> None:
-    study = make_hosted_study(tmp_path / "study", session={"main_trials": 6, "catch_trials": 2, "responses_per_unit": 20})
+    study = make_hosted_study(tmp_path / "study", session=SESSION)
     options = ("--bots", "--database", database_url)
     with running(study.root, *options) as first, running(study.root, *options) as second:
         hosts = [RemoteHost(first.url), RemoteHost(second.url)]

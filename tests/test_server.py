@@ -165,7 +165,8 @@ def test_a_padded_picture_still_has_its_pixels(server: Server) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/image/../study.sqlite", "/image/..%2f..%2fstudy.sqlite", "/image/%2e%2e/experiment.toml", "/image/" + "0" * 32,
+        "/image/../study.sqlite", "/image/..%2f..%2fstudy.sqlite", "/image/%2e%2e/experiment.toml",
+        "/image/" + "0" * 32,
         "/image/" + "A" * 32, "/image/x.webp", "/app/static/study.sqlite", "/study.sqlite",
         "/media/../study.sqlite", "/image/%00",
     ],

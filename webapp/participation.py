@@ -284,7 +284,7 @@ def finish_instructions(hosting: Hosting, token: str) -> Participant:
 
 
 def answer_quiz(hosting: Hosting, token: str, right: bool) -> Participant:
-    """Record an attempt at the comprehension quiz; whoever fails reads the instructions again, and nobody is sent away."""
+    """Record an attempt at the comprehension quiz; whoever fails reads on and tries again, and nobody is sent away."""
     with hosting.database.writing() as connection:
         known = _at(connection, hosting, token)
         if known.phase != "quiz":

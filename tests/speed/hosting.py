@@ -27,7 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.database import Database, answers
+from benchmark.study import Study
+from benchmark.tasks import assemble_tasks
 from tests.servers import Server, running
+from webapp.answering import Presentation
+from webapp.bots import Recognition
 
 LOCKED_SECONDS = 1.5
 
@@ -47,8 +51,8 @@ class Load:
 class Person:
     """Somebody with a page open and a connection of their own."""
 
-    def __init__(self, server: Server, load: Load, fetch_pictures: bool = True) -> None:
-        self.server, self.load, self.fetch_pictures = server, load, fetch_pictures
+    def __init__(self, server: Server, load: Load, recognition: Recognition, fetch_pictures: bool = True) -> None:
+        self.server, self.load, self.recognition, self.fetch_pictures = server, load, recognition, fetch_pictures
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         self.known: set[str] = set()
         self.open = ExitStack()
@@ -120,8 +124,10 @@ class Person:
     def answer(self) -> None:
         """Answer; the clock runs until the acknowledgement, with the next trial in it, is read."""
         trial = self.shown["trial"]
+        task, _ = self.recognition.find(Presentation.model_validate(self.shown))
+        position = "upper" if task["query_max"] == self.shown["upper"] else "lower"
         message = {
-            "participant": self.token, "trial": trial, "position": "upper", "confidence": 2, "rt_ms": 2000.0,
+            "participant": self.token, "trial": trial, "position": position, "confidence": 2, "rt_ms": 2000.0,
             "onset_delay_ms": 16.0, "visible": True, "focused": True, "input": "pointer", "early_inputs": 0,
             "trace": {"moves": 40, "path": 900},
         }  # fmt: skip
@@ -144,7 +150,8 @@ def put_load(
 ) -> Load:
     """Let people answer for some time, each about every ``think_seconds``."""
     load = Load()
-    crowd = [Person(servers[number % len(servers)], load, fetch_pictures) for number in range(people)]
+    recognition = Recognition(assemble_tasks(Study.open(servers[0].study).stimuli()))
+    crowd = [Person(servers[number % len(servers)], load, recognition, fetch_pictures) for number in range(people)]
     for person in crowd:
         person.arrive()
         person.open_page()
