@@ -100,7 +100,23 @@ def modules_loaded_by(statement: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["analysis.performance", "analysis.figures", "webapp", "benchmark.trials", "benchmark.responses"],
+    [
+        "analysis.performance",
+        "analysis.figures",
+        "analysis.exclusions",
+        "benchmark.trials",
+        "benchmark.responses",
+        "benchmark.database",
+        "webapp",
+        "webapp.server",
+        "webapp.screens.participant",
+        "webapp.screens.experimenter",
+        "webapp.export",
+        "webapp.simulation",
+        "webapp.backup",
+        "webapp.payment",
+        "webapp.submissions",
+    ],
 )
 def test_what_reads_a_study_works_without_torch(module: str) -> None:
     loaded = modules_loaded_by(f"import {module}")

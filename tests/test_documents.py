@@ -243,7 +243,6 @@ def plain() -> dict[str, Any]:
         {"stimuli": {"tasks": 5}},
         {"visualization": {"steps": 7}},
         {"session": {"main_trials": 6}},
-        {"texts": {"language": "de"}},
     ],
 )
 def test_the_hash_changes_with_everything_that_is_decided(change: dict[str, Any]) -> None:
@@ -251,6 +250,15 @@ def test_the_hash_changes_with_everything_that_is_decided(change: dict[str, Any]
     before = parse(Experiment, base, "before")
     after = parse(Experiment, {**base, **change}, "after")
     assert before.hash != after.hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"texts": {"language": "de"}}, {"recruitment": {"recruiter": "prolific"}}, {"hosting": {"quiz": True}}],
+)
+def test_how_people_are_received_has_a_hash_of_its_own(change: dict[str, Any]) -> None:
+    before, after = Experiment.model_validate(plain()), Experiment.model_validate({**plain(), **change})
+    assert before.hash == after.hash and before.hosting_hash != after.hosting_hash
 
 
 def test_an_experiment_that_spells_out_the_defaults_has_the_same_hash(tmp_path: Path) -> None:
