@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -210,12 +211,9 @@ class Proxy:
 
 
 @pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    folder = tmp_path_factory.mktemp("nginx")
-    folder.chmod(0o755)
-    for parent in folder.parents:  # nginx's workers give up root, and must still get to the cache
-        if parent.stat().st_uid == os.getuid() and parent != Path("/") and "pytest" in parent.name:
-            parent.chmod(0o755)
+def proxy() -> Iterator[Proxy]:
+    folder = Path(tempfile.mkdtemp(prefix="vimi-nginx-"))
+    folder.chmod(0o755)  # nginx's workers give up root, and must still get to the cache
     upstreams = [Upstream("one"), Upstream("two")]
     made = Proxy(folder, upstreams)
     try:
@@ -225,6 +223,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
         made.stop()
         for one in upstreams:
             one.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # -------------------------------------------------------------------- nginx

@@ -239,7 +239,7 @@ def test_a_port_that_is_taken_is_said_so(server: Server) -> None:
     import sys
 
     done = subprocess.run(
-        [sys.executable, "-m", "benchmark.command_line", "serve", str(server.study), "--port", str(server.port)],
+        [sys.executable, "-m", "benchmark.command_line", "serve", str(server.study), "--port", str(server.port), "--bots"],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2 and "--port" in done.stderr and "Traceback" not in done.stderr
