@@ -238,8 +238,9 @@ def test_a_port_that_is_taken_is_said_so(server: Server) -> None:
     import subprocess
     import sys
 
+    command = [sys.executable, "-m", "benchmark.command_line", "serve", str(server.study), "--bots"]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmark.command_line", "serve", str(server.study), "--port", str(server.port), "--bots"],
+        [*command, "--port", str(server.port)],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2 and "--port" in done.stderr and "Traceback" not in done.stderr

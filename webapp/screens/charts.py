@@ -107,7 +107,7 @@ def draw_arrivals(arrivals: NDArray[np.float64], endings: NDArray[np.float64]) -
     return _finish(alt.layer(area, line).properties(height=190))
 
 
-def _counts(times: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+def _counts(times: NDArray[np.float64], edges: NDArray[np.floating]) -> NDArray[np.int64]:
     """Return how many times lie behind each edge; the last is repeated, so that its step is drawn too."""
     counts = np.histogram(times, np.append(edges[:-1], np.inf))[0]
     return np.append(counts, counts[-1])
