@@ -10,6 +10,7 @@ Exclusions decide what is analysed and which session slots are offered anew. The
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -111,6 +112,25 @@ FIRST_PARTICIPATION = Rule(
     "first participation", "The person had not taken part before.",
     lambda facts: not bool(facts.session["earlier_participation"]),
 )  # fmt: skip
+
+
+SPRUNG = ("skip button", "hidden instruction", "untrusted input")
+"""Signs that no person leaves behind: what they answer to can't be seen, or their events come from a script."""
+
+
+def _is_authentic(facts: SessionFacts) -> bool:
+    evidence = facts.session["evidence"]
+    if pd.isna(evidence) or not evidence:
+        return True
+    signs = json.loads(evidence)
+    return not any(sign in signs.get("traps", {}) for sign in SPRUNG) and "webdriver" not in signs.get("automation", [])
+
+
+AUTHENTIC = Rule(
+    "authenticity", "The browser was not driven by a program, and no trap that people can't see was sprung.",
+    _is_authentic,
+)  # fmt: skip
+"""No part of a protocol's rules: it is for analyses that name it, and refuses nobody by itself."""
 
 
 def protocol_rules(protocol: Protocol) -> tuple[Rule, ...]:

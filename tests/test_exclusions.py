@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from analysis.exclusions import (
+    AUTHENTIC,
     COMPLETE,
     FIRST_PARTICIPATION,
     SessionFacts,
@@ -199,3 +200,19 @@ def test_exclusions_are_described_with_who_fails_one_rule_alone() -> None:
     assert described.loc[["catch", "total time", "positions"], "fail only this"].tolist() == [1, 1, 0]
     assert described.loc["total time", "meaning"] == "135 to 2500 s for 45 trials."
     assert described.loc["catch", "meaning"] == "At least 80% of the catch trials are right."
+
+
+@pytest.mark.parametrize(
+    ("evidence", "passes"),
+    [
+        (None, True),
+        ('{"automation": []}', True),
+        ('{"automation": ["no languages"], "traps": {"lines equal": 1}}', True),
+        ('{"automation": ["webdriver"]}', False),
+        ('{"automation": [], "traps": {"skip button": 1}}', False),
+        ('{"automation": [], "traps": {"untrusted input": 45}}', False),
+    ],
+)
+def test_a_program_is_known_by_what_no_person_can_do(evidence: str | None, passes: bool) -> None:
+    assert AUTHENTIC.passes(facts({"evidence": evidence})) is passes
+    assert AUTHENTIC not in protocol_rules(load_protocol("vimi1"))

@@ -24,6 +24,7 @@ from webapp.participation import (
     check_silence,
     find,
     next_phase,
+    note_sign,
     open_session,
     was_silent,
 )
@@ -231,6 +232,8 @@ def _insert(
             answered_at=now,
         )
     )  # fmt: skip
+    if answer.trace.get("untrusted", 0) > 0:
+        note_sign(connection, known.id, "untrusted input")  # events that a script made, not a person's hand
     return str(choice)
 
 

@@ -36,6 +36,8 @@ BROWSERS = ("chrome", "edge", "firefox", "safari", "other")
 """Families of browsers that are told apart; nothing else of the user agent is kept."""
 
 LONGEST_COMMENT = 4000
+MOST_SIGNS = 20
+"""Different signs of a program that are kept of a participant."""
 
 Refusal = Literal["closed", "paused", "already took part", "no link"]
 
@@ -325,12 +327,17 @@ def add_evidence(hosting: Hosting, token: str, sign: str) -> None:
         known = find(connection, hosting, token)
         if known is None:
             return
-        stored = connection.execute(sa.select(people.c.evidence).where(people.c.id == known.id)).scalar()
-        evidence = json.loads(stored) if stored else {}
-        traps = evidence.setdefault("traps", {})
-        if sign in traps or len(traps) < 20:
-            traps[sign[:40]] = traps.get(sign[:40], 0) + 1
-        connection.execute(people.update().where(people.c.id == known.id).values(evidence=json.dumps(evidence)))
+        note_sign(connection, known.id, sign)
+
+
+def note_sign(connection: Connection, participant: int, sign: str) -> None:
+    """Count a sign that a program answers, beside a participant's other ones."""
+    stored = connection.execute(sa.select(people.c.evidence).where(people.c.id == participant)).scalar()
+    evidence = json.loads(stored) if stored else {}
+    traps = evidence.setdefault("traps", {})
+    if sign in traps or len(traps) < MOST_SIGNS:
+        traps[sign[:40]] = traps.get(sign[:40], 0) + 1
+    connection.execute(people.update().where(people.c.id == participant).values(evidence=json.dumps(evidence)))
 
 
 def withdraw(hosting: Hosting, receipt: str) -> int | None:
