@@ -193,3 +193,25 @@ def test_receipt_codes_delete_answers(hosting: Hosting) -> None:
     with hosting.database.reading() as connection:
         row = connection.execute(sa.select(people)).one()
     assert row.outcome == "withdrawn" and row.comments is None and row.evidence is None
+
+
+def test_a_failed_quiz_means_reading_again_and_sends_nobody_away(tmp_path: Path) -> None:
+    study = make_hosted_study(tmp_path / "study", recruitment=FILLED, hosting={"quiz": True, "visual_trap": False})
+    made = host(study, plain=True, bots=False)
+    server.serve_hosting(made)
+    page = press(press(open_page(), "arrive"), "agree")
+    page.radio[0].set_value("unsure")
+    page = press(page.run(), "vision")
+    for number in range(2):
+        page = press(page, f"page-{number}")
+    page = press(page, "instructed")
+    questions = made.wording.quiz()
+    for right in (False, True):
+        for radio, question in zip(page.radio, questions):
+            radio.set_value(question.answer if right else next(o for o in question.options if o != question.answer))
+        page = page.button[0].click().run()
+        known = look_up(made, page.session_state["token"])
+        assert known is not None and known.phase == ("practice" if right else "quiz")
+    assert known.quiz_attempts == 2
+    server._served = None
+    made.database.close()
