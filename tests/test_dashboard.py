@@ -10,11 +10,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from analysis.variance_components import split_variance
 from benchmark.database import answers
 from benchmark.study import Study
 from tests.answered import answer_one, fallible, right_queries, take_part
 from tests.hosted import Clock, host, make_hosted_study, walk_to_practice
 from webapp import dashboard
+from webapp.dashboard import intervals
 from webapp.hosting import Hosting
 from webapp.participation import Device, add_evidence, arrive, check_device, decline
 from webapp.store import report_problem
@@ -174,14 +176,14 @@ def test_confidence_sequences_are_a_setting(study: Study, tmp_path: Path) -> Non
 
 
 def test_precision_says_when_no_number_of_sessions_helps(hosting: Hosting) -> None:
-    pieces = dashboard.split_variance([30] * 6, [28, 12, 29, 15, 30, 18], [3] * 60, [2] * 24 + [3] * 24 + [1] * 12)
+    pieces = split_variance([30] * 6, [28, 12, 29, 15, 30, 18], [3] * 60, [2] * 24 + [3] * 24 + [1] * 12)
     assert pieces is not None
-    more = dashboard._more_sessions(pieces, 6, 60, 0.05)
+    more = intervals._more_sessions(pieces, 6, 60, 0.05)
     assert math.isinf(more.value) and math.isinf(more.high)
     narrowest = pieces.width_after(math.inf, 6)
-    words = dashboard._verdict(2 * pieces.half_width, narrowest, more, pieces.units_for(0.05), 6, 0.05)
+    words = intervals._verdict(2 * pieces.half_width, narrowest, more, pieces.units_for(0.05), 6, 0.05)
     assert f"at best {narrowest:.3f}" in words and "No number of sessions" in words
-    wide = dashboard._more_sessions(pieces, 6, 60, 2 * narrowest)
+    wide = intervals._more_sessions(pieces, 6, 60, 2 * narrowest)
     assert wide.low <= wide.value <= wide.high
 
 
