@@ -86,7 +86,8 @@ def demo(
     print(f"\nFigure   {made.figure}\nTrial    {made.trial}\nGallery  {made.gallery}")
     print(
         f"\nOpen {made.gallery} in a browser; then write an experiment of your own, starting from "
-        f"{out / 'experiment.toml'}, and run: vimi build EXPERIMENT.toml --out STUDY --dry-run"
+        f"{out / 'experiment.toml'}, and run: vimi build EXPERIMENT.toml --out STUDY --dry-run\n"
+        f"To do the task that people would do, run: vimi serve {out} --preview"
     )
 
 
