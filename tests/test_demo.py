@@ -80,9 +80,9 @@ def test_the_demo_runs_end_to_end_and_says_what_to_look_at_and_what_to_run_next(
             assert min(image.size) > 200
         assert str(results[name]) in printed.out
     assert str(out / "gallery" / "index.html") in printed.out
-    last = printed.out.strip().splitlines()[-1]
-    assert "browser" in last
-    assert "vimi build" in last
+    *_, last_but_one, last = printed.out.strip().splitlines()
+    assert "browser" in last_but_one and "vimi build" in last_but_one
+    assert last.endswith(f"vimi serve {out} --preview")
     # The table: trained model, conditions, low-level, excess, twin.
     rows = re.findall(r"^efficientnet_lite0 +(natural|synthetic) +\.?[\d.]+ ?\[", printed.out, re.MULTILINE)
     assert sorted(rows) == ["natural", "synthetic"]
