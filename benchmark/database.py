@@ -214,7 +214,9 @@ class Database:
         """Turn an unreachable or foreign database into an error that says what to do."""
         try:
             yield
-        except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:
+        except sa.exc.DatabaseError as error:
+            if isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
+                raise  # the database is well; what was to be written is not
             reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
             raise DatabaseError(
                 f"The database {self} can't be used: {reason}. Check that it runs, that the URL is right, and that "

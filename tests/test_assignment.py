@@ -26,9 +26,10 @@ from webapp.answering import Answer, Presentation, current_trial, record_answer
 from webapp.assignment import cell_states, lease_slot, refuse_mixing, release_stale
 from webapp.bots import LocalHost, Population, draw_crowd, play, play_in_real_time
 from webapp.hosting import Hosting
-from webapp.participation import Device, Participant, agree, arrive, check_device, look_up, stop
+from webapp.participation import Device, Participant, agree, arrive, check_device, leave_comments, look_up, stop
 from webapp.recruitment import Visitor
 from webapp.simulation import count_judgements, is_full, simulate_study
+from webapp.store import problems, report_problem
 
 pytest_plugins = ["tests.databases"]
 
@@ -292,6 +293,38 @@ def test_the_slot_of_an_excluded_session_is_offered_anew(hosting: Hosting) -> No
     answer_block(hosting, careful)
     (second,) = sessions_of(hosting, careful)
     assert (second.slot, second.usable, second.reasons, second.holds) == (row.slot, True, None, True)
+
+
+def test_answers_name_the_study_that_the_server_knows(tmp_path: Path, sqlite_url: str) -> None:
+    study = make_hosted_study(tmp_path / "study")
+    with hosting_of(study, sqlite_url) as hosting:
+        before, weights = Study.open(study.root).hash, dict(study.manifest["models"])
+        # What is put in place of the study while a server runs is not what that server shows.
+        study.finish_stage("exemplars", "by hand", {"stimuli": "others"})
+        study.update_manifest(models={name: {**facts, "weights_hash": "others"} for name, facts in weights.items()})
+        assert Study.open(study.root).hash != before
+        assert hosting.provenance["study_hash"] == before and "others" not in hosting.weights.values()
+
+
+def test_time_spent_before_the_first_trial_does_not_count(hosting: Hosting) -> None:
+    person = begin_trials(hosting)
+    assert isinstance(hosting.clock, Clock)
+    assert current_trial(hosting, person.token) is not None  # the page before the first trial
+    hosting.clock.pass_by(1500)
+    answer_block(hosting, person)
+    with hosting.database.reading() as connection:
+        assert read_sessions(connection, hosting.identity)["total_seconds"].tolist() == [8 * 4]
+    assert sessions_of(hosting, person)[0].usable
+
+
+def test_a_character_that_postgresql_does_not_know_harms_nobody(hosting: Hosting) -> None:
+    person = begin_trials(hosting)
+    answer_block(hosting, person)
+    leave_comments(hosting, person.token, "\0=1+1\0")
+    with hosting.database.writing() as connection:
+        report_problem(connection, hosting.identity, "script error", pseudonym=person.pseudonym, detail="a\0b")
+        assert connection.execute(sa.select(problems.c.detail)).scalar_one() == "ab"
+        assert connection.execute(sa.select(people.c.comments)).scalar_one() == "=1+1"
 
 
 def test_who_fails_the_catch_trials_is_excluded_by_name(hosting: Hosting) -> None:

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import TimeoutError
 
-from benchmark.database import Database, answers, people
+from benchmark.database import Database, answers, people, sessions
 from benchmark.responses import read_responses
 from benchmark.study import Study
 from tests.hosted import make_hosted_study
@@ -360,6 +360,58 @@ def test_an_answer_that_can_not_be_sent_waits_and_is_sent_again(chromium: Any, s
     assert (
         visit.page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('vimi-answer-')).length") == 0
     )
+    visit.close()
+
+
+def test_a_press_that_began_too_early_is_no_answer(chromium: Any, server: Server) -> None:
+    visit = Visit(chromium, server)
+    visit.to_practice()
+    visit.page.locator('.scene[data-state="locked"]').wait_for()
+    box = visit.button("upper").bounding_box()
+    visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    visit.page.mouse.down()
+    visit.open()
+    visit.page.mouse.up()
+    visit.page.wait_for_timeout(500)
+    assert visit.page.locator(OPEN).is_visible() and len(visit.stored()) == 0
+    visit.answer()
+    stored = visit.stored()
+    assert stored["input"].tolist() == ["pointer"] and stored["early_inputs"].tolist() == [1]
+    assert stored["rt_ms"].item() >= 1500
+    visit.close()
+
+
+def test_a_trial_that_was_seen_before_has_no_reaction_time(chromium: Any, server: Server) -> None:
+    visit = Visit(chromium, server)
+    visit.to_practice()
+    visit.answer()
+    visit.open()
+    visit.page.reload()
+    visit.answer()
+    visit.answer()
+    stored = visit.stored()
+    assert stored["rt_ms"].isna().tolist() == [False, True, False]
+    assert ["again" in trace for trace in stored["trace"]] == [False, True, False]
+    visit.close()
+
+
+def test_who_was_silent_before_an_open_page_goes_on_at_the_practice(chromium: Any, server: Server) -> None:
+    visit = Visit(chromium, server)
+    visit.to_practice()
+    visit.answer()
+    visit.open()
+    database = Database(f"sqlite:///{server.study / 'study.sqlite'}")
+    with database.writing() as connection:
+        own = sa.select(people.c.id).where(people.c.token == visit.token).scalar_subquery()
+        connection.execute(
+            sessions.update().where(sessions.c.participant == own).values(seen_at=sessions.c.seen_at - 7200)
+        )
+    database.close()
+    visit.answer()  # it is kept in the session that it belongs to, and that session is over
+    visit.press("Start the practice")
+    visit.open()
+    assert visit.page.get_by_text("Practice · 1 of 5").is_visible()
+    assert len(visit.stored()) == 2
     visit.close()
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
-from benchmark.database import answers, people, sessions
+from benchmark.database import Database, answers, people, sessions
+from benchmark.hashing import hash_bytes
 from benchmark.responses import read_responses
 from tests.hosted import host, make_hosted_study
 from webapp import server
 from webapp.hosting import Hosting
 from webapp.layout import Row
 from webapp.participation import look_up
+from webapp.wording import Wording
 
 FILLED = {
     "ethics_approval": "E-1", "controller": "A university", "contact": "lab@example.org", "retention": "ten years",
@@ -155,6 +157,46 @@ def test_who_does_not_agree_leaves_with_a_code(hosting: Hosting) -> None:
 def test_a_link_that_names_nobody_real_starts_anew_and_runs_no_script(hosting: Hosting) -> None:
     page = press(open_page(p="<script>alert(1)</script>"), "arrive")
     assert "<script>" not in text(page) and page.session_state["token"] != "<script>alert(1)</script>"
+
+
+def test_nobody_chooses_the_token_of_whoever_follows_a_link(hosting: Hosting) -> None:
+    chosen = "chosen-by-an-attacker-0123"
+    page = press(open_page(p=chosen), "arrive")
+    assert page.session_state["token"] != chosen and look_up(hosting, chosen) is None
+    again = press(open_page(p=page.session_state["token"]), "arrive")
+    assert again.session_state["token"] == page.session_state["token"]
+
+
+def test_the_hash_of_the_consent_is_that_of_the_text_that_was_shown(hosting: Hosting) -> None:
+    own = hosting.study.root / "texts" / "en" / "consent.md"
+    own.parent.mkdir(parents=True)
+    own.write_text("# First version\n", encoding="utf-8")
+    hosting.wording = Wording("en", hosting.study.root / "texts")
+    pages = []
+    for version in ("# First version\n", "# Second version\n"):
+        own.write_text(version, encoding="utf-8")
+        pages.append((press(open_page(), "arrive"), hash_bytes(version.encode())))
+    own.write_text("# Third version, which nobody has read\n", encoding="utf-8")
+    for page, shown in pages:
+        page = press(page, "agree")
+        with hosting.database.reading() as connection:
+            query = sa.select(people.c.consent_hash).where(people.c.token == page.session_state["token"])
+            assert connection.execute(query).scalar_one() == shown
+
+
+def test_people_are_told_what_to_do_though_the_database_is_gone(
+    hosting: Hosting, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import streamlit
+
+    said: list[str] = []
+    handlers: dict[str, Callable[[Exception], bool]] = {}
+    monkeypatch.setattr(streamlit, "App", lambda script, on_script_error, **rest: handlers.update(it=on_script_error))
+    monkeypatch.setattr(streamlit, "error", said.append)
+    server.make_app(hosting)
+    hosting.database = Database("postgresql://nobody@/nothing?host=/nowhere")
+    assert handlers["it"](RuntimeError("a page failed"))
+    assert said == [hosting.wording.label("page_problem")] and "a page failed" in capsys.readouterr().out
 
 
 def test_nobody_comes_in_before_the_fields_are_filled(tmp_path: Path) -> None:

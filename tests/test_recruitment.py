@@ -223,6 +223,23 @@ def test_a_laboratory_may_let_a_person_take_part_once_in_all_its_studies(
     assert arrive(beside, Visitor("somebody", "third")).refusal is None
 
 
+def test_who_saw_the_trials_in_the_pilot_does_not_take_part_in_the_study(study: Study, hosting: Hosting) -> None:
+    pilot = host(study, str(hosting.database.url), bots=False, pilot=True, clock=hosting.clock)
+    piloted = arrive(pilot, Visitor("person", "first")).participant
+    looked = arrive(pilot, Visitor("who left at once", "second")).participant
+    assert piloted is not None and looked is not None
+    go_on(pilot, piloted, "trials")
+    assert arrive(hosting, Visitor("person", "third")).refusal == "already took part"
+    assert arrive(hosting, Visitor("who left at once", "fourth")).refusal is None
+    other = arrive(hosting, Visitor("another", "fifth")).participant
+    assert other is not None
+    go_on(hosting, other, "trials")
+    assert arrive(pilot, Visitor("another", "sixth")).refusal is None
+    # The study's server takes the receipts of the pilot, too: the pilot's may be gone.
+    assert participation.withdraw(hosting, piloted.receipt) == 5
+    assert arrive(hosting, Visitor("person", "seventh")).refusal == "already took part"
+
+
 def test_withdrawing_does_not_let_a_person_take_part_in_the_next_study(hosting: Hosting, tmp_path: Path) -> None:
     participant = arrive(hosting, Visitor("person", "first")).participant
     assert participant is not None

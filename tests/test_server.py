@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 import sqlalchemy as sa
 
 from benchmark.database import Database, answers, people
+from benchmark.errors import DatabaseError
 from benchmark.responses import read_responses
 from benchmark.study import Study
 from tests.hosted import make_hosted_study
 from tests.servers import Server, running
+from webapp.store import MOST_PROBLEMS_EACH, open_store, problems, report_problem
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +135,34 @@ def test_a_flood_is_slowed_down_and_harms_nobody_else(server: Server) -> None:
     assert (
         server.request("POST", "/api/answer", answer(other, server.bot("current_trial", other)["trial"])).status == 200
     )
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
+def test_nobody_fills_the_memory_with_uploads(server: Server, method: str) -> None:
+    # With the token of one's own browser, Streamlit would take any number of files.
+    token = "0" * 32
+    headers = {"cookie": f"_streamlit_xsrf={token}", "x-xsrftoken": token}
+    assert server.request(method, "/_stcore/upload_file/any/file", b"x" * 1000, headers).status == 404
+
+
+def test_nobody_fills_the_list_of_problems(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'store.sqlite'}")
+    with store.writing() as connection:
+        for number in range(MOST_PROBLEMS_EACH + 5):
+            report_problem(connection, "study", "script error", pseudonym="P1", detail=str(number))
+            report_problem(connection, "study", "server error", detail=str(number))
+        report_problem(connection, "study", "missing image", pseudonym="P2")
+        kinds = Counter(connection.execute(sa.select(problems.c.kind)).scalars())
+    store.close()
+    assert kinds == {
+        "script error": MOST_PROBLEMS_EACH, "server error": MOST_PROBLEMS_EACH + 5, "missing image": 1,
+    }  # fmt: skip
+
+
+def test_a_file_that_is_no_database_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("No database at all. " * 50, encoding="utf-8")
+    with pytest.raises(DatabaseError, match="not a database"):
+        open_store(f"sqlite:///{tmp_path / 'notes.txt'}")
 
 
 def test_pictures_are_immutable_and_named_after_their_content(server: Server) -> None:

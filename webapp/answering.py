@@ -130,8 +130,11 @@ def current_trial(hosting: Hosting, token: str) -> Presentation | None:
         if known.phase == "trials" and session.slot is None:
             lease_slot(connection, hosting, session.id)
             session = begin_session(connection, hosting, known)
-        _issue(connection, hosting, known, session)
-        return _present(connection, hosting, known, session)
+        shown = _present(connection, hosting, known, session)
+        # A page stands before the first trial: it is handed out anew when that page has been read.
+        first = shown is not None and shown.block == "trials" and shown.number == 1
+        _issue(connection, hosting, known, session, first=first)
+        return shown
 
 
 def name_current_trial(hosting: Hosting, participant: int) -> str | None:
@@ -272,11 +275,13 @@ def _practice_is_right(connection: Connection, session: int, length: int) -> boo
     return all(connection.execute(last).scalars())
 
 
-def _issue(connection: Connection, hosting: Hosting, known: Participant, session: Row[Any]) -> None:
-    """Note that a trial was handed out just now."""
+def _issue(
+    connection: Connection, hosting: Hosting, known: Participant, session: Row[Any], *, first: bool = False
+) -> None:
+    """Note that a trial was handed out just now, and whether it is the first one that counts."""
     now = hosting.clock()
     values: dict[str, Any] = {"issued_at": now, "seen_at": now}
-    if session.slot and session.first_trial_at is None:
+    if first or (session.slot and session.first_trial_at is None):
         values["first_trial_at"] = now
     connection.execute(sessions.update().where(sessions.c.id == session.id).values(**values))
     connection.execute(people.update().where(people.c.id == known.id).values(seen_at=now))

@@ -103,9 +103,9 @@ class Hosting:
             "trials": self.rules.main_trials + self.rules.catch_trials,
         }
 
-    @cached_property
+    @property
     def consent_hash(self) -> str:
-        """Hash of the consent text, as participants see it."""
+        """Hash of the consent text, as participants see it now: its file may be edited while the server runs."""
         return self.wording.consent_hash(**self.consent_values)
 
     @cached_property
@@ -177,4 +177,7 @@ def open_hosting(
     with database.writing() as connection:
         keys = {name: secret_key(connection, name) for name in ("people", "trials")}
     identity = hosting_identity(study, create=True)
-    return Hosting(study, database, identity, layout, wording, keys, pilot, preview, plain, bots, clock)
+    hosting = Hosting(study, database, identity, layout, wording, keys, pilot, preview, plain, bots, clock)
+    # Read together with the slots: an extension that takes the study's place later is not what is shown here.
+    _ = hosting.provenance, hosting.weights
+    return hosting

@@ -163,7 +163,7 @@ def _arrive(hosting: Hosting, visitor: Visitor | None, token: str, kind: str, la
             return Arrival(_resume(connection, hosting, row, now))
         if read_setting(connection, hosting.identity, "paused", False):
             return Arrival(None, "paused")
-        if visitor is not None and _took_part_elsewhere(connection, hosting, person):
+        if visitor is not None and _took_part_before(connection, hosting, person):
             return Arrival(None, "already took part")
         pseudonym = "P" + secrets.token_hex(5).upper()
         connection.execute(
@@ -192,14 +192,16 @@ def _resume(connection: Connection, hosting: Hosting, row: Row[Any], now: float)
     return check_silence(connection, hosting, Participant.of(row))
 
 
-def _took_part_elsewhere(connection: Connection, hosting: Hosting, person: str) -> bool:
-    """Whether a person took part in another study of the laboratory, where that counts."""
-    if hosting.recruitment.once != "lab":
-        return False
+def _took_part_before(connection: Connection, hosting: Hosting, person: str) -> bool:
+    """Whether a person took part in the study's pilot, or in another study of the laboratory, where that counts."""
+    # The pilot shows the very trials of the study; the other way round nothing is spoilt.
+    before = sa.and_(people.c.study == hosting.identity, people.c.pilot, sa.literal(not hosting.pilot))
+    if hosting.recruitment.once == "lab":
+        before = before | (people.c.study != hosting.identity)
     query = (
         sa.select(people.c.id)
         .join(answers, answers.c.participant == people.c.id, isouter=True)
-        .where(people.c.person == person, people.c.study != hosting.identity)
+        .where(people.c.person == person, before)
         .where(answers.c.id.is_not(None) | (people.c.outcome == "withdrawn"))
     )
     return connection.execute(query).first() is not None
@@ -238,8 +240,8 @@ def check_device(hosting: Hosting, token: str, device: Device) -> Participant:
         return _change(connection, hosting, known, **values)
 
 
-def agree(hosting: Hosting, token: str) -> Participant:
-    """Record consent to the text as it stands now, and give the participant a cell if one has room."""
+def agree(hosting: Hosting, token: str, consent_hash: str = "") -> Participant:
+    """Record consent to the text with a hash, or as it stands now, and give the participant a cell if one has room."""
     with hosting.database.writing() as connection:
         known = _at(connection, hosting, token)
         if known.phase != "consent":
@@ -247,7 +249,7 @@ def agree(hosting: Hosting, token: str) -> Participant:
         cell = choose_cell(connection, hosting, known.pseudonym)
         if cell is None:
             return _leave(connection, hosting, known, "full")
-        values = {"consent_hash": hosting.consent_hash, "consented_at": hosting.clock(), "cell": cell}
+        values = {"consent_hash": consent_hash or hosting.consent_hash, "consented_at": hosting.clock(), "cell": cell}
         return _advance(connection, hosting, known, **values)
 
 
@@ -299,7 +301,7 @@ def answer_quiz(hosting: Hosting, token: str, right: bool) -> Participant:
 
 def leave_comments(hosting: Hosting, token: str, text: str) -> Participant:
     """Record the free text at the end; it may be empty."""
-    return _step(hosting, token, "comments", comments=text.strip()[:LONGEST_COMMENT] or None)
+    return _step(hosting, token, "comments", comments=text.replace("\0", "").strip()[:LONGEST_COMMENT] or None)
 
 
 def stop(hosting: Hosting, token: str) -> Participant:
@@ -352,9 +354,9 @@ def withdraw(hosting: Hosting, receipt: str) -> int | None:
     """
     code = receipt.strip().upper()
     with hosting.database.writing() as connection:
-        row = connection.execute(
-            sa.select(people).where(own_rows(hosting, people), people.c.receipt == code).with_for_update()
-        ).first()
+        # People of the pilot come here too: there may be no other server any more.
+        own = sa.and_(people.c.study == hosting.identity, people.c.receipt == code)
+        row = connection.execute(sa.select(people).where(own).with_for_update()).first()
         if row is None:
             return None
         if row.outcome == "withdrawn":

@@ -272,6 +272,23 @@ def _note(hosting: Hosting, kind: str, detail: str, pseudonym: str | None = None
         report_problem(connection, hosting.identity, kind, detail=detail, pseudonym=pseudonym, trial=trial)
 
 
+class NoUploads:
+    """Middleware that closes Streamlit's route for uploads: no page asks for a file.
+
+    Streamlit keeps what is uploaded in memory, as much as anybody with a page open cares to send.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, unless it uploads something."""
+        if scope["type"] == "http" and scope["path"].startswith("/_stcore/upload_file"):
+            await _reply({"error": "no uploads"}, 404)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
 class SecureHeaders:
     """Middleware that puts the security headers on every response, Streamlit's own too."""
 
@@ -298,4 +315,4 @@ class SecureHeaders:
 
 def make_middleware() -> list[Middleware]:
     """Return the middleware that wraps Streamlit's own."""
-    return [Middleware(SecureHeaders)]
+    return [Middleware(SecureHeaders), Middleware(NoUploads)]

@@ -82,9 +82,13 @@ def make_app(hosting: Hosting) -> Any:
     serve_hosting(hosting)
 
     def note_error(error: Exception) -> bool:
-        with hosting.database.writing() as connection:
-            detail = f"{type(error).__name__}: {error}"
-            report_problem(connection, hosting.identity, "script error", detail=detail)
+        detail = f"{type(error).__name__}: {error}"
+        try:
+            with hosting.database.writing() as connection:
+                report_problem(connection, hosting.identity, "script error", detail=detail)
+        except Exception:
+            # The database itself may be what is wrong; people are told what to do all the same.
+            print(f"A page failed and that could not be noted: {detail}")
         st.error(hosting.wording.label("page_problem"))
         return True
 

@@ -77,6 +77,9 @@ withdrawals = sa.Table(
 MOST_PROBLEMS = 10_000
 """Problems kept of a study: a broken browser must not fill the disk."""
 
+MOST_PROBLEMS_EACH = 200
+"""Problems kept of one participant: nobody may fill the list so that others' are lost."""
+
 
 def open_store(url: str) -> Database:
     """Open a database and bring its tables up to date.
@@ -156,10 +159,13 @@ def report_problem(
     detail: str = "",
 ) -> None:  # fmt: skip
     """Note that something went wrong, for the experimenter to see."""
-    known = connection.execute(sa.select(sa.func.count()).where(problems.c.study == study)).scalar_one()
-    if known < MOST_PROBLEMS:
+    own = sa.func.count().filter(problems.c.pseudonym == pseudonym)
+    known, of_one = connection.execute(sa.select(sa.func.count(), own).where(problems.c.study == study)).one()
+    if known < MOST_PROBLEMS and (pseudonym is None or of_one < MOST_PROBLEMS_EACH):
+        # PostgreSQL has no character zero.
+        told = detail.replace("\0", "")[:2000]
         connection.execute(
             problems.insert().values(
-                study=study, kind=kind[:40], pseudonym=pseudonym, trial=trial, detail=detail[:2000], at=time()
+                study=study, kind=kind[:40], pseudonym=pseudonym, trial=trial, detail=told, at=time()
             )
         )

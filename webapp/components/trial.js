@@ -167,7 +167,9 @@ class Task {
       visible: document.visibilityState === "visible",
       focused: document.hasFocus(),
       early: 0, moves: 0, path: 0, keys: 0, untrusted: 0, last: null, first: null, firstMove: null,
+      again: this.wasShown(presentation),
     };
+    this.pressed = null;
     // The frame after the one in which the scene was put into the page: by then it has been painted.
     const paintedAt = await nextFrame();
     this.onset = paintedAt;
@@ -277,10 +279,17 @@ class Task {
           element("kbd", { "aria-hidden": "true" }, key),
         );
         button.addEventListener("pointerdown", (event) => {
-          if (event.button === 0) this.answer(position, confidence, event, "pointer");
+          if (event.button !== 0) return;
+          this.pressed = button;
+          this.answer(position, confidence, event, "pointer");
         });
-        // A click without a pointer going down comes from a keyboard or an assistive tool.
-        button.addEventListener("click", (event) => this.answer(position, confidence, event, "button"));
+        // A click without a pointer going down comes from a keyboard or an assistive tool. One that ends a press has
+        // counted already when the pointer went down, or was too early then and stays so.
+        button.addEventListener("click", (event) => {
+          const ends = event.detail > 0 && this.pressed === button;
+          this.pressed = null;
+          if (!ends) this.answer(position, confidence, event, "button");
+        });
         buttons.append(button);
       });
       middle.append(element("div", { class: `query ${position}` }, picture, buttons));
@@ -421,7 +430,14 @@ class Task {
     }
     if (this.state !== "open") return;
     const measure = this.measure;
-    const at = Math.min(event.timeStamp || performance.now(), performance.now());
+    const now = performance.now();
+    // A stamp from before the pictures, or from the future, is that of another clock.
+    const at = event.timeStamp > this.onset && event.timeStamp <= now ? event.timeStamp : now;
+    if (at - this.onset < this.data.locked_ms) {
+      // It went down while the buttons were locked, and a busy browser hands it over late.
+      measure.early += 1;
+      return;
+    }
     this.state = "sent";
     const button = this.root.querySelector(`.answer[data-position="${position}"][data-confidence="${confidence}"]`);
     this.root.querySelector(".scene").setAttribute("data-state", "sent");
@@ -431,6 +447,7 @@ class Task {
     const trace = {
       moves: measure.moves, path: Math.round(measure.path), keys: measure.keys, untrusted: measure.untrusted,
     };
+    if (measure.again) trace.again = 1;
     if (measure.first && measure.last) {
       trace.straight = Math.round(Math.hypot(measure.last[0] - measure.first[0], measure.last[1] - measure.first[1]));
       trace.first_move_ms = Math.round(measure.firstMove);
@@ -446,7 +463,8 @@ class Task {
       trial: this.trial.trial,
       position,
       confidence,
-      rt_ms: Math.max(0, Math.round((at - this.onset) * 10) / 10),
+      // Whoever has seen the trial before, until a reload for example, had longer than this clock knows.
+      rt_ms: measure.again ? null : Math.round((at - this.onset) * 10) / 10,
       onset_delay_ms: Math.round(this.onsetDelay * 10) / 10,
       visible: measure.visible,
       focused: measure.focused,
@@ -560,6 +578,18 @@ class Task {
       localStorage.setItem(this.drawer, JSON.stringify(message));
     } catch {
       // A browser without storage: the answer waits in this page alone.
+    }
+  }
+
+  // Whether this browser has shown a trial before; asking notes that it does so now.
+  wasShown(presentation) {
+    const drawer = `vimi-shown-${this.data.participant}`;
+    try {
+      const before = localStorage.getItem(drawer);
+      localStorage.setItem(drawer, presentation.trial);
+      return before === presentation.trial;
+    } catch {
+      return false;
     }
   }
 

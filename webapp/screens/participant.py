@@ -77,7 +77,7 @@ def _let_in(hosting: Hosting) -> str:
     if device is None:
         return ""
     kind = "simulated" if hosting.bots else "human"  # a server for bots takes nobody for a person
-    arrival = arrive(hosting, _visitor(hosting), token=_known_token(), kind=kind)
+    arrival = arrive(hosting, _visitor(hosting), token=_known_token(hosting), kind=kind)
     if arrival.participant is None:
         with card():
             st.markdown(hosting.wording.page(f"refused-{(arrival.refusal or 'closed').replace(' ', '-')}"))
@@ -91,11 +91,12 @@ def _let_in(hosting: Hosting) -> str:
     return known.token
 
 
-def _known_token() -> str:
-    """Return the token that an open link carries, if it can be one of ours."""
+def _known_token(hosting: Hosting) -> str:
+    """Return the token that an open link carries, if it is one of ours."""
     token = st.query_params.get(TOKEN, "")
     allowed = 16 <= len(token) <= 64 and token.replace("-", "").replace("_", "").isalnum()
-    return token if allowed else ""
+    # Nobody chooses a token: whoever hands out a link with one of their own could read what its visitors answer.
+    return token if allowed and look_up(hosting, token) is not None else ""
 
 
 def _device(hosting: Hosting) -> Device | None:
@@ -176,7 +177,9 @@ def _show_device(hosting: Hosting, known: Participant) -> None:
 def _show_consent(hosting: Hosting, known: Participant) -> None:
     wording = hosting.wording
     st.markdown(wording.page("consent", **hosting.consent_values))
-    st.button(wording.label("agree"), type="primary", key="agree", on_click=agree, args=(hosting, known.token))
+    # What is agreed to is the text on this page, whatever its file says by the time of the click.
+    shown = hosting.consent_hash
+    st.button(wording.label("agree"), type="primary", key="agree", on_click=agree, args=(hosting, known.token, shown))
     st.button(wording.label("decline"), key="decline", on_click=decline, args=(hosting, known.token))
 
 
@@ -364,10 +367,12 @@ def _show_block(hosting: Hosting, known: Participant) -> None:
     visit = st.session_state.get("visit")
     if visit is None or visit["block"] != block:
         presentation = current_trial(hosting, known.token)
-        if presentation is None:
+        if presentation is None or look_up(hosting, known.token) != known:
+            # Whoever was silent for too long has just been sent back to the practice.
             st.rerun()
             return
-        visit = {"block": block, "presentation": presentation, "begun": presentation.number > 1}
+        number = st.session_state["visits"] = st.session_state.get("visits", 0) + 1
+        visit = {"block": block, "number": number, "presentation": presentation, "begun": presentation.number > 1}
         st.session_state["visit"] = visit
     if not visit["begun"]:
         with card():
@@ -376,7 +381,9 @@ def _show_block(hosting: Hosting, known: Participant) -> None:
     if hosting.plain:
         _show_plain_trial(hosting, known)
         return
-    mount_trial(_trial_data(hosting, known, visit["presentation"]), key=f"trial-{block}", on_finished=lambda: None)
+    data = _trial_data(hosting, known, visit["presentation"], visit["number"])
+    # A block may end without being complete: what comes next is then asked for anew, and is a visit of its own.
+    mount_trial(data, key=f"trial-{block}", on_finished=lambda: st.session_state.pop("visit", None))
 
 
 def _show_opening(hosting: Hosting, known: Participant) -> None:
@@ -402,13 +409,13 @@ def _show_opening(hosting: Hosting, known: Participant) -> None:
         st.button(wording.label("leave_yes"), key="leave", on_click=stop, args=(hosting, known.token))
 
 
-def _trial_data(hosting: Hosting, known: Participant, presentation: Presentation) -> dict[str, Any]:
+def _trial_data(hosting: Hosting, known: Participant, presentation: Presentation, visit: int) -> dict[str, Any]:
     """Return what the component needs."""
     rules, device = hosting.rules, hosting.study.experiment.hosting
     references = hosting.study.protocol.references_per_side
     return {
         "participant": known.token,
-        "visit": f"{known.phase}-{known.practice_attempts}-{presentation.trial}",
+        "visit": f"{visit}-{presentation.trial}",
         "presentation": presentation.model_dump(),
         "labels": {name: text for name, text in hosting.wording.labels.items() if name.startswith("trial_")},
         "root": "/",
