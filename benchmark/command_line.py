@@ -233,6 +233,9 @@ def serve(
     preview: Annotated[bool, typer.Option("--preview", help="Look at every page; nothing is recorded.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Draw trials with plain buttons.")] = False,
     bots: Annotated[bool, typer.Option("--bots", help="Let simulated people take part over HTTP.")] = False,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Go on with another VIMI_SECRET than before, because that one is lost.")
+    ] = False,
 ) -> None:
     """Put the forced-choice task on the web."""
     from benchmark.report import print_opening
@@ -243,7 +246,7 @@ def serve(
     print_opening(opened, address, port, pilot=pilot, preview=preview, bots=bots)
     serve_study(
         opened, database, address=address, port=port, hosts=host or (), pilot=pilot, preview=preview, plain=plain,
-        bots=bots,
+        bots=bots, new_key=new_key,
     )  # fmt: skip
 
 

@@ -129,7 +129,9 @@ class Cell:
         """
         rules = self.protocol.rules.session
         generator = generator_from(self.seed, "practice", self.name, number)
-        chosen = self._planted_trials(generator, number, rules.practice_obvious, rules.practice_less_obvious)
+        chosen = self._planted_trials(
+            generator, "practice", number, rules.practice_obvious, rules.practice_less_obvious
+        )
         for index, row in enumerate(chosen):
             yield self._trial(f"{self.name}-practice-{number:06d}", index, "practice", row, "both", generator)
 
@@ -138,12 +140,16 @@ class Cell:
         rules = self.protocol.rules.session
         generator = generator_from(self.seed, "session", self.name, number)
         name = self.slot(number)
-        practice = self._planted_trials(generator, number, rules.practice_obvious, rules.practice_less_obvious)
+        practice = self._planted_trials(
+            generator, "practice", number, rules.practice_obvious, rules.practice_less_obvious
+        )
         main = [
             ("main", self._task(unit, turn), kind)
             for (unit, turn), kind in zip(self.main_units(number), self.reference_kinds(number))
         ]
-        catch = [("catch", row, "both") for row in self._planted_trials(generator, number + 1, rules.catch_trials, 0)]
+        catch = [
+            ("catch", row, "both") for row in self._planted_trials(generator, "catch", number, rules.catch_trials, 0)
+        ]
         body = [(main + catch)[n] for n in generator.permutation(len(main) + len(catch))]
         for index, (kind, row, references) in enumerate([("practice", row, "both") for row in practice] + body):
             yield self._trial(name, index, kind, row, references, generator)
@@ -154,17 +160,23 @@ class Cell:
         return own.iloc[(int(self.first_task[unit]) + turn) % len(own)]
 
     def _planted_trials(
-        self, generator: np.random.Generator, turn: int, obvious: int, less_obvious: int
+        self, generator: np.random.Generator, kind: str, turn: int, obvious: int, less_obvious: int
     ) -> list[pd.Series]:
-        """Return tasks of planted units, no unit twice as long as there are enough."""
+        """Return tasks of planted units, no unit twice as long as there are enough.
+
+        Practice and catch trials have tasks of their own: people are told the answers of practice, and would know
+        the queries again.
+        """
         easy = [key for key in self.by_planted if key != LESS_OBVIOUS]
         order = [easy[n] for n in generator.permutation(len(easy))]
         chosen = [order[n % len(order)] for n in range(obvious)] if order else []
         chosen += [LESS_OBVIOUS] * less_obvious if LESS_OBVIOUS in self.by_planted else []
-        return [
-            own.iloc[(turn + position // max(len(order), 1)) % len(own)]
-            for position, own in enumerate(self.by_planted[key] for key in chosen)
-        ]
+        tasks = []
+        for position, key in enumerate(chosen):
+            own = self.by_planted[key]
+            own = own.iloc[0 if kind == "practice" else 1 :: 2] if len(own) > 1 else own
+            tasks.append(own.iloc[(turn + position // max(len(order), 1)) % len(own)])
+        return tasks
 
     def _trial(
         self, session: str, index: int, kind: str, task: pd.Series, references: str, generator: np.random.Generator

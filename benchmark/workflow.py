@@ -356,6 +356,7 @@ def serve_study(
     preview: bool = False,
     plain: bool = False,
     bots: bool = False,
+    new_key: bool = False,
 ) -> None:
     """Put the forced-choice task of a study on the web, until the process is stopped.
 
@@ -377,11 +378,13 @@ def serve_study(
         Draw trials with plain buttons instead of the component.
     bots
         Let simulated people take part over HTTP.
+    new_key
+        Recognise people with the key as it is now, although it was another one before, and is lost.
     """
     import tempfile
 
     from webapp.assignment import refuse_mixing
-    from webapp.hosting import open_hosting
+    from webapp.hosting import check_key, open_hosting
     from webapp.server import run_server
 
     study = study if isinstance(study, Study) else Study.open(study)
@@ -391,6 +394,7 @@ def serve_study(
             database = f"sqlite:///{Path(folder) / 'preview.sqlite'}"
         hosting = open_hosting(study, database, pilot=pilot, preview=preview, plain=plain, bots=bots)
         refuse_mixing(hosting)
+        check_key(hosting, accept=new_key)
         run_server(hosting, address=address, port=port, hosts=hosts)
 
 

@@ -495,3 +495,20 @@ def test_the_verb_reads_an_export_and_the_interface(
     asked = [*command, "--prolific-api", recruiter.study, "--prolific-address", recruiter.url]
     said = CliRunner().invoke(app, asked)
     assert "0 returned, 1 timed out" in said.output, said.output
+
+
+def test_a_changed_key_is_noticed_before_anybody_is_let_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from webapp.hosting import check_key
+
+    study = make_hosted_study(tmp_path / "study")
+    monkeypatch.setenv("VIMI_SECRET", "the laboratory's")
+    check_key(host(study))
+    check_key(host(study))
+    monkeypatch.setenv("VIMI_SECRET", "another")
+    with pytest.raises(HostingError, match="--new-key"):
+        check_key(host(study))
+    monkeypatch.delenv("VIMI_SECRET")
+    with pytest.raises(HostingError, match="VIMI_SECRET"):
+        check_key(host(study))
+    check_key(host(study), accept=True)
+    check_key(host(study))

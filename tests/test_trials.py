@@ -355,3 +355,15 @@ def test_too_few_units_are_found_before_anything_is_built(changes: dict[str, obj
 def test_sessions_are_planned_so_that_every_unit_gets_its_answers() -> None:
     assert planned_sessions(84, make_protocol("imi2023")) == 63
     assert planned_sessions(85, make_protocol("imi2023")) == 64
+
+
+def test_practice_and_catch_trials_never_share_a_query() -> None:
+    """Practice tells its answers: whoever met a query there would know a catch trial by it."""
+    protocol = make_protocol(main_trials=10, catch_trials=5)
+    tasks = make_tasks({"a": 12})
+    [cell] = make_cells(tasks, protocol, 3, {"a"})
+    practice = {row[side] for n in range(40) for row in cell.practice(n) for side in ("query_max", "query_min")}
+    slots = [row for n in range(40) for row in cell.session(n)]
+    catch = {row[side] for row in slots if row["kind"] == "catch" for side in ("query_max", "query_min")}
+    practised = {row[side] for row in slots if row["kind"] == "practice" for side in ("query_max", "query_min")}
+    assert practice and catch and not (practice | practised) & catch

@@ -12,12 +12,13 @@ from typing import Any
 
 from benchmark import __version__
 from benchmark.database import PILOT, Database, database_url, hosting_identity
+from benchmark.errors import HostingError
 from benchmark.experiment import RecruitmentSettings
 from benchmark.protocol import SessionRules
 from benchmark.study import Study
 from webapp.layout import Layout
 from webapp.recruitment import RECRUITERS, Outcome, Recruiter, completion_code
-from webapp.store import open_store, secret_key
+from webapp.store import SECRET, open_store, read_setting, secret_key, write_setting
 from webapp.wording import Wording
 
 
@@ -181,3 +182,32 @@ def open_hosting(
     # Read together with the slots: an extension that takes the study's place later is not what is shown here.
     _ = hosting.provenance, hosting.weights
     return hosting
+
+
+def check_key(hosting: Hosting, accept: bool = False) -> None:
+    """Check that people are recognised with the key that they were recognised with before.
+
+    With another key, everybody would be new: one person could take part again, and nobody could go on.
+
+    Parameters
+    ----------
+    hosting
+        The hosted study.
+    accept
+        Take the key as it is now for the study's own: the earlier one is lost.
+
+    Raises
+    ------
+    HostingError
+        If the key is another one.
+    """
+    mark = hmac.new(hosting.keys["people"], b"fingerprint", hashlib.sha256).hexdigest()[:16]
+    with hosting.database.writing() as connection:
+        known = read_setting(connection, hosting.identity, "key", mark)
+        if known != mark and not accept:
+            raise HostingError(
+                f"The key by which people are recognised is not the one that {hosting.study.root} was hosted with "
+                f"before: {SECRET} was set, changed or forgotten. Set it as it was. If it is lost, --new-key goes on "
+                "with the present one; people who took part before are then no longer known."
+            )
+        write_setting(connection, hosting.identity, "key", mark)
