@@ -18,6 +18,7 @@ from benchmark.database import answers, people, sessions
 from webapp.assignment import end_session, lease_slot, settle
 from webapp.hosting import Hosting
 from webapp.layout import Row as Trial
+from webapp.layout import place_pictures
 from webapp.participation import (
     Participant,
     begin_session,
@@ -310,7 +311,7 @@ def _present(connection: Connection, hosting: Hosting, known: Participant, sessi
     trials, done = _block(connection, hosting, session, block)
     if done >= len(trials):
         return None
-    shown = [_pictures(trial) for trial in trials[done : done + 2]]
+    shown = [place_pictures(trial) for trial in trials[done : done + 2]]
     left, right, upper, lower = shown[0]
     upcoming = [] if len(shown) < 2 else sorted({*shown[1][0], *shown[1][1], shown[1][2], shown[1][3]})
     return Presentation(
@@ -325,16 +326,6 @@ def _present(connection: Connection, hosting: Hosting, known: Participant, sessi
         feedback=block == "practice" or hosting.rules.feedback,
         upcoming=upcoming,
     )
-
-
-def _pictures(trial: Trial) -> tuple[list[str], list[str], str, str]:
-    """Return the pictures of a trial by place: left, right, upper, lower."""
-    sides = {
-        side: list(trial[f"references_{side}"]) if trial["references"] in ("both", side) else []
-        for side in ("min", "max")
-    }
-    upper, lower = ("max", "min") if trial["query_top"] == "max" else ("min", "max")
-    return sides["min"], sides["max"], trial[f"query_{upper}"], trial[f"query_{lower}"]
 
 
 def _acknowledge(

@@ -110,3 +110,13 @@ def _members(lists: pd.Series) -> frozenset[str]:
 def _plain(row: Row) -> Row:
     """Return a row with plain numbers in place of numpy's, which no database driver knows."""
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
+
+
+def place_pictures(trial: Row) -> tuple[list[str], list[str], str, str]:
+    """Return the pictures of a trial by place: left, right, upper, lower."""
+    sides = {
+        side: list(trial[f"references_{side}"]) if trial["references"] in ("both", side) else []
+        for side in ("min", "max")
+    }
+    upper, lower = ("max", "min") if trial["query_top"] == "max" else ("min", "max")
+    return sides["min"], sides["max"], trial[f"query_{upper}"], trial[f"query_{lower}"]

@@ -26,6 +26,7 @@ from webapp.export.codebook import introduce, write_codebook
 from webapp.export.datasets import spell
 from webapp.export.folder import Folder
 from webapp.export.tables import Table
+from webapp.layout import place_pictures
 from webapp.wording import Wording
 
 LABELS = (
@@ -224,18 +225,15 @@ def _lay_out(study: Study) -> tuple[dict[str, list[Shown]], pd.DataFrame]:
 
 def _show(row: dict[str, Any], salt: str) -> Shown:
     """Return a trial as participants get it."""
-    sides = {
-        side: tuple(row[f"references_{side}"]) if row["references"] in ("both", side) else () for side in ("min", "max")
-    }
-    upper, lower = ("max", "min") if row["query_top"] == "max" else ("min", "max")
+    left, right, upper, lower = place_pictures(row)
     return Shown(
         # Its name would tell the condition, and in nested designs the model.
         hash_settings(["exported trial", salt, row["trial"]])[:16],
         "practice" if row["kind"] == "practice" else "trials",
-        sides["min"],
-        sides["max"],
-        row[f"query_{upper}"],
-        row[f"query_{lower}"],
+        tuple(left),
+        tuple(right),
+        upper,
+        lower,
     )
 
 
