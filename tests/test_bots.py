@@ -26,7 +26,7 @@ from benchmark.responses import read_responses
 from benchmark.study import Study
 from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks
 from tests.hosted import host, make_hosted_study
-from webapp.answering import Answer, Presentation, _pictures, record_answer
+from webapp.answering import Answer, Presentation, record_answer
 from webapp.bots import (
     LocalHost,
     Population,
@@ -42,6 +42,7 @@ from webapp.bots import (
     sigmoid,
 )
 from webapp.hosting import Hosting
+from webapp.layout import place_pictures
 from webapp.simulation import simulate_over_http, simulate_study, simulation_url
 
 PLAIN = Population(
@@ -138,14 +139,14 @@ def test_shares_are_checked() -> None:
 
 def shown(task: dict[str, Any], references: str = "both") -> Presentation:
     trial = {**task, "references": references, "query_top": "min"}
-    left, right, upper, lower = _pictures(trial)
+    left, right, upper, lower = place_pictures(trial)
     return Presentation(
         trial="t", number=1, of=2, block="trials", left=left[::-1], right=right, upper=upper, lower=lower,
         feedback=False, upcoming=[],
     )  # fmt: skip
 
 
-def test_every_task_is_recognised_by_its_pictures(study: Study) -> None:
+def test_every_task_is_recognised_by_itsplace_pictures(study: Study) -> None:
     tasks = assemble_tasks(study.stimuli())
     recognition = Recognition(tasks)
     for task in tasks.to_dict("records"):
