@@ -67,7 +67,8 @@ def parse(schema: type[Schema], values: dict[str, Any], where: str) -> Schema:
         return schema.model_validate(values)
     except ValidationError as error:
         lines = [_explain(schema, problem) for problem in error.errors()]
-        raise DocumentError(f"{where}: " + "; ".join(dict.fromkeys(lines)) + ".") from None
+        message = f"{where}: {'; '.join(dict.fromkeys(lines))}"
+        raise DocumentError(message if message.endswith("?") else f"{message}.") from None
 
 
 def _explain(schema: type[BaseModel], problem: Any) -> str:

@@ -421,6 +421,23 @@ def setting_differences(old: Any, new: Any, where: str = "") -> list[str]:
     return [] if old == new else [f"{where} was {old!r}, is {new!r}"]
 
 
+def forgotten_reception(old: Experiment, new: Experiment) -> list[str]:
+    """List what an experiment says of how people are received, and a later one leaves at its default."""
+    before, after = (
+        _flatten(experiment.model_dump(mode="json", include=set(_RECEPTION), exclude_defaults=True))
+        for experiment in (old, new)
+    )
+    return [f"{name} = {value!r}" for name, value in before.items() if name not in after]
+
+
+def _flatten(values: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """Return the leaves of nested settings by their dotted names."""
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        leaves |= _flatten(value, f"{where}{key}.") if isinstance(value, dict) else {f"{where}{key}": value}
+    return leaves
+
+
 def read_experiment(path: Path | str) -> Experiment:
     """Read an experiment file; paths in it are relative to its folder.
 

@@ -347,7 +347,7 @@ def print_briefing(briefing: Briefing) -> None:
     if briefing.unfilled:
         console.print(
             f"\n[bold red]The link does not work yet[/]: fill {', '.join(briefing.unfilled)} in \\[recruitment] of the "
-            "experiment file, run vimi build again, and restart the server."
+            "study's experiment.toml, and restart the server."
         )
 
 

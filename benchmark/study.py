@@ -35,7 +35,13 @@ import tomli_w
 from benchmark import __version__, schemas
 from benchmark.documents import parse, read_toml
 from benchmark.errors import StageMissing, StudyError, StudyMismatch
-from benchmark.experiment import Experiment, compare_experiments, setting_differences
+from benchmark.experiment import (
+    Experiment,
+    compare_experiments,
+    forgotten_reception,
+    read_experiment,
+    setting_differences,
+)
 from benchmark.hashing import hash_settings
 from benchmark.protocol import Protocol
 from benchmark.storage import only_process, remove_unfinished, write_atomically, write_json, write_text
@@ -132,13 +138,39 @@ class Study:
         return study
 
     def _freeze(self, experiment: Experiment) -> None:
-        """Write the experiment file of the study, unless it says the same already, and take its texts over."""
+        """Write the experiment file of the study, unless it says the same already, and take its texts over.
+
+        Raises
+        ------
+        StudyMismatch
+            If the study's own file says something of how people are received that would be forgotten.
+        """
+        own = self.root / "experiment.toml"
+        if own.is_file() and (forgotten := forgotten_reception(read_experiment(own), experiment)):
+            raise StudyMismatch(
+                f"{own} says how people are received, and the experiment file that is being built does not: "
+                f"{'; '.join(forgotten)}. Copy that into the experiment file, or take it out of the study's."
+            )
         changes = compare_texts(self.root / "texts", experiment.texts)
         path = self.tables / "experiment.toml"
         text = tomli_w.dumps(_without_none(experiment.model_dump(mode="json")))
         if not path.is_file() or path.read_bytes() != text.encode():
             write_text(path, text)
         changes.apply()
+
+    def take_texts_over(self) -> None:
+        """Take own texts over that the study's experiment file names, as building does.
+
+        Raises
+        ------
+        DocumentError
+            If one of them is missing or no text.
+        StudyError
+            If one was edited in the study and its source has changed too.
+        """
+        changes = compare_texts(self.root / "texts", read_experiment(self.tables / "experiment.toml").texts)
+        if changes.written or changes.removed:
+            changes.apply()
 
     def check_experiment(self, experiment: Experiment) -> None:
         """Check that an experiment is the one that the study was built from.

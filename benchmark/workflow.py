@@ -383,12 +383,15 @@ def serve_study(
     """
     import tempfile
 
+    from webapp.admission import environment_hash
     from webapp.assignment import refuse_mixing
     from webapp.hosting import check_key, open_hosting
     from webapp.server import run_server
 
     study = study if isinstance(study, Study) else Study.open(study)
     study.stage_outputs("trials")
+    study.take_texts_over()
+    environment_hash()  # one that is none would fail before the first participant
     with tempfile.TemporaryDirectory() as folder:
         if preview:
             database = f"sqlite:///{Path(folder) / 'preview.sqlite'}"

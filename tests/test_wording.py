@@ -10,7 +10,7 @@ import pytest
 import tomli_w
 
 from benchmark.documents import read_toml
-from benchmark.errors import DocumentError, HostingError, StudyError
+from benchmark.errors import DocumentError, HostingError, StudyError, StudyMismatch
 from benchmark.experiment import Experiment, read_experiment
 from benchmark.study import Study
 from benchmark.texts import LARGEST_TEXT
@@ -332,7 +332,7 @@ def test_how_people_are_received_may_change_after_the_study_is_built(source: Sou
     before = source.build()
     hashes = before.experiment.hash, before.experiment.hosting_hash
     source.build(
-        texts={"language": "de"},
+        texts={"language": "de", "folder": "words", "consent": "consent.md"},
         recruitment={"recruiter": "prolific", "contact": "lab@university.example", "payment_usd": 4.0},
         hosting={"quiz": True, "comments": False},
     )
@@ -343,3 +343,27 @@ def test_how_people_are_received_may_change_after_the_study_is_built(source: Sou
     assert after.experiment.recruitment.payment_usd == 4.0
     assert after.experiment.hosting.quiz
     assert tomllib.loads((source.study / "experiment.toml").read_text(encoding="utf-8"))["recruitment"]["contact"]
+
+
+def test_building_again_forgets_nothing_that_was_filled_in_in_the_study(source: Source) -> None:
+    source.build(texts={})
+    own = source.study / "experiment.toml"
+    filled = own.read_text(encoding="utf-8").replace('ethics_approval = ""', 'ethics_approval = "2026-117"')
+    own.write_text(filled, encoding="utf-8")
+    with pytest.raises(StudyMismatch, match=r"recruitment\.ethics_approval = '2026-117'\. Copy that"):
+        source.build(texts={})
+    assert own.read_text(encoding="utf-8") == filled
+    source.build(texts={}, recruitment={"ethics_approval": "2026-118"})
+    assert Study.open(source.study).experiment.recruitment.ethics_approval == "2026-118"
+
+
+def test_texts_named_in_the_study_s_own_file_are_taken_over_when_it_is_served(source: Source) -> None:
+    source.build(texts={})
+    own = source.study / "experiment.toml"
+    built = own.read_text(encoding="utf-8")
+    own.write_text(built.replace('\nconsent = ""', '\nconsent = "mine.md"'), encoding="utf-8")
+    with pytest.raises(DocumentError, match=r"\[texts\] consent: .*mine\.md can't be read"):
+        Study.open(source.study).take_texts_over()
+    (source.study / "mine.md").write_text("# Mine", encoding="utf-8")
+    Study.open(source.study).take_texts_over()
+    assert source.read("consent.md") == "# Mine"
