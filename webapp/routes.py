@@ -15,7 +15,7 @@ from functools import cached_property
 from time import monotonic
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, current_time, sleep_until, to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -40,6 +40,14 @@ REQUESTS_A_SECOND = 5.0
 
 THREADS = 8
 """Transactions that run at a time in one process; the database lets one write anyway."""
+
+QUERY_SECONDS = 0.01
+QUERY_SPREAD = 0.01
+"""When a picture that serves as a query is sent, counted from its request: a delay of its own, which a key decides.
+
+How long a file takes to read tells a little of its length. Behind a delay that is the same each time, and that nobody
+can know, it tells nothing, however often one asks.
+"""
 
 PICTURE = re.compile(r"[0-9a-f]{32}")
 
@@ -207,12 +215,15 @@ def make_routes(hosting: Hosting) -> list[Route]:
             return _reply({"error": "no such picture"}, 404)
         if request.headers.get("if-none-match") == f'"{name}"':
             return Response(status_code=304, headers=_immutable(name))
+        due = current_time() + QUERY_SECONDS + QUERY_SPREAD * int(hosting.trial_token(0, name)[:8], 16) / 2**32
         try:
             body = await run(lambda: lengths.padded(name))
         except OSError as error:
             detail = f"{hosting.study.image_path(name)}: {error.strerror}"
             await run(lambda: _note(hosting, "missing image", detail))
             return _reply({"error": "no such picture"}, 404)
+        if name in hosting.layout.queries:
+            await sleep_until(due)
         return Response(body, media_type="image/webp", headers=_immutable(name))
 
     routes = [
