@@ -286,6 +286,7 @@ def test_a_double_click_on_plain_buttons_is_one_answer(chromium: Any, plain_serv
     visit.press("Continue")
     visit.to_practice()
     visit.page.get_by_text("1 of 5").wait_for()
+    visit.page.wait_for_timeout(1500)  # pictures that arrive late would move the buttons
     box = visit.page.get_by_role("button", name="sure", exact=True).first.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     visit.page.mouse.click(x, y)
