@@ -317,11 +317,11 @@ def test_reload_second_tab_and_second_device_go_on_at_the_right_trial(chromium: 
     link = visit.page.url
     visit.page.reload()
     visit.open()
-    assert visit.page.get_by_text("Practice · 2 of 5").is_visible()
+    visit.page.get_by_text("Practice · 2 of 5").wait_for()
     tab = visit.context.new_page()
     tab.goto(link)
     tab.locator(OPEN).wait_for()
-    assert tab.get_by_text("Practice · 2 of 5").is_visible()
+    tab.get_by_text("Practice · 2 of 5").wait_for()
     visit.answer()
     # The tab still shows the trial that is answered: its answer is not stored, and it goes on with the next one.
     tab.locator(f'.answer[data-position="{visit.position(right=False)}"][data-confidence="1"]').click()
@@ -329,7 +329,7 @@ def test_reload_second_tab_and_second_device_go_on_at_the_right_trial(chromium: 
     assert len(visit.stored()) == 2
     device = Visit(chromium, server, link.replace(server.url, ""), size={"width": 1920, "height": 1080})
     device.open()
-    assert device.page.get_by_text("Practice · 3 of 5").is_visible()
+    device.page.get_by_text("Practice · 3 of 5").wait_for()
     device.close()
     visit.close()
 
@@ -411,7 +411,7 @@ def test_who_was_silent_before_an_open_page_goes_on_at_the_practice(chromium: An
     visit.answer()  # it is kept in the session that it belongs to, and that session is over
     visit.press("Start the practice")
     visit.open()
-    assert visit.page.get_by_text("Practice · 1 of 5").is_visible()
+    visit.page.get_by_text("Practice · 1 of 5").wait_for()
     assert len(visit.stored()) == 2
     visit.close()
 
@@ -419,7 +419,8 @@ def test_who_was_silent_before_an_open_page_goes_on_at_the_practice(chromium: An
 def test_a_small_window_is_turned_away_politely_and_may_grow(chromium: Any, server: Server) -> None:
     visit = Visit(chromium, server, size={"width": 900, "height": 590})
     visit.page.get_by_role("heading", name="Please enlarge").wait_for()
-    assert visit.page.get_by_text("900 × 590").is_visible() and visit.page.locator("code").first.is_visible()
+    visit.page.get_by_text("900 × 590").wait_for()
+    visit.page.locator("code").first.wait_for()
     visit.page.set_viewport_size({"width": 940, "height": 600})
     visit.page.get_by_role("button", name="I have read this").wait_for()
     visit.close()
@@ -448,7 +449,7 @@ def test_a_trial_never_starts_with_a_missing_picture(chromium: Any, server: Serv
     visit.page.unroute("**/image/**")
     visit.press("Try again")
     visit.open()
-    assert visit.page.get_by_text("Practice · 2 of 5").is_visible()
+    visit.page.get_by_text("Practice · 2 of 5").wait_for()
     visit.close()
 
 
