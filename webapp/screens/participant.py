@@ -6,6 +6,7 @@ from base64 import b64encode
 from html import escape
 from math import ceil, sqrt
 from typing import Any
+from urllib.parse import urljoin
 
 import streamlit as st
 
@@ -342,7 +343,8 @@ def _show_code(hosting: Hosting, outcome: Any, known: Participant | None = None)
 
 def _show_receipt(hosting: Hosting, known: Participant) -> None:
     """Show the code with which the answers can be deleted later."""
-    st.markdown(f"**{hosting.wording.label('receipt')}**  \n{hosting.wording.label('receipt_hint')}")
+    address = urljoin(st.context.url or "", "/withdraw")
+    st.markdown(f"**{hosting.wording.label('receipt')}**  \n{hosting.wording.label('receipt_hint', address=address)}")
     st.code(known.receipt, language=None)
 
 
