@@ -20,6 +20,8 @@ leaves with the exit code of the error; a traceback is only ever shown for a def
     ├── ObserverError          an observer that can't answer
     ├── DatabaseError          the database of people's answers
     ├── HostingError           the hosted task: settings, texts, links, codes
+    ├── ImportFailure          answers from elsewhere that can't be read as they are described
+    ├── AnalysisError          answers or a question that can't carry the analysis asked for
     └── StorageError           the disk is full, or can't be written (exit code 1)
 """
 
@@ -100,6 +102,14 @@ class DatabaseError(VimiError):
 
 class HostingError(VimiError):
     """The hosted task can't be set up, or was asked for something it does not have."""
+
+
+class ImportFailure(VimiError):
+    """Answers from elsewhere are not as their mapping, or their release, describes them."""
+
+
+class AnalysisError(VimiError):
+    """The answers can't carry the analysis that was asked for, or the question lacks something."""
 
 
 class StorageError(VimiError):
