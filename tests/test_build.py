@@ -148,7 +148,7 @@ def run_vimi(arguments: list[str]) -> None:
 def start_vimi() -> Iterator[Callable[..., Any]]:
     """Start ``vimi`` processes that needn't import everything anew: they fork from a process that has."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmark.workflow", "benchmark.report", "stimuli.building"])
+    context.set_forkserver_preload(["benchmark.workflow", "benchmark.command_line.tables", "stimuli.building"])
     started = []
 
     def start(*arguments: object) -> Any:

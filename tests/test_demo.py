@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmark import workflow
+from benchmark.workflow import building as workflow
 from benchmark.command_line import main
 from benchmark.experiment import Experiment
 from benchmark.model_card import load_card

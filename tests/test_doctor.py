@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmark import doctor, model_zoo
+from benchmark.command_line.tables import print_findings
 from benchmark.doctor import PACKAGES, Finding, examine
 from benchmark.errors import UnreadablePicture
-from benchmark.report import print_findings
 from stimuli import bundled
 
 

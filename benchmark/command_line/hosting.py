@@ -1,7 +1,4 @@
-"""The command line. A verb reads its arguments, calls one public function and says what came out.
-
-Nothing heavy is imported before a verb runs, so that ``vimi --help`` answers at once.
-"""
+"""Verbs for whoever hosts a study: people, payment, export, backup."""
 
 from __future__ import annotations
 
@@ -11,173 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark import __version__
-from benchmark.errors import VimiError
+from benchmark.command_line.options import Database, StudyFolder, app, terminal_reporter
 
 if TYPE_CHECKING:
-    from benchmark.experiment import Experiment
-    from benchmark.progress import TerminalReporter
-    from benchmark.study import Study
-
-app = typer.Typer(
-    name="vimi",
-    help="Measure how well people, and machine observers in their place, understand units of vision models.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-models_app = typer.Typer(help="Models: cards, layers and weights.", no_args_is_help=False, invoke_without_command=True)
-app.add_typer(models_app, name="models")
-
-Device = Annotated[str, typer.Option(help="Where networks run: auto, cpu, cuda.")]
-StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study.")]
-Database = Annotated[
-    str, typer.Option(help="URL of the database: sqlite:///FILE or postgresql://…; VIMI_DATABASE, or the study's own.")
-]
-
-_INTERRUPTED = 130
-
-
-def main() -> None:
-    """Run the command line; a user's mistake ends in a message and exit code 2, never in a traceback."""
-    try:
-        app(prog_name="vimi")
-    except VimiError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except SystemExit as ended:
-        if ended.code == _INTERRUPTED:
-            print("\nInterrupted. What is finished is kept: run the same command again to go on.", file=sys.stderr)
-        raise
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        print(f"vimi {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
-    ] = False,
-) -> None:
-    """Options of the whole command."""
-
-
-def _reporter() -> TerminalReporter:
-    from benchmark.progress import TerminalReporter
-
-    return TerminalReporter()
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("demo"), device: Device = "auto"
-) -> None:
-    """Run the main job on three real models and real photographs, in minutes."""
-    from benchmark.report import print_scores
-    from benchmark.workflow import run_demo
-
-    made = run_demo(out, device=device, reporter=_reporter())
-    print_scores(made.scores, made.study.manifest["notes"])
-    print(f"\nFigure   {made.figure}\nTrial    {made.trial}\nGallery  {made.gallery}")
-    print(
-        f"\nOpen {made.gallery} in a browser; then write an experiment of your own, starting from "
-        f"{out / 'experiment.toml'}, and run: vimi build EXPERIMENT.toml --out STUDY --dry-run\n"
-        f"To do the task that people would do, run: vimi serve {out} --preview"
-    )
-
-
-@app.command()
-def build(
-    experiment: Annotated[Path, typer.Argument(help="The experiment file.")],
-    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("study"),
-    stage: Annotated[
-        str, typer.Option(help="Build up to: units, activations, exemplars, visualizations, trials.")
-    ] = "",
-    device: Device = "auto",
-    skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out files that are no readable picture, and count them.")
-    ] = False,
-    twin: Annotated[
-        bool, typer.Option("--twin", help="Build the random-weight twin of every model too, whatever the file says.")
-    ] = False,
-    extend: Annotated[
-        bool,
-        typer.Option(
-            "--extend", help="Add the file's new models, conditions and difficulties to the study in the folder."
-        ),
-    ] = False,
-    anchor: Annotated[
-        str, typer.Option(help="With --extend: the old model that people judge again, if not the first.")
-    ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,
-) -> None:
-    """Build a study from an experiment file, go on building it, or extend it."""
-    from benchmark import workflow
-    from benchmark.experiment import read_experiment
-    from benchmark.report import print_forecast, print_study
-
-    described = read_experiment(experiment)
-    if twin:
-        described = described.with_twins()
-    if dry_run:
-        print_forecast(workflow.forecast(described, device=device, reporter=_reporter()))
-        if extend:
-            print("This is what the whole experiment takes; an extension makes only what the study lacks.")
-        return
-    study = workflow.build(
-        described, out, stage=stage or None, device=device, skip_unreadable=skip_unreadable, extend=extend,
-        anchor=anchor, reporter=_reporter(),
-    )  # fmt: skip
-    print_study(study)
-    if extend:
-        _print_waves(study, described)
-
-
-def _print_waves(study: Study, described: Experiment) -> None:
-    """Print the waves of a study that is being extended."""
-    from benchmark.waves import read_waves
-
-    if described.hash != study.manifest["experiment"]:
-        print("The extension is not finished, and the study is as it was: leave --stage out to go on.")
-        return
-    for wave in read_waves(study.manifest):
-        repeated = f"; judged again: {wave.anchor}" if wave.anchor else ""
-        print(f"Wave {wave.number}: {', '.join(cell.name for cell in wave.cells)}{repeated}")
-    print("Servers that are running hand out the new sessions once they are restarted.")
-
-
-@app.command()
-def observe(
-    study: StudyFolder,
-    observer: Annotated[
-        list[str],
-        typer.Option(help="random, oracle, label, lowlevel, features:CARD, lpips, dreamsim; may be repeated."),
-    ],
-    references: Annotated[str, typer.Option(help="Sides to show: both, max, min, none; several with commas.")] = "both",
-    shuffle_references: Annotated[
-        bool,
-        typer.Option("--shuffle-references", help="Deal references at random: a check that answers are then chance."),
-    ] = False,
-    device: Device = "auto",
-) -> None:
-    """Let machine observers answer the tasks of a study."""
-    from benchmark.report import print_scores
-    from benchmark.study import Study
-    from benchmark.workflow import observe_study, score_study
-
-    opened = Study.open(study)
-    kinds = tuple(part.strip() for part in references.split(","))
-    for name in observer:
-        observe_study(
-            opened, name, references=kinds, shuffle_references=shuffle_references,  # type: ignore[arg-type]
-            device=device, reporter=_reporter(),
-        )  # fmt: skip
-    print_scores(score_study(opened), opened.manifest["notes"])
+    pass
 
 
 @app.command()
@@ -201,23 +35,15 @@ def simulate(
 ) -> None:
     """Let simulated people of known ability take part, and compare what they give with what is true."""
     from benchmark import workflow
-    from benchmark.report import print_simulation
+    from benchmark.command_line.tables import print_simulation
 
     print_simulation(
         workflow.simulate(
             study, participants, seed=seed, dropout=dropout, inattentive=inattentive, interval=interval,
             until_full=until_full, pilot=pilot, database=database, http=http, workers=workers, speed=speed,
-            reporter=_reporter(),
+            reporter=terminal_reporter(),
         )
     )  # fmt: skip
-
-
-@app.command()
-def gallery(study: StudyFolder) -> None:
-    """Write a static page with a card for every unit."""
-    from benchmark.workflow import make_gallery
-
-    print(make_gallery(study, _reporter()))
 
 
 @app.command()
@@ -238,7 +64,7 @@ def serve(
     ] = False,
 ) -> None:
     """Put the forced-choice task on the web."""
-    from benchmark.report import print_opening
+    from benchmark.command_line.tables import print_opening
     from benchmark.study import Study
     from benchmark.workflow import serve_study
 
@@ -269,7 +95,7 @@ def recruitment(
     from time import sleep
 
     from benchmark import workflow
-    from benchmark.report import print_briefing, print_reconciliation
+    from benchmark.command_line.tables import print_briefing, print_reconciliation
 
     if prolific_export is None and not prolific_api:
         print_briefing(workflow.brief_recruitment(study, address, database))
@@ -299,7 +125,7 @@ def payments(
 ) -> None:
     """Say who is paid what, or delete the recruiter's identifiers once everybody is paid."""
     from benchmark import workflow
-    from benchmark.report import print_payroll
+    from benchmark.command_line.tables import print_payroll
 
     if forget:
         if out is not None:
@@ -338,7 +164,7 @@ def export(
 
     made = export_study(
         study, format, out, database=database, pilot=pilot, usable_only=usable_only, comments=comments, traces=traces,
-        reporter=_reporter(),
+        reporter=terminal_reporter(),
     )  # fmt: skip
     print(", ".join(f"{name}: {rows} rows" for name, rows in made.rows.items()))
     print(f"{made.files} files in {made.folder}; what every column means is in {made.folder / 'codebook.md'}")
@@ -389,51 +215,3 @@ def password() -> None:
     hashed = hash_password(given)
     print("Set this where the server starts; without it there is no page /admin:", file=sys.stderr)
     print(f"VIMI_ADMIN_HASH='{hashed}'")
-
-
-@app.command()
-def doctor() -> None:
-    """Check the installation: versions, where packages are loaded from, weights, pictures."""
-    from benchmark.doctor import examine
-    from benchmark.report import print_findings
-
-    findings = examine()
-    print_findings(findings)
-    if any(finding.state == "fail" for finding in findings):
-        raise SystemExit(1)
-
-
-@models_app.callback()
-def models(context: typer.Context) -> None:
-    """List the models that have cards."""
-    if context.invoked_subcommand is None:
-        from benchmark.report import print_cards
-
-        print_cards()
-
-
-@models_app.command("show")
-def show_model(
-    name: Annotated[str, typer.Argument(help="A card's name, timm:NAME, NAME.TAG, or a card's TOML file.")],
-    weights: Annotated[str, typer.Option(help="A checkpoint to load, or 'random'.")] = "",
-    layers: Annotated[bool, typer.Option("--layers", help="List every eligible layer.")] = False,
-) -> None:
-    """Show a model: layers, units, what it was trained on, whether its weights are on this machine."""
-    from benchmark.report import print_model
-
-    print_model(name, weights, layers)
-
-
-@models_app.command("convert")
-def convert_model(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that holds more than weights.")],
-    out: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
-) -> None:
-    """Take the weights out of a checkpoint without running any code from it."""
-    from benchmark.conversion import convert_checkpoint
-
-    print(f"{convert_checkpoint(checkpoint, out)} tensors written to {out}")
-
-
-if __name__ == "__main__":
-    main()

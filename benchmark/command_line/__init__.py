@@ -1,0 +1,46 @@
+"""The command line. A verb reads its arguments, calls one public function and says what came out.
+
+Nothing heavy is imported before a verb runs, so that ``vimi --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from benchmark import __version__
+from benchmark.command_line import building, hosting, machine  # noqa: F401  (they register their verbs)
+from benchmark.command_line.options import app
+from benchmark.errors import VimiError
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in a message and exit code 2, never in a traceback."""
+    try:
+        app(prog_name="vimi")
+    except VimiError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            print("\nInterrupted. What is finished is kept: run the same command again to go on.", file=sys.stderr)
+        raise
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"vimi {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Options of the whole command."""

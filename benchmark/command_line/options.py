@@ -1,0 +1,33 @@
+"""What verbs share: the application, common options, the bar that shows progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from benchmark.progress import TerminalReporter
+
+app = typer.Typer(
+    name="vimi",
+    help="Measure how well people, and machine observers in their place, understand units of vision models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Device = Annotated[str, typer.Option(help="Where networks run: auto, cpu, cuda.")]
+StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study.")]
+Database = Annotated[
+    str, typer.Option(help="URL of the database: sqlite:///FILE or postgresql://…; VIMI_DATABASE, or the study's own.")
+]
+
+
+def terminal_reporter() -> TerminalReporter:
+    """Return a reporter that shows progress in the terminal."""
+    from benchmark.progress import TerminalReporter
+
+    return TerminalReporter()

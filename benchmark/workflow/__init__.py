@@ -1,0 +1,59 @@
+"""The composition root: joins the packages into the jobs that users start.
+
+This is the only part of ``benchmark`` that knows of ``stimuli``, ``webapp`` and ``analysis``, and it imports them
+inside its functions, so that ``benchmark`` itself stays light.
+"""
+
+from benchmark.workflow.building import (
+    Demo,
+    build,
+    check_sessions,
+    demo_experiment,
+    forecast,
+    largest_observer,
+    make_gallery,
+    observe_study,
+    open_photographs,
+    run_demo,
+    score_study,
+    try_parametrization,
+    why_no_regression,
+)
+from benchmark.workflow.hosting import (
+    back_up_study,
+    brief_recruitment,
+    export_study,
+    forget_identifiers,
+    hash_password,
+    pay,
+    reconcile_submissions,
+    restore_study,
+    serve_study,
+    simulate,
+)
+
+__all__ = [
+    "Demo",
+    "back_up_study",
+    "brief_recruitment",
+    "build",
+    "check_sessions",
+    "demo_experiment",
+    "export_study",
+    "forecast",
+    "forget_identifiers",
+    "hash_password",
+    "largest_observer",
+    "make_gallery",
+    "observe_study",
+    "open_photographs",
+    "pay",
+    "reconcile_submissions",
+    "restore_study",
+    "run_demo",
+    "score_study",
+    "serve_study",
+    "simulate",
+    "try_parametrization",
+    "why_no_regression",
+]
