@@ -3,6 +3,10 @@
 A judgement is right with probability ``guess + (1 - guess - lapse) * F(eta)``, where ``eta`` adds up what the model,
 the condition, the unit, the unit in this condition, the task and the person contribute, on the scale of the link F
 (logit or probit). This is the model that ``analysis.mixed_model`` fits.
+
+Not everybody attends, and not everybody stays. Whoever fails a rule on catch trials or positions is replaced by
+somebody new until every session counts, as a study's refill slots do it; those who were sent home are counted,
+because most of them are paid.
 """
 
 from __future__ import annotations
@@ -15,10 +19,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr
+from scipy.stats import binom
 
 from analysis.judgements import COLUMNS
+from benchmark.errors import AnalysisError
 
 Link = Literal["logit", "probit"]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+MOST_ROUNDS = 1000
+"""Beyond so many people for one session, rules and people do not fit each other."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,8 @@ class Layout:
         Main and catch trials of a session.
     crossed
         Whether a session mixes all models (crossed), or stays with one (nested), as in the 2023 paper.
+    references_none
+        Share of a session's main trials that show no references, rounded up to whole trials.
     """
 
     models: int = 9
@@ -47,6 +60,17 @@ class Layout:
     trials: int = 40
     catch_trials: int = 0
     crossed: bool = False
+    references_none: float = 0.0
+
+    @property
+    def slots(self) -> int:
+        """Sessions in all."""
+        return self.sessions * len(self.conditions) * (1 if self.crossed else self.models)
+
+    @property
+    def blank_trials(self) -> int:
+        """Main trials of a session without references."""
+        return int(np.ceil(round(self.references_none * self.trials, 9)))
 
 
 @dataclass(frozen=True)
@@ -64,13 +88,15 @@ class Population:
     model, unit, unit_condition, task, participant
         Standard deviations of the random effects.
     lapse
-        Share of trials on which a person answers wrongly whatever is shown; at eta of plus infinity, 1 - lapse is right.
+        Share of trials on which a person answers wrongly whatever is shown: at best, 1 - lapse is right.
     guess
         Probability of a right answer when nothing is seen.
     inattentive
         Share of people who guess throughout.
     learning
         Change over a session, from its first trial to its last.
+    one_sided
+        Share of people who always press at the same place.
     """
 
     intercept: float = 0.7
@@ -87,12 +113,108 @@ class Population:
     inattentive: float = 0.0
     learning: float = 0.0
     link: Link = "logit"
+    one_sided: float = 0.0
 
     def probability(self, eta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability of a right answer."""
         rises = expit(eta) if self.link == "logit" else ndtr(eta)
         probability: NDArray[np.float64] = self.guess + (1 - self.guess - self.lapse) * rises
         return probability
+
+
+@dataclass(frozen=True)
+class Screening:
+    """Which sessions count: the rules of a protocol that a simulated session can fail.
+
+    Times, rounds of practice and earlier participation are not simulated, so that their rules never speak here.
+
+    Attributes
+    ----------
+    catch_correct
+        Least share of catch trials answered rightly.
+    each_position
+        How often either position must be chosen at least, in ``position_trials`` main and catch trials; for longer
+        and shorter sessions the number grows and shrinks with them.
+    dropout
+        Share of people who leave before the end.
+    """
+
+    catch_correct: float = 0.8
+    each_position: float = 5.0
+    position_trials: int = 45
+    dropout: float = 0.0
+
+    def passes(self, catch: NDArray[np.bool_], upper: Integers, trials: int) -> NDArray[np.bool_]:
+        """Return which finished sessions count.
+
+        Parameters
+        ----------
+        catch
+            Shape (sessions, catch trials): whether each was answered rightly.
+        upper
+            Shape (sessions,): how often the upper position was chosen.
+        trials
+            Main and catch trials of a session.
+        """
+        wanted = self.each_position * trials / self.position_trials
+        good: NDArray[np.bool_] = np.minimum(upper, trials - upper) >= wanted - 1e-9
+        if catch.shape[1]:
+            good &= catch.mean(axis=1) >= self.catch_correct - 1e-9
+        return good
+
+    def pass_probabilities(self, layout: Layout, population: Population) -> tuple[float, float, float]:
+        """Return the chances of a finished session to count: of attentive, inattentive and one-sided people.
+
+        Right answers fall on either position at random, so that whoever does not press one side throughout chooses
+        each with probability one half, in every trial.
+        """
+        catch, trials = layout.catch_trials, layout.trials + layout.catch_trials
+        least = int(np.ceil(self.catch_correct * catch - 1e-9))
+        wanted = int(np.ceil(self.each_position * trials / self.position_trials - 1e-9))
+        sides = float(binom.cdf(trials - wanted, trials, 0.5) - binom.cdf(wanted - 1, trials, 0.5))
+        attentive = float(binom.sf(least - 1, catch, 1 - population.lapse))
+        guessing = float(binom.sf(least - 1, catch, population.guess))
+        pressing = float(binom.sf(least - 1, catch, 0.5)) if wanted <= 0 else 0.0
+        return attentive * sides, guessing * sides, pressing
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of a simulated experiment, in whole numbers: one entry an answer that counts.
+
+    Attributes
+    ----------
+    correct
+        Whether it is right.
+    probability
+        The truth it was drawn with.
+    condition, model, unit, task, participant, trial_index
+        Codes, as ``lay_out`` gives them.
+    max_on_top
+        Whether the maximal query was the upper one.
+    catch, blank
+        Whether it is a catch trial, and whether no references were shown.
+    recruited, unfinished, excluded
+        How many people came; how many of them left; how many finished and failed a rule.
+    layout
+        What was asked.
+    """
+
+    correct: NDArray[np.bool_]
+    probability: Floats
+    condition: Integers
+    model: Integers
+    unit: Integers
+    task: Integers
+    participant: Integers
+    trial_index: Integers
+    max_on_top: NDArray[np.bool_]
+    catch: NDArray[np.bool_]
+    blank: NDArray[np.bool_]
+    recruited: int
+    unfinished: int
+    excluded: int
+    layout: Layout
 
 
 def lay_out(layout: Layout, rng: np.random.Generator) -> pd.DataFrame:
@@ -103,57 +225,67 @@ def lay_out(layout: Layout, rng: np.random.Generator) -> pd.DataFrame:
     One row a trial, with whole numbers ``condition``, ``model``, ``unit`` (over all models), ``task`` (over all units
     and conditions), ``participant`` and ``trial_index``.
     """
-    parts = []
-    people = 0
+    unit, task, condition = _lay_out(layout, rng)
+    slots, trials = unit.shape
+    return pd.DataFrame(
+        {
+            "condition": np.repeat(condition, trials),
+            "model": unit.ravel() // layout.units,
+            "unit": unit.ravel(),
+            "task": task.ravel(),
+            "participant": np.repeat(np.arange(slots), trials),
+            "trial_index": np.tile(np.arange(trials), slots),
+        }
+    )
+
+
+def _lay_out(layout: Layout, rng: np.random.Generator) -> tuple[Integers, Integers, Integers]:
+    """Return units and tasks, shape (sessions, trials), and the condition of each session."""
+    pool, groups = (layout.models * layout.units, 1) if layout.crossed else (layout.units, layout.models)
+    total = layout.models * layout.units
+    units, tasks, conditions = [], [], []
     for condition in range(len(layout.conditions)):
-        groups = [np.arange(layout.models * layout.units)]
-        if not layout.crossed:
-            groups = list(groups[0].reshape(layout.models, layout.units))
-        for group in groups:
-            wanted = layout.sessions * layout.trials
-            # Passes over all units, each in a new order; a session is a run of trials within these passes.
-            sequence = np.concatenate([rng.permutation(group) for _ in range(-(-wanted // len(group)))])
-            shown = _without_repeats(sequence[:wanted].reshape(layout.sessions, layout.trials), rng)
-            flat = shown.ravel()
-            turn = pd.Series(flat).groupby(flat).cumcount().to_numpy() % layout.tasks
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "condition": condition,
-                        "model": flat // layout.units,
-                        "unit": flat,
-                        "task": (condition * layout.models * layout.units + flat) * layout.tasks + turn,
-                        "participant": people + np.repeat(np.arange(layout.sessions), layout.trials),
-                        "trial_index": np.tile(np.arange(layout.trials), layout.sessions),
-                    }
-                )
-            )
-            people += layout.sessions
-    return pd.concat(parts, ignore_index=True)
+        for group in range(groups):
+            place, turn = _passes(pool, layout.sessions, layout.trials, rng)
+            unit = place + group * pool
+            units.append(unit)
+            tasks.append((condition * total + unit) * layout.tasks + turn % layout.tasks)
+            conditions.append(np.full(layout.sessions, condition))
+    return np.concatenate(units), np.concatenate(tasks), np.concatenate(conditions)
 
 
-def _without_repeats(sessions: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Exchange units between sessions until no session asks twice about one, where its length allows."""
-    rows = sessions.copy()
-    for _ in range(200):
-        repeated = [
-            (row, column)
-            for row in range(len(rows))
-            for column in np.setdiff1d(np.arange(rows.shape[1]), np.unique(rows[row], return_index=True)[1])
-        ]
-        if not repeated or len(rows) == 1:
-            break
-        for row, column in repeated:
-            other = int(rng.integers(len(rows)))
-            place = int(rng.integers(rows.shape[1]))
-            mine, theirs = rows[row, column], rows[other, place]
-            if other != row and theirs not in rows[row] and mine not in rows[other]:
-                rows[row, column], rows[other, place] = theirs, mine
-    return rows
+def _passes(pool: int, sessions: int, trials: int, rng: np.random.Generator) -> tuple[Integers, Integers]:
+    """Return which unit each trial asks about, and in which pass; both of shape (sessions, trials).
+
+    Passes over all units follow one another, each in a new order, and a session is the next stretch. Where a pass
+    begins inside a session, what that session has already shown comes later in the pass. With fewer units than
+    trials, repeats within a session can't be avoided.
+    """
+    wanted = sessions * trials
+    count = -(-wanted // pool)
+    order = rng.permuted(np.tile(np.arange(pool), (count, 1)), axis=1)
+    if pool >= trials:
+        for number in range(1, count):
+            begun = number * pool % trials
+            if not begun:
+                continue
+            shown = np.zeros(pool, dtype=bool)
+            shown[order[number - 1, -begun:]] = True
+            own = order[number]
+            fresh = own[~shown[own]]
+            rest = np.concatenate([fresh[trials - begun :], own[shown[own]]])
+            order[number] = np.concatenate([fresh[: trials - begun], rng.permutation(rest)])
+    turn = np.repeat(np.arange(count), pool)
+    return order.ravel()[:wanted].reshape(sessions, trials), turn[:wanted].reshape(sessions, trials)
 
 
 def simulate_judgements(
-    layout: Layout, population: Population, *, seed: int, predictor: NDArray[np.float64] | None = None
+    layout: Layout,
+    population: Population,
+    *,
+    seed: int,
+    predictor: NDArray[np.float64] | None = None,
+    screening: Screening | None = None,
 ) -> pd.DataFrame:
     """Simulate an experiment.
 
@@ -167,70 +299,172 @@ def simulate_judgements(
         Of everything that is drawn.
     predictor
         Shape (models,): what the models' slope multiplies; 0 for all if None.
+    screening
+        Which sessions count; those that do not are replaced. None takes every session as it comes.
 
     Returns
     -------
     A table of judgements, as ``analysis.judgements`` describes it, with two columns more: ``probability``, the truth
     of each row, and ``predictor``. Catch trials, if any, have kind ``catch`` and a unit of their own.
     """
-    rng = np.random.default_rng(seed)
-    trials = lay_out(layout, rng)
-    if layout.catch_trials:
-        trials = _add_catch_trials(trials, layout)
-    catch = trials["kind"].to_numpy() == "catch" if layout.catch_trials else np.zeros(len(trials), dtype=bool)
+    answers = draw_answers(layout, population, np.random.default_rng(seed), predictor, screening)
+    return judgement_table(answers, predictor)
+
+
+def draw_answers(
+    layout: Layout,
+    population: Population,
+    rng: np.random.Generator,
+    predictor: NDArray[np.float64] | None = None,
+    screening: Screening | None = None,
+) -> Answers:
+    """Simulate an experiment as arrays, which is what a thousand of them need; parameters as above.
+
+    Raises
+    ------
+    AnalysisError
+        If the layout is empty, or hardly anybody passes the screening.
+    """
+    _check(layout, population)
+    unit, task, condition = _lay_out(layout, rng)
+    slots, trials, catch = len(unit), layout.trials, layout.catch_trials
     values = np.zeros(layout.models) if predictor is None else np.asarray(predictor, dtype=np.float64)
-    model, condition = trials["model"].to_numpy(), trials["condition"].to_numpy()
-    unit, participant = trials["unit"].to_numpy(), trials["participant"].to_numpy()
-    units, people = layout.models * layout.units, int(participant.max()) + 1
+    units = layout.models * layout.units
     added = np.array([population.conditions.get(name, 0.0) for name in layout.conditions])
     slopes = np.array([population.slope + population.slopes.get(name, 0.0) for name in layout.conditions])
-    unit_condition = rng.normal(0, population.unit_condition, (units, len(layout.conditions)))
-    eta = (
-        population.intercept
-        + added[condition]
-        + slopes[condition] * values[model]
-        + rng.normal(0, population.model, layout.models)[model]
-        + rng.normal(0, population.unit, units)[unit]
-        + unit_condition[unit, condition]
-        + rng.normal(0, population.task, units * layout.tasks * len(layout.conditions))[trials["task"].to_numpy()]
-        + rng.normal(0, population.participant, people)[participant]
-        + population.learning * trials["trial_index"].to_numpy() / max(layout.trials - 1, 1)
+    model = unit // layout.units
+    per_unit = rng.normal(0, population.model, layout.models).repeat(layout.units) + rng.normal(
+        0, population.unit, units
     )
-    probability = population.probability(np.where(catch, np.inf, eta))
-    careless = rng.random(people) < population.inattentive
-    probability = np.where(careless[participant], population.guess, probability)
-    correct = rng.random(len(trials)) < probability
-    top = rng.random(len(trials)) < 0.5
+    # What does not depend on who answers, by unit and condition.
+    fixed = (
+        population.intercept
+        + added
+        + np.outer(values.repeat(layout.units), slopes)
+        + per_unit[:, None]
+        + _normal(rng, population.unit_condition, (units, len(added)))
+    )
+    eta = fixed[unit, condition[:, None]]
+    eta += _normal(rng, population.task, units * layout.tasks * len(added))[task]
+    eta += population.learning * np.arange(trials) / max(trials - 1, 1)
+    top = rng.random((slots, trials + catch)) < 0.5
+    blank = np.zeros((slots, trials), dtype=bool)
+    if layout.blank_trials:
+        np.put_along_axis(blank, rng.random((slots, trials)).argsort(axis=1)[:, : layout.blank_trials], True, axis=1)
+    correct = np.empty((slots, trials + catch), dtype=bool)
+    probability = np.empty((slots, trials + catch))
+    waiting = np.arange(slots)
+    recruited = unfinished = excluded = 0
+    for _ in range(MOST_ROUNDS):
+        recruited += len(waiting)
+        chance, right = _answer(population, eta[waiting], blank[waiting], top[waiting], rng)
+        probability[waiting], correct[waiting] = chance, right
+        if screening is None:
+            break
+        stayed = rng.random(len(waiting)) >= screening.dropout
+        upper = (right == top[waiting]).sum(axis=1)
+        good = screening.passes(right[:, trials:], upper, trials + catch)
+        unfinished += int((~stayed).sum())
+        excluded += int((stayed & ~good).sum())
+        waiting = waiting[~(stayed & good)]
+        if not len(waiting):
+            break
+    else:
+        raise AnalysisError(
+            f"{len(waiting)} sessions found nobody among {MOST_ROUNDS:,} people who passes the exclusion rules: fewer "
+            "inattentive people, or milder rules."
+        )
+
+    def whole(main: NDArray[np.generic], more: int) -> Integers:
+        """Lengthen the main trials' codes by catch trials, which take the session's first one."""
+        return np.concatenate([main, np.repeat(main[:, :1], more, axis=1)], axis=1).ravel()
+
+    return Answers(
+        correct=correct.ravel(),
+        probability=probability.ravel(),
+        condition=condition.repeat(trials + catch),
+        model=whole(model, catch),
+        unit=whole(unit, catch),
+        task=whole(task, catch),
+        participant=np.arange(slots).repeat(trials + catch),
+        trial_index=np.tile(np.arange(trials + catch), slots),
+        max_on_top=top.ravel(),
+        catch=np.tile(np.arange(trials + catch) >= trials, slots),
+        blank=np.concatenate([blank, np.zeros((slots, catch), dtype=bool)], axis=1).ravel(),
+        recruited=recruited,
+        unfinished=unfinished,
+        excluded=excluded,
+        layout=layout,
+    )
+
+
+def _answer(
+    population: Population, eta: Floats, blank: NDArray[np.bool_], top: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the truth and the answers of new people, one a row; catch trials follow the main ones."""
+    people, catch = len(eta), top.shape[1] - eta.shape[1]
+    chance = population.probability(eta + _normal(rng, population.participant, (people, 1)))
+    chance[blank] = population.guess
+    chance = np.concatenate([chance, np.full((people, catch), 1 - population.lapse)], axis=1)
+    kind = rng.random(people)
+    chance[kind < population.inattentive] = population.guess
+    right = rng.random(chance.shape) < chance
+    if population.one_sided:
+        pressing = (kind >= population.inattentive) & (kind < population.inattentive + population.one_sided)
+        upper = rng.random(people) < 0.5
+        right[pressing] = top[pressing] == upper[pressing, None]
+        chance[pressing] = 0.5
+    return chance, right
+
+
+def _normal(rng: np.random.Generator, deviation: float, shape: int | tuple[int, ...]) -> Floats:
+    """Draw from a normal distribution; where it has no spread, nothing needs to be drawn."""
+    return rng.normal(0, deviation, shape) if deviation else np.zeros(shape)
+
+
+def _check(layout: Layout, population: Population) -> None:
+    """Refuse what can't be simulated."""
+    sizes = (layout.models, layout.units, layout.tasks, layout.sessions, layout.trials, len(layout.conditions))
+    if min(sizes) < 1 or layout.catch_trials < 0 or not 0 <= layout.references_none <= 1:
+        raise AnalysisError(
+            "A design needs at least one model, unit, task, condition, session and trial, no negative number of catch "
+            f"trials, and a share without references from 0 to 1; this is {layout}."
+        )
+    if population.inattentive + population.one_sided > 1:
+        raise AnalysisError(
+            f"{population.inattentive:.0%} inattentive and {population.one_sided:.0%} one-sided people are more than "
+            "everybody."
+        )
+
+
+def judgement_table(answers: Answers, predictor: NDArray[np.float64] | None = None) -> pd.DataFrame:
+    """Return simulated answers as a table of judgements with ``probability`` and ``predictor``."""
+    layout, model, unit = answers.layout, answers.model, answers.unit
+    values = np.zeros(layout.models) if predictor is None else np.asarray(predictor, dtype=np.float64)
     table = pd.DataFrame(
         {
-            "correct": correct.astype(np.float64),
+            "correct": answers.correct.astype(np.float64),
             "model": _names("model", model),
-            "condition": pd.Categorical.from_codes(condition, categories=list(layout.conditions)),
+            "condition": pd.Categorical.from_codes(answers.condition, categories=list(layout.conditions)),
             "difficulty": "easy",
-            "references": "both",
+            "references": np.where(answers.blank, "none", "both"),
             "unit": _names("unit", unit),
             "layer": "layer",
-            "task": _names("task", trials["task"].to_numpy()),
-            "participant": _names("person", participant),
-            "session": _names("session", participant),
-            "trial_index": trials["trial_index"].to_numpy(),
-            "upper": (correct == top).astype(np.float64),
-            "max_on_top": top.astype(np.float64),
+            "task": _names("task", answers.task),
+            "participant": _names("person", answers.participant),
+            "session": _names("session", answers.participant),
+            "trial_index": answers.trial_index,
+            "upper": (answers.correct == answers.max_on_top).astype(np.float64),
+            "max_on_top": answers.max_on_top.astype(np.float64),
             "confidence": np.nan,
             "rt_ms": np.nan,
-            "kind": np.where(catch, "catch", "main"),
+            "kind": np.where(answers.catch, "catch", "main"),
         }
     )[list(COLUMNS)]
     constant = ["difficulty", "references", "layer", "kind"]
-    return table.astype(dict.fromkeys(constant, "category")).assign(probability=probability, predictor=values[model])
-
-
-def _add_catch_trials(trials: pd.DataFrame, layout: Layout) -> pd.DataFrame:
-    """Append each session's catch trials; what they ask about does not matter, since their truth is known."""
-    one = trials[trials["trial_index"] == 0]
-    catch = one.loc[one.index.repeat(layout.catch_trials)].reset_index(drop=True)
-    catch["trial_index"] = layout.trials + np.tile(np.arange(layout.catch_trials), len(one))
-    return pd.concat([trials.assign(kind="main"), catch.assign(kind="catch")], ignore_index=True)
+    return table.astype(dict.fromkeys(constant, "category")).assign(
+        probability=answers.probability, predictor=values[model]
+    )
 
 
 def _names(kind: str, codes: NDArray[np.int64]) -> pd.Categorical:
