@@ -55,8 +55,12 @@ class Estimate:
 
 
 def _short(value: float) -> str:
-    """Write a proportion as papers do: three decimals, no zero before the point."""
+    """Write a number as papers do: three decimals and no zero before the point, three digits if it is large."""
     if math.isnan(value):
         return "–"
-    text = f"{value:+.3f}" if value < 0 else f"{value:.3f}"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    text = f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
     return text.replace("0.", ".", 1) if abs(value) < 1 else text

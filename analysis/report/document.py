@@ -1,0 +1,184 @@
+"""What a report is made of: sections with findings, tables, figures, and what could not be done.
+
+Nothing here knows how a page looks. A cell of a table may be a text, a number or an ``Estimate``; every estimate of
+a report is also a row of one flat table, ``estimates.csv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from benchmark.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence that says what the numbers carry, and why it may be said.
+
+    Attributes
+    ----------
+    sentence
+        The claim, with its number and interval.
+    because
+        What it rests on.
+    kind
+        Which kind of verdict it is, where there is a verdict table: ``improves``, ``undecided``, …
+    """
+
+    sentence: str
+    because: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a section.
+
+    Attributes
+    ----------
+    name
+        Short name, of its file too.
+    title
+        What it shows.
+    frame
+        Its rows; cells are texts, numbers or estimates.
+    note
+        What a reader must know to read it.
+    folded
+        Whether the page shows it only when asked.
+    """
+
+    name: str
+    title: str
+    frame: pd.DataFrame
+    note: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a section, drawn, with the data behind it.
+
+    Attributes
+    ----------
+    name
+        Short name, of its files too.
+    title
+        What it shows.
+    svg
+        The drawing.
+    data
+        The data behind it.
+    caption
+        What to see in it, and what its intervals are.
+    """
+
+    name: str
+    title: str
+    svg: str
+    data: pd.DataFrame
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question, and what the answers say to it.
+
+    Attributes
+    ----------
+    name
+        Short name, for links.
+    title
+        The question.
+    lead
+        What is done here, and which quantity it estimates.
+    findings, tables, figures
+        What came out.
+    absent
+        What could not be done, each with its reason; the page says so instead of leaving it out.
+    """
+
+    name: str
+    title: str
+    lead: str = ""
+    findings: tuple[Finding, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    absent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """All sections, and what they were made from.
+
+    Attributes
+    ----------
+    title
+        Name of the data set.
+    facts
+        What was analysed: pairs of a term and what it was.
+    notes
+        What must be said wherever these numbers appear.
+    headline
+        The findings that answer what the study asked.
+    sections
+        In the order of reading.
+    manifest
+        Versions, seeds, settings and hashes.
+    """
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    headline: tuple[Finding, ...]
+    sections: tuple[Section, ...]
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    def section(self, name: str) -> Section:
+        """Return a section by its name.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        return next(section for section in self.sections if section.name == name) if name in self.names else _no(name)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sections, in order."""
+        return [section.name for section in self.sections]
+
+    def estimates(self) -> pd.DataFrame:
+        """Return every estimate in the report's tables, one a row, with the words that name its row."""
+        rows = [row for section in self.sections for table in section.tables for row in _estimates(section, table)]
+        columns = ["section", "table", "of", "quantity", *Estimate.__dataclass_fields__]
+        return pd.DataFrame(rows, columns=columns)
+
+
+def _no(name: str) -> Section:
+    raise KeyError(name)
+
+
+def _estimates(section: Section, table: Table) -> Iterator[dict[str, Any]]:
+    """Yield the estimates of a table; texts to their left say what they are of."""
+    for _, row in table.frame.iterrows():
+        words = [str(cell) for cell in row if isinstance(cell, str)]
+        for column, cell in row.items():
+            if isinstance(cell, Estimate):
+                yield {
+                    "section": section.name,
+                    "table": table.name,
+                    "of": ", ".join(words),
+                    "quantity": str(column),
+                    **cell.as_dict(),
+                }
+
+
+def table_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as a table whose cells keep their kinds: estimates, texts and numbers side by side."""
+    return pd.DataFrame(list(rows), dtype=object)
