@@ -55,12 +55,12 @@ class Estimate:
 
 
 def _short(value: float) -> str:
-    """Write a number as papers do: three decimals and no zero before the point, three digits if it is large."""
+    """Write a number as papers do: three decimals, no zero before the point; whole from 100 on."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    text = f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+    text = f"{value:.3f}"
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
