@@ -15,20 +15,41 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-Scope = Literal["these units and people", "new units and people", "new units", "new models"]
+from benchmark.errors import AnalysisError
+
+Scope = Literal["these units and people", "new people", "new units", "new units and people", "new models"]
 Drawing = Literal["layer-uniform", "unit-uniform"]
 
-_SCOPES: dict[Scope, str] = {
-    "these units and people": "these models, these units and people",
-    "new units and people": "these models, new units and people",
-    "new units": "these models, new units, these people",
-    "new models": "new models, new units and people",
+_SCOPES: dict[Scope, tuple[str, str, str]] = {
+    "these units and people": ("these models", "these units", "these people"),
+    "new people": ("these models", "these units", "new people"),
+    "new units": ("these models", "new units", "these people"),
+    "new units and people": ("these models", "new units", "new people"),
+    "new models": ("new models", "new units", "new people"),
 }
+"""Of each scope: which models, units and people an estimate speaks for."""
+
+SCOPES: tuple[Scope, ...] = tuple(_SCOPES)
 
 
 def spell_estimand(scope: Scope, drawing: Drawing = "layer-uniform", observer: str = "") -> str:
-    """Return the words for an estimand, as they stand in ``Estimate.estimand``."""
-    return f"{_SCOPES[scope]}; {drawing}" + (f"; by {observer}" if observer else "")
+    """Return the words for an estimand, as they stand in ``Estimate.estimand``.
+
+    Parameters
+    ----------
+    scope
+        Which models, units and people it speaks for.
+    drawing
+        How units are weighted.
+    observer
+        Name of a machine observer: it takes the place of the people.
+    """
+    models, units, people = _SCOPES[scope]
+    if observer:
+        return f"{models}, {units}; {drawing}; by {observer}"
+    if units.split()[0] == people.split()[0]:
+        units, people = f"{units} and {people.split()[1]}", ""
+    return ", ".join(part for part in (models, units, people) if part) + f"; {drawing}"
 
 
 def unit_weights(units: pd.Series, layers: pd.DataFrame, drawing: Drawing) -> NDArray[np.float64]:
@@ -53,4 +74,29 @@ def unit_weights(units: pd.Series, layers: pd.DataFrame, drawing: Drawing) -> ND
     width = facts["width"].to_numpy(dtype=np.float64)
     mean = pd.Series(width).groupby(facts["model"].astype(str).to_numpy()).transform("mean").to_numpy()
     weights: NDArray[np.float64] = width / mean
+    return weights
+
+
+def known_weights(units: pd.Series, layers: pd.DataFrame | None, drawing: Drawing) -> NDArray[np.float64]:
+    """Return the weight of each unit in a mean, or refuse where a weight is not known.
+
+    Raises
+    ------
+    AnalysisError
+        With unit-uniform drawing, if there is no table of units, or a unit's layer has no width in it.
+    """
+    if drawing == "layer-uniform":
+        return np.ones(len(units))
+    if layers is None or not {"unit", "model", "width"} <= set(layers.columns):
+        raise AnalysisError(
+            "The unit-uniform mean weights each unit by the width of its layer: give the table of units, with the "
+            "columns unit, model and width."
+        )
+    weights = unit_weights(units, layers, drawing)
+    unknown = ~(weights > 0)
+    if unknown.any():
+        raise AnalysisError(
+            f"The width of the layer of {int(unknown.sum())} of {len(units)} units is not in the table of units "
+            f"(first: {units.iloc[int(unknown.argmax())]}): the unit-uniform mean needs them all."
+        )
     return weights
