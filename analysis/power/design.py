@@ -1,0 +1,482 @@
+"""Designs: who is asked what, what is assumed to be true, whose sessions count, and what it all costs.
+
+A design is written in a TOML file with one table, ``[design]``, and the tables ``[design.truth]``,
+``[design.exclusions]`` and ``[design.costs]`` in it; whatever is left out is as in the 2023 study. Or it is taken from
+the experiment of a study.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from analysis.power.simulation import Layout, Link, Population, Screening
+from benchmark.documents import Document, parse, read_toml
+from benchmark.errors import AnalysisError
+from benchmark.experiment import Experiment, read_experiment
+from benchmark.protocol import load_protocol
+
+
+class TruthSettings(Document):
+    """What answers are assumed to come from, on the scale of the link: see :class:`Population`.
+
+    The defaults are what fits the natural condition of the 2023 study: units and people spread as its answers do, and
+    the models as much as their published means do around the regression on their size (.023 as a proportion).
+
+    Attributes
+    ----------
+    intercept
+        Middle of the models in the first condition.
+    conditions
+        What other conditions add to it.
+    model, unit, unit_condition, task, participant
+        Standard deviations of the random effects.
+    lapse
+        Share of trials on which people answer wrongly whatever is shown.
+    learning
+        Change over a session.
+    guess, link
+        Probability of a right answer when nothing is seen; the link.
+    """
+
+    intercept: float = 0.7
+    conditions: dict[str, float] = Field(default_factory=dict)
+    model: float = Field(default=0.25, ge=0)
+    unit: float = Field(default=1.0, ge=0)
+    unit_condition: float = Field(default=0.0, ge=0)
+    task: float = Field(default=0.0, ge=0)
+    participant: float = Field(default=0.4, ge=0)
+    lapse: float = Field(default=0.0, ge=0, lt=0.5)
+    guess: float = Field(default=0.5, ge=0, lt=1)
+    learning: float = 0.0
+    link: Link = "logit"
+
+    @model_validator(mode="after")
+    def _shares(self) -> TruthSettings:
+        if self.guess + self.lapse >= 1:
+            raise ValueError(f"guess ({self.guess}) and lapse ({self.lapse}) leave no room for an answer that is known")
+        return self
+
+
+class ExclusionSettings(Document):
+    """Who comes, and whose sessions count.
+
+    Attributes
+    ----------
+    inattentive
+        Share of people who guess throughout.
+    one_sided
+        Share of people who always press at the same place.
+    dropout
+        Share of people who leave before the end.
+    catch_correct
+        Least share of catch trials answered rightly.
+    each_position
+        How often either position must be chosen at least in ``trials`` main and catch trials; for other sessions it
+        grows and shrinks with them.
+    """
+
+    inattentive: float = Field(default=0.0, ge=0, lt=1)
+    one_sided: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    catch_correct: float = Field(default=0.8, ge=0, le=1)
+    each_position: float = Field(default=5, ge=0)
+    trials: int = Field(default=45, gt=0)
+
+    @model_validator(mode="after")
+    def _shares(self) -> ExclusionSettings:
+        if self.inattentive + self.one_sided >= 1:
+            raise ValueError("inattentive and one-sided people together must be fewer than all")
+        return self
+
+
+class CostSettings(Document):
+    """What is paid for, in one currency (USD).
+
+    Attributes
+    ----------
+    session
+        Pay of a finished session, whether it counts or not.
+    fee
+        What the recruiter takes, as a share of pay.
+    unfinished
+        Share of the pay that people get who leave before the end.
+    unit
+        Of making a unit's stimuli, in one condition.
+    model
+        Of adding a model.
+    fixed
+        Whatever the size of the study.
+    """
+
+    session: float = Field(default=2.79, ge=0)
+    fee: float = Field(default=0.0, ge=0)
+    unfinished: float = Field(default=0.0, ge=0, le=1)
+    unit: float = Field(default=0.0, ge=0)
+    model: float = Field(default=0.0, ge=0)
+    fixed: float = Field(default=0.0, ge=0)
+
+
+class Design(Document):
+    """A design; the defaults are the natural condition of the 2023 study.
+
+    Attributes
+    ----------
+    models
+        How many.
+    predictor
+        Each model's value of the predictor, in decades (log10 of parameters, say).
+    decades
+        Instead of ``predictor``: the range over which the models are spread evenly. If neither is given, nine models
+        are those of the 2023 study, and any other number is spread over their range.
+    conditions
+        Names of the conditions.
+    units, tasks
+        Units of each model; tasks of each unit and condition.
+    sessions
+        Sessions that count, of each condition: of each model where people are nested in a model, in all where crossed.
+    trials, catch_trials
+        Main and catch trials of a session.
+    references_none
+        Share of the main trials that show no references; they count for no result.
+    crossed
+        Whether sessions mix models.
+    """
+
+    models: int = Field(default=9, ge=1, le=10_000)
+    predictor: tuple[float, ...] = ()
+    decades: float | None = Field(default=None, gt=0)
+    conditions: tuple[str, ...] = ("natural",)
+    units: int = Field(default=84, ge=1)
+    tasks: int = Field(default=10, ge=1)
+    sessions: int = Field(default=63, ge=1)
+    trials: int = Field(default=40, ge=1)
+    catch_trials: int = Field(default=5, ge=0)
+    references_none: float = Field(default=0.0, ge=0, lt=1)
+    crossed: bool = False
+    truth: TruthSettings = TruthSettings()
+    exclusions: ExclusionSettings = ExclusionSettings()
+    costs: CostSettings = CostSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_models(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("predictor") and "models" not in values:
+            return {**values, "models": len(values["predictor"])}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Design:
+        if self.predictor and self.decades is not None:
+            raise ValueError("give either the predictor's values or the decades they span, not both")
+        if self.predictor and len(self.predictor) != self.models:
+            raise ValueError(f"{self.models} models need as many values of the predictor, not {len(self.predictor)}")
+        if any(not math.isfinite(value) for value in self.predictor):
+            raise ValueError(f"values of the predictor must be finite, not {list(self.predictor)}")
+        if not self.conditions or len(set(self.conditions)) != len(self.conditions):
+            raise ValueError(f"name at least one condition, and none twice, not {list(self.conditions)}")
+        pool = self.units * (self.models if self.crossed else 1)
+        if pool < self.trials:
+            raise ValueError(
+                f"a session of {self.trials} trials that shows no unit twice needs as many units, not {pool}: fewer "
+                "trials, more units, or sessions that mix models"
+            )
+        unknown = sorted(set(self.truth.conditions) - set(self.conditions))
+        if unknown:
+            raise ValueError(f"the truth names conditions that the design lacks: {', '.join(unknown)}")
+        if self.main_answers < 1:
+            raise ValueError("no main trial of a session shows references")
+        return self
+
+    @property
+    def layout(self) -> Layout:
+        """Who is asked what, for the simulation."""
+        return Layout(
+            models=self.models,
+            units=self.units,
+            tasks=self.tasks,
+            conditions=self.conditions,
+            sessions=self.sessions,
+            trials=self.trials,
+            catch_trials=self.catch_trials,
+            crossed=self.crossed,
+            references_none=self.references_none,
+        )
+
+    @property
+    def population(self) -> Population:
+        """The truth, for the simulation; without an effect of the predictor."""
+        truth = self.truth
+        return Population(
+            intercept=truth.intercept,
+            conditions=dict(truth.conditions),
+            model=truth.model,
+            unit=truth.unit,
+            unit_condition=truth.unit_condition,
+            task=truth.task,
+            participant=truth.participant,
+            lapse=truth.lapse,
+            guess=truth.guess,
+            learning=truth.learning,
+            link=truth.link,
+            inattentive=self.exclusions.inattentive,
+            one_sided=self.exclusions.one_sided,
+        )
+
+    @property
+    def screening(self) -> Screening:
+        """Whose sessions count, for the simulation."""
+        rules = self.exclusions
+        return Screening(rules.catch_correct, rules.each_position, rules.trials, rules.dropout)
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Each model's value of the predictor, less their mean, in decades."""
+        if self.predictor:
+            values = np.array(self.predictor, dtype=np.float64)
+        elif self.decades is None and self.models == len(published_sizes()):
+            values = published_sizes()
+        else:
+            values = np.linspace(0, np.ptp(published_sizes()) if self.decades is None else self.decades, self.models)
+        centred: NDArray[np.float64] = values - values.mean()
+        return centred
+
+    @property
+    def span(self) -> float:
+        """Decades that the models span."""
+        return float(np.ptp(self.values))
+
+    @property
+    def spread(self) -> float:
+        """Sum of squares of the predictor about its mean."""
+        return float((self.values**2).sum())
+
+    @property
+    def main_answers(self) -> int:
+        """Answers of a session that results rest on."""
+        return self.trials - self.layout.blank_trials
+
+    @property
+    def answers(self) -> float:
+        """Answers about each model in each condition."""
+        return self.sessions * self.main_answers / (self.models if self.crossed else 1)
+
+    @property
+    def people_per_session(self) -> float:
+        """How many people must come, on average, until a session counts.
+
+        Raises
+        ------
+        AnalysisError
+            If hardly anybody passes.
+        """
+        shares = self._shares()
+        passing = (1 - self.exclusions.dropout) * shares
+        if passing < 1e-3:
+            raise AnalysisError("Fewer than one person in a thousand passes the exclusion rules; they do not fit.")
+        return 1 / passing
+
+    @property
+    def session_cost(self) -> float:
+        """Expected cost of a session that counts: everybody who finishes is paid."""
+        staying = 1 - self.exclusions.dropout
+        paid = staying + (1 - staying) * self.costs.unfinished
+        return self.costs.session * (1 + self.costs.fee) * paid * self.people_per_session
+
+    @property
+    def cost(self) -> float:
+        """Expected cost of the study."""
+        stimuli = self.models * (self.costs.model + self.units * len(self.conditions) * self.costs.unit)
+        return self.costs.fixed + stimuli + self.layout.slots * self.session_cost
+
+    def _shares(self) -> float:
+        """Return the chance of a finished session to count."""
+        rules = self.exclusions
+        passing = self.screening.pass_probabilities(self.layout, self.population)
+        groups = (1 - rules.inattentive - rules.one_sided, rules.inattentive, rules.one_sided)
+        return sum(share * chance for share, chance in zip(groups, passing))
+
+    def changed(self, **changes: Any) -> Design:
+        """Return the design with some values changed, checked as a whole; tables may be changed in part.
+
+        Raises
+        ------
+        DocumentError
+            If the values do not fit together.
+        """
+        values = self.model_dump()
+        for name, value in changes.items():
+            values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
+        return parse(Design, values, "design")
+
+
+class DesignFile(Document):
+    """A file with a design in it."""
+
+    design: Design
+
+
+@cache
+def published_sizes() -> NDArray[np.float64]:
+    """Return log10 of the parameters of the nine models of the 2023 study."""
+    with resources.as_file(resources.files("analysis") / "data" / "imi_2023.csv") as path:
+        table = pd.read_csv(path)
+    values: NDArray[np.float64] = np.log10(table["params"].to_numpy(dtype=np.float64))
+    values.flags.writeable = False
+    return values
+
+
+def read_design(path: Path | str) -> Design:
+    """Read a design from its TOML file.
+
+    Raises
+    ------
+    DocumentError
+        If a key is unknown or a value wrong; all problems are named at once.
+    """
+    return parse(DesignFile, read_toml(path), str(path)).design
+
+
+def find_design(path: Path | str | None = None) -> Design:
+    """Return the design that a path means: a design file, an experiment file or a study; the default if None."""
+    if path is None:
+        return Design()
+    if Path(path).is_dir() or "design" not in read_toml(path):
+        return design_of_study(path)
+    return read_design(path)
+
+
+Predictor = Literal["parameters", "training_images"]
+
+
+def design_of_study(path: Path | str, predictor: Predictor = "parameters") -> Design:
+    """Return the design of a study, or of an experiment file that no study was built from yet.
+
+    What is assumed to be true stays the default: it is not known before people answer. Units of a condition that has
+    fewer of them count for all conditions.
+
+    Parameters
+    ----------
+    path
+        The study's folder, or the experiment's TOML file.
+    predictor
+        What of the models' cards the slope is on.
+
+    Raises
+    ------
+    AnalysisError
+        If a card does not tell the predictor.
+    StudyError, DocumentError
+        If it can't be read.
+    """
+    if Path(path).is_dir():
+        from benchmark.study import Study
+
+        return design_of_experiment(Study.open(path).experiment, predictor)
+    return design_of_experiment(read_experiment(path), predictor)
+
+
+def design_of_experiment(experiment: Experiment, predictor: Predictor = "parameters") -> Design:
+    """Return the design of an experiment; parameters and errors as for :func:`design_of_study`."""
+    rules = experiment.resolve_protocol().rules
+    session, limits = rules.session, rules.exclusions
+    crossed = session.models == "crossed"
+    difficulties = experiment.stimuli.difficulties
+    conditions = [
+        condition if len(difficulties) == 1 else f"{condition}-{difficulty}"
+        for condition in experiment.stimuli.conditions
+        for difficulty in difficulties
+    ]
+    units = min(experiment.units_per_model(condition) for condition in experiment.stimuli.conditions)
+    pool = units * (len(experiment.models) if crossed else 1)
+    pay = experiment.recruitment.payment_usd
+    values = {
+        "models": len(experiment.models),
+        "predictor": model_predictor(experiment, predictor),
+        "conditions": conditions,
+        "units": units,
+        "tasks": rules.tasks.per_unit,
+        "sessions": math.ceil(pool * session.responses_per_unit / session.main_trials),
+        "trials": session.main_trials,
+        "catch_trials": session.catch_trials,
+        "references_none": session.references.get("none", 0.0),
+        "crossed": crossed,
+        "exclusions": {
+            "catch_correct": limits.catch_correct,
+            "each_position": limits.each_position,
+            "trials": limits.trials,
+        },
+        "costs": {"session": session.payment_usd if pay is None else pay},
+    }
+    return parse(Design, values, "design of the experiment")
+
+
+def model_predictor(experiment: Experiment, predictor: Predictor = "parameters") -> tuple[float, ...]:
+    """Return log10 of each model's predictor, in the order of the experiment."""
+    from benchmark.model_card import load_card
+
+    values = []
+    for entry in experiment.models:
+        card = load_card(entry.card)
+        found = (
+            card.parameters
+            if predictor == "parameters"
+            else entry.training_images or (card.training.images if card.training else None)
+        )
+        if not found:
+            raise AnalysisError(
+                f"The card of {entry.card} does not tell its {predictor.replace('_', ' ')}, so that a slope on them "
+                "can't be planned: write it on the card, or plan with a [design] file."
+            )
+        values.append(math.log10(found))
+    return tuple(values)
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What a simulated or planned study costs.
+
+    Attributes
+    ----------
+    sessions
+        Sessions that count.
+    people
+        People who came.
+    money
+        What they, the recruiter and the stimuli cost.
+    """
+
+    sessions: int
+    people: float
+    money: float
+
+
+def expected_bill(design: Design) -> Bill:
+    """Return the expected bill of a design."""
+    slots = design.layout.slots
+    return Bill(slots, slots * design.people_per_session, design.cost)
+
+
+def default_protocol_design(models: int = 9) -> Design:
+    """Return the design of the default protocol: crossed sessions, a tenth of the trials without references."""
+    rules = load_protocol("vimi1").rules
+    session = rules.session
+    return Design(
+        models=models,
+        tasks=rules.tasks.per_unit,
+        units=rules.units.used,
+        sessions=math.ceil(models * rules.units.used * session.responses_per_unit / session.main_trials),
+        trials=session.main_trials,
+        catch_trials=session.catch_trials,
+        references_none=session.references.get("none", 0.0),
+        crossed=session.models == "crossed",
+    )
