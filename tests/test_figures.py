@@ -21,12 +21,6 @@ DEMO = {"efficientnet_lite0": 4_652_008, "efficientnet_lite1": 5_416_680, "effic
 SIX = {f"model{n}": 5_000_000 * 2**n for n in range(6)}
 
 
-@pytest.fixture(autouse=True)
-def close_figures() -> Any:
-    yield
-    pyplot.close("all")
-
-
 def estimate(value: float, low: float | None = None, high: float | None = None) -> Estimate:
     return Estimate(value, value - 0.05 if low is None else low, value + 0.05 if high is None else high, "", 10, "")
 
@@ -65,7 +59,7 @@ def test_three_models_over_an_eighth_of_a_decade_carry_no_regression_and_the_fig
     reason = why_no_regression(list(DEMO.values()))
     assert reason == "3 models over 0.12 decades of parameters carry no regression: no line is drawn."
     (axis,) = plot_machine_scores([score(name) for name in DEMO], DEMO)
-    assert reason in texts(axis)
+    assert reason in texts(axis).replace("\n", " ")
     assert drawn_lines(axis) == []
 
 
@@ -132,7 +126,6 @@ def test_every_point_and_every_interval_lies_inside_the_axes(rows: list[tuple[li
         assert all(left < x < right for x, _ in drawn_points(axis))
         # Chance stays in view, whatever the scores are.
         assert bottom < 0.5 < top
-    pyplot.close(axes[0].figure)
 
 
 def test_a_score_far_below_chance_moves_the_lower_limit_and_a_usual_one_does_not() -> None:
@@ -154,9 +147,9 @@ def test_what_must_be_said_about_the_numbers_is_on_the_figure() -> None:
     assert axis.figure.get_suptitle() == "Plumbing check, not a measurement"
 
 
-def test_a_saved_figure_is_a_picture_and_is_closed(tmp_path: Path) -> None:
+def test_a_saved_figure_is_a_picture_and_pyplot_never_hears_of_it(tmp_path: Path) -> None:
+    before = pyplot.get_fignums()
     axes = plot_machine_scores([score(name) for name in DEMO], DEMO)
-    number = axes[0].figure.number
     path = tmp_path / "results" / "scores.png"
     save_figure(axes, path)
     with Image.open(path) as image:
@@ -164,7 +157,7 @@ def test_a_saved_figure_is_a_picture_and_is_closed(tmp_path: Path) -> None:
         pixels = np.asarray(image.convert("RGB"))
     assert min(pixels.shape[:2]) > 400
     assert pixels.std() > 5
-    assert not pyplot.fignum_exists(number)
+    assert pyplot.get_fignums() == before
     assert [entry.name for entry in path.parent.iterdir()] == ["scores.png"]
 
 

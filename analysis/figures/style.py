@@ -1,0 +1,538 @@
+"""How all figures look: colours, sizes, intervals before points, words beside what they name.
+
+matplotlib keeps its settings in one place for the whole process. Figures here are made and written inside
+``drawing()``, which lends them fixed settings and puts the old ones back, one thread at a time; no figure is known
+to pyplot, so none has to be closed.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import textwrap
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from benchmark.errors import AnalysisError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1f2a37"
+MUTED = "#5b6773"
+FAINT = "#9aa5b1"
+GRID = "#e6e9ed"
+WARNING = "#a3333d"
+PALE_WARNING = "#fbeceb"
+COLOURS = {"natural": "#1b7f79", "synthetic": "#c8553d"}
+OTHER_COLOURS = ("#35549b", "#9a6a00", "#7b3f8c", "#4d5b66", "#b0306a", "#2f7d32")
+"""For conditions, or other series, that have no colour of their own."""
+MARKERS = {"natural": "o", "synthetic": "s"}
+OTHER_MARKERS = ("D", "^", "v", "P", "X", "h")
+
+WIDTH = 7.0
+"""Inches: the text of an A4 page, and 672 pixels on a screen."""
+TEXT = 8.5
+SMALL = 7.5
+SMALLEST = 7.0
+LONGEST_NAME = 28
+
+SETTINGS = {
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
+    "font.size": TEXT,
+    "axes.titlesize": TEXT,
+    "axes.titlepad": 5.0,
+    "axes.labelsize": TEXT,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": SMALL + 0.5,
+    "ytick.labelsize": SMALL + 0.5,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 3.0,
+    "xtick.major.width": 0.8,
+    "ytick.major.width": 0.8,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": TEXT,
+    "lines.solid_capstyle": "butt",
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "vimi",
+    "svg.image_inline": True,
+}
+
+_one_at_a_time = threading.RLock()
+
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Lend matplotlib the settings of these figures, and put its own back."""
+    import matplotlib
+
+    with _one_at_a_time, matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SETTINGS)
+        yield
+
+
+def draws(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+    """Make a function draw with the settings of these figures, whatever those of the process are."""
+
+    @functools.wraps(function)
+    def inside(*arguments: Arguments.args, **named: Arguments.kwargs) -> Returned:
+        with drawing():
+            return function(*arguments, **named)
+
+    return inside
+
+
+# ---------------------------------------------------------------- tables
+
+
+def check_table(
+    table: pd.DataFrame,
+    figure: str,
+    columns: Sequence[str],
+    intervals: Sequence[tuple[str, str, str]] = (("value", "low", "high"),),
+    *,
+    may_lack: bool = False,
+) -> pd.DataFrame:
+    """Return a copy of the table behind a figure, with rows counted from 0, after a look at what it must hold.
+
+    Parameters
+    ----------
+    table
+        The table.
+    figure
+        Name of the figure, for messages.
+    columns
+        Columns that it must have, those of intervals apart.
+    intervals
+        Names of the columns of value and ends of the interval.
+    may_lack
+        Whether a row may lack a value together with its interval.
+
+    Raises
+    ------
+    AnalysisError
+        If nothing is there to draw, a column is missing, a value is no finite number or lies outside its interval.
+    """
+    if not len(table):
+        raise AnalysisError(f"The figure '{figure}' has nothing to show: its table has no rows.")
+    wanted = [*columns, *(name for interval in intervals for name in interval)]
+    missing = [name for name in wanted if name not in table.columns]
+    if missing:
+        raise AnalysisError(
+            f"The figure '{figure}' needs the column(s) {', '.join(missing)}; its table has {', '.join(table.columns)}."
+        )
+    own = table.reset_index(drop=True).copy()
+    for value, low, high in intervals:
+        numbers = own[[value, low, high]].astype(np.float64).to_numpy()
+        own[[value, low, high]] = numbers
+        lacking = np.isnan(numbers).any(axis=1)
+        if may_lack:
+            lacking = np.isnan(numbers).any(axis=1) & ~np.isnan(numbers).all(axis=1)
+        wrong = lacking | np.isinf(numbers[:, 0])
+        slack = 1e-9 * np.maximum(1, np.abs(numbers[:, 0]))
+        with np.errstate(invalid="ignore"):
+            wrong |= (numbers[:, 0] < numbers[:, 1] - slack) | (numbers[:, 0] > numbers[:, 2] + slack)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise AnalysisError(
+                f"The figure '{figure}' can't show row {row}: {value} {numbers[row, 0]:g}, {low} {numbers[row, 1]:g}, "
+                f"{high} {numbers[row, 2]:g}. A value must be a number between the ends of its interval."
+            )
+    return own
+
+
+def check_numbers(table: pd.DataFrame, figure: str, columns: Iterable[str]) -> None:
+    """See that columns hold finite numbers.
+
+    Raises
+    ------
+    AnalysisError
+        If one does not; the message names the column and the row.
+    """
+    for column in columns:
+        finite = np.isfinite(table[column].astype(np.float64).to_numpy())
+        if not finite.all():
+            row = int(np.flatnonzero(~finite)[0])
+            raise AnalysisError(f"The figure '{figure}' can't show row {row}: {column} is {table[column].iloc[row]}.")
+
+
+def known_intervals(table: pd.DataFrame, low: str = "low", high: str = "high") -> NDArray[np.bool_]:
+    """Say which rows have an interval: finite ends, and no method that begins with "no interval"."""
+    known = np.isfinite(table[low].to_numpy(np.float64)) & np.isfinite(table[high].to_numpy(np.float64))
+    if "method" in table.columns:
+        known &= ~table["method"].astype(str).str.startswith("no interval").to_numpy()
+    return known
+
+
+def in_order(names: Iterable[object], first: Sequence[str] = ("natural", "synthetic")) -> list[str]:
+    """Return distinct names: those that come first by custom, then the others by the alphabet."""
+    distinct = {str(name) for name in names}
+    return [name for name in first if name in distinct] + sorted(distinct - set(first))
+
+
+# ---------------------------------------------------------------- words
+
+
+@functools.lru_cache(maxsize=1)
+def _characters() -> frozenset[int]:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return frozenset(get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap())
+
+
+def printable(text: object) -> str:
+    """Return text as the figures' font can write it: what it lacks becomes a box, and a dollar sign is no formula."""
+    known = _characters()
+    return "".join(c if ord(c) in known or c == "\n" else "\N{WHITE SQUARE}" for c in str(text)).replace("$", r"\$")
+
+
+def display_names(names: Iterable[object], longest: int = LONGEST_NAME) -> dict[str, str]:
+    """Return names as they are written in figures: long ones lose their middle, but all stay distinct."""
+    distinct = sorted({str(name) for name in names})
+    while True:
+        short = {name: shorten(name, longest) for name in distinct}
+        if len(set(short.values())) == len(distinct) or longest >= max(map(len, distinct)):
+            return {name: printable(text) for name, text in short.items()}
+        longest += 4
+
+
+def shorten(name: str, longest: int) -> str:
+    """Take out the middle of a name that is too long."""
+    if len(name) <= longest:
+        return name
+    tail = longest * 2 // 5
+    return f"{name[: longest - tail - 1]}…{name[len(name) - tail :]}"
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """Write a number as papers do: no zero before the point, and a true minus."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{abs(value):.{decimals}f}"
+    text = text.removeprefix("0") if abs(value) < 1 and decimals else text
+    return f"−{text}" if value < 0 and float(f"{value:.{decimals}f}") else text
+
+
+def with_interval(value: float, low: float, high: float, decimals: int = 3) -> str:
+    """Write a value with its interval."""
+    return f"{number(value, decimals)} [{number(low, decimals)}, {number(high, decimals)}]"
+
+
+def counted(n: int, noun: str) -> str:
+    """Write how many: 1 model, 9 models."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def wrapped(text: str, inches: float, size: float = SMALL) -> str:
+    """Break text into lines that fit a width."""
+    characters = max(12, int(inches * 72 / (size * 0.56)))
+    return "\n".join(textwrap.wrap(printable(text), characters, break_long_words=True)) if text else ""
+
+
+def limited(values: ArrayLike, include: Sequence[float] = (), margin: float = 0.05) -> tuple[float, float]:
+    """Return limits of an axis that hold all finite values, with a margin, and are never the same."""
+    every = np.concatenate([np.ravel(np.asarray(values, dtype=np.float64)), np.asarray(include, dtype=np.float64)])
+    every = every[np.isfinite(every)]
+    if not len(every):
+        return 0.0, 1.0
+    low, high = float(every.min()), float(every.max())
+    span = high - low
+    if span <= 1e-12 * max(1.0, abs(high)):
+        span = max(abs(high), 1.0) * 0.2
+    return low - margin * span, high + margin * span
+
+
+# ---------------------------------------------------------------- looks
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one series is drawn: a colour, a lighter one for its intervals, and a marker, so that no one needs colour."""
+
+    name: str
+    colour: str
+    marker: str
+
+    @property
+    def tint(self) -> str:
+        """The colour of intervals."""
+        return lighter(self.colour, 0.58)
+
+    @property
+    def pale(self) -> str:
+        """The colour of bands."""
+        return lighter(self.colour, 0.80)
+
+
+def lighter(colour: str, by: float) -> str:
+    """Mix a colour with white."""
+    parts = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
+    return "#" + "".join(f"{round(part + (255 - part) * by):02x}" for part in parts)
+
+
+def looks(names: Iterable[object], first: Sequence[str] = ("natural", "synthetic")) -> dict[str, Look]:
+    """Return how each of several series is drawn; natural and synthetic look the same in every figure."""
+    styles = {}
+    others = 0
+    for name in in_order(names, first):
+        if name in COLOURS:
+            styles[name] = Look(name, COLOURS[name], MARKERS[name])
+        else:
+            turn = others % len(OTHER_COLOURS)
+            styles[name] = Look(name, OTHER_COLOURS[turn], OTHER_MARKERS[turn])
+            others += 1
+    return styles
+
+
+# ---------------------------------------------------------------- figures
+
+
+def open_figure(
+    height: float,
+    *,
+    width: float = WIDTH,
+    note: str = "",
+    key: Sequence[tuple[Any, str]] = (),
+) -> Figure:
+    """Return a figure with room at its head for a note and for a key of what is drawn.
+
+    Parameters
+    ----------
+    height, width
+        Inches, without the head.
+    note
+        What must be said wherever these numbers appear: it stands in a strip above all else.
+    key
+        Handles and their names.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines = wrapped(note[:1].upper() + note[1:], width - 0.3)
+    strip = (0.12 + 0.145 * (lines.count("\n") + 1) + 0.06) if lines else 0.0
+    widths = [0.40 + 0.074 * len(label) for _, label in key]
+    columns = max(1, min(len(key), int((width - 0.2) / max(widths)))) if key else 1
+    if sum(widths) <= width - 0.2:
+        columns = max(1, len(key))
+    rows = math.ceil(len(key) / columns)
+    head = strip + (0.20 * rows + 0.05 if key else 0.0)
+    whole = height + head
+    figure = Figure(figsize=(width, whole), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(rect=(0, 0, 1, height / whole))  # type: ignore[union-attr, call-arg]
+    if lines:
+        figure.suptitle(
+            lines, x=0.14 / width, y=1 - 0.09 / whole, ha="left", va="top", fontsize=SMALL, color=WARNING,
+            linespacing=1.3, bbox={"facecolor": PALE_WARNING, "edgecolor": "none", "boxstyle": "square,pad=0.4"},
+        )  # fmt: skip
+    if key:
+        handles = [handle for handle, _ in key]
+        figure.legend(
+            handles, [printable(label) for _, label in key], loc="upper left", ncols=columns,
+            bbox_to_anchor=(0.03 / width, 1 - strip / whole), borderaxespad=0.1, handlelength=1.6, columnspacing=1.6,
+            handletextpad=0.6, labelspacing=0.3,
+        )  # fmt: skip
+    return figure
+
+
+def key_of(styles: Iterable[Look]) -> list[tuple[Any, str]]:
+    """Return the key of several series: interval and point of each."""
+    from matplotlib.lines import Line2D
+
+    return [
+        (
+            Line2D([], [], color=look.tint, linewidth=5, marker=look.marker, markersize=4.5, markerfacecolor=look.colour,
+                   markeredgecolor="white", markeredgewidth=0.5),
+            look.name,
+        )
+        for look in styles
+    ]  # fmt: skip
+
+
+def hollow_key(label: str, marker: str = "D") -> tuple[Any, str]:
+    """Return the entry of hollow marks in a key."""
+    from matplotlib.lines import Line2D
+
+    return (
+        Line2D([], [], linestyle="none", marker=marker, markersize=5, markerfacecolor="none", markeredgecolor=INK,
+               markeredgewidth=0.9),
+        label,
+    )  # fmt: skip
+
+
+def tidy(axis: Axes, grid: str = "y") -> None:
+    """Leave out what carries no information."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(FAINT)
+    if grid:
+        axis.grid(axis=grid)  # type: ignore[arg-type]
+    if grid == "x":
+        axis.spines["left"].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+    axis.set_axisbelow(True)
+
+
+def few_ticks(axis: Axes, which: str = "x", most: int = 5) -> None:
+    """Set ticks at few round numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    (axis.xaxis if which == "x" else axis.yaxis).set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+
+
+def title(axis: Axes, text: str, inches: float = WIDTH, colour: str = INK) -> None:
+    """Write what a panel shows above its left edge."""
+    axis.set_title(wrapped(text, inches, TEXT), loc="left", color=colour)
+
+
+def draw_intervals(
+    axis: Axes,
+    positions: ArrayLike,
+    table: pd.DataFrame,
+    look: Look,
+    *,
+    across: bool = False,
+    columns: tuple[str, str, str] = ("value", "low", "high"),
+    width: float = 5.0,
+    point: float = 4.5,
+) -> None:
+    """Draw intervals as broad bars and, on them, small points.
+
+    A row without an interval gets a dotted line over the whole panel.
+
+    Parameters
+    ----------
+    axis
+        Where to draw; its limits along the values should be set already.
+    positions
+        Where each row stands, on the other axis.
+    table
+        Rows with the columns of value and ends of the interval.
+    look
+        How the series is drawn.
+    across
+        Whether values run from left to right; otherwise from below to above.
+    columns
+        Names of the columns of value and ends of the interval.
+    width, point
+        Points: breadth of the bars, size of the marks. A point of 0 draws none.
+    """
+    places = np.asarray(positions, dtype=np.float64)
+    value, low, high = (table[name].to_numpy(np.float64) for name in columns)
+    known = known_intervals(table, columns[1], columns[2])
+    if known.any():
+        bars = _separated(low[known], high[known]), np.repeat(places[known], 3)
+        axis.plot(*(bars if across else bars[::-1]), color=look.tint, linewidth=width, zorder=2)
+    for place in places[~known & ~np.isnan(value)]:
+        line = axis.axhline if across else axis.axvline
+        line(place, color=look.colour, linewidth=1.0, linestyle=(0, (1, 2)), zorder=2)
+    if point:
+        points = (value, places) if across else (places, value)
+        axis.plot(
+            *points, linestyle="none", marker=look.marker, markersize=point, color=look.colour,
+            markeredgecolor="white", markeredgewidth=0.5, zorder=4,
+        )  # fmt: skip
+
+
+def _separated(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return both ends of each interval, with a gap after them, so that one path draws all intervals."""
+    return np.column_stack([low, high, np.full(len(low), np.nan)]).ravel()
+
+
+def draw_band(axis: Axes, x: ArrayLike, value: ArrayLike, low: ArrayLike, high: ArrayLike, look: Look) -> None:
+    """Draw a curve: the band of its interval, and a line in it."""
+    axis.fill_between(x, low, high, color=look.pale, linewidth=0, zorder=1.5)
+    axis.plot(x, value, color=look.colour, linewidth=1.3, zorder=3)
+
+
+def mark_level(axis: Axes, at: float, label: str = "", *, across: bool = False, colour: str = MUTED) -> None:
+    """Draw a dashed line at a level, such as chance; ``across`` as in ``draw_intervals``."""
+    line = axis.axvline if across else axis.axhline
+    line(at, color=colour, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.2)
+    if not label:
+        return
+    if across:
+        axis.text(
+            at, 1.0, printable(label), transform=axis.get_xaxis_transform(), fontsize=SMALLEST, color=colour,
+            va="bottom", ha="center",
+        )  # fmt: skip
+    else:
+        axis.annotate(
+            printable(label), (0.0, at), xycoords=axis.get_yaxis_transform(), xytext=(4, 2),
+            textcoords="offset points", fontsize=SMALLEST, color=colour, va="bottom",
+        )  # fmt: skip
+
+
+def name_rows(axis: Axes, names: Sequence[str], positions: ArrayLike | None = None, size: float | None = None) -> None:
+    """Write names beside rows, first row on top, and set the limits so that every row has the same room."""
+    places = np.arange(len(names)) if positions is None else np.asarray(positions)
+    axis.set_yticks(places, names, fontsize=size or SMALL + 0.5)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+
+
+def stripe_rows(axis: Axes, rows: int) -> None:
+    """Shade every other row, to lead the eye."""
+    for row in range(1, rows, 2):
+        axis.axhspan(row - 0.5, row + 0.5, color="#f5f7f9", linewidth=0, zorder=0)
+
+
+def dodge(count: int, room: float = 0.56) -> NDArray[np.float64]:
+    """Return where several series stand within one row."""
+    return np.zeros(1) if count == 1 else np.linspace(-room / 2, room / 2, count)
+
+
+def hide(axis: Axes) -> None:
+    """Take away a panel that nothing is drawn in."""
+    axis.set_axis_off()
+
+
+def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Return round places between two positive numbers, for a logarithmic axis."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    best: list[float] = []
+    for mantissas in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
+        step = 1 if len(mantissas) > 1 else max(1, math.ceil((last - first) / most))
+        places = [m * 10.0**power for power in range(first, last + 1, step) for m in mantissas]
+        inside = [place for place in places if low <= place <= high]
+        if len(inside) > most:
+            break
+        best = inside
+    if len(best) < 2:
+        from matplotlib.ticker import MaxNLocator
+
+        best = [float(x) for x in MaxNLocator(min(4, most)).tick_values(low, high) if low <= x <= high and x > 0]
+    return best
+
+
+def quantity(value: float) -> str:
+    """Write a large number shortly: 25 M, 1.3 M, 2 bn."""
+    for size, letter in ((1e12, "tn"), (1e9, "bn"), (1e6, "M"), (1e3, "k")):
+        if value >= size * 0.9999:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g}"
