@@ -1,14 +1,15 @@
 """Proportion correct, with intervals: per model, condition, difficulty and observer.
 
 The interval is a bias-corrected and accelerated (BCa) bootstrap over units, as in the 2023 paper. It speaks for
-new units of these models, drawn as these were (a layer uniformly, then a unit in it), answered by this
-observer: the layer-uniform estimand. Differences are paired by unit.
+new units of these models, answered by this observer; drawn as these were (a layer uniformly, then a unit in it), or,
+weighted by the widths of layers, any unit of the model alike. Differences are paired by unit.
 
 Reference: Efron (1987), Better bootstrap confidence intervals, JASA 82.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import DegenerateDataWarning, bootstrap
-from statsmodels.stats.proportion import proportion_confint
+from scipy.stats import DegenerateDataWarning, bootstrap, norm
 
+from analysis.estimands import Drawing, known_weights, spell_estimand
+from analysis.judgements import unit_names
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
 from benchmark.observers.base import SHUFFLED
@@ -29,7 +31,8 @@ LEVEL = 0.95
 LOW_LEVEL = "lowlevel"
 """The observer that every other machine observer is measured against."""
 
-ESTIMAND = "new units of this model, layer-uniform; this observer"
+ESTIMAND = spell_estimand("new units", observer="this observer")
+"""What a mean over units speaks for, unless its observer is named."""
 
 UNIT_KEY = [name for name in UNIT_COLUMNS if name != "model"]
 """What a unit and its counterpart in the twin share."""
@@ -40,7 +43,15 @@ def unit_means(responses: pd.DataFrame, value: str = "correct") -> pd.Series:
     return responses.groupby(UNIT_KEY)[value].mean()
 
 
-def estimate_mean(values: NDArray[np.floating], *, unit: str, seed: int = 0, estimand: str = ESTIMAND) -> Estimate:
+def estimate_mean(
+    values: NDArray[np.floating],
+    *,
+    unit: str,
+    seed: int = 0,
+    estimand: str = ESTIMAND,
+    weights: NDArray[np.floating] | None = None,
+    level: float = LEVEL,
+) -> Estimate:
     """Estimate the mean of a unit-level quantity.
 
     Parameters
@@ -53,11 +64,16 @@ def estimate_mean(values: NDArray[np.floating], *, unit: str, seed: int = 0, est
         Of the bootstrap.
     estimand
         What the mean speaks for.
+    weights
+        Shape (units,): how much each unit counts; all alike if None.
+    level
+        Coverage of the interval.
 
     Returns
     -------
-    The mean with a BCa interval over units. Where all units agree, a bootstrap has nothing to resample: a
-    proportion then gets Wilson's interval for so many units, and anything else says that it has none.
+    The mean with a BCa interval over units, which are ordered by their values before they are resampled: neither
+    their names nor their order matter. Where all units agree, a bootstrap has nothing to resample: a proportion then
+    gets Wilson's interval for so many units, and anything else says that it has none.
 
     Raises
     ------
@@ -67,40 +83,53 @@ def estimate_mean(values: NDArray[np.floating], *, unit: str, seed: int = 0, est
     data = np.asarray(values, dtype=np.float64)
     if not len(data):
         raise ValueError("There are no units to estimate from.")
-    mean = float(data.mean())
+    shares = np.ones(len(data)) if weights is None else np.asarray(weights, dtype=np.float64)
+    mean = float(data.mean()) if weights is None else float(np.average(data, weights=shares))
     if np.ptp(data) == 0:
-        return _without_spread(mean, len(data), unit, estimand)
+        return _without_spread(float(data[0]), len(data), unit, estimand, level)
+    order = np.lexsort((shares, data))
+    data, shares = data[order], shares[order]
+    even = bool(np.ptp(shares) == 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateDataWarning)
         interval = bootstrap(
-            (data,),
-            np.mean,
+            (data,) if even else (data, shares),
+            np.mean if even else _weighted_mean,
             n_resamples=RESAMPLES,
-            confidence_level=LEVEL,
+            confidence_level=level,
             method="BCa",
             batch=1000,
+            paired=not even,
+            vectorized=True,
             rng=np.random.default_rng(seed),
         ).confidence_interval
     low, high = float(interval.low), float(interval.high)
     if not (np.isfinite(low) and np.isfinite(high)):
-        return _without_spread(mean, len(data), unit, estimand)
-    return Estimate(mean, min(low, mean), max(high, mean), "BCa bootstrap over units", len(data), unit, estimand)
+        return _without_spread(mean, len(data), unit, estimand, level)
+    return Estimate(mean, min(low, mean), max(high, mean), "BCa bootstrap over units", len(data), unit, estimand, level)
 
 
-def _without_spread(mean: float, count: int, unit: str, estimand: str) -> Estimate:
+def _weighted_mean(values: NDArray[np.float64], weights: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """Return the weighted mean along an axis."""
+    mean: NDArray[np.float64] = (values * weights).sum(axis=axis) / weights.sum(axis=axis)
+    return mean
+
+
+def _without_spread(mean: float, count: int, unit: str, estimand: str, level: float) -> Estimate:
     """Return the estimate of units that all agree."""
     if unit.startswith("proportion") and 0 <= mean <= 1:
-        low, high = proportion_confint(mean * count, count, method="wilson")
-        return Estimate(
-            mean,
-            min(float(low), mean),
-            max(float(high), mean),
-            "Wilson interval, all units agree",
-            count,
-            unit,
-            estimand,
-        )
-    return Estimate(mean, mean, mean, "no interval: all units agree", count, unit, estimand)
+        # Wilson (1927), with as many answers as there are units.
+        square = float(norm.ppf((1 + level) / 2)) ** 2
+        middle = (mean + square / (2 * count)) / (1 + square / count)
+        half = math.sqrt(square * (mean * (1 - mean) / count + square / (4 * count**2))) / (1 + square / count)
+        low, high = max(0.0, middle - half), min(1.0, middle + half)
+        method = "Wilson interval, all units agree"
+    else:
+        low, high = (0.0, 1.0) if unit == "probability" else (-math.inf, math.inf)
+        if unit.startswith("difference of proportions"):
+            low, high = -1.0, 1.0
+        method = "no interval: all units agree"
+    return Estimate(mean, min(low, mean), max(high, mean), method, count, unit, estimand, level)
 
 
 @dataclass(frozen=True)
@@ -183,9 +212,16 @@ class MachineScore:
 
 
 def score_machines(
-    responses: pd.DataFrame, statistics: pd.DataFrame | None = None, seed: int = 0
+    responses: pd.DataFrame,
+    statistics: pd.DataFrame | None = None,
+    seed: int = 0,
+    *,
+    drawing: Drawing = "layer-uniform",
+    units: pd.DataFrame | None = None,
 ) -> list[MachineScore]:
     """Score every machine observer on every trained model.
+
+    Every kind of references (both, max, min, none) is scored by itself, against controls that saw the same.
 
     Parameters
     ----------
@@ -195,11 +231,17 @@ def score_machines(
         The table of unit statistics; flagged units are kept apart.
     seed
         Of the bootstrap.
+    drawing
+        Layer-uniform, or unit-uniform, which weights each unit by the width of its layer.
+    units
+        Table of units, with the widths of their layers: for unit-uniform means.
 
     Raises
     ------
     ValueError
         If responses of two protocols are mixed.
+    AnalysisError
+        If a unit-uniform mean lacks the width of a layer.
     """
     machines = responses[(responses["observer_kind"] == "machine") & (responses["kind"] == "main")]
     machines = machines[machines["model"] != PLANTED]
@@ -220,6 +262,7 @@ def score_machines(
         # Answers to shuffled references check an observer; nothing is to be subtracted from them.
         control = same[(same["model"] == model) & (same["observer"] == LOW_LEVEL) & (not observer.endswith(SHUFFLED))]
         twin = same[(same["model"] == model + TWIN_SUFFIX) & (same["observer"] == observer)]
+        question = _Question(model, drawing, units, seed)
         scores.append(
             MachineScore(
                 model=model,
@@ -230,12 +273,12 @@ def score_machines(
                 protocol=str(own["protocol"].iloc[0]),
                 related=bool(own["related"].any()),
                 kept_apart=apart.get(model, 0),
-                score=estimate_mean(unit_means(own).to_numpy(), unit="proportion correct", seed=seed),
-                mis=estimate_mean(unit_means(own, "probability").to_numpy(), unit="probability", seed=seed),
-                low_level=_mean_of(control, seed),
-                excess=_difference(own, control, seed),
-                twin=_mean_of(twin, seed),
-                trained_minus_twin=_difference(own, twin, seed),
+                score=question.mean(unit_means(own), "proportion correct", observer),
+                mis=question.mean(unit_means(own, "probability"), "probability", observer),
+                low_level=question.mean(unit_means(control), "proportion correct", LOW_LEVEL) if len(control) else None,
+                excess=question.difference(own, control, f"{observer} minus {LOW_LEVEL}"),
+                twin=question.mean(unit_means(twin), "proportion correct", observer) if len(twin) else None,
+                trained_minus_twin=question.difference(own, twin, observer),
             )
         )
     return scores
@@ -251,20 +294,38 @@ def _set_flagged_apart(responses: pd.DataFrame, statistics: pd.DataFrame | None)
     return responses[np.array(kept, dtype=bool)], flagged["model"].value_counts().to_dict()
 
 
-def _mean_of(responses: pd.DataFrame, seed: int) -> Estimate | None:
-    if responses.empty:
-        return None
-    return estimate_mean(unit_means(responses).to_numpy(), unit="proportion correct", seed=seed)
+@dataclass(frozen=True)
+class _Question:
+    """Which units of a model count how much.
 
+    A twin's units have the weights of the trained model's: they are the same places in the same architecture.
+    """
 
-def _difference(first: pd.DataFrame, second: pd.DataFrame, seed: int) -> Estimate | None:
-    """Estimate the mean difference of two sets of answers on the units they share."""
-    if first.empty or second.empty:
-        return None
-    paired = pd.concat([unit_means(first), unit_means(second)], axis=1, join="inner").to_numpy(dtype=np.float64)
-    if not len(paired):
-        return None
-    return estimate_mean(paired[:, 0] - paired[:, 1], unit="difference of proportions correct", seed=seed)
+    model: str
+    drawing: Drawing
+    units: pd.DataFrame | None
+    seed: int
+
+    def mean(self, values: pd.Series, unit: str, observer: str) -> Estimate:
+        """Estimate the mean of one number per unit, indexed by what names a unit but its model."""
+        weights = None
+        if self.drawing == "unit-uniform":
+            layers = self.units
+            if layers is not None and "unit" not in layers:
+                layers = layers.assign(unit=unit_names(layers))
+            names = unit_names(values.index.to_frame(index=False).assign(model=self.model))
+            weights = known_weights(names, layers, self.drawing)
+        estimand = spell_estimand("new units", self.drawing, observer)
+        return estimate_mean(values.to_numpy(), unit=unit, seed=self.seed, estimand=estimand, weights=weights)
+
+    def difference(self, first: pd.DataFrame, second: pd.DataFrame, observer: str) -> Estimate | None:
+        """Estimate the mean difference of two sets of answers on the units they share."""
+        if first.empty or second.empty:
+            return None
+        paired = pd.concat([unit_means(first), unit_means(second)], axis=1, join="inner")
+        if paired.empty:
+            return None
+        return self.mean(paired.iloc[:, 0] - paired.iloc[:, 1], "difference of proportions correct", observer)
 
 
 def score_table(scores: list[MachineScore]) -> pd.DataFrame:
@@ -280,7 +341,13 @@ def observer_check(responses: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     machines = responses[responses["observer_kind"] == "machine"]
     planted = machines[(machines["kind"] == "catch") & (machines["references"] == "both")]
     rows = [
-        {"observer": observer, "condition": condition, "planted units": _mean_of(own, seed)}
+        {"observer": observer, "condition": condition, "planted units": _planted(own, observer, seed)}
         for (observer, condition), own in planted.groupby(["observer", "condition"], sort=True)
     ]
     return pd.DataFrame(rows)
+
+
+def _planted(responses: pd.DataFrame, observer: str, seed: int) -> Estimate:
+    """Estimate an observer's proportion correct on planted units."""
+    estimand = spell_estimand("new units", observer=observer)
+    return estimate_mean(unit_means(responses).to_numpy(), unit="proportion correct", seed=seed, estimand=estimand)
