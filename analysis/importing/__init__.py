@@ -1,0 +1,1 @@
+"""Answers from elsewhere: the 2023 release, and any other laboratory's table through a mapping file."""

@@ -1,0 +1,108 @@
+"""Cells of text as numbers, truth values and times; what can't be read is said, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+TRUE = frozenset({"true", "t", "yes", "y", "1", "1.0"})
+FALSE = frozenset({"false", "f", "no", "n", "0", "0.0", "-0.0"})
+
+Mask = NDArray[np.bool_]
+
+
+def by_distinct(values: pd.Series, change: Any) -> pd.Series:
+    """Return a column changed cell by cell, each distinct cell once: columns of many rows hold few values.
+
+    Missing cells stay missing; ``change`` may return None for one that can't be changed.
+    """
+    codes, distinct = pd.factorize(values)
+    changed = np.empty(len(distinct) + 1, dtype=object)
+    changed[:-1] = [change(value) for value in distinct]
+    changed[-1] = None  # code -1: missing
+    return pd.Series(changed[codes], index=values.index, dtype=object)
+
+
+def to_numbers(values: pd.Series, decimal: str = ".", thousands: str = "") -> tuple[pd.Series, Mask]:
+    """Return numbers, and which cells hold something else.
+
+    Parameters
+    ----------
+    values
+        Text or numbers.
+    decimal, thousands
+        How the text spells numbers.
+    """
+    missing = values.isna().to_numpy()
+    if values.dtype.kind in "iuf":
+        return values.astype(np.float64), np.zeros(len(values), dtype=bool)
+    text = values.astype("str").str.strip()
+    if thousands:
+        text = text.str.replace(thousands, "", regex=False)
+    if decimal != ".":
+        text = text.str.replace(decimal, ".", regex=False)
+    numbers = pd.to_numeric(text.mask(missing), errors="coerce").astype(np.float64)
+    numbers = numbers.mask(~np.isfinite(numbers))
+    return numbers, (numbers.isna().to_numpy() & ~missing)
+
+
+def to_integers(values: pd.Series, decimal: str = ".", thousands: str = "") -> tuple[pd.Series, Mask]:
+    """Return whole numbers as nullable integers, and which cells hold something else."""
+    numbers, wrong = to_numbers(values, decimal, thousands)
+    wrong = wrong | (numbers.notna() & (numbers != numbers.round())).to_numpy() | (numbers.abs() > 2**53).to_numpy()
+    return numbers.mask(wrong).astype("Int64"), wrong
+
+
+def to_booleans(values: pd.Series) -> tuple[pd.Series, Mask]:
+    """Return truth values, and which cells hold something else than true/false, yes/no or 1/0."""
+    if values.dtype.kind == "b":
+        return values.astype("boolean"), np.zeros(len(values), dtype=bool)
+
+    def read(cell: Any) -> bool | None:
+        spelled = str(cell).strip().casefold()
+        return True if spelled in TRUE else False if spelled in FALSE else None
+
+    read_values = by_distinct(values, read)
+    wrong = read_values.isna().to_numpy() & values.notna().to_numpy()
+    return read_values.astype("boolean"), wrong
+
+
+def to_times(values: pd.Series, form: str = "") -> tuple[pd.Series, Mask]:
+    """Return times in UTC, and which cells are none.
+
+    Parameters
+    ----------
+    values
+        Text or numbers.
+    form
+        ``s`` or ``ms`` since 1970, a format as of ``strptime``, or nothing for ISO 8601.
+    """
+    missing = values.isna().to_numpy()
+    if isinstance(values.dtype, pd.DatetimeTZDtype) or values.dtype.kind == "M":
+        return pd.to_datetime(values, utc=True), np.zeros(len(values), dtype=bool)
+    if form in ("s", "ms"):
+        numbers, wrong = to_numbers(values)
+        return pd.to_datetime(numbers, unit=form, utc=True, errors="coerce"), wrong  # type: ignore[arg-type]
+    times = pd.to_datetime(values.astype("str").mask(missing), utc=True, errors="coerce", format=form or "ISO8601")
+    return times, (times.isna().to_numpy() & ~missing)
+
+
+def spell_number(number: float) -> str:
+    """Spell a number as people write it: whole ones without a point."""
+    return str(int(number)) if float(number).is_integer() else repr(float(number))
+
+
+def spell(value: Any) -> str:
+    """Spell a plain value as a cell of text: truth values as true and false."""
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    return spell_number(value) if isinstance(value, float) else str(value)
+
+
+def is_missing(values: pd.Series, spellings: Iterable[str]) -> pd.Series:
+    """Return which cells are missing: empty, or spelled so."""
+    return values.isna() | values.isin(list(spellings))
