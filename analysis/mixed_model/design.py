@@ -1,0 +1,422 @@
+"""From a table of judgements to numbers: which answers, which fixed effects, which levels of which factors.
+
+Answers and levels are put in an order that depends on neither the order of the rows nor the names of the levels, so
+that a fit is the same to the last bit however the table is shuffled and its people and units are renamed. The order
+is that of colours refined as in Weisfeiler & Leman's test of isomorphism: a level's colour is a hash of the colours of
+its answers, an answer's a hash of what it holds and of the colours of its levels, a few rounds of both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.mixed_model.links import Floats
+from benchmark.errors import AnalysisError, suggest
+
+Integers = NDArray[np.int64]
+INTERCEPT = "intercept"
+_ROUNDS = 4
+_RANDOM_TERM = re.compile(r"\(\s*1\s*\|\s*([\w:. ]+?)\s*\)")
+
+
+def split_formula(formula: str) -> tuple[str, tuple[str, ...]]:
+    """Split a formula in lme4's spelling into the fixed effects and the grouping factors.
+
+    ``"correct ~ synthetic*logp + (1|unit) + (1|unit:synthetic)"`` becomes ``("synthetic*logp", ("unit",
+    "unit:synthetic"))``. Random slopes are not supported: a slope that differs between units is said by a factor
+    ``unit:condition``.
+
+    Raises
+    ------
+    AnalysisError
+        If a bracket holds anything else than ``1 | factor``.
+    """
+    right = formula.split("~", 1)[-1]
+    random = tuple(name.replace(" ", "") for name in _RANDOM_TERM.findall(right))
+    fixed = _RANDOM_TERM.sub("", right)
+    if "|" in fixed:
+        raise AnalysisError(
+            f"The formula {formula!r} has a random term that is not of the form (1 | factor). Random slopes are not "
+            "supported; write a slope that differs between units as (1 | unit:condition)."
+        )
+    terms = [term.strip() for term in fixed.split("+")]
+    return " + ".join(term for term in terms if term) or "1", random
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A grouping factor.
+
+    Attributes
+    ----------
+    name
+        As given: ``unit``, or ``unit:condition``.
+    codes
+        Shape (answers,): the level of each answer.
+    labels
+        Name of each level.
+    """
+
+    name: str
+    codes: Integers
+    labels: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """How many levels there are."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Design:
+    """All that a fit needs to know of a table.
+
+    Attributes
+    ----------
+    correct
+        Shape (answers,): whether each answer is right.
+    fixed
+        Shape (answers, coefficients): the design matrix.
+    names
+        Name of each coefficient.
+    factors
+        Grouping factors, without those that had to be left out.
+    guess
+        Probability of a right answer when nothing is seen: one for all, or one an answer.
+    rows
+        Shape (answers,): which row of the table each answer stands in.
+    stratum
+        For each coefficient, the terms of it that vary within models, and whether it has one that does not: what its
+        degrees of freedom follow from.
+    specification
+        What makes a design matrix of the same columns for other tables (formulaic's ``ModelSpec``).
+    notes
+        What had to be done differently from what was asked, in words.
+    """
+
+    correct: NDArray[np.bool_]
+    fixed: Floats
+    names: tuple[str, ...]
+    factors: tuple[Factor, ...]
+    guess: float | Floats
+    rows: Integers
+    stratum: tuple[tuple[frozenset[str], bool], ...]
+    specification: Any
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many answers there are."""
+        return len(self.correct)
+
+    def factor(self, name: str) -> Factor:
+        """Return the factor of a name."""
+        for factor in self.factors:
+            if factor.name == name:
+                return factor
+        raise AnalysisError(f"There is no random effect of {name!r}. {suggest(name, [f.name for f in self.factors])}")
+
+
+def lay_out_design(
+    table: pd.DataFrame,
+    fixed: str | Sequence[str],
+    random: Sequence[str],
+    *,
+    guess: float | str,
+    lapse: float,
+    cluster: str = "model",
+) -> Design:
+    """Return the design of a mixed model.
+
+    Parameters
+    ----------
+    table
+        One row an answer, with a column ``correct`` of 0 and 1 and all columns that are named below.
+    fixed
+        A formula of fixed effects (``"1 + condition * predictor"``), or the names of columns, which are added up.
+    random
+        Names of grouping factors: columns, or columns joined by colons.
+    guess
+        Probability of a right answer when nothing is seen, or the name of a column that holds it.
+    lapse
+        What is missing between the upper asymptote and 1.
+    cluster
+        Column whose levels are the models: what tells coefficients of models from others.
+
+    Raises
+    ------
+    AnalysisError
+        If there are no answers, a column is missing or has holes, all answers are right or none is, or coefficients
+        can't be told apart.
+    """
+    formula = fixed if isinstance(fixed, str) else " + ".join(["1", *(f"`{name}`" for name in fixed)])
+    needed = {"correct", *(column for name in random for column in name.split(":"))}
+    if isinstance(guess, str):
+        needed.add(guess)
+    _check_columns(table, needed)
+    if table.empty:
+        raise AnalysisError("There are no answers to fit a mixed model to: the table has no rows.")
+    correct = _read_correct(table["correct"])
+    matrix, names, specification, terms = _fixed_effects(table, formula)
+    clusters = _codes(table, cluster) if cluster in table else None
+    asymptote = _read_guess(table, guess, lapse)
+    _check_rank(table, matrix, names)
+    factors, notes = _grouping_factors(table, random)
+    _check_answers(correct, matrix, names, asymptote, lapse)
+    order, recoded = _canonical_order(correct, matrix, asymptote, [codes for _, codes, _ in factors])
+    return Design(
+        correct=correct[order],
+        fixed=np.ascontiguousarray(matrix[order]),
+        names=names,
+        factors=tuple(
+            Factor(name, codes[order], tuple(np.asarray(labels, dtype=object)[level_order]))
+            for (name, _, labels), (codes, level_order) in zip(factors, recoded)
+        ),
+        guess=asymptote if isinstance(asymptote, float) else asymptote[order],
+        rows=order,
+        stratum=_strata(table, matrix, terms, clusters),
+        specification=specification,
+        notes=tuple(notes),
+    )
+
+
+def _check_columns(table: pd.DataFrame, needed: set[str]) -> None:
+    """Refuse a table that lacks a column, or has holes in one."""
+    for name in sorted(needed):
+        if name not in table:
+            raise AnalysisError(f"The table has no column {name!r}. {suggest(name, [str(c) for c in table.columns])}")
+        if table[name].isna().any():
+            raise AnalysisError(
+                f"The column {name!r} has no value in {int(table[name].isna().sum()):,} of {len(table):,} rows; drop "
+                "these rows, or the effect."
+            )
+
+
+def _read_correct(column: pd.Series) -> NDArray[np.bool_]:
+    """Return whether answers are right."""
+    values = column.to_numpy(dtype=np.float64)
+    if not np.isin(values, (0.0, 1.0)).all():
+        raise AnalysisError("The column 'correct' must hold 0 and 1 alone.")
+    right: NDArray[np.bool_] = values == 1
+    return right
+
+
+def _read_guess(table: pd.DataFrame, guess: float | str, lapse: float) -> float | Floats:
+    """Return the lower asymptote, after checking that it leaves room for a link."""
+    values = table[guess].to_numpy(dtype=np.float64) if isinstance(guess, str) else np.array([float(guess)])
+    if not (np.isfinite(values).all() and values.min() >= 0 and lapse >= 0 and values.max() + lapse < 1):
+        raise AnalysisError(
+            f"The guess rate ({values.min():g} to {values.max():g}) and the lapse rate ({lapse:g}) must be at least 0 "
+            "and add up to less than 1."
+        )
+    return values if isinstance(guess, str) else float(guess)
+
+
+def _fixed_effects(table: pd.DataFrame, formula: str) -> tuple[Floats, tuple[str, ...], Any, list[frozenset[str]]]:
+    """Return the design matrix of the fixed effects, its names, and the columns of the table behind each of them."""
+    from formulaic import model_matrix
+    from formulaic.errors import FormulaicError
+
+    data = table.copy()
+    for name in data.columns:
+        if isinstance(data[name].dtype, pd.CategoricalDtype):
+            data[name] = data[name].cat.remove_unused_categories()
+    try:
+        made = model_matrix(formula, data, na_action="raise")
+    except (FormulaicError, ValueError, KeyError, TypeError, SyntaxError) as error:
+        raise AnalysisError(f"The formula of fixed effects {formula!r} can't be read: {error}") from error
+    matrix = np.asarray(made, dtype=np.float64)
+    names = tuple(INTERCEPT if name == "Intercept" else str(name) for name in made.columns)
+    if not names:
+        raise AnalysisError(f"The formula {formula!r} has no fixed effect; the smallest is '1', the intercept alone.")
+    if not np.isfinite(matrix).all():
+        bad = [name for name, column in zip(names, matrix.T) if not np.isfinite(column).all()]
+        raise AnalysisError(f"Fixed effects have values that are not finite: {', '.join(bad)}.")
+    variables: list[frozenset[str]] = [frozenset()] * len(names)
+    for term, columns in made.model_spec.term_indices.items():
+        for column in columns:
+            variables[column] = frozenset(str(name) for name in made.model_spec.term_variables[term])
+    return matrix, names, made.model_spec, variables
+
+
+def _check_rank(table: pd.DataFrame, matrix: Floats, names: Sequence[str]) -> None:
+    """Refuse coefficients that can't be told apart, and name them."""
+    scale = np.sqrt((matrix**2).sum(axis=0))
+    empty = [name for name, length in zip(names, scale) if length == 0]
+    if empty:
+        raise AnalysisError(
+            f"No answer says anything about {', '.join(map(repr, empty))}: the column of the design is zero throughout "
+            "(a condition that some models lack?). Leave it out of the formula, or these models."
+        )
+    values, directions = np.linalg.eigh((matrix / scale).T @ (matrix / scale))
+    if values[0] > 1e-10 * len(names):
+        return
+    mixed = directions[:, values <= 1e-10 * len(names)]
+    involved = [name for name, row in zip(names, mixed) if np.abs(row).max() > 1e-4]
+    cells = ""
+    named = [column for column in table.columns if any(str(column) in name for name in involved)]
+    if named:
+        cells = f" Each of {', '.join(map(repr, named))} must vary within the levels of the others."
+    raise AnalysisError(
+        f"The coefficients {', '.join(map(repr, involved))} can't be told apart: their columns of the design add up to "
+        f"zero.{cells} Leave one out, or the models that lack a condition."
+    )
+
+
+def _codes(table: pd.DataFrame, name: str) -> Integers:
+    """Return the levels of a factor as numbers."""
+    codes = np.zeros(len(table), dtype=np.int64)
+    for column in name.split(":"):
+        own = pd.factorize(table[column].astype(object))[0]
+        codes = pd.factorize(codes * (int(own.max()) + 1) + own)[0].astype(np.int64)
+    return codes
+
+
+def _grouping_factors(
+    table: pd.DataFrame, random: Sequence[str]
+) -> tuple[list[tuple[str, Integers, list[str]]], list[str]]:
+    """Return name, codes and labels of each grouping factor, and why some were left out."""
+    if len(set(random)) < len(random):
+        raise AnalysisError(f"A random effect is named twice in {', '.join(random)}.")
+    factors: list[tuple[str, Integers, list[str]]] = []
+    notes: list[str] = []
+    for name in random:
+        codes = _codes(table, name)
+        size = int(codes.max()) + 1
+        first = np.unique(codes, return_index=True)[1]
+        columns = [table[column].astype(object).iloc[first].astype(str) for column in name.split(":")]
+        labels = [":".join(parts) for parts in zip(*columns)]
+        twin = next((other for other, others, _ in factors if _same_partition(codes, others)), None)
+        if size < 2:
+            notes.append(
+                f"The random effect of {name} is left out: all answers share its one level ({labels[0]}), so it can't "
+                "be told from the intercept, and nothing here speaks for other levels."
+            )
+        elif twin is not None:
+            notes.append(f"The random effect of {name} is left out: it groups answers exactly as {twin} does.")
+        else:
+            if size == len(table):
+                notes.append(
+                    f"Every level of {name} has one answer: its variance shows in nothing but the curvature of the "
+                    "link, and is poorly determined."
+                )
+            factors.append((name, codes, labels))
+    return factors, notes
+
+
+def _same_partition(one: Integers, other: Integers) -> bool:
+    """Say whether two factors group answers alike."""
+    sizes = int(one.max()) + 1, int(other.max()) + 1
+    return sizes[0] == sizes[1] == len(np.unique(one * sizes[1] + other))
+
+
+def _check_answers(
+    correct: NDArray[np.bool_], matrix: Floats, names: Sequence[str], guess: float | Floats, lapse: float
+) -> None:
+    """Refuse answers whose likelihood has no maximum at a finite value."""
+    share = float(correct.mean())
+    if share in (0.0, 1.0):
+        raise AnalysisError(
+            f"All {len(correct):,} answers are {'right' if share else 'wrong'}: the likelihood grows without end as "
+            f"the intercept goes to {'+' if share else '-'}infinity. Report the proportion with an exact interval "
+            "instead."
+        )
+    floor, ceiling = float(np.mean(guess)), 1 - lapse
+    if share <= floor:
+        raise AnalysisError(
+            f"Only {share:.1%} of {len(correct):,} answers are right, no more than by guessing ({floor:.0%}): the "
+            "intercept has no finite estimate on a scale that starts at the guess rate."
+        )
+    if share >= ceiling:
+        raise AnalysisError(
+            f"{share:.2%} of {len(correct):,} answers are right, no fewer than a lapse rate of {lapse:.1%} allows: the "
+            "intercept has no finite estimate. Check the lapse rate."
+        )
+    for name, column in zip(names, matrix.T):
+        values = np.unique(column)
+        if len(values) != 2 or name == INTERCEPT:
+            continue
+        for value in values:
+            cell = column == value
+            own = float(correct[cell].mean())
+            if own >= ceiling or own == 0:
+                why = "no fewer than the lapse rate allows" if own else "which no finite value makes likely"
+                raise AnalysisError(
+                    f"Where {name} is {value:g}, {own:.1%} of {int(cell.sum()):,} answers are right, {why}: its "
+                    "coefficient has no finite estimate. Leave the effect out, or report this group apart."
+                )
+
+
+def _strata(
+    table: pd.DataFrame, matrix: Floats, terms: Sequence[frozenset[str]], clusters: Integers | None
+) -> tuple[tuple[frozenset[str], bool], ...]:
+    """Return, for each coefficient, its variables that vary within models, and whether it compares models."""
+    if clusters is None:
+        return tuple((variables, False) for variables in terms)
+    within = {
+        name: not _constant_within(pd.factorize(table[name].astype(object))[0], clusters)
+        for name in frozenset().union(*terms)
+        if name in table
+    }
+    return tuple(
+        (
+            frozenset(name for name in variables if within.get(name, True)),
+            any(not within.get(name, True) for name in variables) or _constant_within(column, clusters),
+        )
+        for variables, column in zip(terms, matrix.T)
+    )
+
+
+def _constant_within(values: NDArray[Any], clusters: Integers) -> bool:
+    """Say whether values are the same throughout each cluster."""
+    frame = pd.DataFrame({"value": values, "cluster": clusters})
+    return bool((frame.groupby("cluster")["value"].agg(lambda own: own.nunique()) == 1).all())
+
+
+def _canonical_order(
+    correct: NDArray[np.bool_], matrix: Floats, guess: float | Floats, factors: Sequence[Integers]
+) -> tuple[Integers, list[tuple[Integers, Integers]]]:
+    """Return an order of answers, and new codes with the old level of each, that depend on no names.
+
+    Returns
+    -------
+    The order of the answers; and for each factor the new codes (in the old order of answers) and, for each new level,
+    the old one.
+    """
+    own = _mix(correct.astype(np.uint64))
+    held = matrix if isinstance(guess, float) else np.column_stack([matrix, guess])
+    for number, column in enumerate((held + 0.0).T):  # + 0.0: minus zero is zero
+        own = _mix(own + _mix(np.ascontiguousarray(column).view(np.uint64) + np.uint64(number)))
+    colour = own
+    levels: list[NDArray[np.uint64]] = []
+    for _ in range(_ROUNDS):
+        levels = []
+        for codes in factors:
+            total = np.zeros(int(codes.max()) + 1, dtype=np.uint64)
+            np.add.at(total, codes, _mix(colour))  # whole numbers modulo 2^64: the same in any order
+            levels.append(_mix(total))
+        colour = own
+        for number, (codes, level) in enumerate(zip(factors, levels)):
+            colour = _mix(colour + _mix(level[codes] + np.uint64(number)))
+    recoded = []
+    for codes, level in zip(factors, levels):
+        order = np.argsort(level, kind="stable")
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        recoded.append((rank[codes], order.astype(np.int64)))
+    return np.lexsort((*(codes for codes, _ in recoded), colour)).astype(np.int64), recoded
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return well-mixed hashes of whole numbers (the finaliser of splitmix64)."""
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)

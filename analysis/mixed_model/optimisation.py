@@ -1,0 +1,301 @@
+"""Maximising Laplace's approximation over standard deviations and, for the joint objective, fixed effects.
+
+A quasi-Newton method with the exact gradient comes near; Newton steps with a Hessian of differences of gradients end
+the search so tightly that the answer no longer depends on where it began. The Hessian serves the standard errors too.
+A standard deviation at zero makes its logarithm run away, and the likelihood flat; so small ones are tried at zero, and
+kept there if nothing is lost: a boundary fit, which is a proper answer, and said.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from analysis.mixed_model.laplace import Evaluation, Laplace, ModeNotFound
+from analysis.mixed_model.links import Floats
+
+SMALLEST, LARGEST = math.log(1e-3), math.log(30.0)
+"""Bounds of the logarithm of a standard deviation during the search."""
+_SUSPECT = math.log(0.1)
+"""Below this, a standard deviation is tried at zero."""
+_STEP = 0.02
+"""Step of the differences, in units of about a standard error."""
+_SOLVED = 1e-7
+"""Newton decrement, in units of likelihood squared away, at which the search has converged."""
+_MOST_POLISHING = 8
+
+
+class NotConverged(Exception):
+    """The search ended without a maximum; the message says where it stood."""
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Where the approximate likelihood is greatest.
+
+    Attributes
+    ----------
+    log_sds
+        Logarithms of the standard deviations; minus infinity at the boundary.
+    free
+        Which factors are not at the boundary.
+    evaluation
+        The objective there.
+    hessian
+        Second derivatives of the objective, with respect to the free log standard deviations and, for the joint
+        objective, the fixed effects.
+    slopes
+        Shape (coefficients, free factors): how the fixed effects at the mode follow the log standard deviations; zero
+        for the joint objective, whose fixed effects are free themselves.
+    converged
+        Whether the gradient vanishes.
+    decrement
+        Log-likelihood that another Newton step would gain.
+    """
+
+    log_sds: Floats
+    free: NDArray[np.bool_]
+    evaluation: Evaluation
+    hessian: Floats
+    slopes: Floats
+    converged: bool
+    decrement: float
+
+
+def maximise(
+    laplace: Laplace,
+    log_sds: Floats,
+    coefficients: Floats | None = None,
+    *,
+    held: NDArray[np.bool_] | None = None,
+    held_coefficients: NDArray[np.bool_] | None = None,
+) -> Optimum:
+    """Maximise the approximate likelihood.
+
+    Parameters
+    ----------
+    laplace
+        The approximation.
+    log_sds
+        Where to begin; minus infinity puts a factor at the boundary for good.
+    coefficients
+        Where to begin, for the joint objective.
+    held
+        Factors whose standard deviation stays where it is.
+    held_coefficients
+        Fixed effects that stay where they are, for the joint objective.
+
+    Raises
+    ------
+    NotConverged
+        If there is no maximum to be reached.
+    """
+    fixed = np.zeros(len(log_sds), dtype=bool) if held is None else held
+    point = _Point(laplace, log_sds.copy(), coefficients, ~fixed & np.isfinite(log_sds), held_coefficients)
+    point.approach()
+    suspects = point.free & (point.log_sds < _SUSPECT)
+    if suspects.any():
+        point = _try_zero(point, suspects)
+    return point.polish()
+
+
+class _Point:
+    """Where a search stands, and what it may still move."""
+
+    def __init__(
+        self,
+        laplace: Laplace,
+        log_sds: Floats,
+        coefficients: Floats | None,
+        free: NDArray[np.bool_],
+        held_coefficients: NDArray[np.bool_] | None,
+    ) -> None:
+        self.laplace = laplace
+        self.log_sds = log_sds
+        self.coefficients = coefficients
+        self.free = free
+        self.held = held_coefficients
+        self.loose = np.zeros(0, dtype=bool) if coefficients is None else np.ones(len(coefficients), dtype=bool)
+        if held_coefficients is not None:
+            self.loose = ~held_coefficients
+        self.current = self._evaluate(log_sds, coefficients)
+        self.scale = self._find_scale()
+
+    def _evaluate(self, log_sds: Floats, coefficients: Floats | None) -> Evaluation:
+        """Return the objective at a point."""
+        try:
+            return self.laplace.evaluate(log_sds, coefficients)
+        except ModeNotFound as error:
+            raise NotConverged(
+                "the most likely random effects were not found at standard deviations of "
+                + ", ".join(f"{math.exp(value):.3g}" for value in log_sds)
+            ) from error
+
+    def _find_scale(self) -> Floats:
+        """Return about a standard error for each thing that moves: a matrix whose columns span the moves.
+
+        For a log standard deviation it follows from how many of the levels the data, not the prior, determine.
+        """
+        system, selected = self.laplace.system, self.current.selected
+        widths = []
+        for which in np.flatnonzero(self.free):
+            levels = system.levels[which]
+            effective = len(levels) - float(selected.variances[levels].sum())
+            widths.append(min(1 / math.sqrt(max(2 * effective**2 / len(levels), 0.25)), 0.5))
+        count = len(widths)
+        matrix = np.zeros((count + int(self.loose.sum()),) * 2)
+        matrix[np.arange(count), np.arange(count)] = widths
+        if self.loose.any():
+            factorised = self.current.factorised
+            covariance = factorised.select_inverse(fixed=True).fixed[np.ix_(self.loose, self.loose)]
+            matrix[count:, count:] = np.linalg.cholesky(covariance)
+        return matrix
+
+    def move(self, step: Floats) -> tuple[Floats, Floats | None]:
+        """Return log standard deviations and fixed effects after a scaled step from here."""
+        change = self.scale @ step
+        log_sds = self.log_sds.copy()
+        count = int(self.free.sum())
+        log_sds[self.free] = np.clip(log_sds[self.free] + change[:count], SMALLEST - 2, LARGEST)
+        if self.coefficients is None:
+            return log_sds, None
+        coefficients = self.coefficients.copy()
+        coefficients[self.loose] += change[count:]
+        return log_sds, coefficients
+
+    def gradient(self, evaluation: Evaluation) -> Floats:
+        """Return the scaled gradient."""
+        count = len(self.free)
+        parts = [evaluation.gradient[:count][self.free]]
+        if self.coefficients is not None:
+            parts.append(evaluation.gradient[count:][self.loose])
+        return np.asarray(self.scale.T @ np.concatenate(parts))
+
+    def at(self, step: Floats) -> Evaluation:
+        """Return the objective after a scaled step."""
+        return self._evaluate(*self.move(step))
+
+    def settle(self, step: Floats, evaluation: Evaluation) -> None:
+        """Go there."""
+        self.log_sds, self.coefficients = self.move(step)
+        self.current = evaluation
+
+    def approach(self) -> None:
+        """Come near the maximum with a quasi-Newton method."""
+        if not len(self.scale):
+            return
+        count = int(self.free.sum())
+        widths = np.diag(self.scale)[:count]
+        bounds = [
+            ((SMALLEST - own) / width, (LARGEST - own) / width) for own, width in zip(self.log_sds[self.free], widths)
+        ]
+        bounds = [(min(low, 0.0), max(high, 0.0)) for low, high in bounds]
+        bounds += [(-60.0, 60.0)] * int(self.loose.sum())
+        best: tuple[float, Floats, Evaluation] = (math.inf, np.zeros(0), self.current)
+
+        def objective(step: Floats) -> tuple[float, Floats]:
+            nonlocal best
+            evaluation = self.at(step)
+            if evaluation.value < best[0]:
+                best = (evaluation.value, step.copy(), evaluation)
+            return evaluation.value, self.gradient(evaluation)
+
+        minimize(
+            objective,
+            np.zeros(len(self.scale)),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": 200, "ftol": 1e-10, "gtol": 3e-3, "maxcor": 20},
+        )
+        self.settle(best[1], best[2])
+
+    def hessian(self) -> tuple[Floats, Floats]:
+        """Return scaled second derivatives, and how fixed effects at the mode follow; by central differences."""
+        size = len(self.scale)
+        second = np.empty((size, size))
+        slopes = np.zeros((self.laplace.system.coefficients, size))
+        start = self.current.mode.unknowns
+        for column in range(size):
+            step = np.zeros(size)
+            step[column] = _STEP
+            self.laplace.restart(start)
+            above = self.at(step)
+            self.laplace.restart(start)
+            below = self.at(-step)
+            second[:, column] = (self.gradient(above) - self.gradient(below)) / (2 * _STEP)
+            if self.laplace.free_fixed:
+                slopes[:, column] = (above.coefficients - below.coefficients) / (2 * _STEP)
+        self.laplace.restart(start)
+        return (second + second.T) / 2, slopes
+
+    def polish(self) -> Optimum:
+        """Take Newton steps to the maximum."""
+        size = len(self.scale)
+        if not size:
+            empty = np.zeros((0, 0))
+            return self._optimum(empty, np.zeros((self.laplace.system.coefficients, 0)), True, 0.0)
+        second, slopes = self.hessian()
+        decrement, moved, renewed = math.inf, 0.0, 0
+        for _ in range(_MOST_POLISHING):
+            gradient = self.gradient(self.current)
+            direction = -_solve_convex(second, gradient)
+            decrement = float(-0.5 * gradient @ direction)
+            if decrement < _SOLVED**2:
+                break
+            length = min(1.0, 2.0 / float(np.abs(direction).max()))
+            found = self.at(length * direction)
+            while found.value > self.current.value + 1e-7 * max(1.0, abs(self.current.value) * 1e-3) and length > 1e-3:
+                length /= 2
+                found = self.at(length * direction)
+            moved += length * float(np.abs(direction).max())
+            self.settle(length * direction, found)
+            if moved > 0.1 and renewed < 3:
+                second, slopes = self.hessian()
+                moved, renewed = 0.0, renewed + 1
+        gradient = self.gradient(self.current)
+        decrement = float(0.5 * gradient @ _solve_convex(second, gradient))
+        at_bound = bool((self.log_sds[self.free] > LARGEST - 1e-6).any())
+        return self._optimum(second, slopes, decrement < 1e-6 and not at_bound, decrement)
+
+    def _optimum(self, second: Floats, slopes: Floats, converged: bool, decrement: float) -> Optimum:
+        """Return the result, in the units of the model."""
+        inverse = np.linalg.inv(self.scale) if len(self.scale) else self.scale
+        count = int(self.free.sum())
+        return Optimum(
+            log_sds=self.log_sds,
+            free=self.free,
+            evaluation=self.current,
+            hessian=inverse.T @ second @ inverse,
+            slopes=(slopes @ inverse)[:, :count],
+            converged=converged and self.current.exact,
+            decrement=decrement,
+        )
+
+
+def _solve_convex(second: Floats, right: Floats) -> Floats:
+    """Solve with a matrix of second derivatives, made convex where it is not."""
+    values, vectors = np.linalg.eigh(second)
+    floor = 1e-3 * max(float(np.abs(values).max()), 1e-12)
+    return np.asarray(vectors @ ((vectors.T @ right) / np.maximum(np.abs(values), floor)))
+
+
+def _try_zero(point: _Point, suspects: NDArray[np.bool_]) -> _Point:
+    """Put small standard deviations at zero, the smallest first, where that loses no likelihood."""
+    for which in sorted(np.flatnonzero(suspects), key=lambda which: float(point.log_sds[which])):
+        log_sds = point.log_sds.copy()
+        log_sds[which] = -math.inf
+        free = point.free.copy()
+        free[which] = False
+        point.laplace.restart(point.current.mode.unknowns)
+        other = _Point(point.laplace, log_sds, point.coefficients, free, point.held)
+        other.approach()
+        if other.current.value <= point.current.value + 1e-7 * max(1.0, abs(point.current.value) * 1e-3):
+            point = other
+        else:
+            point.laplace.restart(point.current.mode.unknowns)
+    return point
