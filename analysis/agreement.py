@@ -203,9 +203,9 @@ def unit_agreement(
         If people and machine share fewer than ``LEAST_UNITS`` units, or one of them scores all units alike.
     """
     results = []
-    for names, own, theirs in _shared_groups(people, machine):
+    for names, own, theirs in shared_groups(people, machine):
         results.append(_correlate_units(names, own, theirs, score, resamples, seed))
-    for names, own, theirs in _shared_groups(people, machine, KEYS[1:]):
+    for names, own, theirs in shared_groups(people, machine, KEYS[1:]):
         if own["model"].nunique() > 1:
             results.append(_correlate_units({"model": ALL_MODELS, **names}, own, theirs, score, resamples, seed))
     return tuple(results)
@@ -255,7 +255,7 @@ def model_agreement(
         If there are fewer than ``LEAST_MODELS`` models, or people or machine score all of them alike.
     """
     results = []
-    for names, own, theirs in _shared_groups(people, machine, KEYS[1:]):
+    for names, own, theirs in shared_groups(people, machine, KEYS[1:]):
         units = _unit_table(own, theirs, score, spell_group({"model": ALL_MODELS, **names}))
         means = units.groupby("model", sort=True)[["human", "machine"]].mean()
         means["units"] = units.groupby("model", sort=True).size()
@@ -281,14 +281,14 @@ def model_agreement(
             f"Pearson correlation over {count} models, units resampled within each",
             len(units),
             "correlation",
-            spell_estimand("new units", observer=_observer(theirs)),
+            spell_estimand("new units", observer=observer_name(theirs)),
             (-1.0, 1.0),
         )
         rank = float(_pearson(np.ones((1, count)), rankdata(human), rankdata(other))[0])
-        estimand = spell_estimand("new models", observer=_observer(theirs))
+        estimand = spell_estimand("new models", observer=observer_name(theirs))
         results.append(
             ModelAgreement(
-                observer=_observer(theirs),
+                observer=observer_name(theirs),
                 **names,
                 score=score,
                 table=means.reset_index(),
@@ -328,7 +328,7 @@ def _correlate_units(
     human, other = units["human"].to_numpy(), units["machine"].to_numpy()
     _check_spread(human, other, where, "units")
     count = len(units)
-    observer = _observer(theirs)
+    observer = observer_name(theirs)
     estimand = spell_estimand("new units", observer=observer)
     rng = np.random.default_rng(seed)
     weights = resample_weights(count, resamples, rng)
@@ -428,8 +428,8 @@ def _unit_table(people: pd.DataFrame, machine: pd.DataFrame, score: Score, where
     units = pd.concat(parts, axis=1, join="inner").reset_index()
     if len(units) < LEAST_UNITS:
         raise AnalysisError(
-            f"{where}: people and {_observer(machine)} share {len(units)} units, and {LEAST_UNITS} are needed. Let the "
-            "observer answer the study that people answered, or collect answers about more units."
+            f"{where}: people and {observer_name(machine)} share {len(units)} units, and {LEAST_UNITS} are needed. Let "
+            "the observer answer the study that people answered, or collect answers about more units."
         )
     for side in ("human", "machine"):
         units[side] = units[f"{side}_total"] / units[f"{side}_count"]
@@ -475,7 +475,7 @@ def _row_correlation(x: Floats, y: Floats) -> Floats:
         return np.where(scale > 1e-12, np.clip((x * y).sum(axis=1) / scale, -1, 1), np.nan)
 
 
-def _observer(machine: pd.DataFrame) -> str:
+def observer_name(machine: pd.DataFrame) -> str:
     """Return the name of the one observer in a table of machine answers."""
     names = machine["observer"].astype(str).unique() if "observer" in machine.columns else np.array(["the machine"])
     if len(names) != 1:
@@ -483,7 +483,7 @@ def _observer(machine: pd.DataFrame) -> str:
     return str(names[0])
 
 
-def _shared_groups(
+def shared_groups(
     people: pd.DataFrame, machine: pd.DataFrame, keys: list[str] | None = None
 ) -> Iterator[tuple[dict[str, str], pd.DataFrame, pd.DataFrame]]:
     """Yield what people and machine answered in each group that both have."""
@@ -500,7 +500,7 @@ def _shared_groups(
             yield dict(zip(keys, names)), own, theirs[names]
     if not found:
         raise AnalysisError(
-            f"People and {_observer(machine)} have no {', '.join(keys)} in common: nothing can be compared. People "
+            f"People and {observer_name(machine)} have no {', '.join(keys)} in common: nothing can be compared. People "
             f"answered {'/'.join(sorted(map(str, people['condition'].unique())))} with references "
             f"{'/'.join(sorted(map(str, people['references'].unique())))}, the observer "
             f"{'/'.join(sorted(map(str, machine['condition'].unique())))} with "
@@ -508,7 +508,7 @@ def _shared_groups(
         )
 
 
-def _pair(people: pd.DataFrame, machine: pd.DataFrame) -> pd.DataFrame:
+def pair_answers(people: pd.DataFrame, machine: pd.DataFrame) -> pd.DataFrame:
     """Return people's answers to tasks that the machine answered, with ``machine_correct`` and ``probability``."""
     keys = ["condition", "difficulty", "references", "task"]
     left = people[[*keys, "unit", "participant", "correct"]].astype(
@@ -576,15 +576,15 @@ def error_consistency(people: pd.DataFrame, machine: pd.DataFrame) -> tuple[Erro
         are about one unit.
     """
     results = []
-    for names, own, theirs in _shared_groups(people, machine, KEYS[1:]):
+    for names, own, theirs in shared_groups(people, machine, KEYS[1:]):
         results.append(_error_consistency(names, own, theirs))
     return tuple(results)
 
 
 def _error_consistency(names: dict[str, str], own: pd.DataFrame, theirs: pd.DataFrame) -> ErrorConsistency:
     where = spell_group({"model": ALL_MODELS, **names})
-    observer = _observer(theirs)
-    pairs = _pair(own, theirs)
+    observer = observer_name(theirs)
+    pairs = pair_answers(own, theirs)
     trials = pairs.groupby("participant")["trial"].transform("size")
     alone = int(pairs.loc[trials < 2, "participant"].nunique()) if len(pairs) else 0
     pairs = pairs[trials >= 2].reset_index(drop=True)
@@ -811,12 +811,12 @@ def calibrate(
     if bins < 1:
         raise AnalysisError("Calibration needs one bin at least.")
     results = []
-    for names, own, theirs in _shared_groups(people, machine, KEYS[1:]):
+    for names, own, theirs in shared_groups(people, machine, KEYS[1:]):
         where = spell_group({"model": ALL_MODELS, **names})
-        pairs = _pair(own, theirs)
+        pairs = pair_answers(own, theirs)
         if target == "truth":
             pairs = pairs.drop_duplicates("trial").reset_index(drop=True)
-        unit = _unit_codes(pairs, where, _observer(theirs))
+        unit = number_units(pairs, where, observer_name(theirs))
         p = pairs["probability"].to_numpy(dtype=np.float64)
         confidence = np.maximum(p, 1 - p)
         hit = pairs["correct"].to_numpy(dtype=np.float64) if target == "people" else np.ones(len(p))
@@ -836,7 +836,7 @@ def calibrate(
         def distance(weights: Floats, n: Floats = n, sure: Floats = sure, right: Floats = right) -> Floats:
             return np.asarray(np.abs(weights @ sure - weights @ right).sum(axis=1) / (weights @ n).sum(axis=1))
 
-        estimand = spell_estimand("new units", observer=_observer(theirs))
+        estimand = spell_estimand("new units", observer=observer_name(theirs))
         error = percentile_estimate(
             float(distance(every)[0]),
             distance(weights),
@@ -856,7 +856,7 @@ def calibrate(
             (0.0, 1.0),
         )
         results.append(
-            Calibration(_observer(theirs), **names, target=target, bins=_bin_table(n, sure, right, weights, bins),
+            Calibration(observer_name(theirs), **names, target=target, bins=_bin_table(n, sure, right, weights, bins),
                         error=error, brier=brier)
         )  # fmt: skip
     return tuple(results)
@@ -958,17 +958,17 @@ def score_forecasts(
     if not 0 <= clip < 0.5:
         raise AnalysisError(f"Probabilities are clipped between 0 and 1/2, not at {clip}.")
     results = []
-    for names, own, theirs in _shared_groups(people, machine, KEYS[1:]):
+    for names, own, theirs in shared_groups(people, machine, KEYS[1:]):
         where = spell_group({"model": ALL_MODELS, **names})
-        pairs = _pair(own, theirs)
-        unit = _unit_codes(pairs, where, _observer(theirs))
+        pairs = pair_answers(own, theirs)
+        unit = number_units(pairs, where, observer_name(theirs))
         h = pairs["correct"].to_numpy(dtype=np.float64)
         raw = pairs["probability"].to_numpy(dtype=np.float64)
         p = np.clip(raw, clip, 1 - clip)
-        n, s = np.bincount(unit).astype(np.float64), np.bincount(unit, h)
+        n, s = (np.bincount(unit, values).astype(np.float64) for values in (np.ones(len(h)), h))
         units = len(n)
         weights = resample_weights(units, resamples, np.random.default_rng(seed))
-        estimand = spell_estimand("new units", observer=_observer(theirs))
+        estimand = spell_estimand("new units", observer=observer_name(theirs))
 
         def averaged(
             losses: Floats,
@@ -1000,7 +1000,7 @@ def score_forecasts(
         of_units = log_loss(_foretell_by_unit(unit, h, n, s, constant), h)
         results.append(
             ForecastScore(
-                observer=_observer(theirs),
+                observer=observer_name(theirs),
                 **names,
                 trials=len(h),
                 machine=averaged(of_machine, every, "mean log-loss of human answers"),
@@ -1042,7 +1042,7 @@ def log_loss(probability: Floats, outcome: Floats) -> Floats:
         return np.asarray(-np.log(np.where(outcome > 0.5, probability, 1 - probability)))
 
 
-def _unit_codes(pairs: pd.DataFrame, where: str, observer: str) -> Integers:
+def number_units(pairs: pd.DataFrame, where: str, observer: str) -> Integers:
     """Number the units of trials, in the order of their data."""
     units = pairs["unit"].nunique()
     if units < LEAST_UNITS:
