@@ -269,9 +269,9 @@ def _fit_slopes(tasks: _Tasks, weights: Floats, begun: float = 0.0) -> Floats:
     for _ in range(100):
         first, second = score(slope)
         low, high = np.where(first > 0, slope, low), np.where(first > 0, high, slope)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             step = slope + first / second
-        inside = (step > low) & (step < high)
+        inside = (step >= low) & (step <= high)
         new = np.where(inside, step, (low + high) / 2)
         done = np.abs(new - slope) <= 1e-9 * (1 + slope)
         slope = new
@@ -293,8 +293,8 @@ def _fit_with_lapse(tasks: _Tasks, w: Floats, slope: float, lapse: float, warm: 
         gradient = np.array([residual @ ((1 - parameters[1]) * rises * (1 - rises) * x), residual @ (0.5 - rises)])
         return -float(s @ np.log(p) + (n - s) @ np.log1p(-p)) / total, -gradient / total
 
-    # The likelihood may have two tops, one steep with lapses and one flat without: both are tried, unless a fit to nearly
-    # the same data says where to begin.
+    # The likelihood may have two tops, one steep with lapses and one flat without: both are tried, unless a fit to
+    # nearly the same data says where to begin.
     begun = min(max(slope * tasks.scale, 0.1), 50.0)
     fits = [
         minimize(
