@@ -125,7 +125,7 @@ class MetaFit:
 
 
 def count_confidence(table: pd.DataFrame) -> NDArray[np.float64]:
-    """Return counts of judgements, shape (2, 2, 3): maximal query below or on top, lower or upper chosen, confidence."""
+    """Return counts of judgements, shape (2, 2, 3): maximal query below or on top, lower or upper chosen, level."""
     counts = np.zeros((2, 2, len(CONFIDENCES)))
     np.add.at(counts, _cells(table), 1.0)
     return counts
@@ -382,17 +382,12 @@ def _measure_cell(
     correct = own["correct"].to_numpy(np.float64)
     confidence = own["confidence"].to_numpy(np.float64)
     clusters = Clusters.of(own)
-    estimand = spell_estimand("new units and people")
     levels = []
     for value in CONFIDENCES:
         at = confidence == value
         if at.any():
-            share = clustered_proportion(
-                at.astype(np.float64), clusters, unit="share of answers", estimand=estimand, level=level
-            )
-            accuracy = clustered_proportion(
-                correct[at], Clusters.of(own[at]), unit="proportion correct", estimand=estimand, level=level
-            )
+            share = clustered_proportion(at.astype(np.float64), clusters, unit="share of answers", level=level)
+            accuracy = clustered_proportion(correct[at], Clusters.of(own[at]), unit="proportion correct", level=level)
             levels.append(Level(value, int(at.sum()), share, accuracy))
     reasons: list[str] = []
     slope = high_minus_low = auroc = None
@@ -400,10 +395,10 @@ def _measure_cell(
     if len(levels) < 2:
         reasons.append(f"all answers have confidence {levels[0].confidence}, which then tells nothing.")
     else:
-        slope = _slope(own, correct, confidence, clusters, estimand, level)
+        slope = _slope(own, correct, confidence, clusters, level)
         if slope is None:
             reasons.append("everybody kept to one level of confidence: there is no slope within participants.")
-        high_minus_low = _high_minus_low(correct, confidence, clusters, estimand, level)
+        high_minus_low = _high_minus_low(correct, confidence, clusters, level)
         draws = _Draws.of(own, resample, resamples, seed)
         try:
             auroc = _estimate_auroc(own, draws, level)
@@ -434,7 +429,6 @@ def _slope(
     correct: NDArray[np.float64],
     confidence: NDArray[np.float64],
     clusters: Clusters,
-    estimand: str,
     level: float,
 ) -> Estimate | None:
     """Regress right answers on confidence with an intercept for each participant."""
@@ -447,19 +441,18 @@ def _slope(
         return None
     value = float((x * y).sum()) / spread
     return clustered_estimate(
-        value, x * (y - value * x) / spread, clusters, unit="proportion correct per step of confidence",
-        estimand=estimand, level=level,
+        value, x * (y - value * x) / spread, clusters, unit="proportion correct per step of confidence", level=level,
     )  # fmt: skip
 
 
 def _high_minus_low(
-    correct: NDArray[np.float64], confidence: NDArray[np.float64], clusters: Clusters, estimand: str, level: float
+    correct: NDArray[np.float64], confidence: NDArray[np.float64], clusters: Clusters, level: float
 ) -> Estimate:
     high, low = confidence == confidence.max(), confidence == confidence.min()
     top, bottom = correct[high].mean(), correct[low].mean()
     influence = high * (correct - top) / high.sum() - low * (correct - bottom) / low.sum()
     return clustered_estimate(
-        float(top - bottom), influence, clusters, unit="difference of proportions correct", estimand=estimand,
+        float(top - bottom), influence, clusters, unit="difference of proportions correct",
         bounds=(-1.0, 1.0), level=level,
     )  # fmt: skip
 
@@ -486,14 +479,12 @@ class _Draws:
         both = resample == "units and participants"
         again = rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64) if both else None
         words = f"bootstrap over {people:,} participants" + (f" and {units:,} units (pigeonhole)" if both else "")
-        estimand = (
-            spell_estimand("new units and people") if both else "these models, these units, new people; layer-uniform"
-        )
+        estimand = spell_estimand("new units and people" if both else "new people")
         return cls(person, unit, drawn, again, words, estimand)
 
     @property
     def count(self) -> int:
-        return self.people.shape[1]
+        return int(self.people.shape[1])
 
     def estimate(
         self, value: float, sample: NDArray[np.float64], usable: NDArray[np.bool_], unit: str, level: float,
@@ -523,8 +514,8 @@ def _estimate_auroc(own: pd.DataFrame, draws: _Draws, level: float) -> Estimate:
     else:
         total, agree = np.empty(len(draws.people)), np.empty(len(draws.people))
         for n, (people, units) in enumerate(zip(draws.people, draws.units)):
-            counts = np.bincount(place, weights=units[draws.unit], minlength=math.prod(shape)).reshape(shape)
-            above, pairs = _concordance(counts)
+            counts = np.bincount(place, weights=units[draws.unit], minlength=math.prod(shape))
+            above, pairs = _concordance(counts.astype(np.float64).reshape(shape))
             total[n], agree[n] = people @ pairs, people @ above
     usable = total > 0
     sample = np.divide(agree, total, out=np.full(len(total), 0.5), where=usable)

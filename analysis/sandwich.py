@@ -4,7 +4,8 @@ Answers hang together twice: through the unit they are about and through the per
 influence on an estimate is summed over clusters; the variance is the sum of squares over units, plus that over people,
 less that over their crossings, which both of them count: Cameron, Gelbach & Miller (2011), Robust inference with
 multiway clustering, Journal of Business & Economic Statistics 29, equation 2.11. Where this falls below the larger of
-the two one-way variances, the larger one stands (as MacKinnon, Nielsen & Webb, 2024, advise).
+the two one-way variances, the larger one stands (as MacKinnon, Nielsen & Webb, 2024, advise). The
+same as ``analysis.proportions`` does for proportions by unit, for anything whose influences are known.
 """
 
 from __future__ import annotations
@@ -16,17 +17,26 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from scipy.stats import t
-from statsmodels.stats.proportion import proportion_confint
+from scipy.stats import norm, t
 
+from analysis.estimands import Scope, spell_estimand
+from analysis.proportions import bound_proportion, satterthwaite, wilson_interval
 from benchmark.estimate import Estimate
 
 LEVEL = 0.95
 FACTORS = ("unit", "participant")
 """What answers hang together through, unless something else is said."""
 
-_WORDS = {"unit": "units", "participant": "participants", "session": "sessions", "task": "tasks", "model": "models"}
+_WORDS = {"unit": "units", "participant": "participants"}
+_SCOPES: dict[frozenset[str], Scope] = {
+    frozenset(): "these units and people",
+    frozenset({"unit"}): "new units",
+    frozenset({"participant"}): "new people",
+    frozenset({"unit", "participant"}): "new units and people",
+}
+_ALONE = "no interval: one unit and one participant can't speak for new ones"
+_NOTHING = 1e-24
+"""A variance below this is rounding."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +74,15 @@ class Clusters:
     @property
     def words(self) -> str:
         """How the clusters are named in a method: "84 units x 63 participants"."""
-        return " x ".join(f"{count:,} {_WORDS.get(name, name)}" for name, count in zip(self.names, self.counts))
+        return " x ".join(f"{count:,} {_WORDS[name]}" for name, count in zip(self.names, self.counts))
 
-    def error(self, influence: NDArray[np.float64]) -> float:
-        """Return the standard error of an estimate.
+    @property
+    def estimand(self) -> str:
+        """What an estimate with these clusters speaks for: a factor that is not clustered stays what it is."""
+        return spell_estimand(_SCOPES[frozenset(self.names)])
+
+    def variance(self, influence: NDArray[np.float64]) -> tuple[float, float]:
+        """Return the variance of an estimate, and its degrees of freedom (Satterthwaite's, if there are two factors).
 
         Parameters
         ----------
@@ -75,30 +90,28 @@ class Clusters:
             Shape (answers,): how much each answer moves the estimate. It sums to 0.
         """
         variances = [_one_way(influence, own) for own in self.codes]
-        if len(variances) < 2:
-            return math.sqrt(variances[0]) if variances else math.inf
-        crossing = self.codes[0] * (int(self.codes[1].max()) + 1) + self.codes[1]
+        if not variances:
+            return math.inf, 1.0
+        if len(variances) == 1:
+            return variances[0], self.counts[0] - 1.0
+        crossing = self.codes[0] * self.counts[1] + self.codes[1]
         both = sum(variances) - _one_way(influence, np.unique(crossing, return_inverse=True)[1])
-        return math.sqrt(max(both, *variances))
-
-    def half_width(self, influence: NDArray[np.float64], level: float = LEVEL) -> float:
-        """Return half the width of the interval: Student's t, with the fewest clusters less 1 degrees of freedom."""
-        if self.smallest < 2:
-            return math.inf
-        return float(t.ppf((1 + level) / 2, self.smallest - 1)) * self.error(influence)
+        total = np.array([max(both, *variances)])
+        first, second = (np.array([value]) for value in variances)
+        left, right = (np.array([count - 1.0]) for count in self.counts)
+        return float(total[0]), float(satterthwaite(total, first, left, second, right)[0])
 
     def p_value(self, distance: float, influence: NDArray[np.float64]) -> float:
         """Return the two-sided p of a distance from what is tested; 1 where nothing varies or can be clustered."""
-        error = self.error(influence)
-        if self.smallest < 2 or not 0 < error < math.inf:
+        variance, freedom = self.variance(influence)
+        if not 0 < variance < math.inf:
             return 1.0
-        return float(2 * t.sf(abs(distance) / error, self.smallest - 1))
+        return float(2 * t.sf(abs(distance) / math.sqrt(variance), freedom))
 
-    @property
-    def method(self) -> str:
-        """The method of an interval, for a paper."""
-        kind = "two-way" if len(self.names) > 1 else "one-way"
-        return f"{kind} cluster-robust ({self.words}), Student's t with {self.smallest - 1} degrees of freedom"
+    def method(self, freedom: float) -> str:
+        """Return the method of an interval, for a paper."""
+        kind = "two-way sandwich" if len(self.names) > 1 else "sandwich"
+        return f"{kind} over {self.words}, Student's t on {freedom:.1f} degrees of freedom"
 
 
 def _one_way(influence: NDArray[np.float64], codes: NDArray[np.int64]) -> float:
@@ -108,16 +121,10 @@ def _one_way(influence: NDArray[np.float64], codes: NDArray[np.int64]) -> float:
     return float((sums**2).sum()) * count / (count - 1) if count > 1 else 0.0
 
 
-def mean_influence(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the influence of each value on their mean."""
-    influence: NDArray[np.float64] = (values - values.mean()) / len(values)
-    return influence
-
-
 def clustered_proportion(
-    values: NDArray[np.float64], clusters: Clusters, *, unit: str, estimand: str, level: float = LEVEL
+    values: NDArray[np.float64], clusters: Clusters, *, unit: str, level: float = LEVEL
 ) -> Estimate:
-    """Estimate a proportion.
+    """Estimate a proportion over answers.
 
     Parameters
     ----------
@@ -127,27 +134,25 @@ def clustered_proportion(
         What the answers hang together through.
     unit
         Unit of measurement.
-    estimand
-        What the proportion speaks for.
     level
         Coverage of the interval.
 
     Returns
     -------
-    The proportion; the interval is made on the logit scale (delta method), so that it stays between 0 and 1. Where
-    all answers are alike, it is Wilson's for as many answers as there are clusters.
+    The proportion; its interval is Wilson's with the effective number of answers that the clustered variance implies
+    (``analysis.proportions.bound_proportion``). Where all answers are alike, it is Wilson's for as many answers as
+    there are clusters.
     """
-    value, smallest = float(values.mean()), clusters.smallest
+    value, smallest, estimand = float(values.mean()), clusters.smallest, clusters.estimand
     if smallest < 2:
-        return Estimate(value, 0.0, 1.0, "no interval: one unit and one participant", 1, unit, estimand, level)
+        return Estimate(value, 0.0, 1.0, _ALONE, 1, unit, estimand, level)
     if value in (0.0, 1.0):
-        low, high = proportion_confint(value * smallest, smallest, alpha=1 - level, method="wilson")
-        low, high = min(float(low), value), max(float(high), value)
-        method = f"Wilson interval for {smallest} answers, the fewest clusters ({clusters.words}): all answers agree"
+        low, high = wilson_interval(value, smallest, float(norm.ppf((1 + level) / 2)))
+        method = f"Wilson interval for {smallest:,} independent answers, because all agree ({clusters.words})"
         return Estimate(value, low, high, method, smallest, unit, estimand, level)
-    half = clusters.half_width(mean_influence(values), level) / (value * (1 - value))
-    low, high = float(expit(logit(value) - half)), float(expit(logit(value) + half))
-    method = f"{clusters.method}, on the logit scale"
+    variance, freedom = clusters.variance((values - value) / len(values))
+    low, high = bound_proportion(value, variance, freedom, value * (1 - value) / len(values), level)
+    method = f"{clusters.method(freedom)}, Wilson interval"
     return Estimate(value, min(low, value), max(high, value), method, smallest, unit, estimand, level)
 
 
@@ -157,16 +162,15 @@ def clustered_estimate(
     clusters: Clusters,
     *,
     unit: str,
-    estimand: str,
     bounds: tuple[float, float] = (-math.inf, math.inf),
     level: float = LEVEL,
 ) -> Estimate:
     """Return an estimate whose influences are known, with its interval, which stops at the bounds of the possible."""
-    smallest = clusters.smallest
-    if smallest < 2:
-        return Estimate(value, *bounds, "no interval: one unit and one participant", 1, unit, estimand, level)
-    half = clusters.half_width(influence, level)
-    if half == 0.0:
-        return Estimate(value, *bounds, "no interval: all clusters agree", smallest, unit, estimand, level)
+    smallest, estimand = clusters.smallest, clusters.estimand
+    variance, freedom = clusters.variance(influence)
+    if smallest < 2 or variance <= _NOTHING:
+        reason = _ALONE if smallest < 2 else "no interval: all clusters agree"
+        return Estimate(value, *bounds, reason, max(smallest, 1), unit, estimand, level)
+    half = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
     low, high = max(value - half, bounds[0]), min(value + half, bounds[1])
-    return Estimate(value, min(low, value), max(high, value), clusters.method, smallest, unit, estimand, level)
+    return Estimate(value, min(low, value), max(high, value), clusters.method(freedom), smallest, unit, estimand, level)

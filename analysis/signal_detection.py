@@ -194,7 +194,6 @@ def _detect_cell(own: pd.DataFrame, cell: dict[str, str], level: float) -> Detec
             f"{'on top' if top[0] else 'below'}. Sides must be balanced, as the protocols of vimi have them."
         )
     clusters = Clusters.of(own)
-    estimand = spell_estimand("new units and people")
     total = count_choices(own, ["participant"])
     pooled = total[["upper_trials", "hits", "lower_trials", "false_alarms"]].sum().to_frame().T
     (hit,), (alarm,) = corrected_rates(pooled)
@@ -208,13 +207,12 @@ def _detect_cell(own: pd.DataFrame, cell: dict[str, str], level: float) -> Detec
         (on_hit - on_alarm) / ROOT_TWO,
         clusters,
         unit="d'",
-        estimand=estimand,
         level=level,
     )
     criterion = clustered_estimate(
-        -(z_hit + z_alarm) / 2, -(on_hit + on_alarm) / 2, clusters, unit="criterion", estimand=estimand, level=level
+        -(z_hit + z_alarm) / 2, -(on_hit + on_alarm) / 2, clusters, unit="criterion", level=level
     )
-    bias, p = _bias(own, clusters, estimand, level)
+    bias, p = _bias(own, clusters, level)
     individuals, typical = _individuals(total, level)
     return Detection(
         cell=cell,
@@ -226,21 +224,21 @@ def _detect_cell(own: pd.DataFrame, cell: dict[str, str], level: float) -> Detec
         typical_criterion=typical.criterion if typical else None,
         spread_d_prime=typical.spread_d_prime if typical else None,
         spread_criterion=typical.spread_criterion if typical else None,
-        upper=clustered_proportion(upper, clusters, unit="proportion upper", estimand=estimand, level=level),
+        upper=clustered_proportion(upper, clusters, unit="proportion upper", level=level),
         bias=bias,
         bias_p=p,
         individuals=individuals,
     )
 
 
-def _bias(own: pd.DataFrame, clusters: Clusters, estimand: str, level: float) -> tuple[Estimate, float]:
+def _bias(own: pd.DataFrame, clusters: Clusters, level: float) -> tuple[Estimate, float]:
     """Estimate the difference between right answers with the maximal query on top and below, and its p."""
     top, correct = own["max_on_top"].to_numpy(np.float64), own["correct"].to_numpy(np.float64)
     above, below = correct[top == 1].mean(), correct[top == 0].mean()
     influence = top * (correct - above) / top.sum() - (1 - top) * (correct - below) / (1 - top).sum()
     value = float(above - below)
     estimate = clustered_estimate(
-        value, influence, clusters, unit="difference of proportions correct", estimand=estimand, bounds=(-1.0, 1.0),
+        value, influence, clusters, unit="difference of proportions correct", bounds=(-1.0, 1.0),
         level=level,
     )  # fmt: skip
     return estimate, clusters.p_value(value, influence)
@@ -319,7 +317,7 @@ def fit_hierarchy(counts: pd.DataFrame, level: float = LEVEL) -> Hierarchy:
         f"hierarchical maximum likelihood over {people:,} participants (Gauss-Hermite quadrature), observed "
         f"information, Student's t with {people - 1} degrees of freedom"
     )
-    estimand = "these models, these units, new people; layer-uniform"
+    estimand = spell_estimand("new people")
     means = [
         Estimate(
             float(mean[n]), float(mean[n] - half[n]), float(mean[n] + half[n]), method, people, unit, estimand, level
@@ -396,7 +394,7 @@ def _spread(
     def excess(value: float) -> float:
         moved = place.copy()
         moved[which] = value
-        return -negative(moved) - limit
+        return float(-negative(moved) - limit)
 
     best = float(place[which])
     low = 0.0 if excess(bottom) >= 0 else math.exp(brentq(excess, bottom, best, xtol=1e-4))
