@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.figures.style import FAINT, INK, SMALLEST
+from analysis.figures.style import FAINT, INK, MUTED, SMALLEST, counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,8 @@ ANGLES = np.deg2rad([0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202])
 DISTANCES = (5.0, 9.0, 14.0, 20.0, 28.0, 38.0, 50.0)
 """Points between a name and what it names."""
 FARTHEST_WITHOUT_LINE = 9.0
+MANY = 14
+"""With more names than this, none goes far from its point: long lines to names would hide what they name."""
 
 
 def label_points(
@@ -55,8 +57,12 @@ def label_points(
 
     Returns
     -------
-    The names that found no room, and were left out.
+    The names that found no room and were left out; the panel says how many.
     """
+    from matplotlib.patheffects import withStroke
+
+    if not len(names):
+        return []
     figure = axis.figure.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()
@@ -68,16 +74,19 @@ def label_points(
     if bars is not None and len(np.atleast_2d(bars)):
         corners = np.atleast_2d(np.asarray(bars, dtype=np.float64))
         low, high = axis.transData.transform(corners[:, :2]), axis.transData.transform(corners[:, 2:])
-        blocks.append(np.column_stack([np.minimum(low, high) - 1.5 * scale, np.maximum(low, high) + 1.5 * scale]))
+        blocks.append(np.column_stack([np.minimum(low, high) - 2.5 * scale, np.maximum(low, high) + 2.5 * scale]))
     for text in axis.texts:
         box = text.get_window_extent()
         blocks.append(np.array([[box.x0, box.y0, box.x1, box.y1]]))
+    if len(names) > MANY:
+        # Room for saying how many names were left out.
+        blocks.append(np.array([[panel[2] - 165 * scale, panel[1], panel[2], panel[1] + 11 * scale]]))
     blocked = np.vstack(blocks)
 
     near = np.linalg.norm(points[:, None] - points[None], axis=2)
     crowd = (near < 60 * scale).sum(axis=1)
     order = sorted(range(len(names)), key=lambda row: (-crowd[row], points[row][0], points[row][1], names[row]))
-    choices = {row: _candidates(points[row], sizes[row], scale) for row in order}
+    choices = {row: _candidates(points[row], sizes[row], scale, len(names) > MANY) for row in order}
     placed: dict[int, int] = {}
     for _ in range(3):
         for row in order:
@@ -86,8 +95,11 @@ def label_points(
             others = np.array([choices[other][0][at] for other, at in placed.items()]).reshape(-1, 4)
             cost = 0.02 * distances * scale * sizes[row][1]
             cost = cost + _overlap(boxes, blocked).sum(axis=1)
+            # A name nearer to another point than to its own would be read as that point's.
+            reach = _distance(boxes, points)
+            strangers = np.delete(reach, row, axis=1).min(axis=1, initial=np.inf)
+            cost = cost + np.where(strangers < reach[:, row] + 2 * scale, 0.4, 0.0) * np.prod(sizes[row])
             forbidden = (_overlap(boxes, others) > 0).any(axis=1) | _outside(boxes, panel)
-            # A line to the name may not run through another name.
             cost = np.where(forbidden, np.inf, cost)
             best = int(np.argmin(cost))
             if np.isfinite(cost[best]) and cost[best] < 0.75 * np.prod(sizes[row]):
@@ -103,8 +115,15 @@ def label_points(
             textcoords="offset points", ha="center", va="center", fontsize=size, zorder=6,
             color=colours[row] if colours is not None else INK,
             arrowprops=line if distances[at] > FARTHEST_WITHOUT_LINE else None,
+            path_effects=[withStroke(linewidth=1.8, foreground="white")],
         ).set_in_layout(False)  # fmt: skip
-    return sorted(names[row] for row in range(len(names)) if row not in placed)
+    left_out = sorted(names[row] for row in range(len(names)) if row not in placed)
+    if left_out:
+        axis.text(
+            0.995, 0.005, f"{counted(len(left_out), 'name')} without room: see the table", transform=axis.transAxes,
+            fontsize=size, color=MUTED, ha="right", va="bottom",
+        )  # fmt: skip
+    return left_out
 
 
 def spread(wanted: ArrayLike, gap: float, low: float, high: float) -> NDArray[np.float64]:
@@ -144,11 +163,11 @@ def _extent(axis: Axes, name: str, size: float) -> tuple[float, float]:
 
 
 def _candidates(
-    point: NDArray[np.float64], size: NDArray[np.float64], scale: float
+    point: NDArray[np.float64], size: NDArray[np.float64], scale: float, many: bool
 ) -> tuple[Boxes, NDArray[np.float64]]:
     """Return where a name may stand around its point, and how far from it."""
     boxes, distances = [], []
-    for distance in DISTANCES:
+    for distance in DISTANCES[:4] if many else DISTANCES:
         for angle in ANGLES:
             away = np.array([np.cos(angle), np.sin(angle)])
             # The nearest edge or corner of the name, not its middle, is that far from the point.
@@ -160,6 +179,14 @@ def _candidates(
 
 def _around(points: NDArray[np.float64], by: float) -> Boxes:
     return np.column_stack([points - by, points + by])
+
+
+def _distance(boxes: Boxes, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance from each rectangle to each point; 0 within."""
+    wide = np.maximum(boxes[:, None, 0] - points[None, :, 0], points[None, :, 0] - boxes[:, None, 2])
+    tall = np.maximum(boxes[:, None, 1] - points[None, :, 1], points[None, :, 1] - boxes[:, None, 3])
+    distance: NDArray[np.float64] = np.hypot(np.clip(wide, 0, None), np.clip(tall, 0, None))
+    return distance
 
 
 def _overlap(boxes: Boxes, others: Boxes) -> NDArray[np.float64]:

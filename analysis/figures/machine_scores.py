@@ -76,9 +76,9 @@ def plot_machine_scores(scores: Sequence[MachineScore], parameters: dict[str, in
     narrow = (WIDTH - 0.7) / max(2, len(conditions))
     key = [_entry(FAINT, "D", "low-level observer"), _entry(MUTED, "o", "trained")]
     key.append(_entry(INK, "s", "random-weight twin", hollow=True))
-    shown = [any(s.low_level is not None for s in scores), True, any(s.twin is not None for s in scores)]
+    present = [any(s.low_level is not None for s in scores), True, any(s.twin is not None for s in scores)]
     figure = open_figure(
-        3.5, width=0.7 + narrow * len(conditions), note=note, key=[one for one, there in zip(key, shown) if there]
+        3.5, width=0.7 + narrow * len(conditions), note=note, key=[one for one, there in zip(key, present) if there]
     )
     axes = figure.subplots(1, len(conditions), sharey=True, squeeze=False)[0]
     axes[0].set_ylim(*_limits(scores))
@@ -113,9 +113,10 @@ def plot_machine_scores(scores: Sequence[MachineScore], parameters: dict[str, in
         labels.append((axis, positions, own))
     for axis, positions, own in labels:
         ends = [(x, e) for x, s in zip(positions, own) for e in (s.low_level, s.score, s.twin) if e is not None]
+        shown = display_names(_short_name(s.model) for s in own)
         label_points(
             axis, positions, [s.score.value for s in own],
-            list(display_names(_short_name(s.model) for s in own)[_short_name(s.model)] for s in own),
+            [shown[_short_name(s.model)] for s in own],
             bars=[(x * 10**-0.002, e.low, x * 10**0.002, e.high) for x, e in ends],
         )  # fmt: skip
     return axes

@@ -368,8 +368,8 @@ def key_of(styles: Iterable[Look]) -> list[tuple[Any, str]]:
 
     return [
         (
-            Line2D([], [], color=look.tint, linewidth=5, marker=look.marker, markersize=4.5, markerfacecolor=look.colour,
-                   markeredgecolor="white", markeredgewidth=0.5),
+            Line2D([], [], color=look.tint, linewidth=5, marker=look.marker, markersize=4.5, markeredgewidth=0.5,
+                   markerfacecolor=look.colour, markeredgecolor="white"),
             look.name,
         )
         for look in styles
@@ -471,13 +471,23 @@ def draw_band(axis: Axes, x: ArrayLike, value: ArrayLike, low: ArrayLike, high: 
     axis.plot(x, value, color=look.colour, linewidth=1.3, zorder=3)
 
 
-def mark_level(axis: Axes, at: float, label: str = "", *, across: bool = False, colour: str = MUTED) -> None:
-    """Draw a dashed line at a level, such as chance; ``across`` as in ``draw_intervals``."""
+def mark_level(
+    axis: Axes, at: float, label: str = "", *, across: bool = False, colour: str = MUTED, inside: bool = False
+) -> None:
+    """Draw a dashed line at a level, such as chance; ``across`` as in ``draw_intervals``.
+
+    A label of a line upwards stands above the panel, or ``inside``, where a title is above it.
+    """
     line = axis.axvline if across else axis.axhline
     line(at, color=colour, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.2)
     if not label:
         return
-    if across:
+    if across and inside:
+        axis.annotate(
+            printable(label), (at, 1.0), xycoords=axis.get_xaxis_transform(), xytext=(3, -1),
+            textcoords="offset points", fontsize=SMALLEST, color=colour, va="top",
+        )  # fmt: skip
+    elif across:
         axis.text(
             at, 1.0, printable(label), transform=axis.get_xaxis_transform(), fontsize=SMALLEST, color=colour,
             va="bottom", ha="center",
