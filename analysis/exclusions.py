@@ -1,9 +1,13 @@
-"""Whose answers count: named rules on sessions, composed from a protocol.
+"""Whose answers count: named rules on sessions, composed from a protocol, or from one another.
 
-A rule looks at one session, what is known of it as a whole and its answers, and says whether it passes. The paper's
-five rules are the default: catch trials, total time, instruction time, both positions chosen, few enough rounds of
-practice and no earlier participation (Zimmermann, Klein & Brendel, 2023, their exclusion criteria). A session that
-was not finished never counts.
+A rule looks at what is known of sessions as a whole, and at their answers, and says which pass. The paper's five rules
+are the default: catch trials, total time, instruction time, both positions chosen, and few enough rounds of practice
+(Zimmermann, Klein & Brendel, 2023, their exclusion criteria). Protocols add that the person had not taken part before.
+A session that was not finished never counts.
+
+A fact that was never recorded speaks for a session, and the report says how many sessions a rule could not judge for
+want of one. Rules are composed with ``&``, ``|`` and ``~`` (or ``all_of``, ``any_of``, ``not_``) in the three-valued
+logic of Kleene (1952): unknown stays unknown until the known parts decide.
 
 Exclusions decide what is analysed and which session slots are offered anew. They never decide payment.
 """
@@ -13,15 +17,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from benchmark.protocol import Protocol
+from benchmark.errors import AnalysisError, NameNotFound
+from benchmark.protocol import Protocol, load_protocol
+
+Verdicts = NDArray[np.float64]
+"""Shape (sessions,): 1 where a session passes, 0 where it fails, 0.5 where a fact is missing."""
+
+UNKNOWN = 0.5
 
 
 @dataclass(frozen=True)
 class SessionFacts:
-    """What rules look at.
+    """One session, as rules see it.
 
     Attributes
     ----------
@@ -36,6 +49,79 @@ class SessionFacts:
 
 
 @dataclass(frozen=True)
+class SessionTable:
+    """All sessions, as rules see them.
+
+    Attributes
+    ----------
+    sessions
+        The table of sessions, one row each; columns may be missing.
+    answers
+        Shape (sessions,): main, catch and repeated answers.
+    catch, catch_right
+        Catch trials, and those answered rightly.
+    upper
+        Answers that chose the upper query.
+    rows
+        The answers themselves, for rules that look at single ones.
+    """
+
+    sessions: pd.DataFrame
+    answers: NDArray[np.int64]
+    catch: NDArray[np.int64]
+    catch_right: NDArray[np.int64]
+    upper: NDArray[np.int64]
+    rows: pd.DataFrame
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """Return a column as numbers, NaN where a fact is missing."""
+        if column not in self.sessions.columns:
+            return np.full(len(self.sessions), np.nan)
+        values = pd.to_numeric(self.sessions[column], errors="coerce")
+        numbers: NDArray[np.float64] = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        return numbers
+
+    def texts(self, column: str) -> list[str | None]:
+        """Return a column as texts, None where a fact is missing."""
+        if column not in self.sessions.columns:
+            return [None] * len(self.sessions)
+        return [None if pd.isna(value) else str(value) for value in self.sessions[column]]
+
+
+def tabulate_sessions(sessions: pd.DataFrame, responses: pd.DataFrame) -> SessionTable:
+    """Count what rules need to know of every session.
+
+    Parameters
+    ----------
+    sessions
+        Table of sessions.
+    responses
+        Table of responses; practice, and other sessions' answers, are ignored.
+    """
+    names = pd.Index(sessions["session"].astype(str))
+    if not names.is_unique:
+        raise AnalysisError(f"The session {names[names.duplicated()][0]!r} stands twice in the table of sessions.")
+    place = names.get_indexer(pd.Index(responses["session"].astype(str)))
+    own = (place >= 0) & (responses["kind"] != "practice").to_numpy()
+    rows, place = responses[own], place[own]
+    catch = (rows["kind"] == "catch").to_numpy()
+    right = rows["correct"].to_numpy().astype(bool)
+    upper = (rows["choice"].astype(str) == rows["query_top"].astype(str)).to_numpy()
+
+    def count(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.bincount(place[chosen], minlength=len(names)).astype(np.int64)
+
+    return SessionTable(
+        sessions.reset_index(drop=True),
+        count(np.ones(len(rows), dtype=bool)),
+        count(catch),
+        count(catch & right),
+        count(upper),
+        rows,
+    )
+
+
+@dataclass(frozen=True)
 class Rule:
     """A named reason to leave a session out.
 
@@ -47,90 +133,232 @@ class Rule:
         What passes, in a sentence.
     passes
         Whether a session passes; a fact that was never recorded speaks for it.
+    verdicts
+        The same for all sessions at once, and whether a fact is missing; None for a rule that only looks at sessions
+        one by one.
     """
 
     name: str
     meaning: str
     passes: Callable[[SessionFacts], bool]
+    verdicts: Callable[[SessionTable], Verdicts] | None = None
+
+    def judge(self, table: SessionTable) -> Verdicts:
+        """Return the verdict on every session."""
+        if self.verdicts is not None:
+            return self.verdicts(table)
+        by_session = dict(iter(table.rows.groupby(table.rows["session"].astype(str), sort=False)))
+        none = table.rows.iloc[:0]
+        return np.array(
+            [
+                float(self.passes(SessionFacts(session, by_session.get(str(session["session"]), none))))
+                for _, session in table.sessions.iterrows()
+            ],
+            dtype=np.float64,
+        )
+
+    def __and__(self, other: Rule) -> Rule:
+        return all_of(self, other)
+
+    def __or__(self, other: Rule) -> Rule:
+        return any_of(self, other)
+
+    def __invert__(self) -> Rule:
+        return not_(self)
 
 
-COMPLETE = Rule("complete", "The session was finished.", lambda facts: facts.session["session_status"] == "complete")
+def make_rule(name: str, meaning: str, verdicts: Callable[[SessionTable], Verdicts]) -> Rule:
+    """Return a rule that judges all sessions at once.
+
+    Parameters
+    ----------
+    name, meaning
+        As in :class:`Rule`.
+    verdicts
+        From all sessions to 1 where one passes, 0 where it fails, ``UNKNOWN`` where a fact is missing.
+    """
+
+    def passes(facts: SessionFacts) -> bool:
+        session = facts.session.to_frame().T
+        if "session" not in session.columns:
+            session = session.assign(session="")
+        rows = facts.answers.assign(session=str(session["session"].iloc[0]))
+        return bool(verdicts(tabulate_sessions(session, rows))[0] > 0)
+
+    return Rule(name, meaning, passes, verdicts)
+
+
+def all_of(*rules: Rule, name: str = "") -> Rule:
+    """Return the rule that a session passes if it passes all of these."""
+    return _compose(rules, " and ", np.min, name)
+
+
+def any_of(*rules: Rule, name: str = "") -> Rule:
+    """Return the rule that a session passes if it passes at least one of these."""
+    return _compose(rules, " or ", np.max, name)
+
+
+def not_(rule: Rule, name: str = "") -> Rule:
+    """Return the rule that a session passes if it fails this one; where that can't be judged, this can't either."""
+    meaning = f"It is not so that: {rule.meaning[:1].lower()}{rule.meaning[1:]}"
+    return make_rule(name or f"not {_bracket(rule.name)}", meaning, lambda table: 1 - rule.judge(table))
+
+
+def _compose(rules: Sequence[Rule], word: str, combine: Callable[..., Any], name: str) -> Rule:
+    """Return a rule made of rules.
+
+    Raises
+    ------
+    AnalysisError
+        If there are none.
+    """
+    if not rules:
+        raise AnalysisError("A rule can't be composed of no rules.")
+
+    def verdicts(table: SessionTable) -> Verdicts:
+        combined: Verdicts = combine(np.stack([rule.judge(table) for rule in rules]), axis=0)
+        return combined
+
+    meaning = word.strip().capitalize().replace("And", "All of these hold").replace("Or", "One of these holds")
+    return make_rule(
+        name or word.join(_bracket(rule.name) for rule in rules),
+        f"{meaning}: {' '.join(rule.meaning for rule in rules)}",
+        verdicts,
+    )
+
+
+def _bracket(name: str) -> str:
+    return f"({name})" if " and " in name or " or " in name else name
+
+
+def _known(passed: NDArray[np.bool_], known: NDArray[np.bool_]) -> Verdicts:
+    """Return verdicts from what passes and where that is known."""
+    return np.where(known, passed.astype(np.float64), UNKNOWN)
+
+
+def _is_complete(table: SessionTable) -> Verdicts:
+    states = table.texts("session_status")
+    return np.array([UNKNOWN if state is None else float(state == "complete") for state in states])
+
+
+COMPLETE = make_rule("complete", "The session was finished.", _is_complete)
 
 
 def catch_rule(least: float) -> Rule:
     """Return the rule that asks for a share of catch trials answered rightly."""
 
-    def passes(facts: SessionFacts) -> bool:
-        catch = facts.answers[facts.answers["kind"] == "catch"]
-        return len(catch) == 0 or bool(catch["correct"].mean() >= least - 1e-9)
+    def verdicts(table: SessionTable) -> Verdicts:
+        share = table.catch_right / np.maximum(table.catch, 1)
+        return _known(share >= least - 1e-9, table.catch > 0)
 
-    return Rule("catch", f"At least {least:.0%} of the catch trials are right.", passes)
+    return make_rule("catch", f"At least {least:.0%} of the catch trials are right.", verdicts)
 
 
 def total_time_rule(shortest: float, longest: float, trials: int) -> Rule:
     """Return the rule on the time from the first trial to the last answer, in seconds for so many trials."""
 
-    def passes(facts: SessionFacts) -> bool:
-        seconds, share = facts.session["total_seconds"], len(facts.answers) / trials
-        return bool(pd.isna(seconds) or shortest * share <= seconds <= longest * share)
+    def verdicts(table: SessionTable) -> Verdicts:
+        seconds, share = table.numbers("total_seconds"), table.answers / trials
+        with np.errstate(invalid="ignore"):
+            passed = (shortest * share <= seconds) & (seconds <= longest * share)
+        return _known(passed, ~np.isnan(seconds))
 
-    return Rule("total time", f"{shortest:g} to {longest:g} s for {trials} trials.", passes)
+    return make_rule("total time", f"{shortest:g} to {longest:g} s for {trials} trials.", verdicts)
 
 
 def instruction_time_rule(shortest: float) -> Rule:
     """Return the rule on the time spent on the instructions, in seconds."""
 
-    def passes(facts: SessionFacts) -> bool:
-        seconds = facts.session["instruction_seconds"]
-        return bool(pd.isna(seconds) or seconds >= shortest)
+    def verdicts(table: SessionTable) -> Verdicts:
+        seconds = table.numbers("instruction_seconds")
+        return _known(np.nan_to_num(seconds, nan=-1.0) >= shortest, ~np.isnan(seconds))
 
-    return Rule("instruction time", f"At least {shortest:g} s on the instructions.", passes)
+    return make_rule("instruction time", f"At least {shortest:g} s on the instructions.", verdicts)
 
 
 def position_rule(least: int, trials: int) -> Rule:
     """Return the rule that asks for the upper and the lower query to be chosen so often in so many trials."""
 
-    def passes(facts: SessionFacts) -> bool:
-        upper = int((facts.answers["choice"] == facts.answers["query_top"]).sum())
-        wanted = least * len(facts.answers) / trials
-        return min(upper, len(facts.answers) - upper) >= wanted - 1e-9
+    def verdicts(table: SessionTable) -> Verdicts:
+        wanted = least * table.answers / trials
+        rarer = np.minimum(table.upper, table.answers - table.upper)
+        return _known(rarer >= wanted - 1e-9, table.answers > 0)
 
-    return Rule("positions", f"Upper and lower query each chosen at least {least} times in {trials} trials.", passes)
+    return make_rule(
+        "positions", f"Upper and lower query each chosen at least {least} times in {trials} trials.", verdicts
+    )
 
 
 def practice_rule(most: int) -> Rule:
     """Return the rule on rounds of practice."""
 
-    def passes(facts: SessionFacts) -> bool:
-        attempts = facts.session["practice_attempts"]
-        return bool(pd.isna(attempts) or attempts <= most)
+    def verdicts(table: SessionTable) -> Verdicts:
+        attempts = table.numbers("practice_attempts")
+        return _known(np.nan_to_num(attempts, nan=0.0) <= most, ~np.isnan(attempts))
 
-    return Rule("practice", f"At most {most} rounds of practice.", passes)
+    return make_rule("practice", f"At most {most} rounds of practice.", verdicts)
 
 
-FIRST_PARTICIPATION = Rule(
-    "first participation", "The person had not taken part before.",
-    lambda facts: not bool(facts.session["earlier_participation"]),
-)  # fmt: skip
+def _is_first(table: SessionTable) -> Verdicts:
+    earlier = table.numbers("earlier_participation")
+    return _known(~(np.nan_to_num(earlier, nan=0.0) > 0), ~np.isnan(earlier))
+
+
+FIRST_PARTICIPATION = make_rule("first participation", "The person had not taken part before.", _is_first)
 
 
 SPRUNG = ("skip button", "hidden instruction", "untrusted input")
 """Signs that no person leaves behind: what they answer to can't be seen, or their events come from a script."""
 
 
-def _is_authentic(facts: SessionFacts) -> bool:
-    evidence = facts.session["evidence"]
-    if pd.isna(evidence) or not evidence:
-        return True
-    signs = json.loads(evidence)
-    return not any(sign in signs.get("traps", {}) for sign in SPRUNG) and "webdriver" not in signs.get("automation", [])
+def _is_authentic(table: SessionTable) -> Verdicts:
+    found = np.full(len(table.sessions), UNKNOWN)
+    for k, evidence in enumerate(table.texts("evidence")):
+        try:
+            signs = json.loads(evidence) if evidence else None
+        except json.JSONDecodeError:
+            signs = None  # Evidence that can't be read is no evidence.
+        if isinstance(signs, dict):
+            sprung = any(sign in (signs.get("traps") or {}) for sign in SPRUNG)
+            found[k] = float(not sprung and "webdriver" not in (signs.get("automation") or []))
+    return found
 
 
-AUTHENTIC = Rule(
+AUTHENTIC = make_rule(
     "authenticity", "The browser was not driven by a program, and no trap that people can't see was sprung.",
     _is_authentic,
 )  # fmt: skip
 """No part of a protocol's rules: it is for analyses that name it, and refuses nobody by itself."""
+
+RULES: dict[str, Callable[..., Rule]] = {
+    "complete": lambda: COMPLETE,
+    "catch": catch_rule,
+    "total time": total_time_rule,
+    "instruction time": instruction_time_rule,
+    "positions": position_rule,
+    "practice": practice_rule,
+    "first participation": lambda: FIRST_PARTICIPATION,
+    "authenticity": lambda: AUTHENTIC,
+}
+"""How each rule is made, by its name."""
+
+
+def named_rule(name: str, **settings: float) -> Rule:
+    """Return a rule by its name, with its settings: ``named_rule("catch", least=0.8)``.
+
+    Raises
+    ------
+    NameNotFound
+        If there is no such rule.
+    AnalysisError
+        If a setting is missing or unknown.
+    """
+    if name not in RULES:
+        raise NameNotFound("exclusion rule", name, RULES)
+    try:
+        return RULES[name](**settings)
+    except TypeError as error:
+        raise AnalysisError(f"The rule {name!r} has other settings: {error}.") from None
 
 
 def protocol_rules(protocol: Protocol) -> tuple[Rule, ...]:
@@ -145,6 +373,16 @@ def protocol_rules(protocol: Protocol) -> tuple[Rule, ...]:
         practice_rule(protocol.rules.session.practice_attempts),
         FIRST_PARTICIPATION,
     )
+
+
+PAPER_RULES: tuple[Rule, ...] = tuple(
+    rule
+    for rule in protocol_rules(load_protocol("imi2023"))
+    if rule.name in ("catch", "total time", "instruction time", "positions", "practice")
+)
+"""The paper's five rules, with the paper's numbers."""
+
+DEFAULT_RULES: tuple[Rule, ...] = (COMPLETE, *PAPER_RULES)
 
 
 def judge_sessions(sessions: pd.DataFrame, responses: pd.DataFrame, rules: Sequence[Rule]) -> pd.DataFrame:
@@ -164,16 +402,22 @@ def judge_sessions(sessions: pd.DataFrame, responses: pd.DataFrame, rules: Seque
     One row a session, in the order given: ``session``, one column a rule (whether it passes), ``usable`` (whether
     all do) and ``reasons`` (names of the rules that do not).
     """
-    scored = responses[responses["kind"] != "practice"]
-    by_session = dict(iter(scored.groupby("session", sort=False)))
-    rows = []
-    for _, session in sessions.iterrows():
-        facts = SessionFacts(session, by_session.get(session["session"], scored.iloc[:0]))
-        verdicts = {rule.name: rule.passes(facts) for rule in rules}
-        failed = [name for name, passed in verdicts.items() if not passed]
-        rows.append({"session": session["session"], **verdicts, "usable": not failed, "reasons": ", ".join(failed)})
-    columns = ["session", *(rule.name for rule in rules), "usable", "reasons"]
-    return pd.DataFrame(rows, columns=columns)
+    return _judge(tabulate_sessions(sessions, responses), rules)[0]
+
+
+def _judge(table: SessionTable, rules: Sequence[Rule]) -> tuple[pd.DataFrame, dict[str, Verdicts]]:
+    """Return sessions with their verdicts as ``judge_sessions`` does, and the verdicts themselves."""
+    verdicts = {rule.name: rule.judge(table) for rule in rules}
+    passed = {name: own > 0 for name, own in verdicts.items()}
+    count = len(table.sessions)
+    usable = np.all(list(passed.values()), axis=0) if passed else np.ones(count, dtype=bool)
+    failed = np.array([~own for own in passed.values()]).reshape(len(passed), count).T
+    names = list(passed)
+    reasons = [", ".join(name for name, fails in zip(names, row) if fails) for row in failed.tolist()]
+    judged = pd.DataFrame(
+        {"session": table.sessions["session"].to_numpy(), **passed, "usable": usable, "reasons": reasons}
+    )
+    return judged.astype({"session": table.sessions["session"].dtype, "reasons": "str"}), verdicts
 
 
 def usable_responses(responses: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
@@ -199,3 +443,75 @@ def describe_exclusions(judged: pd.DataFrame, rules: Iterable[Rule]) -> pd.DataF
         for rule in rules
     ]
     return pd.DataFrame(rows, columns=["rule", "meaning", "fail", "fail only this"])
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """What is left after exclusions, and who fell out and why.
+
+    Attributes
+    ----------
+    responses
+        The answers that count: of usable sessions, and of observers without sessions (machines).
+    judged
+        One row a session: whether it passes each rule, is usable, and the names of the rules that it fails.
+    report
+        One row a rule: ``rule``, ``meaning``, ``fail``, ``fail only this``, and ``not judged``, the sessions for
+        which the fact that it looks at was never recorded.
+    sessions, usable
+        How many there are, and how many are left.
+    answers, kept
+        Main and repeated answers of these sessions, and how many are left.
+    """
+
+    responses: pd.DataFrame
+    judged: pd.DataFrame
+    report: pd.DataFrame
+    sessions: int
+    usable: int
+    answers: int
+    kept: int
+
+    def sentence(self) -> str:
+        """Say who fell out, in a sentence that a paper could print."""
+        out = self.sessions - self.usable
+        share = f" ({out / self.sessions:.1%})" if self.sessions else ""
+        why = [f"{row['rule']} {row['fail']}" for _, row in self.report.iterrows() if row["fail"]]
+        said = f"{out} of {self.sessions} sessions{share} were left out" + (f" ({', '.join(why)})" if why else "")
+        blind = [f"{row['rule']} ({row['not judged']})" for _, row in self.report.iterrows() if row["not judged"]]
+        missing = f" Not recorded, and so in favour of the session: {', '.join(blind)}." if blind else ""
+        return f"{said}; {self.kept:,} of {self.answers:,} answers count.{missing}"
+
+
+def exclude(responses: pd.DataFrame, sessions: pd.DataFrame, rules: Sequence[Rule] = DEFAULT_RULES) -> Exclusion:
+    """Leave out the answers of sessions that break a rule.
+
+    Practice is judged by no rule but that on its rounds, and machines have no sessions to judge: their rows stay.
+
+    Parameters
+    ----------
+    responses
+        Table of responses.
+    sessions
+        Table of sessions; facts that were never recorded, even whole columns, speak for a session.
+    rules
+        What to apply: finished sessions that pass the paper's five rules, if nothing else is said.
+
+    Raises
+    ------
+    AnalysisError
+        If two rules have one name, or a session stands twice in the table.
+    """
+    names = [rule.name for rule in rules]
+    if len(set(names)) < len(names):
+        raise AnalysisError(f"Two rules are called {next(n for n in names if names.count(n) > 1)!r}: give one a name.")
+    table = tabulate_sessions(sessions, responses)
+    judged, verdicts = _judge(table, rules)
+    report = describe_exclusions(judged, rules)
+    report["not judged"] = [int((verdicts[rule.name] == UNKNOWN).sum()) for rule in rules]
+    counted = table.rows[table.rows["kind"].isin(["main", "repeated"])]
+    good = set(judged.loc[judged["usable"], "session"].astype(str))
+    return Exclusion(
+        usable_responses(responses, judged), judged, report, len(judged), len(good), len(counted),
+        int(counted["session"].astype(str).isin(good).sum()),
+    )  # fmt: skip
