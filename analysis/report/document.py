@@ -6,7 +6,7 @@ a report is also a row of one flat table, ``estimates.csv``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,7 +146,7 @@ class Report:
         KeyError
             If there is none.
         """
-        return next(section for section in self.sections if section.name == name) if name in self.names else _no(name)
+        return {section.name: section for section in self.sections}[name]
 
     @property
     def names(self) -> list[str]:
@@ -158,10 +158,6 @@ class Report:
         rows = [row for section in self.sections for table in section.tables for row in _estimates(section, table)]
         columns = ["section", "table", "of", "quantity", *Estimate.__dataclass_fields__]
         return pd.DataFrame(rows, columns=columns)
-
-
-def _no(name: str) -> Section:
-    raise KeyError(name)
 
 
 def _estimates(section: Section, table: Table) -> Iterator[dict[str, Any]]:
@@ -178,7 +174,3 @@ def _estimates(section: Section, table: Table) -> Iterator[dict[str, Any]]:
                     **cell.as_dict(),
                 }
 
-
-def table_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return rows as a table whose cells keep their kinds: estimates, texts and numbers side by side."""
-    return pd.DataFrame(list(rows), dtype=object)

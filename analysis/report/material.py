@@ -1,0 +1,192 @@
+"""What every section of a report works on: the data set, the settings, and the answers that count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from analysis.dataset import Dataset
+from analysis.estimands import Drawing
+from analysis.exclusions import DEFAULT_RULES, Exclusion, Rule, exclude
+from analysis.figures import figure_as_svg
+from analysis.judgements import PEOPLE, judgements
+from analysis.proportions import Proportions, estimate_proportions
+from analysis.report.document import Figure, Finding, Section, Table
+from benchmark.errors import AnalysisError, VimiError
+from benchmark.progress import Reporter
+
+EASY = "easy"
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a report is asked to do.
+
+    Attributes
+    ----------
+    rules
+        Exclusion rules for people's sessions.
+    drawing
+        Which mean over units models get.
+    predictors
+        What interpretability is regressed on.
+    smallest_effect
+        By predictor, the declared smallest effect of interest; without one, no verdict on equivalence.
+    families
+        By name, the slopes that are corrected together; one family of all of them if None.
+    lapse
+        Lapse rate of the mixed model; estimated from catch trials if None.
+    thorough
+        Whether to fit the mixed model and go through the grid of exclusions, which take minutes on large data.
+    registration
+        Path of a preregistration to compare with; none if empty.
+    seed
+        Of all that is random.
+    """
+
+    rules: tuple[Rule, ...] = DEFAULT_RULES
+    drawing: Drawing = "layer-uniform"
+    predictors: tuple[str, ...] = ("parameters", "training images", "accuracy")
+    smallest_effect: Mapping[str, float] = field(default_factory=dict)
+    families: Mapping[str, Sequence[tuple[str, str]]] | None = None
+    lapse: float | None = None
+    thorough: bool = True
+    registration: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """The data set, and what is derived from it once for all sections.
+
+    Attributes
+    ----------
+    dataset
+        The data set.
+    settings
+        What was asked for.
+    reporter
+        Shows progress.
+    """
+
+    dataset: Dataset
+    settings: Settings = Settings()
+    reporter: Reporter = field(default_factory=Reporter)
+
+    @cached_property
+    def exclusion(self) -> Exclusion:
+        """Whose answers count."""
+        return exclude(self.dataset.responses, self.dataset.sessions, self.settings.rules)
+
+    @property
+    def responses(self) -> pd.DataFrame:
+        """Answers that count, of people and machines."""
+        return self.exclusion.responses
+
+    def people(
+        self, kinds: Sequence[str] = ("main",), references: Sequence[str] | None = ("both",)
+    ) -> pd.DataFrame:
+        """Return people's judgements of trained models.
+
+        Raises
+        ------
+        AnalysisError
+            If there are none.
+        """
+        return judgements(self.responses, kinds=kinds, references=references)
+
+    @cached_property
+    def has_people(self) -> bool:
+        """Whether people, or simulated people, gave main answers that count."""
+        own = self.responses
+        return bool((own["observer_kind"].isin(PEOPLE) & (own["kind"] == "main")).any())
+
+    @cached_property
+    def difficulty(self) -> str:
+        """The difficulty that headline numbers are about: easy, or else the most frequent one."""
+        counts = self.people()["difficulty"].value_counts()
+        return EASY if counts.get(EASY, 0) else str(counts.index[0])
+
+    @cached_property
+    def headline(self) -> pd.DataFrame:
+        """Judgements that headline numbers are made of: main trials, both sides shown, one difficulty.
+
+        Raises
+        ------
+        AnalysisError
+            If there are none.
+        """
+        table = self.people()
+        own = table[table["difficulty"] == self.difficulty].reset_index(drop=True)
+        names = own.select_dtypes("category").columns
+        return own.assign(**{name: own[name].cat.remove_unused_categories() for name in names})
+
+    @cached_property
+    def proportions(self) -> Proportions:
+        """Proportion correct by model and condition, with two-way intervals."""
+        return estimate_proportions(self.headline, drawing=self.settings.drawing, units=self.units)
+
+    @property
+    def units(self) -> pd.DataFrame:
+        """What is known of units."""
+        return self.dataset.units
+
+    @cached_property
+    def conditions(self) -> list[str]:
+        """Conditions of the headline answers, in order."""
+        return sorted(self.headline["condition"].unique())
+
+
+class Draft:
+    """A section while it is written: what fails for lack of data is noted, and the rest goes on."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.findings: list[Finding] = []
+        self.tables: list[Table] = []
+        self.figures: list[Figure] = []
+        self.absent: list[str] = []
+
+    def attempt(self, what: str, make: Callable[[], Made]) -> Made | None:
+        """Return what a function makes; if the data can't carry it, note why and return None."""
+        try:
+            return make()
+        except AnalysisError as error:
+            self.absent.append(f"{what}: {error}")
+            return None
+
+    @contextmanager
+    def trying(self, what: str) -> Iterator[None]:
+        """Note why a block can't be carried out, and go on after it."""
+        try:
+            yield
+        except VimiError as error:
+            self.absent.append(f"{what}: {error}")
+
+    def draw(self, name: str, title: str, axes: Any, data: pd.DataFrame, caption: str = "") -> None:
+        """Add a figure from its axes."""
+        self.figures.append(Figure(name, title, figure_as_svg(axes, f"{self.name}-{name}", title), data, caption))
+
+    def tabulate(
+        self, name: str, title: str, rows: Sequence[Mapping[str, Any]], note: str = "", folded: bool = False
+    ) -> None:
+        """Add a table from its rows, unless there are none."""
+        if rows:
+            self.tables.append(Table(name, title, pd.DataFrame(list(rows), dtype=object), note, folded))
+
+    def find(self, sentence: str, because: str = "", kind: str = "") -> None:
+        """Add a finding."""
+        self.findings.append(Finding(sentence, because, kind))
+
+    def section(self, title: str, lead: str = "") -> Section:
+        """Return the section as it stands."""
+        return Section(
+            self.name, title, lead, tuple(self.findings), tuple(self.tables), tuple(self.figures),
+            tuple(dict.fromkeys(self.absent)),
+        )  # fmt: skip

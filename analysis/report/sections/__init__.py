@@ -1,0 +1,1 @@
+"""Sections of a report, each a function from the material to what it says."""

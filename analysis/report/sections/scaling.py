@@ -1,0 +1,281 @@
+"""Interpretability against size, data and accuracy: slopes, what they rest on, and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures import plot_leverage, plot_margins, plot_prior_sweep, plot_scaling
+from analysis.report.document import Finding, Section
+from analysis.report.material import Draft
+from analysis.scaling import PREDICTORS, MixedModelSlope, Refusal, ScalingResult, ScalingStudy, Slope
+from benchmark.estimate import Estimate
+
+
+def verdict_findings(study: ScalingStudy) -> list[Finding]:
+    """Return the verdict on every slope as a finding."""
+    return [
+        Finding(_capital(verdict.sentence), f"Because {verdict.because}", verdict.kind) for verdict in study.verdicts
+    ]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def describe_scaling(study: ScalingStudy, name: str = "scaling") -> Section:
+    """Return the section on slopes."""
+    draft = Draft(name)
+    draft.findings.extend(verdict_findings(study))
+    carried = [result for result in study if isinstance(result, ScalingResult)]
+    with draft.trying("figure of the slopes"):
+        _draw_slopes(draft, study)
+    draft.tabulate("slopes", "Slopes, and what they rest on", [_slope_row(result) for result in carried], _FAMILY)
+    draft.tabulate(
+        "tests", "Tests that assume less, and evidence for no slope", [_test_row(result) for result in carried],
+        "Permutation p-values count all orders of the models where these are few enough. BF01 above 1 speaks for no "
+        "slope; above 3 is called support.",
+    )  # fmt: skip
+    draft.tabulate("ladder", "The ladder of models", _ladder_rows(carried), folded=len(carried) > 3)
+    draft.tabulate(
+        "margins", "Which margins would pass", [_margin_row(result) for result in carried],
+        "Equivalence asks whether the slope lies within the margin on both sides, non-improvement whether it lies below "
+        "it. A margin is for the study to declare before the data; these are the smallest that would pass.",
+    )  # fmt: skip
+    draft.tabulate("joint", "Size and data at once", _joint_rows(study))
+    for condition, joint in study.joint.items():
+        if isinstance(joint, Refusal):
+            draft.absent.append(f"{condition}, {joint.predictor}: {joint.reason}.")
+    for result in carried:
+        draft.absent.extend(f"{result.condition}, {result.predictor}, caution: {text}" for text in result.warnings)
+    if carried:
+        with draft.trying("figure of leverage"):
+            points = _leverage(carried)
+            draft.draw(
+                "leverage", "Which models decide the slopes", plot_leverage(points), points,
+                "A leverage near 1 means that one model decides the slope; a Cook's distance above 1 that it moves it.",
+            )  # fmt: skip
+        with draft.trying("figure of margins"):
+            margins = _margins(carried)
+            draft.draw(
+                "margins", "Slopes against margins", plot_margins(margins), margins,
+                "Intervals of 95 % (thin) and of 90 % (thick, that of the two one-sided tests).",
+            )  # fmt: skip
+        with draft.trying("figure of Bayes factors"):
+            sweep = _sweep(carried)
+            draft.draw(
+                "prior-sweep", "Bayes factors over the width of the prior", plot_prior_sweep(sweep), sweep,
+                "Above 1: evidence for no slope.",
+            )  # fmt: skip
+    return draft.section(
+        "Do larger models, more data or more accuracy help?",
+        "Slopes of model means. However many people answered, the sample is the models: "
+        + (carried[0].effective_sample_size if carried else "no slope could be carried."),
+    )
+
+
+_FAMILY = "p-values are corrected by Holm over the declared family, and the adjusted intervals agree with them."
+
+
+def _slope_row(result: ScalingResult) -> dict[str, Any]:
+    model, leverage = result.highest_leverage
+    influential, cook = result.most_influential
+    ends = result.leave_one_out
+    return {
+        "condition": result.condition,
+        "predictor": result.predictor,
+        "slope": result.slope.estimate,
+        "p": result.slope.p,
+        "p, Holm": result.place.adjusted,
+        "adjusted interval": result.adjusted,
+        "models": len(result.points),
+        "highest leverage": f"{leverage:.2f} ({model})",
+        "largest Cook": f"{cook:.2f} ({influential})",
+        "one left out": f"{ends.low:.3f} to {ends.high:.3f}",
+    }
+
+
+def _test_row(result: ScalingResult) -> dict[str, Any]:
+    factor = result.bayes_factor
+    return {
+        "condition": result.condition,
+        "predictor": result.predictor,
+        "permutation p": result.permutation.p,
+        "Spearman": result.spearman.coefficient,
+        "its p": result.spearman.p,
+        "BF01 (JZS)": factor.bf01,
+        "over the sweep": f"{factor.sweep['bf01'].min():.2f} to {factor.sweep['bf01'].max():.2f}",
+        "BF01 (BIC, rough)": factor.bf01_bic,
+        "between models (SD)": result.between_models,
+    }
+
+
+def _ladder_rows(results: Sequence[ScalingResult]) -> list[dict[str, Any]]:
+    rows = []
+    for result in results:
+        mixed = result.mixed_model
+        rungs: list[tuple[str, Slope | Refusal | None]] = [
+            ("least squares on means", result.least_squares),
+            ("meta-regression", result.meta_regression),
+            ("mixed model", mixed.slope if isinstance(mixed, MixedModelSlope) else mixed),
+            ("within families (sensitivity)", result.within_families),
+        ]
+        for name, rung in rungs:
+            if rung is None:
+                continue
+            given = isinstance(rung, Slope)
+            rows.append(
+                {
+                    "condition": result.condition,
+                    "predictor": result.predictor,
+                    "rung": name,
+                    "slope": rung.estimate if given else None,
+                    "p": rung.p if given else None,
+                    "degrees of freedom": rung.degrees_of_freedom if given else None,
+                    "refused because": "" if given else rung.reason,
+                }
+            )
+    return rows
+
+
+def _margin_row(result: ScalingResult) -> dict[str, Any]:
+    passing = result.passing_margins
+    declared = result.equivalence
+    return {
+        "condition": result.condition,
+        "predictor": result.predictor,
+        "90 % interval": passing.interval,
+        "equivalence from": passing.equivalence,
+        "non-improvement from": passing.non_improvement,
+        "declared": declared.margin if declared else "none",
+        "p, equivalence": declared.p if declared else None,
+        "p, non-improvement": declared.p_non_improvement if declared else None,
+    }
+
+
+def _joint_rows(study: ScalingStudy) -> list[dict[str, Any]]:
+    return [
+        {"condition": condition, "predictor": slope.predictor, "slope, the other held": slope.estimate, "p": slope.p}
+        for condition, joint in study.joint.items()
+        if not isinstance(joint, Refusal)
+        for slope in joint.slopes
+    ]
+
+
+def _draw_slopes(draft: Draft, study: ScalingStudy) -> None:
+    points, fits = scaling_points(study)
+    draft.draw(
+        "slopes", "Proportion correct against size, data and accuracy", plot_scaling(points, fits), points,
+        "Lines and bands: least squares with a 95 % band of the mean. No line is drawn where it is refused.",
+    )  # fmt: skip
+
+
+def scaling_points(study: ScalingStudy) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the points and the fits that the figure of slopes takes.
+
+    Returns
+    -------
+    Points, one row a model, condition and predictor; and fits, one row a place on a band, or a reason for none.
+    """
+    points, fits = [], []
+    for result in study:
+        if isinstance(result, Refusal):
+            fits.append({"condition": result.condition, "predictor": result.predictor, "refused": result.reason})
+            continue
+        label = PREDICTORS[result.predictor].label
+        own = result.points
+        known = own["standard_error"].to_numpy(dtype=np.float64) if "standard_error" in own else np.zeros(len(own))
+        reach = 1.96 * np.nan_to_num(known)
+        points.append(
+            pd.DataFrame(
+                {
+                    "model": own["model"],
+                    "family": own["family"],
+                    "condition": result.condition,
+                    "predictor": result.predictor,
+                    "label": label,
+                    "x": own["x"],
+                    "value": own["value"],
+                    "low": np.clip(own["value"] - reach, 0, 1),
+                    "high": np.clip(own["value"] + reach, 0, 1),
+                }
+            )
+        )
+        fits.extend(_band(result))
+    return pd.concat(points, ignore_index=True) if points else pd.DataFrame(), pd.DataFrame(fits)
+
+
+def _band(result: ScalingResult) -> list[dict[str, Any]]:
+    """Return the line of least squares with its band, at places along the predictor."""
+    from scipy.stats import t
+
+    x = result.points["x"].to_numpy(dtype=np.float64)
+    slope = result.least_squares
+    intercept = result.fit.intercept
+    centre, spread = x.mean(), float(((x - x.mean()) ** 2).sum())
+    noise = slope.standard_error * np.sqrt(spread)  # residual standard deviation
+    reach = float(t.ppf(0.975, slope.degrees_of_freedom))
+    rows = []
+    for place in np.linspace(x.min(), x.max(), 41):
+        error = noise * np.sqrt(1 / len(x) + (place - centre) ** 2 / spread)
+        value = intercept + slope.value * place
+        rows.append(
+            {
+                "condition": result.condition,
+                "predictor": result.predictor,
+                "x": float(place),
+                "value": float(value),
+                "low": float(value - reach * error),
+                "high": float(value + reach * error),
+                "slope": slope.value,
+                "slope_low": slope.estimate.low,
+                "slope_high": slope.estimate.high,
+                "intercept": intercept,
+                "models": len(x),
+                "refused": "",
+            }
+        )
+    return rows
+
+
+def _leverage(results: Sequence[ScalingResult]) -> pd.DataFrame:
+    parts = [
+        own.points[["model", "leverage", "cook", "slope_without"]].assign(
+            condition=own.condition, predictor=own.predictor, slope=own.slope.value,
+            slope_low=own.slope.estimate.low, slope_high=own.slope.estimate.high,
+        )
+        for own in results
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def _margins(results: Sequence[ScalingResult]) -> pd.DataFrame:
+    rows = []
+    for own in results:
+        estimate: Estimate = own.slope.estimate
+        inner = own.passing_margins.interval
+        rows.append(
+            {
+                "condition": own.condition,
+                "predictor": own.predictor,
+                "value": estimate.value,
+                "low": estimate.low,
+                "high": estimate.high,
+                "low_90": inner.low,
+                "high_90": inner.high,
+                "margin": own.equivalence.margin if own.equivalence else np.nan,
+                "smallest_equivalence": own.passing_margins.equivalence,
+                "smallest_non_improvement": own.passing_margins.non_improvement,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _sweep(results: Sequence[ScalingResult]) -> pd.DataFrame:
+    return pd.concat(
+        [own.bayes_factor.sweep.assign(condition=own.condition, predictor=own.predictor) for own in results],
+        ignore_index=True,
+    )
