@@ -43,7 +43,7 @@ Integers = NDArray[np.int64]
 
 LEVEL = 0.95
 LEAST_LABELLED = 15
-"""Units that people must have answered about: with fewer, the interval was seen to cover less than it says."""
+"""Units that people must have answered about: the fewest for which coverage was measured."""
 LEAST_UNLABELLED = 15
 LEAST_PEOPLE = 5
 """Fewer people tell nothing of how people differ: the interval then speaks for these people alone."""
@@ -255,7 +255,8 @@ def _gather(people: pd.DataFrame, machine: pd.DataFrame, score: Score, where: st
     if len(facts) < LEAST_LABELLED:
         raise AnalysisError(
             f"{where}: people and {observer_name(machine)} both answered about {len(facts)} units, and "
-            f"{LEAST_LABELLED} are needed: with fewer, the interval covers less often than it says. Collect answers about more units."
+            f"{LEAST_LABELLED} are needed: with fewer, how often the interval covers is unknown. Collect answers "
+            "about more units."
         )
     if len(further) < LEAST_UNLABELLED:
         raise AnalysisError(
@@ -272,8 +273,8 @@ def _gather(people: pd.DataFrame, machine: pd.DataFrame, score: Score, where: st
     if np.ptp((facts["sum"] / facts["size"]).to_numpy()) == 0:
         raise AnalysisError(
             f"{where}: all units have the same proportion of right answers "
-            f"({facts['sum'].sum() / facts['size'].sum():.3f}); without any variance, an interval can't be had. Collect "
-            "more answers."
+            f"({facts['sum'].sum() / facts['size'].sum():.3f}); without any variance, an interval can't be had. "
+            "Collect more answers."
         )
     order = facts.reset_index().sort_values(["size", "sum", "machine", "unit"], kind="stable")
     unit = pd.Index(order["unit"]).get_indexer(own["unit"]).astype(np.int64)
