@@ -5,7 +5,7 @@ What is asked of a design is a *goal*:
 - ``slope``: models' means regressed on the predictor; is the slope told from 0 (Student's t, models - 2)?
 - ``equivalence``: is that slope shown to lie within a declared margin of 0 (two one-sided tests)?
 - ``difference``: are two models told apart (two-way cluster-robust error, over units and participants)?
-- ``condition``: are two conditions told apart, over the same units (the same error)?
+- ``condition``: are two conditions told apart for one model, over the same units (the same error)?
 - ``width``: is a model's interval as narrow as asked?
 
 Tests of means and slopes are those of the analysis, made fast enough for thousands of studies.
@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from scipy.stats import binom, norm, t
 from statsmodels.stats.proportion import proportion_confint
 
+from analysis import proportions
+from analysis.comparison import join_means
 from analysis.estimands import Scope, spell_estimand
 from analysis.power.design import Bill, Design
 from analysis.power.simulation import Answers, Population, draw_answers
@@ -32,15 +34,15 @@ from analysis.power.variances import (
     Variances,
     approximate_effect,
     approximate_power,
-    contrast_variance,
     difference_variance,
     expected_proportion,
+    latent_deviation,
     link_difference,
     link_slope,
     mean_variance,
     slope_variance,
 )
-from analysis.sandwich import Clusters, clustered_proportion
+from analysis.proportions import ClusteredMeans, bound_proportion, cluster_means, wilson_interval
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
@@ -72,7 +74,7 @@ _WORDS: dict[Goal, str] = {
     "slope": "the slope of the models' means is told from 0 (ordinary least squares, Student's t)",
     "equivalence": "the slope of the models' means is shown to be equivalent to 0 (two one-sided tests)",
     "difference": "two models are told apart (two-way cluster-robust error)",
-    "condition": "two conditions are told apart (two-way cluster-robust error)",
+    "condition": "two conditions of a model are told apart (two-way cluster-robust error)",
     "width": "a model's interval is as narrow as asked (two-way cluster-robust error)",
 }
 
@@ -135,37 +137,65 @@ def regress_means(means: NDArray[np.float64], predictor: NDArray[np.float64]) ->
 
 
 def model_means(answers: Answers, condition: int = 0) -> NDArray[np.float64]:
-    """Return each model's proportion correct in a condition, over the main trials with references."""
+    """Return each model's proportion correct in a condition: the mean over units of each unit's proportion.
+
+    Only main trials with references count.
+    """
+    layout = answers.layout
     counted = ~answers.catch & ~answers.blank & (answers.condition == condition)
-    model = answers.model[counted]
-    right = np.bincount(model, weights=answers.correct[counted], minlength=answers.layout.models)
-    means: NDArray[np.float64] = right / np.bincount(model, minlength=answers.layout.models)
+    unit = answers.unit[counted]
+    size = layout.models * layout.units
+    asked = np.bincount(unit, minlength=size)
+    right = np.bincount(unit, weights=answers.correct[counted], minlength=size)
+    proportions = np.divide(right, asked, out=np.zeros(size), where=asked > 0).reshape(layout.models, layout.units)
+    means: NDArray[np.float64] = proportions.sum(axis=1) / (asked > 0).reshape(proportions.shape).sum(axis=1)
     return means
 
 
-def _clusters(answers: Answers, kept: NDArray[np.bool_]) -> Clusters:
-    """Return the clusters of some of the answers."""
-    unit, person = (np.unique(code[kept], return_inverse=True)[1] for code in (answers.unit, answers.participant))
-    named = {name: code.astype(np.int64) for name, code in (("unit", unit), ("participant", person)) if code.max() > 0}
-    return Clusters(tuple(named), tuple(named.values()))
+def cluster_cells(answers: Answers, *cells: NDArray[np.bool_]) -> ClusteredMeans:
+    """Return the means of some sets of answers, as ``analysis.proportions`` makes them."""
+    kept = np.flatnonzero(np.logical_or.reduce(cells))
+    cell = np.select([own[kept] for own in cells], range(len(cells))).astype(np.int64)
+    codes = [
+        np.unique(code[kept], return_inverse=True)[1].astype(np.int64)
+        for code in (answers.unit, answers.participant, answers.model)
+    ]
+    units, models = int(codes[0].max()) + 1, int(codes[2].max()) + 1
+    return cluster_means(
+        proportions.Answers(
+            correct=answers.correct[kept].astype(np.float64),
+            cell=cell,
+            unit=codes[0],
+            person=codes[1],
+            model=codes[2],
+            cells=pd.DataFrame(index=range(len(cells))),
+            weight=np.ones(units),
+            unit_names=np.zeros(units, dtype=np.str_),
+            model_names=np.zeros(models, dtype=np.str_),
+        )
+    )
 
 
-def contrast_p(answers: Answers, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Return the two-sided p of the difference of two sets of answers, with a two-way cluster-robust error."""
-    kept = first | second
-    right = answers.correct[kept].astype(np.float64)
-    one, two = first[kept], second[kept]
-    means = right[one].mean(), right[two].mean()
-    influence = np.where(one, (right - means[0]) / one.sum(), -(right - means[1]) / two.sum())
-    return _clusters(answers, kept).p_value(means[0] - means[1], influence)
+def difference_p(answers: Answers, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the difference of two sets of answers and its two-sided p, as ``analysis.comparison`` makes it."""
+    means = cluster_cells(answers, first, second)
+    joint = join_means(means, ("first", "second"))
+    return float(means.values[0] - means.values[1]), float(2 * norm.sf(abs(joint.scores()[0, 1])))
 
 
 def interval_width(answers: Answers, model: int = 0, condition: int = 0, level: float = 0.95) -> float:
-    """Return how wide the interval of a model's proportion correct is."""
+    """Return how wide the interval of a model's proportion correct is: that of ``analysis.proportions``."""
     kept = ~answers.catch & ~answers.blank & (answers.condition == condition) & (answers.model == model)
-    right = answers.correct[kept].astype(np.float64)
-    estimate = clustered_proportion(right, _clusters(answers, kept), unit="", estimand="", level=level)
-    return estimate.high - estimate.low
+    means = cluster_cells(answers, kept)
+    value = float(means.values[0])
+    if value in (0.0, 1.0):
+        count = min(int(means.counts["units"][0]), int(means.counts["people"][0]))
+        low, high = wilson_interval(value, count, float(norm.ppf((1 + level) / 2)))
+    else:
+        low, high = bound_proportion(
+            value, float(means.two_way[0]), float(means.freedom[0]), float(means.binomial[0]), level
+        )
+    return high - low
 
 
 @dataclass(frozen=True)
@@ -213,7 +243,7 @@ class Power:
                     f"With {true}, equivalence within {bound:.1f} points per decade is shown with a power of {chance}."
                 )
             case "difference" | "condition":
-                what = "Two models" if self.goal == "difference" else "Two conditions"
+                what = "Two models" if self.goal == "difference" else "Two conditions of a model"
                 return f"{what} that differ by {points:.1f} points are told apart with a power of {chance}."
         return (
             f"A model's 95 % interval is {100 * self.seen.value:.1f} points wide on average, and at most {bound:.1f} "
@@ -314,47 +344,21 @@ def _prepare(design: Design, goal: Goal, effect: float) -> tuple[Design, Populat
             reached = slopes.p <= level if goal == "slope" else slopes.passing_margin(level) < (bound or 0.0)
             return reached, slopes.slope
 
-        return design, population, _Outcome(design.models, design.values, model_means, judge_slopes)
-    if goal == "condition":
-        names = design.conditions[:2]
-        population = replace(population, conditions=_condition_effects(design, effect))
-
-        def judge_conditions(
-            found: NDArray[np.float64], level: float, bound: float | None
-        ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-            return found[:, 1] <= level, found[:, 0]
-
-        def measure_conditions(answers: Answers) -> NDArray[np.float64]:
-            counted = ~answers.catch & ~answers.blank
-            first, second = (counted & (answers.condition == number) for number in (0, 1))
-            difference = answers.correct[first].mean() - answers.correct[second].mean()
-            return np.array([difference, contrast_p(answers, first, second)])
-
-        two = design.model_copy(update={"conditions": names})
-        return two, population, _Outcome(2, np.zeros(design.models), measure_conditions, judge_conditions)
+        one = design.model_copy(update={"conditions": design.conditions[:1]})
+        return one, population, _Outcome(design.models, design.values, model_means, judge_slopes)
     # These models, whichever they are: their differences are the question, not a source of luck.
-    wanted = 2 if goal == "difference" else 1
-    models = design.models if design.crossed else wanted
-    few = design.model_copy(
-        update={"models": models, "predictor": (), "decades": None, "conditions": design.conditions[:1]}
-    )
+    models = design.models if design.crossed else 2 if goal == "difference" else 1
+    names = design.conditions[: 2 if goal == "condition" else 1]
+    few = design.model_copy(update={"models": models, "predictor": (), "decades": None, "conditions": names})
+    population = replace(population, model=0.0)
+    if goal == "condition":
+        population = replace(population, conditions=_condition_effects(design, effect))
+        return few, population, _Outcome(2, np.zeros(models), _measure_conditions, _judge_difference)
     if goal == "difference":
         predictor = np.zeros(models)
         predictor[:2] = 0.5, -0.5
-        population = replace(population, model=0.0, slope=link_difference(design, effect))
-
-        def measure_difference(answers: Answers) -> NDArray[np.float64]:
-            counted = ~answers.catch & ~answers.blank
-            first, second = (counted & (answers.model == number) for number in (0, 1))
-            difference = answers.correct[first].mean() - answers.correct[second].mean()
-            return np.array([difference, contrast_p(answers, first, second)])
-
-        def judge_difference(
-            found: NDArray[np.float64], level: float, bound: float | None
-        ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-            return found[:, 1] <= level, found[:, 0]
-
-        return few, population, _Outcome(2, predictor, measure_difference, judge_difference)
+        population = replace(population, slope=link_difference(design, effect))
+        return few, population, _Outcome(2, predictor, _measure_models, _judge_difference)
 
     def judge_width(
         found: NDArray[np.float64], level: float, bound: float | None
@@ -363,9 +367,27 @@ def _prepare(design: Design, goal: Goal, effect: float) -> tuple[Design, Populat
 
     return (
         few,
-        replace(population, model=0.0),
+        population,
         _Outcome(1, np.zeros(models), lambda answers: np.array([interval_width(answers)]), judge_width),
     )
+
+
+def _measure_models(answers: Answers) -> NDArray[np.float64]:
+    """Return the difference of the first two models, and its p."""
+    counted = ~answers.catch & ~answers.blank
+    return np.array(difference_p(answers, *(counted & (answers.model == number) for number in (0, 1))))
+
+
+def _measure_conditions(answers: Answers) -> NDArray[np.float64]:
+    """Return the difference of the first two conditions for the first model, and its p."""
+    counted = ~answers.catch & ~answers.blank & (answers.model == 0)
+    return np.array(difference_p(answers, *(counted & (answers.condition == number) for number in (0, 1))))
+
+
+def _judge_difference(
+    found: NDArray[np.float64], level: float, bound: float | None
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    return found[:, 1] <= level, found[:, 0]
 
 
 def _condition_effects(design: Design, effect: float) -> dict[str, float]:
@@ -378,9 +400,9 @@ def _condition_effects(design: Design, effect: float) -> dict[str, float]:
     """
     from scipy.optimize import brentq
 
-    population = design.population
-    effects = (population.model, population.unit, population.unit_condition, population.task, population.participant)
-    total = math.sqrt(sum(value**2 for value in effects))
+    # Of one model, whichever it is.
+    population = replace(design.population, model=0.0)
+    total = latent_deviation(population)
     first, second = design.conditions[:2]
     start = population.intercept + population.conditions.get(first, 0.0)
     wanted = expected_proportion(population, start, total) - effect
@@ -449,14 +471,10 @@ def predict_error(design: Design, goal: Goal, variances: Variances | None = None
     if goal == "width":
         parts = mean_variance(found, counts, design.models if design.crossed else 1)
         return parts.standard_error, min(counts.units, counts.people) - 1
-    # Conditions share units: what a unit is worth in both cancels, what it is worth in one alone stays.
-    both = design.population
-    alone = Variances.from_population(replace(both, unit=0.0, unit_condition=both.unit_condition))
-    groups = 1 if design.crossed else design.models
-    per_model = contrast_variance(found, counts, crossed=False)
-    people = found.participant / (counts.people * groups)
-    rest = (alone.unit / counts.units + per_model.task + per_model.answer) / design.models
-    return math.sqrt(2 * (people + rest)), min(counts.units * design.models, 2 * counts.people * groups) - 1
+    # Conditions share units, and have people of their own.
+    parts = mean_variance(found, counts, design.models if design.crossed else 1)
+    variance = 2 * (parts.variance - parts.unit + found.unit_condition / counts.units)
+    return math.sqrt(variance), min(counts.units, counts.people) - 1
 
 
 def smallest_detectable(
@@ -668,7 +686,9 @@ def smallest_sentence(design: Design, goal: Goal, smallest: Estimate, power: flo
         case "difference":
             return f"With {asked}, {chance} power needs two models that differ by {size}."
         case "condition":
-            return f"With {asked} in each condition, {chance} power needs conditions that differ by {size}."
+            return (
+                f"With {asked} in each condition, {chance} power needs two conditions of a model that differ by {size}."
+            )
     return f"With {asked}, a model's 95 % interval is at most {size} wide in {chance} of studies."
 
 
@@ -723,9 +743,10 @@ __all__ = [
     "Power",
     "Slopes",
     "approximate_power",
-    "contrast_p",
+    "cluster_cells",
     "describe_power",
     "design_table",
+    "difference_p",
     "interval_width",
     "model_means",
     "predict_error",

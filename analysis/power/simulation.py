@@ -245,17 +245,16 @@ def _lay_out(layout: Layout, rng: np.random.Generator) -> tuple[Integers, Intege
     total = layout.models * layout.units
     units, tasks, conditions = [], [], []
     for condition in range(len(layout.conditions)):
-        for group in range(groups):
-            place, turn = _passes(pool, layout.sessions, layout.trials, rng)
-            unit = place + group * pool
-            units.append(unit)
-            tasks.append((condition * total + unit) * layout.tasks + turn % layout.tasks)
-            conditions.append(np.full(layout.sessions, condition))
+        place, turn = _passes(groups, pool, layout.sessions, layout.trials, rng)
+        unit = (place + (np.arange(groups) * pool)[:, None, None]).reshape(-1, layout.trials)
+        units.append(unit)
+        tasks.append((condition * total + unit) * layout.tasks + np.tile(turn, (groups, 1)) % layout.tasks)
+        conditions.append(np.full(len(unit), condition))
     return np.concatenate(units), np.concatenate(tasks), np.concatenate(conditions)
 
 
-def _passes(pool: int, sessions: int, trials: int, rng: np.random.Generator) -> tuple[Integers, Integers]:
-    """Return which unit each trial asks about, and in which pass; both of shape (sessions, trials).
+def _passes(groups: int, pool: int, sessions: int, trials: int, rng: np.random.Generator) -> tuple[Integers, Integers]:
+    """Return which unit each trial asks about, shape (groups, sessions, trials), and in which pass, the last two.
 
     Passes over all units follow one another, each in a new order, and a session is the next stretch. Where a pass
     begins inside a session, what that session has already shown comes later in the pass. With fewer units than
@@ -263,20 +262,21 @@ def _passes(pool: int, sessions: int, trials: int, rng: np.random.Generator) -> 
     """
     wanted = sessions * trials
     count = -(-wanted // pool)
-    order = rng.permuted(np.tile(np.arange(pool), (count, 1)), axis=1)
-    if pool >= trials:
-        for number in range(1, count):
-            begun = number * pool % trials
-            if not begun:
-                continue
-            shown = np.zeros(pool, dtype=bool)
-            shown[order[number - 1, -begun:]] = True
-            own = order[number]
-            fresh = own[~shown[own]]
-            rest = np.concatenate([fresh[trials - begun :], own[shown[own]]])
-            order[number] = np.concatenate([fresh[: trials - begun], rng.permutation(rest)])
+    order = np.empty((groups, count, pool), dtype=np.int64)
+    for number in range(count):
+        keys = rng.random((groups, pool))
+        begun = number * pool % trials if pool >= trials else 0
+        if begun:
+            # Shown units go behind all others; then whatever is not this session's any more is shuffled again.
+            shown = order[:, number - 1, -begun:]
+            np.put_along_axis(keys, shown, np.take_along_axis(keys, shown, axis=1) + 1, axis=1)
+        own = keys.argsort(axis=1)
+        if begun:
+            own[:, trials - begun :] = rng.permuted(own[:, trials - begun :], axis=1)
+        order[:, number] = own
     turn = np.repeat(np.arange(count), pool)
-    return order.ravel()[:wanted].reshape(sessions, trials), turn[:wanted].reshape(sessions, trials)
+    laid_out = order.reshape(groups, -1)[:, :wanted].reshape(groups, sessions, trials)
+    return laid_out, turn[:wanted].reshape(sessions, trials)
 
 
 def simulate_judgements(

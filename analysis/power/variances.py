@@ -47,6 +47,8 @@ class Variances:
         Variance between models of one size, beyond units and people.
     participant_model
         Variance of a person's liking of certain models: crossed sessions do not remove it.
+    unit_condition
+        What of the variance between units is peculiar to a condition: a difference of conditions keeps it.
     """
 
     mean: float
@@ -56,9 +58,18 @@ class Variances:
     task: float = 0.0
     model: float = 0.0
     participant_model: float = 0.0
+    unit_condition: float = 0.0
 
     def __post_init__(self) -> None:
-        parts = (self.unit, self.participant, self.answer, self.task, self.model, self.participant_model)
+        parts = (
+            self.unit,
+            self.participant,
+            self.answer,
+            self.task,
+            self.model,
+            self.participant_model,
+            self.unit_condition,
+        )
         if not 0 <= self.mean <= 1 or not all(math.isfinite(part) and part >= 0 for part in parts):
             raise AnalysisError(f"Variance components can't be negative, nor a mean lie outside 0 to 1: {self}.")
 
@@ -98,9 +109,10 @@ class Variances:
             "participant": population.participant,
             "task": population.task,
             "model": population.model,
+            "unit_condition": population.unit_condition,
         }
         middle = population.intercept + population.conditions.get(condition, 0.0)
-        total = math.sqrt(sum(value**2 for value in deviations.values()))
+        total = latent_deviation(population)
         mean = expected_proportion(population, middle, total)
         z, weights = _hermite()
         parts = {}
@@ -109,8 +121,17 @@ class Variances:
             given = np.array([expected_proportion(population, middle + deviation * value, rest) for value in z])
             parts[name] = float(weights @ (given - mean) ** 2)
         # The models' own part is no luck of units and people: what is left to an answer excludes it.
-        answer = mean * (1 - mean) - sum(parts.values())
-        return cls(mean, parts["unit"], parts["participant"], answer, parts["task"], parts["model"])
+        between = parts["unit"] + parts["participant"] + parts["task"] + parts["model"]
+        return cls(
+            mean, parts["unit"], parts["participant"], mean * (1 - mean) - between, parts["task"], parts["model"],
+            unit_condition=parts["unit_condition"],
+        )  # fmt: skip
+
+
+def latent_deviation(population: Population) -> float:
+    """Return the standard deviation of eta over models of one size, units, tasks and people."""
+    effects = (population.model, population.unit, population.unit_condition, population.task, population.participant)
+    return math.sqrt(sum(value**2 for value in effects))
 
 
 def _hermite() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -129,8 +150,7 @@ def expected_means(design: Design, slope: float = 0.0, condition: int = 0) -> ND
     """Return each model's expected proportion correct, shape (models,), for a slope on the scale of the link."""
     population = design.population
     middle = population.intercept + population.conditions.get(design.conditions[condition], 0.0)
-    effects = (population.model, population.unit, population.unit_condition, population.task, population.participant)
-    total = math.sqrt(sum(value**2 for value in effects))
+    total = latent_deviation(population)
     return np.array([expected_proportion(population, middle + slope * value, total) for value in design.values])
 
 
