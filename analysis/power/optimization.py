@@ -187,6 +187,8 @@ class Optimum:
         The best for a quarter to four times the budget; columns as above, and ``budget``.
     crossed
         Whether sessions mix models.
+    at_most
+        What the best design takes all of that there is to be had: ``units``, ``models``, both or nothing.
     """
 
     aim: Aim
@@ -203,6 +205,7 @@ class Optimum:
     frontier: pd.DataFrame
     ladder: pd.DataFrame
     crossed: bool
+    at_most: tuple[str, ...]
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -223,6 +226,8 @@ class Optimum:
         more: tuple[str, ...] = ()
         if len(double):
             more = (f"Twice the money gives +-{100 * float(double['half width'].iloc[0]):.2f} {unit}.",)
+        if self.at_most:
+            more = (f"It takes all {' and '.join(self.at_most)} that there are to be had.", *more)
         return (best, flat + ".", *more)
 
 
@@ -295,6 +300,14 @@ def optimize_design(
         frontier.assign(**{"over the best": frontier["half width"] / best["half width"] - 1}),
         pd.DataFrame(ladder).astype({"models": int, "units": int, "sessions": int}),
         frame.crossed,
+        tuple(
+            name
+            for name, reached in (
+                ("units", best["units"] == frame.most_units),
+                ("models", aim == "slope" and best["models"] == frame.most_models),
+            )
+            if reached
+        ),
     )
 
 
