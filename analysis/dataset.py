@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from analysis.importing.cells import to_booleans, to_numbers
+from analysis.importing.faults import Faults
+from analysis.importing.layout import read_csv_text
+from analysis.importing.schema import conform, convert, with_origin
 from analysis.judgements import PEOPLE, unit_names
 from benchmark import __version__, schemas
 from benchmark.errors import ImportFailure, StudyError, suggest
@@ -340,10 +344,6 @@ def _read_table(path: Path, schema: schemas.Schema, *, extra: bool = False) -> p
     extra
         Whether other columns are left out instead of refused.
     """
-    from analysis.importing.faults import Faults
-    from analysis.importing.layout import read_csv_text
-    from analysis.importing.schema import convert, with_origin
-
     if path.suffix == ".parquet":
         try:
             frame = with_origin(pd.read_parquet(path), path.name, first=1)
@@ -370,7 +370,7 @@ def _read_table(path: Path, schema: schemas.Schema, *, extra: bool = False) -> p
         if column.name in known:
             columns[column.name] = convert(frame[column.name], column, faults)
     faults.check()
-    return schema.conform(pd.DataFrame(columns, index=frame.index))
+    return conform(schema, pd.DataFrame(columns, index=frame.index))
 
 
 # ---------------------------------------------------------------- facts
@@ -412,17 +412,17 @@ def derive_sessions(responses: pd.DataFrame, facts: pd.DataFrame | None = None) 
         for column in own.columns:
             known = table["session"].map(own[column])
             table[column] = known.astype(object).where(known.notna(), table[column].astype(object))
-    return schemas.SESSIONS.conform(table)
+    return conform(schemas.SESSIONS, table)
 
 
 def _cells(people: pd.DataFrame) -> pd.Series:
     """Return the cell of each session: its conditions and difficulties, and its model where there are several."""
     main = people[people["kind"] == "main"]
     asked = main if len(main) else people
-    parts = [_joined(asked, "condition"), _joined(asked, "difficulty")]
-    cell = parts[0] + "-" + parts[1]
+    cell = _joined(asked, "condition")
+    cell = cell + "-" + _joined(asked, "difficulty").reindex(cell.index)
     if asked["model"].nunique() > 1:
-        models = _joined(asked, "model")
+        models = _joined(asked, "model").reindex(cell.index)
         nested = ~models.str.contains("+", regex=False)
         cell = cell.where(~nested, models + "-" + cell)
     rest = pd.Index(people["session"].unique()).difference(cell.index)
@@ -432,7 +432,11 @@ def _cells(people: pd.DataFrame) -> pd.Series:
 def _joined(table: pd.DataFrame, column: str) -> pd.Series:
     """Return the distinct values of a column in each session, joined by a plus."""
     pairs = table[["session", column]].drop_duplicates().sort_values(["session", column])
-    return pairs.groupby("session")[column].agg("+".join)
+    several = pairs["session"].duplicated(keep=False)  # rare: joining every group would take seconds
+    single = pairs[~several].set_index("session")[column].astype("str")
+    if not several.any():
+        return single
+    return pd.concat([single, pairs[several].groupby("session")[column].agg("+".join)])
 
 
 def unit_facts(responses: pd.DataFrame) -> pd.DataFrame:
@@ -534,10 +538,6 @@ def _read_models(path: Path) -> pd.DataFrame:
     ImportFailure
         Naming the column or row that is wrong.
     """
-    from analysis.importing.cells import to_booleans, to_numbers
-    from analysis.importing.faults import Faults
-    from analysis.importing.layout import read_csv_text
-
     frame = read_csv_text(path, delimiter=",")
     names = [name for name in frame.columns if not name.startswith("\x00")]
     if "model" not in names:

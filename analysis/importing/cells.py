@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,29 @@ FALSE = frozenset({"false", "f", "no", "n", "0", "0.0", "-0.0"})
 Mask = NDArray[np.bool_]
 
 
-def by_distinct(values: pd.Series, change: Any) -> pd.Series:
+def by_distinct(values: pd.Series, change: Callable[[Any], Any], dtype: str = "str") -> pd.Series:
     """Return a column changed cell by cell, each distinct cell once: columns of many rows hold few values.
 
     Missing cells stay missing; ``change`` may return None for one that can't be changed.
     """
+    codes, distinct = _factorize(values)
+    changed = pd.array([change(value) for value in distinct], dtype=dtype)
+    return pd.Series(changed.take(codes, allow_fill=True), index=values.index)
+
+
+def _factorize(values: pd.Series) -> tuple[NDArray[np.int64], Any]:
+    """Return which distinct cell each cell is, -1 for a missing one, and the distinct cells."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.cat.codes.to_numpy(dtype=np.int64), values.cat.categories
     codes, distinct = pd.factorize(values)
-    changed = np.empty(len(distinct) + 1, dtype=object)
-    changed[:-1] = [change(value) for value in distinct]
-    changed[-1] = None  # code -1: missing
-    return pd.Series(changed[codes], index=values.index, dtype=object)
+    return codes, distinct
+
+
+def _by_category(read: Callable[..., tuple[pd.Series, Mask]], values: pd.Series, *how: str) -> tuple[pd.Series, Mask]:
+    """Read a column of categories by reading each category once."""
+    codes, distinct = _factorize(values)
+    known, wrong = read(pd.Series(distinct, dtype="str"), *how)
+    return known.reindex(codes).set_axis(values.index), np.append(wrong, False)[codes]
 
 
 def to_numbers(values: pd.Series, decimal: str = ".", thousands: str = "") -> tuple[pd.Series, Mask]:
@@ -37,6 +50,8 @@ def to_numbers(values: pd.Series, decimal: str = ".", thousands: str = "") -> tu
     decimal, thousands
         How the text spells numbers.
     """
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return _by_category(to_numbers, values, decimal, thousands)
     missing = values.isna().to_numpy()
     if values.dtype.kind in "iuf":
         return values.astype(np.float64), np.zeros(len(values), dtype=bool)
@@ -52,6 +67,8 @@ def to_numbers(values: pd.Series, decimal: str = ".", thousands: str = "") -> tu
 
 def to_integers(values: pd.Series, decimal: str = ".", thousands: str = "") -> tuple[pd.Series, Mask]:
     """Return whole numbers as nullable integers, and which cells hold something else."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return _by_category(to_integers, values, decimal, thousands)
     numbers, wrong = to_numbers(values, decimal, thousands)
     wrong = wrong | (numbers.notna() & (numbers != numbers.round())).to_numpy() | (numbers.abs() > 2**53).to_numpy()
     return numbers.mask(wrong).astype("Int64"), wrong
@@ -59,6 +76,8 @@ def to_integers(values: pd.Series, decimal: str = ".", thousands: str = "") -> t
 
 def to_booleans(values: pd.Series) -> tuple[pd.Series, Mask]:
     """Return truth values, and which cells hold something else than true/false, yes/no or 1/0."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return _by_category(to_booleans, values)
     if values.dtype.kind == "b":
         return values.astype("boolean"), np.zeros(len(values), dtype=bool)
 
@@ -66,9 +85,8 @@ def to_booleans(values: pd.Series) -> tuple[pd.Series, Mask]:
         spelled = str(cell).strip().casefold()
         return True if spelled in TRUE else False if spelled in FALSE else None
 
-    read_values = by_distinct(values, read)
-    wrong = read_values.isna().to_numpy() & values.notna().to_numpy()
-    return read_values.astype("boolean"), wrong
+    read_values = by_distinct(values, read, "boolean")
+    return read_values, read_values.isna().to_numpy() & values.notna().to_numpy()
 
 
 def to_times(values: pd.Series, form: str = "") -> tuple[pd.Series, Mask]:

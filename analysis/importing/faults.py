@@ -57,6 +57,8 @@ class Faults:
         values
             The cells, shape (rows,).
         """
+        if not wrong.any():
+            return
         cells = None if values is None else np.asarray(values, dtype=object)
         for position in np.flatnonzero(wrong).tolist():
             cell = "empty" if cells is None or _is_missing(cells[position]) else repr(cells[position])

@@ -37,7 +37,7 @@ from analysis.importing.layout import (
     read_parquet_text,
 )
 from analysis.importing.rules import Pattern, Rule, Rules, Table, Where, sources_of
-from analysis.importing.schema import MISSING, convert
+from analysis.importing.schema import MISSING, conform, convert
 from analysis.judgements import unit_names
 from benchmark import __version__, schemas
 from benchmark.documents import Document, parse, read_toml
@@ -553,7 +553,7 @@ class _Reading:
                 "which query was on top was not recorded and a coin stands in for it: positions say nothing"
             )
         constant = {"protocol": mapping.protocol, "study": mapping.name, "vimi_version": __version__, "related": False}
-        conformed = schemas.RESPONSES.conform(responses.assign(**constant).reset_index(drop=True))
+        conformed = conform(schemas.RESPONSES, responses.assign(**constant).reset_index(drop=True))
         facts = self._session_facts(responses)
         self._raise()
         return self._assemble(conformed, responses, facts, sources)

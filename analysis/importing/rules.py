@@ -315,7 +315,7 @@ class Table:
                 return cell if rule.unmatched == "keep" else None
             return next((group for group in found.groups() if group is not None), found[0])
 
-        result = by_distinct(cells, extract).astype("str")
+        result = by_distinct(cells, extract)
         wrong = (result.isna() & cells.notna()).to_numpy()
         if rule.unmatched == "error" and rule.otherwise is None:
             faults.add(wrong, name, f"it does not match the pattern {rule.pattern!r}", raw)
@@ -331,7 +331,7 @@ class Table:
                     return known[spelling]
             return folded.get(cell.casefold(), cell if rule.unmatched == "keep" else None)
 
-        result = by_distinct(cells, translate).astype("str")
+        result = by_distinct(cells, translate)
         wrong = (result.isna() & cells.notna()).to_numpy()
         if rule.unmatched == "error" and rule.otherwise is None:
             for cell in pd.unique(cells[wrong]):
@@ -384,7 +384,7 @@ def sources_of(rules: Mapping[str, tuple[Rule, ...]]) -> Iterator[tuple[str, str
 
 
 def _textual(values: pd.Series) -> pd.Series:
-    return values if values.dtype.kind != "f" else by_distinct(values, spell_number).astype("str")
+    return values if values.dtype.kind != "f" else by_distinct(values, spell_number)
 
 
 def _plain_number(cell: str) -> str:

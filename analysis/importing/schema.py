@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.importing.cells import by_distinct, spell_number, to_booleans, to_integers, to_numbers, to_times
 from analysis.importing.faults import FILE, ROW, Faults
 from benchmark.errors import suggest
-from benchmark.schemas import Column
+from benchmark.schemas import Column, Schema
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "<NA>")
 """Spellings of a missing cell, unless a mapping says otherwise."""
@@ -41,6 +41,16 @@ def with_origin(frame: pd.DataFrame, file: str, *, first: int = 2) -> pd.DataFra
         Number of its first row.
     """
     return frame.assign(**{FILE: file, ROW: np.arange(first, first + len(frame))})
+
+
+def conform(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table as its schema has it, times in microseconds: they then come back from Parquet as they went in."""
+    given = {column.name: frame[column.name] for column in schema.columns if column.name in frame.columns}
+    for column in schema.columns:
+        if column.kind == "time":
+            times = given.get(column.name, pd.Series(pd.NaT, index=frame.index))
+            given[column.name] = pd.to_datetime(times, utc=True).astype("datetime64[us, UTC]")
+    return schema.conform(frame.assign(**given))
 
 
 def convert(values: pd.Series, column: Column, faults: Faults, *, called: str = "", form: str = "") -> pd.Series:
@@ -86,7 +96,7 @@ def convert(values: pd.Series, column: Column, faults: Faults, *, called: str = 
         read, wrong = to_times(cells, form)
         faults.add(wrong, name, "no time", values)
     else:
-        read, wrong = by_distinct(cells, json.loads), np.zeros(len(cells), dtype=bool)
+        read, wrong = by_distinct(cells, json.loads, "object"), np.zeros(len(cells), dtype=bool)
     if column.name in LIMITS:
         low, high, reason = LIMITS[column.name]
         numbers = read.astype("Float64")
