@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.figures.style import FAINT, INK, MUTED, SMALLEST, counted
+from analysis.figures.style import FAINT, INK, MUTED, SMALLEST, counted, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +102,7 @@ def label_points(
             forbidden = (_overlap(boxes, others) > 0).any(axis=1) | _outside(boxes, panel)
             cost = np.where(forbidden, np.inf, cost)
             best = int(np.argmin(cost))
-            if np.isfinite(cost[best]) and cost[best] < 0.75 * np.prod(sizes[row]):
+            if np.isfinite(cost[best]) and cost[best] < (0.35 if len(names) > MANY else 0.75) * np.prod(sizes[row]):
                 placed[row] = best
     for row, at in placed.items():
         boxes, distances = choices[row]
@@ -154,6 +154,22 @@ def spread(wanted: ArrayLike, gap: float, low: float, high: float) -> NDArray[np
     return result
 
 
+def name_lines(axis: Axes, at: float, heights: Sequence[float], names: Sequence[str], colours: Sequence[str]) -> None:
+    """Write the names of lines beside their right ends, a line of text apart."""
+    if list(names) == [""]:
+        return
+    figure = axis.figure.get_figure(root=True)
+    assert figure is not None
+    low, high = axis.get_ylim()
+    figure.draw_without_rendering()
+    gap = (SMALLEST + 2.0) / 72 * figure.dpi / axis.bbox.height * (high - low)
+    for place, end, name, colour in zip(spread(heights, gap, low, high), heights, names, colours):
+        axis.annotate(
+            printable(name), (at, end), xytext=(at, place), textcoords="data", fontsize=SMALLEST, color=colour,
+            va="center", ha="left", annotation_clip=False,
+        )  # fmt: skip
+
+
 def _extent(axis: Axes, name: str, size: float) -> tuple[float, float]:
     """Return the size of a name in pixels."""
     text = axis.text(0, 0, name, fontsize=size)
@@ -167,7 +183,7 @@ def _candidates(
 ) -> tuple[Boxes, NDArray[np.float64]]:
     """Return where a name may stand around its point, and how far from it."""
     boxes, distances = [], []
-    for distance in DISTANCES[:4] if many else DISTANCES:
+    for distance in DISTANCES[:2] if many else DISTANCES:
         for angle in ANGLES:
             away = np.array([np.cos(angle), np.sin(angle)])
             # The nearest edge or corner of the name, not its middle, is that far from the point.

@@ -252,7 +252,7 @@ def counted(n: int, noun: str) -> str:
 
 def wrapped(text: str, inches: float, size: float = SMALL) -> str:
     """Break text into lines that fit a width."""
-    characters = max(12, int(inches * 72 / (size * 0.56)))
+    characters = max(12, int(inches * 72 / (size * 0.53)))
     return "\n".join(textwrap.wrap(printable(text), characters, break_long_words=True)) if text else ""
 
 
