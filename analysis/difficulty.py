@@ -10,15 +10,15 @@ median if activations were normal; 0 where both queries are the same. A judgemen
 
     .5 + (.5 - lapse) logistic(a + b x).
 
-Units differ: each has an intercept and a slope of its own, drawn from a two-dimensional normal distribution, correlated.
-Mean, spreads and correlation are fitted by maximum likelihood; the integral over units is done by adaptive
-Gauss-Hermite quadrature (Pinheiro & Bates, 1995, Approximations to the log-likelihood function in the nonlinear
-mixed-effects model, Journal of Computational and Graphical Statistics 4). A unit that was asked about at two
-difficulties alone thus still has a curve, drawn towards that of all.
+Units differ: each has an intercept and a slope of its own, drawn from a two-dimensional normal distribution. Mean,
+spreads and correlation are fitted by maximum likelihood; the integral over units is done by adaptive Gauss-Hermite
+quadrature (Pinheiro & Bates, 1995, Approximations to the log-likelihood function in the nonlinear mixed-effects model,
+Journal of Computational and Graphical Statistics 4). A unit that was asked about at two difficulties alone thus still
+has a curve, drawn towards that of all.
 
-Intervals are two-way sandwiches over units and participants. An answer's score is the mean, over what the unit may be
-given all answers about it, of its own score (Fisher's identity), so that scores can be summed over participants, who
-are no part of the model.
+Intervals add two sources. Units: the sandwich of the marginal likelihood's scores. Participants, who are no part of
+the model: an answer moves the fit by its own score, averaged over what its unit may be given all answers, and by what
+it changes of that; summed over a participant's answers, what goes beyond the noise of single answers is added.
 
 The curve of a cell is the mean over units, not the curve of a typical unit: the distribution of units is integrated
 out. Fewer than three difficulties make no curve: two make a difference.
@@ -38,6 +38,7 @@ from scipy.special import expit, log_expit, logsumexp, ndtr, ndtri
 from scipy.stats import chi2, t
 
 from analysis.estimands import spell_estimand
+from analysis.proportions import satterthwaite
 from analysis.sandwich import LEVEL, Clusters, clustered_estimate, clustered_proportion
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -414,9 +415,6 @@ def _fit_cell(
     parameters, log_likelihood = _fit(counts)
     clusters = Clusters.of(own)
     inside = _Inside(parameters, counts, clusters, unit, place, correct, level)
-    slope = clustered_estimate(
-        float(parameters[1]), inside.influence(np.eye(5)[1]), clusters, unit="log odds per SD of distance", level=level
-    )
     fitted = _mean_chance(parameters, counts.x, lapse)
     points = []
     for n, difficulty in enumerate(present):
@@ -432,7 +430,7 @@ def _fit_cell(
     return DifficultyCurve(
         cell=cell,
         points=tuple(points),
-        slope=slope,
+        slope=inside.slope(),
         unit_spread=inside.spread(2, "standard deviation of log odds"),
         slope_spread=inside.spread(4, "standard deviation of log odds per SD of distance"),
         curve=curve,
@@ -441,7 +439,7 @@ def _fit_cell(
         units=inside.units(unit_names, present),
         lapse=lapse,
         log_likelihood=log_likelihood,
-        band=f"{clusters.method(freedom)}, delta method; mean over units",
+        band=f"{inside.method(freedom)}, delta method; mean over units",
     )
 
 
@@ -460,8 +458,8 @@ def _refuse(own: pd.DataFrame, spelt: NDArray[np.str_], present: Sequence[str], 
         level=level,
     )  # fmt: skip
     return (
-        f"{name}: two difficulties: a difference, no curve; {present[0]} less {present[1]} is {difference}. A curve takes "
-        "at least three."
+        f"{name}: two difficulties: a difference, no curve; {present[0]} less {present[1]} is {difference}. A curve "
+        "takes at least three."
     )
 
 
@@ -481,7 +479,14 @@ class _Inside:
         self.parameters, self.counts, self.clusters, self.level = parameters, counts, clusters, level
         self.posterior = _integrate(parameters, counts)
         if_right, if_wrong = _answer_scores(parameters, counts, self.posterior)
-        scores = np.where(correct[:, None] == 1, if_right[unit, place], if_wrong[unit, place])
+        wrong = counts.answers - counts.right
+        by_unit = np.einsum("ud,udp->up", counts.right, if_right) + np.einsum("ud,udp->up", wrong, if_wrong)
+        # What one more right answer, less one more wrong one, adds to the total score: directly, and by moving its
+        # unit's posterior (the derivative of the marginal score by the weight of an answer inside the integral).
+        chance = GUESS + (1 - GUESS - counts.lapse) * expit(self.posterior.eta)
+        expected = np.einsum("und,un->ud", chance, self.posterior.weights)
+        change = if_right - if_wrong + self._moved(parameters, counts)
+        by_answer = (correct - expected[unit, place])[:, None] * change[unit, place]
         # A spread of 0 lies on its bound: neither it nor, for slopes, their covariance then moves.
         self.free = [0, 1]
         if parameters[2] > _LEAST_LOG_SPREAD + 0.5:
@@ -492,7 +497,30 @@ class _Inside:
         values, vectors = np.linalg.eigh((information + information.T) / 2)
         # A direction that the answers say nothing of is left as it is, instead of being inverted.
         inverse = np.where(values > values.max() * 1e-10, 1 / np.maximum(values, 1e-300), 0.0)
-        self.scores: Floats = scores[:, self.free] @ ((vectors * inverse) @ vectors.T)
+        inverted = (vectors * inverse) @ vectors.T
+        self.by_unit: Floats = by_unit[:, self.free] @ inverted
+        self.by_answer: Floats = by_answer[:, self.free] @ inverted
+
+    def _moved(self, parameters: Floats, counts: _Counts) -> Floats:
+        """Return the posterior covariance of a unit's score with log p(right) - log p(wrong), shape (units, d, 5)."""
+        posterior = self.posterior
+        one, _, two = _spreads(parameters)
+        if_right, if_wrong = _score(posterior.eta, counts.lapse)
+        by_eta = if_right * counts.right[:, None] + if_wrong * (counts.answers - counts.right)[:, None]
+        plain, sloped = by_eta.sum(axis=-1), by_eta @ counts.x
+        parts = (
+            plain,
+            sloped,
+            one * posterior.first * plain,
+            posterior.first * sloped,
+            two * posterior.second * sloped,
+        )
+        score = np.stack(parts, axis=-1)
+        weights = posterior.weights
+        score = score - np.einsum("unp,un->up", score, weights)[:, None]
+        log_right, log_wrong = _log_chances(posterior.eta, counts.lapse)
+        moved: Floats = np.einsum("unp,und,un->udp", score, log_right - log_wrong, weights, optimize=True)
+        return moved
 
     def _information(self) -> Floats:
         """Return minus the Hessian of the log-likelihood, from differences of its gradient."""
@@ -507,10 +535,37 @@ class _Inside:
             hessian[n] = (ends[0] - ends[1]) / (2 * step)
         return -hessian
 
-    def influence(self, by_parameter: Floats) -> Floats:
-        """Return each answer's influence on a quantity with such derivatives by the parameters."""
-        influence: Floats = self.scores @ by_parameter[self.free]
-        return influence
+    def variance(self, by_parameter: Floats) -> tuple[float, float]:
+        """Return the variance of a quantity with such derivatives by the parameters, and its degrees of freedom."""
+        units = len(self.by_unit)
+        from_units = float(((self.by_unit @ by_parameter[self.free]) ** 2).sum()) * units / (units - 1)
+        if "participant" not in self.clusters.names:
+            return from_units, units - 1.0
+        person = self.clusters.codes[self.clusters.names.index("participant")]
+        people = int(person.max()) + 1
+        influence = self.by_answer @ by_parameter[self.free]
+        sums = np.bincount(person, weights=influence)
+        from_people = max(float((sums**2).sum()) * people / (people - 1) - float((influence**2).sum()), 0.0)
+        total, first, second = (np.array([value]) for value in (from_units + from_people, from_units, from_people))
+        freedom = satterthwaite(total, first, np.array([units - 1.0]), second, np.array([people - 1.0]))
+        return float(total[0]), float(freedom[0])
+
+    def method(self, freedom: float) -> str:
+        """Return the method of an interval."""
+        return (
+            f"maximum likelihood with units as random; units (sandwich) and participants (influence) added "
+            f"({self.clusters.words}), Student's t on {freedom:.1f} degrees of freedom"
+        )
+
+    def slope(self) -> Estimate:
+        """Return the mean slope."""
+        variance, freedom = self.variance(np.eye(5)[1])
+        half = float(t.ppf((1 + self.level) / 2, freedom)) * math.sqrt(variance)
+        value = float(self.parameters[1])
+        return Estimate(
+            value, value - half, value + half, self.method(freedom), self.clusters.smallest,
+            "log odds per SD of distance", self.clusters.estimand, self.level,
+        )  # fmt: skip
 
     def _derivatives(self, x: Floats) -> Floats:
         """Return the derivatives of the mean curve by the parameters, shape (points, 5)."""
@@ -533,7 +588,7 @@ class _Inside:
         derivatives = self._derivatives(x) / gain / (value * (1 - value))[:, None]
         halves, freedoms = np.empty(len(x)), np.empty(len(x))
         for n, row in enumerate(derivatives):
-            variance, freedoms[n] = self.clusters.variance(self.influence(row))
+            variance, freedoms[n] = self.variance(row)
             halves[n] = t.ppf((1 + self.level) / 2, freedoms[n]) * math.sqrt(variance)
         middle = np.log(value / (1 - value))
         low, high = GUESS + gain * expit(middle - halves), GUESS + gain * expit(middle + halves)
@@ -553,11 +608,10 @@ class _Inside:
         x = float(brentq(excess, near, far, xtol=1e-10))
         place = np.array([x - centre])
         rise = (excess(x + 1e-5) - excess(x - 1e-5)) / 2e-5
-        influence = self.influence(self._derivatives(place)[0] / -rise)
-        variance, freedom = self.clusters.variance(influence)
+        variance, freedom = self.variance(self._derivatives(place)[0] / -rise)
         half = float(t.ppf((1 + self.level) / 2, freedom)) * math.sqrt(variance)
         value, low, high = float(ndtr(-x)), float(ndtr(-x - half)), min(float(ndtr(-x + half)), 0.5)
-        method = f"{self.clusters.method(freedom)}, delta method on the scale of the distance"
+        method = f"{self.method(freedom)}, delta method on the scale of the distance"
         estimate = Estimate(
             value, min(low, value), max(high, value), method, max(self.clusters.smallest, 1), "quantile",
             self.clusters.estimand, self.level,
