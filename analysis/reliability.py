@@ -222,7 +222,7 @@ def estimate_reliability(
 
         estimand = spell_estimand("new units")
         stepped = float(intraclass(every, answers, right)[1][0])
-        if math.isnan(stepped):
+        if math.isnan(stepped) or np.ptp(right / answers) == 0:
             raise _no_spread(where)
         icc = reliability_estimate(
             stepped,
@@ -293,7 +293,7 @@ def learning_curve(
         rng = np.random.default_rng(seed)
         weights = resample_weights(len(counts), resamples, rng)
         value = float(intraclass(np.ones((1, len(counts))), k, right)[1][0])
-        if math.isnan(value):
+        if math.isnan(value) or np.ptp(right / k) == 0:
             raise _no_spread(where)
         estimand = spell_estimand("new units")
         whole = reliability_estimate(value, intraclass(weights, k, right)[1], "", len(counts), estimand)
