@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.figures.style import FAINT, INK, MUTED, SMALLEST, counted, printable
+from analysis.figures.style import FAINT, INK, MUTED, SMALLEST, counted, display_names, printable, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,19 @@ DISTANCES = (5.0, 9.0, 14.0, 20.0, 28.0, 38.0, 50.0)
 """Points between a name and what it names."""
 FARTHEST_WITHOUT_LINE = 9.0
 MANY = 14
-"""With more names than this, none goes far from its point: long lines to names would hide what they name."""
+"""More names than this become numbers, and none goes far from its point: long lines would hide what they name."""
+
+
+def numbers_for_names(names: Iterable[object], longest: int) -> tuple[dict[str, str], list[str]]:
+    """Return what is written beside each point, and the list that explains it.
+
+    A few names are written themselves, and need no list. Many are numbered, in the order of the alphabet.
+    """
+    distinct = sorted({str(name) for name in names})
+    if len(distinct) <= MANY:
+        return display_names(distinct, longest), []
+    numbers = {name: str(turn) for turn, name in enumerate(distinct, start=1)}
+    return numbers, [f"{number}  {shorten(name, 40)}" for name, number in numbers.items()]
 
 
 def label_points(

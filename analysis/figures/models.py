@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.figures.labels import label_points
+from analysis.figures.labels import label_points, numbers_for_names
 from analysis.figures.style import (
     FAINT,
     GRID,
@@ -159,7 +159,8 @@ def plot_natural_against_synthetic(
         table, f"{across} against {up}", ["model"], [columns[across], columns[up]], may_lack=True
     )  # fmt: skip
     own["model"] = own["model"].astype(str)
-    names = display_names(own["model"])
+    full = display_names(own["model"])
+    names, foot = numbers_for_names(own["model"], 24)
     styles = looks(conditions)
     both = own[own[across].notna() & own[up].notna()]
     only = {name: own[own[name].notna() & own[other].isna()] for name, other in ((across, up), (up, across))}
@@ -180,7 +181,7 @@ def plot_natural_against_synthetic(
         limits[name][0] -= strip * (count + 0.4) if count else 0
     spans = {name: high - low for name, (low, high) in limits.items()}
     inches = 5.2 / max(spans.values())
-    figure = open_figure(0.55 + inches * spans[up], width=max(3.2, 0.75 + inches * spans[across]), note=note)
+    figure = open_figure(0.55 + inches * spans[up], width=max(3.2, 0.75 + inches * spans[across]), note=note, foot=foot)
     axis: Axes = figure.subplots()
     axis.set(xlim=limits[across], ylim=limits[up], aspect="equal")
     ends = max(limits[across][0], limits[up][0]), min(limits[across][1], limits[up][1])
@@ -215,7 +216,7 @@ def plot_natural_against_synthetic(
         places = shelf[other] - strip * (np.arange(len(rows)) + 0.7)
         draw_intervals(axis, places, rows, styles[name], across=sideways, columns=columns[name], width=4)
         for (_, row), place in zip(rows.iterrows(), places):
-            text = f"{names[row['model']]}, no {printable(other)}"
+            text = f"{full[row['model']]}, no {printable(other)}"
             spot = (row[columns[name][1]], place) if sideways else (place, row[columns[name][2]])
             axis.annotate(
                 text, spot, xytext=(-4, 0) if sideways else (0, 4), textcoords="offset points", fontsize=SMALLEST,

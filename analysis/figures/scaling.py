@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.figures.labels import label_points, name_lines
+from analysis.figures.labels import label_points, name_lines, numbers_for_names
 from analysis.figures.style import (
     FAINT,
     GRID,
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FAMILY_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "h")
-MOST_PANELS_NAMED_IN_FULL = 20
 
 
 @draws
@@ -102,12 +101,12 @@ def plot_scaling(
     columns = 1 if len(panels) == 1 else 2 if len(conditions) == 1 else len(conditions)
     rows = -(-len(panels) // columns)
     styles = looks(conditions)
-    names = display_names(own["model"], MOST_PANELS_NAMED_IN_FULL)
+    names, foot = numbers_for_names(own["model"], 20)
     families = sorted(own["family"].astype(str).unique()) if "family" in own.columns else []
     markers = {family: FAMILY_MARKERS[turn % len(FAMILY_MARKERS)] for turn, family in enumerate(families)}
     key = [_family_entry(family, markers[family]) for family in families] if len(families) > 1 else []
     width = WIDTH if columns > 1 else 4.6
-    figure = open_figure(2.9 * rows + 0.1, width=width, note=note, key=key)
+    figure = open_figure(2.9 * rows + 0.1, width=width, note=note, key=key, foot=foot)
     axes = np.ravel(figure.subplots(rows, columns, squeeze=False))
     inches = width / columns - 0.55
     for axis, (predictor, condition) in zip(axes, panels):

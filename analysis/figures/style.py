@@ -320,8 +320,9 @@ def open_figure(
     width: float = WIDTH,
     note: str = "",
     key: Sequence[tuple[Any, str]] = (),
+    foot: Sequence[str] = (),
 ) -> Figure:
-    """Return a figure with room at its head for a note and for a key of what is drawn.
+    """Return a figure with room at its head for a note and for a key of what is drawn, and at its foot for a list.
 
     Parameters
     ----------
@@ -331,6 +332,8 @@ def open_figure(
         What must be said wherever these numbers appear: it stands in a strip above all else.
     key
         Handles and their names.
+    foot
+        Entries of a list, set in columns below all panels.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -343,10 +346,18 @@ def open_figure(
         columns = max(1, len(key))
     rows = math.ceil(len(key) / columns)
     head = strip + (0.20 * rows + 0.05 if key else 0.0)
-    whole = height + head
+    entry = 0.2 + 0.056 * max(map(len, foot), default=0)
+    foot_columns = max(1, min(len(foot), int((width - 0.1) / entry)))
+    foot_rows = math.ceil(len(foot) / foot_columns)
+    below = 0.145 * foot_rows + 0.1 if foot else 0.0
+    whole = height + head + below
     figure = Figure(figsize=(width, whole), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(rect=(0, 0, 1, height / whole))  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(rect=(0, below / whole, 1, height / whole))  # type: ignore[union-attr, call-arg]
+    for turn, text in enumerate(foot):
+        column, row = divmod(turn, foot_rows)
+        x, y = 0.1 + column * (width - 0.1) / foot_columns, 0.145 * (foot_rows - row - 1) + 0.07
+        figure.text(x / width, y / whole, printable(text), fontsize=SMALLEST, color=INK, va="bottom")
     if lines:
         figure.suptitle(
             lines, x=0.14 / width, y=1 - 0.09 / whole, ha="left", va="top", fontsize=SMALL, color=WARNING,
@@ -447,7 +458,7 @@ def draw_intervals(
     value, low, high = (table[name].to_numpy(np.float64) for name in columns)
     known = known_intervals(table, columns[1], columns[2])
     if known.any():
-        bars = _separated(low[known], high[known]), np.repeat(places[known], 3)
+        bars = separated(low[known], high[known]), np.repeat(places[known], 3)
         axis.plot(*(bars if across else bars[::-1]), color=look.tint, linewidth=width, zorder=2)
     for place in places[~known & ~np.isnan(value)]:
         line = axis.axhline if across else axis.axvline
@@ -460,7 +471,7 @@ def draw_intervals(
         )  # fmt: skip
 
 
-def _separated(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+def separated(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return both ends of each interval, with a gap after them, so that one path draws all intervals."""
     return np.column_stack([low, high, np.full(len(low), np.nan)]).ravel()
 

@@ -32,6 +32,7 @@ from analysis.figures.style import (
     name_rows,
     open_figure,
     printable,
+    separated,
     stripe_rows,
     tidy,
 )
@@ -220,8 +221,8 @@ def plot_confidence(table: pd.DataFrame, discrimination: pd.DataFrame | None = N
             draw_intervals(upper, x, rows, look)
             lower.bar(x, rows["share"], width=breadth, color=look.tint, linewidth=0)
             if with_ends:
-                draw_intervals(lower, x, rows, Look("", look.colour, "o"), columns=("share", "share_low", "share_high"),
-                               width=1.6, point=0)  # fmt: skip
+                ends = separated(rows["share_low"].to_numpy(np.float64), rows["share_high"].to_numpy(np.float64))
+                lower.plot(np.repeat(x, 3), ends, color=look.colour, linewidth=1.6)
         upper.set_title(names[models[turn]], loc="left", fontsize=SMALL + 0.5)
         mark_level(upper, CHANCE, "chance" if turn == 0 else "")
         for axis in (upper, lower):
