@@ -97,4 +97,4 @@ class Faults:
 
 
 def _is_missing(cell: Any) -> bool:
-    return cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell))
+    return cell is None or cell is pd.NA or cell == "" or (isinstance(cell, float) and np.isnan(cell))

@@ -428,6 +428,7 @@ class _Reading:
         self.mapping, self.table = mapping, table
         self.faults = Faults(what, table.frame)
         self.notes: list[str] = []
+        self._raw_missing: dict[str, pd.Series] = {}
         self._check_sources()
         self.kind = self._kinds()
         self.kept = (self.kind != "drop").to_numpy()
@@ -492,6 +493,7 @@ class _Reading:
         values = self._raw(target)
         if values is None:
             return None
+        self._raw_missing[target] = values.isna()
         column = POSITION if target == "position" else _COLUMNS[target]
         if optional and not column.nullable:
             column = schemas.Column(column.name, column.kind, column.meaning, True, column.values)
@@ -614,7 +616,7 @@ class _Reading:
             if filled.any():
                 values = values.mask(filled, stand_in[target])
             reason = f"it is needed ({_COLUMNS[target].meaning})"
-            lost = (holes & ~aside).to_numpy() & ~self._kept_faults.rows()
+            lost = (self._raw_missing[target] & ~aside).to_numpy()
             self._kept_faults.add(lost, self._spelled(target), reason, values)
             columns[target] = values
 
