@@ -400,6 +400,10 @@ def _fit_cell(
     correct = own["correct"].to_numpy(np.float64)
     if correct.min() == correct.max():
         raise AnalysisError(f"{name}: all answers are {'right' if correct[0] else 'wrong'}, so no curve can be fitted.")
+    if correct.mean() <= GUESS:
+        raise AnalysisError(
+            f"{name}: {correct.mean():.3f} of the answers are right, no more than by guessing: there is no curve."
+        )
     place = pd.Categorical(spelt, categories=present).codes.astype(np.int64)
     unit_names, unit = np.unique(own["unit"].astype(str).to_numpy(), return_inverse=True)
     distance = query_distance(shares)
@@ -424,7 +428,12 @@ def _fit_cell(
     x = np.linspace(distance.max(), distance.min(), _CURVE_POINTS)
     low, high, freedom = inside.band(x - centre)
     curve = pd.DataFrame(
-        {"quantile": ndtr(-x), "value": _mean_chance(parameters, x - centre, lapse), "low": low, "high": high}
+        {
+            "quantile": ndtr(-x),
+            "value": np.clip(_mean_chance(parameters, x - centre, lapse), low, high),
+            "low": low,
+            "high": high,
+        }
     )
     threshold, note = inside.threshold(centre, distance)
     return DifficultyCurve(
@@ -591,7 +600,9 @@ class _Inside:
             variance, freedoms[n] = self.variance(row)
             halves[n] = t.ppf((1 + self.level) / 2, freedoms[n]) * math.sqrt(variance)
         middle = np.log(value / (1 - value))
-        low, high = GUESS + gain * expit(middle - halves), GUESS + gain * expit(middle + halves)
+        exact = GUESS + gain * value
+        low = np.minimum(GUESS + gain * expit(middle - halves), exact)
+        high = np.maximum(GUESS + gain * expit(middle + halves), exact)
         return low, high, float(freedoms.min())
 
     def threshold(self, centre: float, distance: Floats) -> tuple[Estimate | None, str]:

@@ -104,7 +104,7 @@ class Clusters:
     def p_value(self, distance: float, influence: NDArray[np.float64]) -> float:
         """Return the two-sided p of a distance from what is tested; 1 where nothing varies or can be clustered."""
         variance, freedom = self.variance(influence)
-        if not 0 < variance < math.inf:
+        if not _NOTHING < variance < math.inf:
             return 1.0
         return float(2 * t.sf(abs(distance) / math.sqrt(variance), freedom))
 
