@@ -70,7 +70,7 @@ def declare_families(
     made = list(product(conditions, predictors))
     if families is None:
         return {"all slopes": tuple(made)}
-    declared = [tuple(test) for tests in families.values() for test in tests]
+    declared: list[Test] = [(str(c), str(p)) for tests in families.values() for c, p in tests]
     for test in made:
         if declared.count(test) != 1:
             where = "no declared family" if test not in declared else "more than one family"

@@ -60,6 +60,7 @@ def permute_slope(x: NDArray[np.float64], y: NDArray[np.float64], *, seed: int =
     seed
         Of the assignments that are drawn where there are too many to count.
     """
+    x, y = _sort(x, y)
     centred = x - x.mean()
     p, error, method = _permute(x, y, seed)
     return PermutationTest(float(centred @ y / (centred @ centred)), p, error, method)
@@ -67,17 +68,21 @@ def permute_slope(x: NDArray[np.float64], y: NDArray[np.float64], *, seed: int =
 
 def permute_spearman(x: NDArray[np.float64], y: NDArray[np.float64], *, seed: int = 0) -> PermutationTest:
     """Test Spearman's rank correlation, with mean ranks for equal values; arguments as for :func:`permute_slope`."""
-    ranks = rankdata(x), rankdata(y)
+    ranks = _sort(rankdata(x), rankdata(y))
     a, b = (rank - rank.mean() for rank in ranks)
     p, error, method = _permute(*ranks, seed)
     return PermutationTest(float(a @ b / np.sqrt((a @ a) * (b @ b))), p, error, method)
 
 
+def _sort(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Put points into the order of their values: draws then depend on neither the order of rows nor on names."""
+    order = np.lexsort((y, x))
+    return x[order], y[order]
+
+
 def _permute(x: NDArray[np.float64], y: NDArray[np.float64], seed: int) -> tuple[float, float, str]:
     """Return p-value, its error and the method; all statistics are increasing in the sum of products."""
-    # In the order of the values themselves, draws depend on neither the order of rows nor the names of models.
-    order = np.lexsort((y, x))
-    a, b = x[order] - x.mean(), y[order] - y.mean()
+    a, b = x - x.mean(), y - y.mean()
     largest = float(np.sort(np.abs(a)) @ np.sort(np.abs(b)))
     observed = abs(float(a @ b)) - _TOLERANCE * largest
     if len(a) <= MOST_EXACT:

@@ -274,7 +274,7 @@ def _weighted_fit(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Return coefficients, their covariance and the weighted sum of squared residuals."""
     weighted = design / variance[:, None]
-    covariance = np.linalg.inv(design.T @ weighted)
+    covariance: NDArray[np.float64] = np.asarray(np.linalg.inv(design.T @ weighted), dtype=np.float64)
     coefficients = covariance @ (weighted.T @ y)
     residual = y - design @ coefficients
     return coefficients, covariance, float((residual**2 / variance).sum())

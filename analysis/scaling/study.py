@@ -12,7 +12,7 @@ What the data can't carry is refused: a :class:`Refusal` stands in the place of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -228,10 +228,11 @@ class ScalingResult:
 
     def ladder(self) -> pd.DataFrame:
         """Return one row a rung: slope, standard error, interval, degrees of freedom, p, or why it was refused."""
+        mixed = self.mixed_model
         rungs: list[tuple[str, Slope | Refusal | None]] = [
             ("least squares", self.least_squares),
             ("meta-regression", self.meta_regression),
-            ("mixed model", self.mixed_model.slope if isinstance(self.mixed_model, MixedModelSlope) else self.mixed_model),
+            ("mixed model", mixed.slope if isinstance(mixed, MixedModelSlope) else mixed),
             ("within families (sensitivity)", self.within_families),
         ]  # fmt: skip
         return pd.DataFrame([_rung_row(name, rung) for name, rung in rungs])
@@ -439,7 +440,7 @@ def fit_scaling(
             warnings=draft.warnings,
             effective_sample_size=draft.effective_sample_size,
             seed=seed,
-        )  # fmt: skip
+        )
         for test, draft in drafts.items()
     )
     together = [name for name in joint if name in predictors]

@@ -124,10 +124,10 @@ def _sentence(kind: Kind, condition: str, slope: Slope, margins: MarginTests | N
 
 def _because(kind: Kind, place: Place, adjusted: Estimate, margins: MarginTests | None) -> str:
     side = {"improves": "lies above 0", "declines": "lies below 0"}.get(kind, "includes 0")
-    family = f"{place.size} tests ({place.family})" if place.size > 1 else "1 test"
+    family = f"{place.size} tests, {place.family}" if place.size > 1 else "1 test"
     parts = [
         f"the Holm-adjusted interval [{_number(adjusted.low)}, {_number(adjusted.high)}] {side} "
-        f"(p {_p(place.p)}, Holm-adjusted over {family} {_p(place.adjusted)})"
+        f"(p {_p(place.p)}; {_p(place.adjusted)} after Holm over {family})"
     ]
     if margins is None:
         parts.append(f"on equivalence and non-improvement: {NO_VERDICT}")
@@ -138,12 +138,12 @@ def _because(kind: Kind, place: Place, adjusted: Estimate, margins: MarginTests 
     same = "is shown" if margins.p_equivalence < ALPHA else "is not shown"
     no_gain = "is shown" if margins.p_non_improvement < ALPHA else "is not shown"
     parts.append(
-        f"equivalence within {tests.margin:g} {same} ({interval}; p {_p(tests.p)}, adjusted over {margins.size} "
-        f"{_p(margins.p_equivalence)})"
+        f"equivalence within {tests.margin:g} {same} ({interval}; p {_p(tests.p)}; {_p(margins.p_equivalence)} after "
+        f"Holm over {_slopes(margins.size)})"
     )
     parts.append(
-        f"improvement of no more than {tests.margin:g} {no_gain} (p {_p(tests.p_non_improvement)}, adjusted over "
-        f"{margins.size} {_p(margins.p_non_improvement)})"
+        f"improvement of no more than {tests.margin:g} {no_gain} (p {_p(tests.p_non_improvement)}; "
+        f"{_p(margins.p_non_improvement)} after Holm over {_slopes(margins.size)})"
     )
     parts.append(
         f"the smallest margins that would pass, tested alone, are {_number(tests.margins.equivalence)} for equivalence "
@@ -155,6 +155,10 @@ def _because(kind: Kind, place: Place, adjusted: Estimate, margins: MarginTests 
 def _number(value: float) -> str:
     text = f"{value:.3f}".replace("-0.000", "0.000")
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
+
+
+def _slopes(size: int) -> str:
+    return "the one slope with a margin" if size == 1 else f"the {size} slopes with a margin"
 
 
 def _p(value: float) -> str:
