@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.figures.style import FAINT, INK, MUTED, SMALLEST, counted, display_names, printable, shorten
+from analysis.figures.style import FAINT, INK, MUTED, SMALLEST, counted, display_names, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,8 @@ def numbers_for_names(names: Iterable[object], longest: int) -> tuple[dict[str, 
     if len(distinct) <= MANY:
         return display_names(distinct, longest), []
     numbers = {name: str(turn) for turn, name in enumerate(distinct, start=1)}
-    return numbers, [f"{number}  {shorten(name, 40)}" for name, number in numbers.items()]
+    short = display_names(distinct, 40)
+    return numbers, [f"{number}  {short[name]}" for name, number in numbers.items()]
 
 
 def label_points(

@@ -120,7 +120,7 @@ def plot_specification_curve(
                        markeredgewidth=0, zorder=4)  # fmt: skip
     if no_effect is not None:
         mark_level(upper, no_effect, "no effect" if no_effect == 0 else "")
-        share = f"{int(apart.sum()):,} of {counted(count, 'specification')} with an interval on one side"
+        share = f"{int(apart.sum()):,} of {counted(count, 'specification')} lie wholly on one side"
         upper.text(1.0, 1.01, share, transform=upper.transAxes, fontsize=SMALLEST, ha="right", va="bottom",
                    color=APART)  # fmt: skip
     for place in np.flatnonzero(own["_declared"]):

@@ -333,7 +333,7 @@ def open_figure(
     key
         Handles and their names.
     foot
-        Entries of a list, set in columns below all panels.
+        Entries of a list, ready to print, set in columns below all panels.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -357,7 +357,7 @@ def open_figure(
     for turn, text in enumerate(foot):
         column, row = divmod(turn, foot_rows)
         x, y = 0.1 + column * (width - 0.1) / foot_columns, 0.145 * (foot_rows - row - 1) + 0.07
-        figure.text(x / width, y / whole, printable(text), fontsize=SMALLEST, color=INK, va="bottom")
+        figure.text(x / width, y / whole, text, fontsize=SMALLEST, color=INK, va="bottom")
     if lines:
         figure.suptitle(
             lines, x=0.14 / width, y=1 - 0.09 / whole, ha="left", va="top", fontsize=SMALL, color=WARNING,
@@ -467,7 +467,7 @@ def draw_intervals(
         points = (value, places) if across else (places, value)
         axis.plot(
             *points, linestyle="none", marker=look.marker, markersize=point, color=look.colour,
-            markeredgecolor="white", markeredgewidth=0.5, zorder=4,
+            markeredgecolor="white", markeredgewidth=0.5 if point >= 3 else 0, zorder=4,
         )  # fmt: skip
 
 
