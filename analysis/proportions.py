@@ -458,7 +458,10 @@ def cluster_means(
     cells, unit = len(answers.cells), answers.unit
     people, cell = answers.people, answers.cell
     shares = answer_shares(answers, mean, clusters)
-    values: Floats = np.clip(np.bincount(cell, shares * answers.correct, minlength=cells), 0.0, 1.0).astype(np.float64)
+    asked, right = np.bincount(cell, minlength=cells), np.bincount(cell, answers.correct, minlength=cells)
+    summed = np.clip(np.bincount(cell, shares * answers.correct, minlength=cells), 0.0, 1.0)
+    # Where all answers agree, shares that sum to 1 but for rounding must not leave a trace of spread.
+    values: Floats = np.where(right == asked, 1.0, np.where(right == 0, 0.0, summed))
     residual = shares * (answers.correct - values[cell])
     first = answers.model if clusters == "models" else unit if unit_clusters is None else unit_clusters[unit]
     crossing = np.unique(first * people + answers.person, return_inverse=True)[1]
@@ -469,8 +472,7 @@ def cluster_means(
         scale = np.sqrt(count / np.maximum(count - 1.0, 1.0))
         scores[name] = sparse.csc_array(own.multiply(scale[None, :]).tocsc())
         counts[name] = count
-    counts["answers"] = np.bincount(cell, minlength=cells).astype(np.int64)
-    counts["right"] = np.bincount(cell, answers.correct, minlength=cells).astype(np.int64)
+    counts["answers"], counts["right"] = asked.astype(np.int64), right.astype(np.int64)
     return ClusteredMeans(answers, values, shares, counts, scores)
 
 

@@ -9,20 +9,31 @@ from analysis.exclusions import (
     AUTHENTIC,
     COMPLETE,
     FIRST_PARTICIPATION,
+    PAPER_RULES,
+    Rule,
     SessionFacts,
+    all_of,
+    any_of,
     catch_rule,
     describe_exclusions,
+    exclude,
     instruction_time_rule,
     judge_sessions,
+    named_rule,
+    not_,
     position_rule,
     practice_rule,
     protocol_rules,
     total_time_rule,
     usable_responses,
 )
+from analysis.exclusions import RULES as RULES_BY_NAME
+from analysis.power.simulation import Layout, Population, simulate_judgements
 from benchmark import schemas
+from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.protocol import load_protocol
 from tests.hand_made import answer_rows
+from tests.simulated import as_responses, session_facts
 
 MAIN, CATCH = 40, 5
 
@@ -216,3 +227,127 @@ def test_exclusions_are_described_with_who_fails_one_rule_alone() -> None:
 def test_a_program_is_known_by_what_no_person_can_do(evidence: str | None, passes: bool) -> None:
     assert AUTHENTIC.passes(facts({"evidence": evidence})) is passes
     assert AUTHENTIC not in protocol_rules(load_protocol("vimi1"))
+
+
+# ---------------------------------------------------------------- composition
+
+
+SCHEMA_FREE = ["session", "observer"]
+
+
+def verdict(rule: Rule, values: dict[str, Any] | None = None, **answered: Any) -> bool:
+    return rule.passes(facts(values, **answered))
+
+
+def test_rules_combine_as_logic_does() -> None:
+    slow, careful = instruction_time_rule(50), catch_rule(0.8)
+    cases = [(seconds, right) for seconds in (10.0, 90.0) for right in (1, 5)]
+    for seconds, right in cases:
+        one, two = seconds >= 50, right >= 4
+        given: dict[str, Any] = {"values": {"instruction_seconds": seconds}, "catch": (right, 5)}
+        assert verdict(slow & careful, **given) is (one and two) is verdict(all_of(slow, careful), **given)
+        assert verdict(slow | careful, **given) is (one or two) is verdict(any_of(slow, careful), **given)
+        assert verdict(~slow, **given) is (not one) is verdict(not_(slow), **given)
+        assert verdict(~(slow & careful), **given) is verdict(~slow | ~careful, **given)
+    assert (slow & careful).name == "instruction time and catch"
+    assert (~(slow | careful)).name == "not (instruction time or catch)"
+    assert all_of(slow, careful, name="attentive").name == "attentive"
+    assert "At least 50 s on the instructions. At least 80% of the catch trials are right." in (slow & careful).meaning
+    with pytest.raises(AnalysisError, match="no rules"):
+        all_of()
+
+
+def test_what_is_unknown_stays_so_until_the_known_parts_decide() -> None:
+    slow, careful = instruction_time_rule(50), catch_rule(0.8)
+    unknown: dict[str, Any] = {"values": {"instruction_seconds": None}}
+    # In favour of the session, even under a negation.
+    assert verdict(slow, **unknown) and verdict(~slow, **unknown)
+    assert not verdict(slow & careful, **unknown, catch=(0, 5))
+    assert verdict(slow | careful, **unknown, catch=(0, 5))
+    sessions = sessions_table(session_row(instruction_seconds=None))
+    judged = exclude(answers(catch=(0, 5)), sessions, [slow & careful, slow | careful]).report
+    assert judged["not judged"].tolist() == [0, 1]
+
+
+def test_a_rule_of_ones_own_looks_at_sessions_one_by_one() -> None:
+    quick = Rule("quick", "Fewer than 50 answers.", lambda own: len(own.answers) < 50)
+    table = pd.concat([answers("a"), answers("b", main=60)])
+    sessions = sessions_table(session_row("b"), session_row("a"))
+    assert judge_sessions(sessions, table, [quick, ~quick])["quick"].tolist() == [False, True]
+    assert judge_sessions(sessions, table, [quick, ~quick])["not quick"].tolist() == [True, False]
+
+
+def test_rules_have_names() -> None:
+    assert {rule.name for rule in protocol_rules(load_protocol("imi2023"))} < set(RULES_BY_NAME)
+    assert named_rule("positions", least=3, trials=45).meaning == position_rule(3, 45).meaning
+    assert named_rule("authenticity") is AUTHENTIC
+    with pytest.raises(NameNotFound, match="catch"):
+        named_rule("catsh")
+    with pytest.raises(AnalysisError, match="'catch' has other settings"):
+        named_rule("catch", most=3)
+
+
+def test_the_papers_rules_are_five_and_have_the_papers_numbers() -> None:
+    assert [rule.name for rule in PAPER_RULES] == ["catch", "total time", "instruction time", "positions", "practice"]
+    expected = [catch_rule(0.8), total_time_rule(135, 2500, 45), instruction_time_rule(15), position_rule(5, 45),
+                practice_rule(3)]  # fmt: skip
+    assert [rule.meaning for rule in PAPER_RULES] == [rule.meaning for rule in expected]
+
+
+# ---------------------------------------------------------------- reports
+
+
+def test_judging_all_sessions_at_once_is_judging_each() -> None:
+    responses = as_responses(
+        simulate_judgements(
+            Layout(models=1, units=10, sessions=60, trials=10, catch_trials=5), Population(inattentive=0.3), seed=1
+        )
+    )
+    sessions = session_facts(responses, seed=1)
+    rules = (*RULES.values(), AUTHENTIC)
+    together = judge_sessions(sessions, responses, rules)
+    for number, session in sessions.iterrows():
+        own = SessionFacts(session, responses[responses["session"] == session["session"]])
+        for rule in rules:
+            assert together.loc[number, rule.name] == rule.passes(own), rule.name
+    assert 0 < together["usable"].sum() < 60
+
+
+def test_the_report_says_who_fell_out_and_why() -> None:
+    machine = answer_rows("model", [(0, True)], session="features:seer/model/natural")
+    practice = answers("a", practice=3)
+    table = pd.concat([practice, answers("b", catch=(0, 5)), answers("c", catch=(0, 0)), machine])
+    rows = [session_row("a"), session_row("b", total_seconds=None), session_row("c", session_status="timed out")]
+    found = exclude(table, sessions_table(*rows))
+    assert found.report["rule"].tolist() == ["complete", *(rule.name for rule in PAPER_RULES)]
+    assert found.report.set_index("rule")["fail"].to_dict() == {
+        "complete": 1, "catch": 1, "total time": 0, "instruction time": 0, "positions": 0, "practice": 0,
+    }  # fmt: skip
+    assert found.report["not judged"].tolist() == [0, 1, 1, 0, 0, 0]
+    assert (found.sessions, found.usable, found.answers, found.kept) == (3, 1, 120, 40)
+    assert set(found.responses["session"]) == {"a", "features:seer/model/natural"}
+    assert (found.responses["kind"] == "practice").sum() == 3
+    assert found.sentence() == (
+        "2 of 3 sessions (66.7%) were left out (complete 1, catch 1); 40 of 120 answers count. Not recorded, and so in "
+        "favour of the session: catch (1), total time (1)."
+    )
+
+
+def test_imported_sessions_of_which_nothing_is_known_are_kept() -> None:
+    bare = sessions_table(session_row("a"), session_row("b"))[SCHEMA_FREE]
+    table = pd.concat([answers("a", catch=(0, 0)), answers("b", catch=(0, 0))])
+    found = exclude(table, bare, (*RULES.values(), AUTHENTIC))
+    assert found.usable == 2
+    judged = found.report.set_index("rule")["not judged"]
+    assert judged.to_dict() == {**dict.fromkeys(judged.index, 2), "positions": 0}
+    assert AUTHENTIC.passes(facts({"evidence": "no JSON at all"}))
+    none = exclude(table.iloc[:0], bare.iloc[:0])
+    assert none.usable == 0 and none.sentence() == "0 of 0 sessions were left out; 0 of 0 answers count."
+
+
+def test_what_can_not_be_reported_is_refused() -> None:
+    rows = sessions_table(session_row("a"), session_row("a"))
+    with pytest.raises(AnalysisError, match="'a' stands twice"):
+        exclude(answers("a"), rows)
+    with pytest.raises(AnalysisError, match="Two rules are called 'catch'"):
+        exclude(answers("a"), rows.iloc[:1], [catch_rule(0.8), catch_rule(1.0)])
