@@ -71,12 +71,15 @@ class Material:
         The data set.
     settings
         What was asked for.
+    statistics
+        Table of unit statistics of a study, whose flagged units are kept apart in machines' scores; None elsewhere.
     reporter
         Shows progress.
     """
 
     dataset: Dataset
     settings: Settings = Settings()
+    statistics: pd.DataFrame | None = None
     reporter: Reporter = field(default_factory=Reporter)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""How people answered: controls, learning, confidence, sensitivity and bias, difficulty, depth."""
+"""How people answered: controls, learning, confidence, sensitivity and bias, difficulty, depth of layers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,234 @@ import pandas as pd
 from analysis.controls import check_guessing, compare_references, learning_curve, reaction_times, repeat_consistency
 from analysis.difficulty import fit_difficulty_curves, query_quantiles
 from analysis.figures import plot_confidence, plot_difficulty, plot_guessing, plot_layers
-from analysis.metacognition import measure_confidence
-from analysis.proportions import estimate_proportions
+from analysis.metacognition import Metacognition, measure_confidence
+from analysis.proportions import Proportions, estimate_proportions
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material
 from analysis.signal_detection import detect
 from benchmark.protocol import load_protocol
+
+
+def check_controls(material: Material) -> Section:
+    """Return the section on what a proportion correct might mean besides understanding."""
+    draft = Draft("controls")
+    everything = draft.attempt("controls", lambda: material.people(("main",), None))
+    if everything is not None:
+        if (everything["references"] == "none").any():
+            with draft.trying("guessing without references"):
+                guessing = check_guessing(everything)
+                draft.find(guessing.verdict, "Trials without references ask what the queries alone tell.")
+                draft.tabulate(
+                    "guessing", "Trials without references",
+                    [
+                        {
+                            "proportion correct": guessing.proportion,
+                            "p": guessing.p,
+                            "p over people": guessing.p_participants,
+                            "p over answers": guessing.p_answers,
+                            "spread of units": guessing.unit_spread,
+                        }
+                    ],
+                )  # fmt: skip
+                drawn = pd.concat(
+                    [guessing.units.assign(by="unit"), guessing.people.assign(by="participant")], ignore_index=True
+                )
+                draft.draw("guessing", "Guessing without references", plot_guessing(drawn), drawn)
+        else:
+            draft.absent.append(
+                "guessing: no trial was shown without references, so that the guess rate of .5 is an assumption."
+            )
+        if everything["references"].nunique() > 1:
+            with draft.trying("sides of references"):
+                compared = compare_references(everything)
+                rows = [
+                    {**own.cell, **own.proportions, "maximal minus minimal side": own.max_minus_min} for own in compared
+                ]
+                draft.tabulate("references", "Which side carries the task", rows)
+                for own in compared:
+                    if own.max_minus_min is not None:
+                        draft.find(own.verdict)
+    with draft.trying("learning"):
+        learned = learning_curve(material.headline)
+        draft.tabulate(
+            "learning", "Change over a session",
+            [
+                {
+                    **own.cell,
+                    "first to last trial": own.slope,
+                    "p": own.p,
+                    "first half": own.first_half,
+                    "second half": own.second_half,
+                    "second minus first": own.difference,
+                }
+                for own in learned
+            ],
+        )  # fmt: skip
+    with draft.trying("repeated trials"):
+        repeated = repeat_consistency(material.people(("main", "repeated"), ("both",)))
+        draft.tabulate(
+            "repeats", "The same trial twice",
+            [
+                {
+                    **own.cell,
+                    "same answer": own.agreement,
+                    "kappa": own.kappa,
+                    "first": own.first,
+                    "repeated": own.repeated,
+                    "pairs": own.pairs,
+                }
+                for own in repeated
+            ],
+        )  # fmt: skip
+    with draft.trying("reaction times"):
+        times = reaction_times(material.headline, seed=material.settings.seed)
+        draft.tabulate(
+            "reaction-times", "Reaction times, medians in ms",
+            [{**own.cell, "right": own.right, "wrong": own.wrong, "wrong / right": own.ratio} for own in times],
+        )  # fmt: skip
+    return draft.section(
+        "Is it understanding?",
+        "What else may move a proportion correct: queries that answer themselves, one side that carries the task, "
+        "learning, inconsistency.",
+    )
+
+
+def describe_confidence(material: Material) -> Section:
+    """Return the section on confidence, sensitivity and bias."""
+    draft = Draft("confidence")
+    with draft.trying("confidence"):
+        measured = measure_confidence(material.headline, seed=material.settings.seed)
+        for own in measured:
+            draft.absent.extend(f"{' '.join(own.cell.values())}: {reason}" for reason in own.reasons)
+        draft.tabulate("levels", "Accuracy by confidence", [row for own in measured for row in _levels(own)])
+        draft.tabulate(
+            "metacognition", "Do people know when they are right?",
+            [
+                {
+                    **own.cell,
+                    "type-2 AUROC": own.auroc,
+                    "rise per step": own.slope,
+                    "d'": own.d_prime,
+                    "meta-d'": own.meta_d_prime,
+                    "M-ratio": own.m_ratio,
+                }
+                for own in measured
+            ],
+        )  # fmt: skip
+        for own in measured[:6]:
+            draft.find(own.verdict)
+        levels = pd.DataFrame([row for own in measured for row in _plain_levels(own)])
+        if len(levels):
+            draft.draw("levels", "Accuracy by confidence", plot_confidence(levels), levels)
+    with draft.trying("signal detection"):
+        detected = detect(material.headline)
+        draft.tabulate(
+            "detection", "Sensitivity and bias",
+            [
+                {
+                    **own.cell,
+                    "d'": own.d_prime,
+                    "criterion": own.criterion,
+                    "typical person's d'": own.typical_d_prime,
+                    "upper query chosen": own.upper,
+                    "position bias": own.bias,
+                    "p of bias": own.bias_p,
+                }
+                for own in detected
+            ],
+        )  # fmt: skip
+    return draft.section(
+        "Are people sure when they are right?",
+        "Confidence from 1 to 3, and position as the stimulus of a detection task: d' is sensitivity without bias.",
+    )
+
+
+def _levels(own: Metacognition) -> list[dict[str, Any]]:
+    return [
+        {
+            **own.cell,
+            "confidence": str(level.confidence),
+            "proportion correct": level.accuracy,
+            "share of answers": level.share,
+        }
+        for level in own.levels
+    ]
+
+
+def _plain_levels(own: Metacognition) -> list[dict[str, Any]]:
+    return [
+        {
+            **own.cell,
+            "confidence": level.confidence,
+            "value": level.accuracy.value,
+            "low": level.accuracy.low,
+            "high": level.accuracy.high,
+            "share": level.share.value,
+            "share_low": level.share.low,
+            "share_high": level.share.high,
+            "auroc": own.auroc.value if own.auroc else None,
+            "auroc_low": own.auroc.low if own.auroc else None,
+            "auroc_high": own.auroc.high if own.auroc else None,
+        }
+        for level in own.levels
+    ]
+
+
+def describe_difficulty(material: Material) -> Section:
+    """Return the section on difficulty and on the depth of layers."""
+    draft = Draft("difficulty")
+    table = material.people()
+    found = sorted(table["difficulty"].unique())
+    if len(found) > 1:
+        by = ("model", "condition", "difficulty")
+        with draft.trying("difficulty"):
+            cells = estimate_proportions(table, by, drawing=material.settings.drawing, units=material.units)
+            draft.tabulate(
+                "difficulties", "Proportion correct by difficulty",
+                [{**cell.names, "proportion correct": cell.estimate, "answers": cell.answers} for cell in cells],
+            )  # fmt: skip
+        with draft.trying("difficulty curves"):
+            quantiles = _quantiles(material)
+            fitted = fit_difficulty_curves(table, quantiles, lapse=material.settings.lapse or 0.0)
+            draft.absent.extend(fitted.refused)
+            for curve in fitted.curves:
+                draft.find(curve.verdict, curve.band)
+            if fitted.curves:
+                points = pd.concat([curve.table() for curve in fitted.curves], ignore_index=True)
+                lines = pd.concat([c.curve.assign(**c.cell) for c in fitted.curves], ignore_index=True)
+                draft.draw("curves", "Difficulty curves", plot_difficulty(points, lines), points)
+    else:
+        draft.absent.append(f"difficulty: all main trials are {found[0]}, so that there is no curve.")
+    _describe_layers(draft, material)
+    return draft.section(
+        "Where does it hold?", "Harder queries come from nearer the middle of a unit's activations; layers by their depth."
+    )
+
+
+def _quantiles(material: Material) -> dict[str, float]:
+    """Return the quantiles of the difficulties in the data set's protocol."""
+    return query_quantiles(load_protocol(material.dataset.protocol.partition("+")[0]))
+
+
+def _describe_layers(draft: Draft, material: Material) -> None:
+    for factor in ("depth", "kind"):
+        facts = material.units[factor]
+        if facts.isna().all() or (factor == "kind" and (facts == "").all()):
+            draft.absent.append(f"proportion by {factor} of the layer: it is not known for these units.")
+            continue
+        with draft.trying(f"proportion by {factor} of the layer"):
+            cells = estimate_proportions(
+                material.headline, ("condition", factor), drawing=material.settings.drawing, units=material.units
+            )
+            title = f"Proportion correct by {factor} of the layer"
+            draft.tabulate(
+                f"layers-{factor}", title,
+                [{**cell.names, "proportion correct": cell.estimate, "units": cell.units} for cell in cells],
+            )  # fmt: skip
+            data = _layer_points(cells, factor)
+            draft.draw(f"layers-{factor}", title, plot_layers(data), data)
+
+
+def _layer_points(cells: Proportions, factor: str) -> pd.DataFrame:
+    return cells.table().rename(columns={factor: "layer"}).assign(factor=factor)
+

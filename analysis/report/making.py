@@ -1,0 +1,233 @@
+"""From a data set to its report: the sections in order, and the facts at the top."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from analysis.dataset import Dataset, read_dataset
+from analysis.estimands import spell_estimand
+from analysis.judgements import PEOPLE
+from analysis.report.document import Finding, Report, Section
+from analysis.report.material import Material, Settings
+from analysis.report.sections.answers import describe_answers
+from analysis.report.sections.machines import compare_with_people, machine_names, score_observers
+from analysis.report.sections.mixed_model import describe_mixed_model, mixed_model_rung
+from analysis.report.sections.psychophysics import check_controls, describe_confidence, describe_difficulty
+from analysis.report.sections.registration import compare_with_registration
+from analysis.report.sections.reliability import describe_reliability, look_ahead
+from analysis.report.sections.robustness import vary_choices
+from analysis.report.sections.scaling import describe_scaling, verdict_findings
+from analysis.report.sections.scores import compare, score_models
+from analysis.report.writing import Written, write_report
+from analysis.scaling import ScalingStudy, fit_scaling, tabulate_means
+from benchmark import __version__
+from benchmark.errors import AnalysisError
+from benchmark.progress import Reporter
+from benchmark.study import package_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def make_report(
+    dataset: Dataset,
+    settings: Settings | None = None,
+    *,
+    statistics: pd.DataFrame | None = None,
+    reporter: Reporter | None = None,
+) -> Report:
+    """Analyse a data set.
+
+    Parameters
+    ----------
+    dataset
+        The data set.
+    settings
+        What to do.
+    statistics
+        Table of unit statistics, for a study: its flagged units are kept apart in machines' scores.
+    reporter
+        Shows progress.
+
+    Returns
+    -------
+    The report. What the data can't carry is said in it, section by section.
+
+    Raises
+    ------
+    AnalysisError
+        If there is no answer at all to analyse.
+    """
+    material = Material(dataset, settings or Settings(), statistics, reporter or Reporter())
+    machines = bool(machine_names(material.responses))
+    if not material.has_people and not machines:
+        raise AnalysisError(
+            f"{dataset.name} has no main answers left to analyse: {material.exclusion.sentence()} Loosen the rules with "
+            "--rules, or collect answers first."
+        )
+    steps: list[tuple[str, Callable[[], Section | None]]] = [("answers", lambda: describe_answers(material))]
+    scaling: list[ScalingStudy] = []
+    if material.has_people:
+        steps += [
+            ("scores", lambda: score_models(material)),
+            ("differences", lambda: compare(material)),
+            ("scaling", lambda: _scale(material, scaling)),
+            ("mixed model", lambda: describe_mixed_model(material)),
+            ("robustness", lambda: vary_choices(material)),
+            ("controls", lambda: check_controls(material)),
+            ("difficulty", lambda: describe_difficulty(material)),
+            ("confidence", lambda: describe_confidence(material)),
+            ("reliability", lambda: describe_reliability(material)),
+            ("outlook", lambda: look_ahead(material)),
+        ]
+    if machines:
+        steps.append(("machines", lambda: score_observers(material)))
+    if machines and material.has_people:
+        steps.append(("agreement", lambda: compare_with_people(material)))
+    steps.append(("registration", lambda: compare_with_registration(material, scaling[0] if scaling else None)))
+    sections = []
+    with material.reporter.task("analysing", len(steps)) as advance:
+        for _, make in steps:
+            made = make()
+            if made is not None:
+                sections.append(made)
+            advance(1)
+    return Report(
+        title=dataset.name,
+        facts=_facts(material),
+        notes=tuple(dataset.notes),
+        headline=_headline(sections, scaling[0] if scaling else None),
+        sections=tuple(sections),
+        manifest=_manifest(material),
+    )
+
+
+def analyze(
+    source: Path | str,
+    out: Path | str | None = None,
+    *,
+    settings: Settings | None = None,
+    database: str = "",
+    pilot: bool = False,
+    models: Path | str | None = None,
+    reporter: Reporter | None = None,
+) -> tuple[Report, Written]:
+    """Analyse a study, an import or a table of responses, and write the report.
+
+    Parameters
+    ----------
+    source
+        A study's folder, a folder that an import wrote, or a Parquet or CSV file of responses.
+    out
+        Folder of the report; else ``results/report`` in a study, and ``report`` beside other answers.
+    settings
+        What to do.
+    database
+        URL of the study's database, where it is not the study's own.
+    pilot
+        Analyse the pilot's answers instead of the study's.
+    models
+        CSV file with what is known of the models.
+    reporter
+        Shows progress.
+
+    Returns
+    -------
+    The report, and where it was written.
+    """
+    path = Path(source)
+    dataset = read_dataset(path, database, pilot=pilot, models=models)
+    report = make_report(dataset, settings, statistics=_statistics(path), reporter=reporter)
+    folder = Path(out) if out is not None else _beside(path)
+    return report, write_report(report, folder)
+
+
+def _beside(path: Path) -> Path:
+    """Return where a report goes if nothing else is said."""
+    if path.is_file():
+        return path.with_name(f"{path.name.partition('.')[0]}-report")
+    return path / "results" / "report" if (path / "experiment.toml").is_file() else path / "report"
+
+
+def _statistics(path: Path) -> pd.DataFrame | None:
+    """Return a study's table of unit statistics; None for other answers."""
+    from benchmark.study import Study
+
+    return Study.open(path).statistics() if (path / "experiment.toml").is_file() else None
+
+
+def _scale(material: Material, made: list[ScalingStudy]) -> Section:
+    """Fit the slopes, keep them for the headline, and return their section."""
+    settings = material.settings
+    rung = mixed_model_rung(material) if settings.thorough else None
+    study = fit_scaling(
+        tabulate_means(material.proportions),
+        material.dataset.models,
+        predictors=settings.predictors,
+        conditions=material.conditions,
+        families=settings.families,
+        smallest_effect=settings.smallest_effect,
+        mixed_model=rung,
+        drawing=settings.drawing,
+        seed=settings.seed,
+    )
+    made.append(study)
+    return describe_scaling(study)
+
+
+def _headline(sections: list[Section], study: ScalingStudy | None) -> tuple[Finding, ...]:
+    """Return what answers the questions of the study: verdicts on scaling, or what stands first instead."""
+    found = verdict_findings(study) if study else []
+    carried = [finding for finding in found if finding.kind != "refused"]
+    if carried:
+        return tuple(carried)
+    first = [finding for section in sections if section.name in ("differences", "machines") for finding in section.findings]
+    return tuple(first[:4]) + tuple(found[:1])
+
+
+def _facts(material: Material) -> tuple[tuple[str, str], ...]:
+    own = material.responses
+    people = own[own["observer_kind"].isin(PEOPLE) & (own["kind"] == "main")]
+    facts = [("Data set", material.dataset.name), ("Protocol", material.dataset.protocol)]
+    if len(people):
+        table = material.headline
+        kind = "people" if (people["observer_kind"] == "human").all() else "simulated people"
+        facts += [
+            ("Answers that count", f"{len(table):,} ({material.difficulty}, both sides shown)"),
+            ("By", f"{table['participant'].nunique():,} {kind}"),
+            ("About", f"{table['unit'].nunique():,} units of {table['model'].nunique()} models"),
+            ("Estimand", spell_estimand("new units and people", material.settings.drawing)),
+        ]
+    machines = machine_names(own)
+    if machines:
+        facts.append(("Machine observers", ", ".join(machines)))
+    effects = material.settings.smallest_effect
+    spelled = ", ".join(f"{name} {value:g}" for name, value in effects.items())
+    facts.append(("Smallest effect of interest", spelled or "none declared"))
+    return tuple(facts)
+
+
+def _manifest(material: Material) -> dict[str, Any]:
+    settings, dataset = material.settings, material.dataset
+    return {
+        "vimi": __version__,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": package_versions(),
+        "seed": settings.seed,
+        "settings": {
+            "rules": {rule.name: rule.meaning for rule in settings.rules},
+            "drawing": settings.drawing,
+            "predictors": list(settings.predictors),
+            "smallest_effect": dict(settings.smallest_effect),
+            "families": {name: [list(test) for test in tests] for name, tests in (settings.families or {}).items()},
+            "lapse": settings.lapse,
+            "thorough": settings.thorough,
+            "registration": settings.registration,
+        },
+        "sources": dict(dataset.sources),
+        "origin": dict(dataset.origin),
+    }

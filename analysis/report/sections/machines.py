@@ -1,0 +1,209 @@
+"""Machine observers: their own scores against their controls, and how well they agree with people."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.agreement import (
+    calibrate,
+    error_consistency,
+    machine_answers,
+    model_agreement,
+    score_forecasts,
+    unit_agreement,
+)
+from analysis.figures import plot_calibration, plot_human_machine
+from analysis.performance import LOW_LEVEL, observer_check, score_machines
+from analysis.prediction_powered import score_with_machine
+from analysis.report.document import Section
+from analysis.report.material import Draft, Material
+from analysis.temperature import fit_temperature
+from benchmark.observers.base import SHUFFLED
+from benchmark.tasks import PLANTED
+
+
+def machine_names(responses: pd.DataFrame) -> list[str]:
+    """Return the machine observers in a table of responses, controls left out."""
+    own = responses[(responses["observer_kind"] == "machine") & (responses["model"] != PLANTED)]
+    return [name for name in sorted(own["observer"].unique()) if not name.endswith(SHUFFLED)]
+
+
+def score_observers(material: Material) -> Section:
+    """Return the section on machine observers' own scores."""
+    draft = Draft("machines")
+    with draft.trying("machine observers"):
+        scores = score_machines(material.responses, material.statistics, material.settings.seed)
+        draft.tabulate(
+            "scores", "Machine observers: excess over low-level, and trained minus random twin",
+            [
+                {
+                    "model": own.model,
+                    "condition": own.condition,
+                    "difficulty": own.difficulty,
+                    "references": own.references,
+                    "observer": own.observer,
+                    "excess over low-level": own.excess,
+                    "trained minus twin": own.trained_minus_twin,
+                    "proportion correct": own.score,
+                    "low-level": own.low_level,
+                    "twin": own.twin,
+                    "mean probability": own.mis,
+                    "relative of the model": own.related,
+                    "flagged units kept apart": own.kept_apart,
+                }
+                for own in scores
+            ],
+            "The excess is the headline of a machine row: a proportion alone may be reached by colours and textures. "
+            "Relatives of a model are never ranked.",
+        )  # fmt: skip
+        for own in scores:
+            if own.verdict and own.references == "both" and not own.observer.endswith(SHUFFLED):
+                draft.find(own.verdict)
+            elif own.trained_minus_twin is None and own.references == "both":
+                draft.absent.append(f"{own.observer} on {own.model}, {own.condition}: there is no random twin.")
+        check = observer_check(material.responses, material.settings.seed)
+        draft.tabulate("planted", "Observers on units whose truth is known", check.to_dict("records"), folded=True)
+    return draft.section(
+        "What machine observers make of it",
+        "Machines answer each task once. A network with random weights must not pass for an understood one: every score "
+        "stands beside its random twin and the low-level observer.",
+    )
+
+
+def compare_with_people(material: Material) -> Section:
+    """Return the section on agreement between people and machines."""
+    draft = Draft("agreement")
+    people = material.headline
+    seed = material.settings.seed
+    bins = []
+    for observer in machine_names(material.responses):
+        machine = draft.attempt(observer, lambda name=observer: machine_answers(material.responses, name))
+        if machine is None:
+            continue
+        with draft.trying(f"{observer}: units"):
+            units = unit_agreement(people, machine, seed=seed)
+            draft.tabulate(
+                f"units-{_slug(observer)}", f"Unit scores of people and of {observer}",
+                [
+                    {
+                        "model": own.model,
+                        "condition": own.condition,
+                        "r": own.pearson,
+                        "rho": own.spearman,
+                        "people's reliability": own.human_reliability,
+                        "r, disattenuated": own.disattenuated,
+                        "remark": own.remark,
+                    }
+                    for own in units
+                ],
+                "Disattenuated: divided by the root of people's reliability, which caps what any score can show.",
+            )  # fmt: skip
+        with draft.trying(f"{observer}: models"):
+            draft.tabulate(
+                f"models-{_slug(observer)}", f"Model scores of people and of {observer}",
+                [
+                    {"condition": own.condition, "r": own.pearson, "rho": own.spearman, "these models": own.these_models}
+                    for own in model_agreement(people, machine, seed=seed)
+                ],
+            )  # fmt: skip
+        with draft.trying(f"{observer}: errors"):
+            draft.tabulate(
+                f"errors-{_slug(observer)}", f"Do people and {observer} err on the same tasks?",
+                [
+                    {
+                        "condition": own.condition,
+                        "kappa": own.kappa,
+                        "among people": own.human,
+                        "agreement observed": own.observed,
+                        "expected by chance": own.expected,
+                        "remark": own.remark,
+                    }
+                    for own in error_consistency(people, machine)
+                ],
+                "Cohen's kappa keeps its sign: below 0, they err on different tasks more than chance would have it.",
+            )  # fmt: skip
+        if observer == LOW_LEVEL and machine["probability"].nunique() < 3:
+            continue
+        with draft.trying(f"{observer}: forecasts"):
+            draft.tabulate(
+                f"forecasts-{_slug(observer)}", f"How well {observer} foretells single answers",
+                [
+                    {
+                        "condition": own.condition,
+                        "log-loss": own.machine,
+                        "of a constant": own.constant,
+                        "gain over a constant": own.over_constant,
+                        "gain over unit means": own.over_unit_means,
+                        "trials": own.trials,
+                    }
+                    for own in score_forecasts(people, machine, seed=seed)
+                ],
+                "Log-loss in nats a trial; a coin has .693.",
+            )  # fmt: skip
+        with draft.trying(f"{observer}: calibration"):
+            for own in calibrate(people, machine, seed=seed):
+                bins.append(own.bins.assign(observer=own.observer, condition=own.condition))
+        with draft.trying(f"{observer}: temperature"):
+            draft.tabulate(
+                f"temperature-{_slug(observer)}", f"The temperature of {observer} that fits people",
+                [
+                    {
+                        "condition": own.condition,
+                        "temperature": own.temperature,
+                        "used": own.used,
+                        "log-loss before": own.before,
+                        "after, cross-validated": own.after,
+                        "gain": own.gain,
+                    }
+                    for own in fit_temperature(people, machine, seed=seed)
+                ],
+            )  # fmt: skip
+        with draft.trying(f"{observer}: prediction-powered scores"):
+            draft.tabulate(
+                f"powered-{_slug(observer)}", f"People's scores with the help of {observer}",
+                [
+                    {
+                        "model": own.model,
+                        "condition": own.condition,
+                        "people alone": own.human_only,
+                        "prediction-powered": own.score,
+                        "saving": own.saving,
+                        "bound on it": own.bound,
+                        "units with answers": own.labelled,
+                        "further units": own.unlabelled,
+                        "remark": own.remark,
+                    }
+                    for own in score_with_machine(people, machine, seed=seed)
+                ],
+                "A saving of 1.2 means that people alone would have to give 1.2 times as many answers. The bound is that "
+                "of a machine that knows every unit's true score.",
+            )  # fmt: skip
+    if bins:
+        data = pd.concat(bins, ignore_index=True)
+        with draft.trying("figure of calibration"):
+            draft.draw("calibration", "Calibration against people's choices", plot_calibration(data), data)
+    with draft.trying("figure of units"):
+        drawn = _unit_pairs(material, people)
+        if len(drawn):
+            draft.draw("units", "Unit scores of people and machines", plot_human_machine(drawn), drawn)
+    return draft.section(
+        "Do machines answer as people do?",
+        "Correlations over units, raw and freed of people's noise; errors on single tasks; how well machines foretell "
+        "single answers; and what their answers save.",
+    )
+
+
+def _slug(observer: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in observer).strip("-")
+
+
+def _unit_pairs(material: Material, people: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a unit, condition and observer: the mean of people's answers and the machine's score."""
+    keys = ["model", "condition", "unit"]
+    human = people.groupby(keys, observed=True)["correct"].mean().rename("human")
+    parts = []
+    for observer in machine_names(material.responses):
+        machine = machine_answers(material.responses, observer)
+        own = machine.groupby(keys, observed=True)["probability"].mean().rename("machine")
+        parts.append(pd.concat([human, own], axis=1, join="inner").reset_index().assign(observer=observer))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
