@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from analysis.dataset import Dataset, read_dataset
 from analysis.estimands import spell_estimand
+from analysis.exclusions import AUTHENTIC, protocol_rules
 from analysis.judgements import PEOPLE
+from analysis.preregistration import preregistrations
 from analysis.report.document import Finding, Report, Section
 from analysis.report.material import Material, Settings
 from analysis.report.sections.answers import describe_answers
@@ -27,7 +27,7 @@ from analysis.scaling import ScalingStudy, fit_scaling, tabulate_means
 from benchmark import __version__
 from benchmark.errors import AnalysisError
 from benchmark.progress import Reporter
-from benchmark.study import package_versions
+from benchmark.study import Study, package_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ def make_report(
     dataset: Dataset,
     settings: Settings | None = None,
     *,
-    statistics: pd.DataFrame | None = None,
+    study: Study | None = None,
     reporter: Reporter | None = None,
 ) -> Report:
     """Analyse a data set.
@@ -48,8 +48,8 @@ def make_report(
         The data set.
     settings
         What to do.
-    statistics
-        Table of unit statistics, for a study: its flagged units are kept apart in machines' scores.
+    study
+        The study that the answers come from, if they do.
     reporter
         Shows progress.
 
@@ -62,7 +62,7 @@ def make_report(
     AnalysisError
         If there is no answer at all to analyse.
     """
-    material = Material(dataset, settings or Settings(), statistics, reporter or Reporter())
+    material = Material(dataset, settings or Settings(), study, reporter or Reporter())
     machines = bool(machine_names(material.responses))
     if not material.has_people and not machines:
         raise AnalysisError(
@@ -141,7 +141,8 @@ def analyze(
     """
     path = Path(source)
     dataset = read_dataset(path, database, pilot=pilot, models=models)
-    report = make_report(dataset, settings, statistics=_statistics(path), reporter=reporter)
+    study = Study.open(path) if (path / "experiment.toml").is_file() else None
+    report = make_report(dataset, settings or settings_for(study), study=study, reporter=reporter)
     folder = Path(out) if out is not None else _beside(path)
     return report, write_report(report, folder)
 
@@ -153,11 +154,31 @@ def _beside(path: Path) -> Path:
     return path / "results" / "report" if (path / "experiment.toml").is_file() else path / "report"
 
 
-def _statistics(path: Path) -> pd.DataFrame | None:
-    """Return a study's table of unit statistics; None for other answers."""
-    from benchmark.study import Study
+def settings_for(study: Study | None, seed: int = 0) -> Settings:
+    """Return the settings that a study's frozen plan asks for; without one, those of its protocol.
 
-    return Study.open(path).statistics() if (path / "experiment.toml").is_file() else None
+    Raises
+    ------
+    AnalysisError
+        If the plan was edited after it was frozen.
+    """
+    if study is None:
+        return Settings(seed=seed)
+    rules = {rule.name: rule for rule in (*protocol_rules(study.protocol), AUTHENTIC)}
+    plans = preregistrations(study)
+    if not plans:
+        return Settings(rules=protocol_rules(study.protocol), seed=seed)
+    plan = plans[-1].plan
+    return Settings(
+        rules=tuple(rules[name] for name in plan.exclusions.rules),
+        drawing=plan.estimand.drawing,
+        predictors=plan.scaling.predictors,
+        smallest_effect={name: value for name, value in plan.margins().items() if value is not None},
+        families=plan.families(),
+        rung=plan.scaling.rung,
+        registration=plans[-1],
+        seed=plan.analysis.seed,
+    )
 
 
 def _scale(material: Material, made: list[ScalingStudy]) -> Section:
@@ -172,6 +193,7 @@ def _scale(material: Material, made: list[ScalingStudy]) -> Section:
         families=settings.families,
         smallest_effect=settings.smallest_effect,
         mixed_model=rung,
+        rung=settings.rung,
         drawing=settings.drawing,
         seed=settings.seed,
     )
@@ -226,7 +248,8 @@ def _manifest(material: Material) -> dict[str, Any]:
             "families": {name: [list(test) for test in tests] for name, tests in (settings.families or {}).items()},
             "lapse": settings.lapse,
             "thorough": settings.thorough,
-            "registration": settings.registration,
+            "rung": settings.rung,
+            "registration": settings.registration.hash if settings.registration else "",
         },
         "sources": dict(dataset.sources),
         "origin": dict(dataset.origin),

@@ -15,10 +15,13 @@ from analysis.estimands import Drawing
 from analysis.exclusions import DEFAULT_RULES, Exclusion, Rule, exclude
 from analysis.figures import figure_as_svg
 from analysis.judgements import PEOPLE, judgements
+from analysis.preregistration import Preregistration
 from analysis.proportions import Proportions, estimate_proportions
 from analysis.report.document import Figure, Finding, Section, Table
 from benchmark.errors import AnalysisError, VimiError
+from analysis.scaling.study import Rung
 from benchmark.progress import Reporter
+from benchmark.study import Study
 
 EASY = "easy"
 Made = TypeVar("Made")
@@ -44,8 +47,10 @@ class Settings:
         Lapse rate of the mixed model; estimated from catch trials if None.
     thorough
         Whether to fit the mixed model and go through the grid of exclusions, which take minutes on large data.
+    rung
+        Which rung of the ladder verdicts on scaling rest on.
     registration
-        Path of a preregistration to compare with; none if empty.
+        The frozen plan to compare with, if there is one.
     seed
         Of all that is random.
     """
@@ -57,7 +62,8 @@ class Settings:
     families: Mapping[str, Sequence[tuple[str, str]]] | None = None
     lapse: float | None = None
     thorough: bool = True
-    registration: str = ""
+    rung: Rung = "least squares"
+    registration: Preregistration | None = None
     seed: int = 0
 
 
@@ -71,15 +77,16 @@ class Material:
         The data set.
     settings
         What was asked for.
-    statistics
-        Table of unit statistics of a study, whose flagged units are kept apart in machines' scores; None elsewhere.
+    study
+        The study that the answers come from; None for other answers. Flagged units of a study are kept apart in
+        machines' scores.
     reporter
         Shows progress.
     """
 
     dataset: Dataset
     settings: Settings = Settings()
-    statistics: pd.DataFrame | None = None
+    study: Study | None = None
     reporter: Reporter = field(default_factory=Reporter)
 
     @cached_property

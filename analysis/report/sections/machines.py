@@ -32,7 +32,8 @@ def score_observers(material: Material) -> Section:
     """Return the section on machine observers' own scores."""
     draft = Draft("machines")
     with draft.trying("machine observers"):
-        scores = score_machines(material.responses, material.statistics, material.settings.seed)
+        statistics = material.study.statistics() if material.study else None
+        scores = score_machines(material.responses, statistics, material.settings.seed)
         draft.tabulate(
             "scores", "Machine observers: excess over low-level, and trained minus random twin",
             [

@@ -1,0 +1,64 @@
+"""What was planned, what was done otherwise, and the reporting checklist."""
+
+from __future__ import annotations
+
+from analysis.preregistration import describe_conduct, fill_checklist, list_deviations
+from analysis.preregistration.deviations import Deviation
+from analysis.report.document import Section
+from analysis.report.material import Draft, Material
+from analysis.scaling import ScalingStudy
+
+
+def compare_with_registration(material: Material, scaling: ScalingStudy | None) -> Section:
+    """Return the section on the frozen plan, deviations from it, and the checklist."""
+    draft = Draft("registration")
+    settings, study = material.settings, material.study
+    registration = settings.registration
+    cells = list(material.proportions) if material.has_people else []
+    deviations: list[Deviation] | None = None
+    if registration is None:
+        draft.absent.append(
+            "no plan was frozen for this data set, so that nothing here is confirmatory. Before answers come in: vimi "
+            "preregister STUDY."
+        )
+    else:
+        conduct = describe_conduct(
+            material.responses,
+            study.manifest["experiment"] if study else "",
+            [rule.name for rule in settings.rules],
+            estimates=[cell.estimate for cell in cells],
+            scope="new units and people",
+            drawing=settings.drawing,
+            predictors=settings.predictors,
+            rung=settings.rung,
+            families=settings.families,
+            smallest_effect={name: settings.smallest_effect.get(name) for name in settings.predictors},
+            seed=settings.seed,
+        )
+        deviations = list_deviations(registration, conduct)
+        draft.find(
+            f"The plan {registration.plan.title!r} was frozen on {registration.frozen_at:%Y-%m-%d}, when "
+            f"{registration.answers:,} answers were in; the analysis deviates from it in {len(deviations)} points.",
+            f"Hash of the plan: {registration.hash}.",
+        )
+        draft.tabulate(
+            "deviations", "Deviations from the plan",
+            [{"topic": own.topic, "planned": own.planned, "done": own.done} for own in deviations],
+        )  # fmt: skip
+    checklist = fill_checklist(
+        study=study,
+        responses=material.dataset.responses,
+        excluded=material.exclusion.report,
+        sessions=material.exclusion.sessions,
+        preregistration=registration,
+        deviations=deviations,
+        scaling=scaling,
+        estimates=[cell.estimate for cell in cells],
+        seed=settings.seed,
+    )
+    draft.tabulate("checklist", "Reporting checklist", checklist.table().to_dict("records"))
+    if checklist.unknown:
+        draft.absent.append(f"items of the checklist that only people can fill: {len(checklist.unknown)}.")
+    return draft.section(
+        "Was it planned?", "A plan that is frozen before the data says which of these numbers were asked for."
+    )
