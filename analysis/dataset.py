@@ -189,9 +189,11 @@ def read_dataset(
     from benchmark.study import Study
 
     if isinstance(path, Study):
-        dataset = _read_study(path, database, pilot)
-    else:
-        dataset = _read_path(Path(path), database, pilot)
+        return _completed(_read_study(path, database, pilot), models)
+    return _completed(_read_path(Path(path), database, pilot), models)
+
+
+def _completed(dataset: Dataset, models: Path | str | None) -> Dataset:
     return dataset if models is None else with_models(dataset, models)
 
 
@@ -355,8 +357,8 @@ def _read_table(path: Path, schema: schemas.Schema, *, extra: bool = False) -> p
     strange = [name for name in known if name not in schema.names]
     if strange and not extra:
         raise ImportFailure(
-            f"{path}: unknown column {strange[0]!r}. {suggest(strange[0], schema.names)} A table of another shape comes "
-            "in with vimi import-csv and a mapping."
+            f"{path}: unknown column {strange[0]!r}. {suggest(strange[0], schema.names)} A table of another shape "
+            "comes in with vimi import-csv and a mapping."
         )
     missing = [c for c in schema.columns if not c.nullable and c.name not in known]
     if missing:
@@ -647,7 +649,9 @@ def describe(dataset: Dataset, rows: int = 3) -> Description:
     if len(dataset.sessions):
         wanted.append((dataset.sessions, ("total_seconds", "instruction_seconds", "practice_attempts")))
     missing = [name for table, names in wanted for name in names if table[name].isna().all()]
-    missing += [f"{name} of models" for name in ("parameters", "training_images", "top1") if _all_missing(dataset, name)]
+    missing += [
+        f"{name} of models" for name in ("parameters", "training_images", "top1") if _all_missing(dataset, name)
+    ]
     missing += ["depth of units"] if dataset.units["depth"].isna().all() else []
     return Description(dataset.name, dataset.protocol, counts, first, tuple(missing), dataset.notes)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,20 @@ import pandas as pd
 import pytest
 
 from analysis.dataset import Dataset, describe, read_dataset
-from analysis.importing.mapping import import_csv, read_mapping
+from analysis.importing.mapping import (
+    FileLayout,
+    Fold,
+    KindRule,
+    Mapping,
+    ModelEntry,
+    UnitMapping,
+    Wide,
+    import_csv,
+    read_mapping,
+)
+from analysis.importing.rules import Rule, Test
 from analysis.judgements import judgements
+from benchmark.documents import parse
 from benchmark.errors import DocumentError, ImportFailure
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,10 +87,6 @@ needs_answers = pytest.mark.skipif(not REAL.is_file(), reason="the answers of 20
 @pytest.fixture(scope="module")
 def real() -> Dataset:
     return import_csv(REAL, REAL_MAPPING)
-
-
-def test_the_mapping_of_the_answers_of_2021_is_valid() -> None:
-    assert read_mapping(REAL_MAPPING).name == "borowski2021"
 
 
 @needs_answers
@@ -180,7 +190,11 @@ def test_whatever_tells_the_answer_gives_the_same_answer(columns: dict[str, str]
 
 
 def test_ways_to_tell_the_answer_that_contradict_each_other_are_named(tmp_path: Path) -> None:
-    message = refused(tmp_path, TELLING.replace("f,j,min,0", "f,j,min,1"), plain(correct='"verdict"', position=KEYS, choice='"picked"', query_top='"top"'))
+    message = refused(
+        tmp_path,
+        TELLING.replace("f,j,min,0", "f,j,min,1"),
+        plain(correct='"verdict"', position=KEYS, choice='"picked"', query_top='"top"'),
+    )
     assert "row 5: the answer; 'verdict' (for correct) says right, but 'picked' (for choice) says wrong" in message
     message = refused(tmp_path, TELLING.replace("1,max\na,l,1,natural,j,f,max", "1,max\na,l,1,natural,f,f,max"),
                       plain(correct='"verdict"', position=KEYS, choice='"picked"', query_top='"top"'))  # fmt: skip
@@ -196,7 +210,7 @@ def test_where_positions_were_not_recorded_a_coin_stands_in_and_the_notes_say_so
     assert 150 < (dataset.responses["query_top"] == "max").sum() < 250
     assert any("coin" in note for note in dataset.notes)
     assert read(tmp_path, rows, mapping).responses["query_top"].equals(dataset.responses["query_top"])
-    assert "positions = \"unknown\"" in refused(tmp_path, rows, plain(correct='"verdict"', choice="", query_top=""))
+    assert 'positions = "unknown"' in refused(tmp_path, rows, plain(correct='"verdict"', choice="", query_top=""))
 
 
 def test_a_trial_without_an_answer_is_named_until_a_rule_leaves_it_out(tmp_path: Path) -> None:
@@ -243,10 +257,13 @@ def test_a_slider_becomes_three_bins_and_a_signed_rating_loses_its_sign(tmp_path
 
 
 def test_names_come_from_templates_patterns_replacements_and_codes(tmp_path: Path) -> None:
-    rows = "who,place,kind,chosen,top,picture\np1,mixed4a/unit_17,natural,max,max,b.png\np1,mixed4b/unit_3,natural,max,max,a.png\n"
+    rows = """who,place,kind,chosen,top,picture
+p1,mixed4a/unit_17,natural,max,max,b.png
+p1,mixed4b/unit_3,natural,max,max,a.png
+"""
     mapping = plain(
         observer='{ template = "lab-{who}" }',
-        layer="{ column = \"place\", pattern = '^(.+)/', replace = { mixed = \"m\" } }",
+        layer='{ column = "place", pattern = \'^(.+)/\', replace = { mixed = "m" } }',
         index="{ column = \"place\", pattern = 'unit_(\\d+)', offset = -1 }",
         task='{ column = "picture", codes = true }',
     )
@@ -286,7 +303,9 @@ kind = "repeated"
 where = { sure = 50 }
 """
     assert read(tmp_path, ROWS, PLAIN + rules).responses["kind"].tolist() == ["practice", "catch", "repeated", "main"]
-    by_column = plain(kind='{ column = "sure", values = { 80 = "practice", 10 = "catch", 50 = "drop" }, otherwise = "main" }')
+    by_column = plain(
+        kind='{ column = "sure", values = { 80 = "practice", 10 = "catch", 50 = "drop" }, otherwise = "main" }'
+    )
     assert read(tmp_path, ROWS, by_column).responses["kind"].tolist() == ["practice", "catch", "main"]
 
 
@@ -347,7 +366,9 @@ family = "newnet"
 
 
 def test_semicolons_decimal_commas_other_encodings_and_lines_above_the_header(tmp_path: Path) -> None:
-    text = "made by a laboratory\n\n" + ROWS.replace(".", "!").replace(",", ";").replace("!", ",").replace("ann", "Ännе"[:3])
+    text = "made by a laboratory\n\n" + ROWS.replace(".", "!").replace(",", ";").replace("!", ",").replace(
+        "ann", "Ännе"[:3]
+    )
     path = tmp_path / "answers.txt"
     path.write_bytes(text.encode("latin-1"))
     mapping = plain(rt_ms='{ column = "rt", scale = 1000 }').replace(
@@ -410,7 +431,12 @@ def test_more_is_known_of_units_in_another_file(tmp_path: Path) -> None:
 
 def test_an_export_of_jspsych_with_nested_answers_and_a_rating_in_a_row_of_its_own(tmp_path: Path) -> None:
     def trial(person: str, number: int, right: str, pressed: str, sure: int) -> list[dict[str, Any]]:
-        data = {"subject": person, "n": number, "stim": f"resnet50/layer3.2.conv1/channel_{number}", "correct_side": right}
+        data = {
+            "subject": person,
+            "n": number,
+            "stim": f"resnet50/layer3.2.conv1/channel_{number}",
+            "correct_side": right,
+        }
         return [
             {**data, "trial_type": "image-keyboard", "phase": "choice", "rt": 1234.5, "response": pressed},
             {**data, "trial_type": "survey-likert", "phase": "rating", "rt": 800, "response": {"Q0": sure}},
@@ -532,7 +558,13 @@ def test_json_with_a_list_of_trials_in_each_record_and_json_in_cells(tmp_path: P
     dataset = read(tmp_path, json.dumps(records), mapping, "answers.json")
     assert dataset.responses["observer"].tolist() == ["ann", "ann", "ben"]
     cells = 'who,data\nann,"' + json.dumps(trial).replace('"', '""') + '"\n'
-    mapping = plain(layer='"data.layer"', index='"data.unit"', condition='"data.kind"', choice='"data.chosen"', query_top='"data.top"')
+    mapping = plain(
+        layer='"data.layer"',
+        index='"data.unit"',
+        condition='"data.kind"',
+        choice='"data.chosen"',
+        query_top='"data.top"',
+    )
     dataset = read(tmp_path, cells, mapping.replace("[columns]", '[file]\njson = ["data"]\n[columns]'))
     assert dataset.responses["index"].tolist() == [3]
 
@@ -544,6 +576,26 @@ def test_parquet_comes_in_by_a_mapping_too(tmp_path: Path) -> None:
     dataset = import_csv(path, write(tmp_path, "m.toml", plain(confidence='{ column = "sure", bins = [33, 66, 100] }')))
     assert dataset.responses["index"].tolist() == [3, 4, 3, 4]
     assert dataset.responses["confidence"].tolist() == [3, 1, 2, pd.NA]
+
+
+# ---------------------------------------------------------------- the manual
+
+
+def test_the_manual_says_what_the_language_knows() -> None:
+    manual = (ROOT / "docs" / "importing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", manual, flags=re.DOTALL)
+    assert parse(Mapping, tomllib.loads(blocks[0]), "manual").name == "our-lab-2024"
+    for block in blocks[1:]:
+        given = tomllib.loads(blocks[0]) | tomllib.loads(block)
+        assert parse(Mapping, given, "manual").model_fields_set > {"columns"}
+    known = [Rule, Test, FileLayout, Wide, Fold, KindRule, ModelEntry, UnitMapping]
+    names = {field.alias or name for document in known for name, field in document.model_fields.items()}
+    assert not {name for name in names if not re.search(rf"\b{name}\b", manual)}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "examples").glob("*.toml")), ids=lambda path: path.name)
+def test_every_example_is_a_valid_mapping(path: Path) -> None:
+    assert read_mapping(path).columns
 
 
 # ---------------------------------------------------------------- what breaks
@@ -562,7 +614,7 @@ def test_parquet_comes_in_by_a_mapping_too(tmp_path: Path) -> None:
         (plain(layer='{ column = "layer", value = "x" }'), ["in one way"]),
         (plain(layer="{ column = \"layer\", pattern = '(' }"), ["no regular expression"]),
         (PLAIN + '\n[[kinds]]\nkind = "cach"\nwhere = { who = "ann" }\n', ["[kinds]", "number 1", "'catch'"]),
-        (PLAIN + '\n[[kinds]]\nkind = "catch"\nwhere = { woh = "ann" }\n', ["[[kinds]] number 1", "no column 'woh'", "'who'"]),
+        (PLAIN + '\n[[kinds]]\nkind = "catch"\nwhere = { woh = "ann" }\n', ["[[kinds]] number 1", "no column 'woh'"]),
         (PLAIN + '\n[sessions]\ntotal_second = "rt"\n', ["there is no 'total_second'", "'total_seconds'"]),
         (PLAIN + '\n[[kinds]]\nkind = "drop"\n', ["drops all 4 rows"]),
         (PLAIN + '\n[sessions]\ntotal_seconds = "rt"\n', ["row 3: 'rt' (for total_seconds)", "something else", "take"]),
@@ -623,3 +675,63 @@ def test_files_that_are_not_there_or_no_tables_are_refused(tmp_path: Path) -> No
         import_csv(write(tmp_path, "d.json", "{"), mapping)
     with pytest.raises(ImportFailure, match="pickle"):
         import_csv(write(tmp_path, "e.pkl", ""), mapping)
+
+
+def test_answers_to_a_study_that_was_exported_for_jspsych_come_back_with_their_key(tmp_path: Path) -> None:
+    key = """slot,trial,block,right,name,session,trial_index,kind,model,layer,basis,index,aggregator,condition,difficulty,task,references,query_top,label_overlap
+0001,aa,practice,upper,s/00,s,0,practice,planted,colour,neuron,3,mean,natural,easy,0,both,max,
+0001,bb,trials,lower,s/01,s,1,catch,planted,colour,neuron,2,mean,natural,easy,1,both,min,
+0001,cc,trials,lower,s/02,s,2,main,resnet50,layer1.0.conv1,neuron,62,mean,natural,hard,4,none,min,
+"""  # noqa: E501
+    write(tmp_path, "key.csv", key)
+    write(tmp_path, "map.toml", (ROOT / "docs" / "examples" / "jspsych_export.toml").read_text())
+    (tmp_path / "answers").mkdir()
+    for person, positions in (("p1", ["upper", "lower", "lower"]), ("p2", ["upper", "lower", "upper"])):
+        trials = [
+            {"task": "choice", "slot": "0001", "trial": trial, "block": "trials", "position": position, "confidence": 2,
+             "rt": 1500, "response": 1}
+            for trial, position in zip(("aa", "bb", "cc"), positions)
+        ]  # fmt: skip
+        pages = [{"trial_type": "preload", "success": True}, *trials]
+        write(tmp_path / "answers", f"{person}.json", json.dumps(pages))
+    dataset = import_csv(tmp_path / "answers", tmp_path / "map.toml")
+    answers = dataset.responses
+    assert answers["kind"].tolist() == ["practice", "catch", "main"] * 2
+    assert answers["correct"].tolist() == [True, True, True, True, True, False]
+    main = answers[answers["kind"] == "main"]
+    assert main[["model", "difficulty", "references", "task"]].drop_duplicates().to_numpy().tolist() == [
+        ["resnet50", "hard", "none", 4]
+    ]
+    assert answers["observer"].unique().tolist() == ["p1", "p2"]
+    assert "2 rows left out: pages that are no trials" in dataset.notes
+
+
+def test_an_ablation_with_one_or_nine_references_of_one_or_both_sides(tmp_path: Path) -> None:
+    rows = """,subject,n,mode,grid,patches,layer,channel,order,correct,conf,response
+0,1,0,optimized,max_max,1,layer_6,channel_0,max_min,True,-2,a
+1,1,1,natural,min_max,9,layer_0,channel_0,min_max,False,-1,a
+2,2,0,natural,max_max,9,layer_0,channel_0,min_max,True,3,b
+"""
+    mapping = """
+name = "ablation"
+protocol = "ablation"
+[columns]
+observer = "subject"
+trial_index = "n"
+model = { value = "googlenet" }
+layer = "layer"
+index = { column = "channel", pattern = 'channel_(\\d+)' }
+references = { column = "grid", values = { max_max = "max", min_max = "both" } }
+condition = [
+  { template = "{mode}-{patches}", where = { patches = 1 }, replace = { optimized = "synthetic" } },
+  { column = "mode", values = { optimized = "synthetic", natural = "natural" } },
+]
+query_top = { column = "order", pattern = '^[a-z]+' }
+position = { column = "response", values = { a = "upper", b = "lower" } }
+correct = "correct"
+confidence = { column = "conf", absolute = true }
+"""
+    answers = read(tmp_path, rows, mapping).responses
+    assert answers["condition"].tolist() == ["synthetic-1", "natural", "natural"]
+    assert answers["references"].tolist() == ["max", "both", "max"]
+    assert answers["confidence"].tolist() == [2, 1, 3]

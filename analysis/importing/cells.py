@@ -104,7 +104,7 @@ def to_times(values: pd.Series, form: str = "") -> tuple[pd.Series, Mask]:
         return pd.to_datetime(values, utc=True), np.zeros(len(values), dtype=bool)
     if form in ("s", "ms"):
         numbers, wrong = to_numbers(values)
-        return pd.to_datetime(numbers, unit=form, utc=True, errors="coerce"), wrong  # type: ignore[arg-type]
+        return pd.to_datetime(numbers, unit=form, utc=True, errors="coerce"), wrong
     times = pd.to_datetime(values.astype("str").mask(missing), utc=True, errors="coerce", format=form or "ISO8601")
     return times, (times.isna().to_numpy() & ~missing)
 

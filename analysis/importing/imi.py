@@ -129,8 +129,8 @@ def _read(file: Path) -> pd.DataFrame:
         missing = [name for name in NEEDED if name not in header]
         if missing:
             raise ImportFailure(
-                f"{file}: the column {missing[0]!r} of the release is missing. {suggest(missing[0], header)} A table of "
-                "another shape comes in with vimi import-csv and a mapping."
+                f"{file}: the column {missing[0]!r} of the release is missing. {suggest(missing[0], header)} A table "
+                "of another shape comes in with vimi import-csv and a mapping."
             )
         types = {name: pa.string() if name in ("rt", "trial_index") else few for name in NEEDED}
         table = csv.read_csv(
@@ -192,7 +192,8 @@ class _Release:
         untold = main & (task["percent"] != "").to_numpy() & (self._model_percent() == "").to_numpy()
         if untold.any():
             self.notes.append(
-                f"the difficulty of {int(untold.sum()):,} main trials stands in task_id alone, not in the name of the model"
+                f"the difficulty of {int(untold.sum()):,} main trials stands in task_id alone, not in the name of the "
+                "model"
             )
         return Dataset(
             name=NAME,
@@ -211,7 +212,8 @@ class _Release:
     def _truth(self, name: str) -> NDArray[np.bool_]:
         values, wrong = to_booleans(self.frame[name])
         self.faults.add(wrong | values.isna().to_numpy(), repr(name), "neither true nor false", self.frame[name])
-        return values.fillna(False).to_numpy(dtype=bool)
+        truths: NDArray[np.bool_] = values.fillna(False).to_numpy(dtype=bool)
+        return truths
 
     def _numbers(self, name: str) -> pd.Series:
         values, wrong = to_integers(self.frame[name])
@@ -267,7 +269,9 @@ class _Release:
         pairs = task.cat.codes.to_numpy(dtype=np.int64) * several + response.cat.codes.to_numpy()
         codes, distinct = pd.factorize(pairs)
         tasks, responses = [*task.cat.categories, "?"], [*map(_whole, response.cat.categories), "?"]
-        names = [f"{tasks[(pair - pair % several) // several]}/{responses[pair % several]}" for pair in distinct.tolist()]
+        names = [
+            f"{tasks[(pair - pair % several) // several]}/{responses[pair % several]}" for pair in distinct.tolist()
+        ]
         return pd.Series(pd.array(names, dtype="str").take(codes)), codes
 
     def _observers(self, session: pd.Series) -> pd.Series:
@@ -286,17 +290,23 @@ class _Release:
 
         model = by_distinct(said, model_of)
         unknown = (model.isna() & said.notna()).to_numpy() & main
-        self.faults.add(unknown, "'model'", f"no model of the release. Known: {', '.join(sorted(set(MODELS.values())))}", said)
+        self.faults.add(
+            unknown, "'model'", f"no model of the release. Known: {', '.join(sorted(set(MODELS.values())))}", said
+        )
         # The task's name tells the model too, in versions that leave the column empty.
         model = model.fillna(task["model"].mask(task["model"] == ""))
-        self.faults.add((model.isna() & said.isna()).to_numpy() & main, "'model'", "neither it nor task_id tells one", said)
+        self.faults.add(
+            (model.isna() & said.isna()).to_numpy() & main, "'model'", "neither it nor task_id tells one", said
+        )
         other = (model != task["model"]).to_numpy() & (task["model"] != "").to_numpy() & main & ~unknown
         self.faults.add(other & model.notna().to_numpy(), "'model'", "task_id names another model", said)
         layer = frame["layer"]
         self.faults.add(layer.isna().to_numpy() & main, "'layer'", "every main trial is about a unit", layer)
         layer = by_distinct(layer, lambda name: str(name).replace("/", ".").replace("@", "."))
         index, wrong = to_integers(by_distinct(frame["channel"], _last_number))
-        self.faults.add((index.isna().to_numpy() | wrong) & main, "'channel'", "no number of a channel", frame["channel"])
+        self.faults.add(
+            (index.isna().to_numpy() | wrong) & main, "'channel'", "no number of a channel", frame["channel"]
+        )
         # Catch and practice trials are hand-picked; what they show is told apart by their pictures where need be.
         shown = frame["max_query"].cat
         places = np.append(np.argsort(np.argsort(shown.categories.to_numpy(dtype=object))), 0)[shown.codes]
@@ -326,16 +336,23 @@ class _Release:
         own = condition.where(main).fillna(told)
         session = own.groupby(codes).transform("first")
         self.faults.add(
-            session.isna().to_numpy() & ~unknown, "'mode'", "neither it nor the rest of the session tells a condition", mode
+            session.isna().to_numpy() & ~unknown,
+            "'mode'",
+            "neither it nor the rest of the session tells a condition",
+            mode,
         )
         percent = self._model_percent()
         percent = percent.mask(percent == "", task["percent"])
         clash = main & (task["percent"] != "").to_numpy() & (percent != task["percent"]).to_numpy()
         self.faults.add(clash, "'model'", "task_id names another difficulty", self.frame["model"])
         unlisted = main & ~percent.isin(DIFFICULTIES).to_numpy()
-        self.faults.add(unlisted, "'model'", "no difficulty of the release: hard85, hard95, hard99", self.frame["model"])
+        self.faults.add(
+            unlisted, "'model'", "no difficulty of the release: hard85, hard95, hard99", self.frame["model"]
+        )
         difficulty = percent.map(DIFFICULTIES).where(main)
-        difficulty = difficulty.groupby(codes).transform("first").fillna(task["percent"].map(DIFFICULTIES)).fillna("easy")
+        difficulty = (
+            difficulty.groupby(codes).transform("first").fillna(task["percent"].map(DIFFICULTIES)).fillna("easy")
+        )
         return {"condition": own.where(main).fillna(session).fillna("natural"), "difficulty": difficulty}
 
     # ---------------------------------------------------------------- answers
@@ -370,9 +387,9 @@ class _Release:
         if differs.any():
             first = ", ".join(self.faults.name_row(row) for row in np.flatnonzero(differs)[:3].tolist())
             self.notes.append(
-                f"in {int(differs.sum()):,} of {len(differs):,} rows the button lies at another query than the one that "
-                f"choice and switched_queries tell ({first}{', …' if differs.sum() > 3 else ''}); the score goes by the "
-                "choice, and positions are to be used with care"
+                f"in {int(differs.sum()):,} of {len(differs):,} rows the button lies at another query than the one "
+                f"that choice and switched_queries tell ({first}{', …' if differs.sum() > 3 else ''}); the score goes "
+                "by the choice, and positions are to be used with care"
             )
 
     # ---------------------------------------------------------------- sessions
@@ -395,7 +412,10 @@ class _Release:
             {name: value for name, value in (("passed_checks", check), ("catch_ratio", share)) if not pd.isna(value)}
             for check, share in zip(passed, ratio)
         ]
-        spelled = [json.dumps({"release": {k: v if k == "catch_ratio" else bool(v) for k, v in facts.items()}}) for facts in known]
+        spelled = [
+            json.dumps({"release": {k: v if k == "catch_ratio" else bool(v) for k, v in facts.items()}})
+            for facts in known
+        ]
         several, _ = to_booleans(rows["multi_participation"])
         facts = pd.DataFrame(
             {

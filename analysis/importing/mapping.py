@@ -52,9 +52,10 @@ POSITION = schemas.Column("position", "string", "which query was chosen", nullab
 OTHER_TARGETS = ("position", "answer", "right_answer")
 """What a mapping may give beside columns of the schema: the position that was chosen, and two cells to be compared."""
 
-TARGETS = tuple(
-    name for name in schemas.RESPONSES.names if name not in ("protocol", "study", "vimi_version", "related")
-) + OTHER_TARGETS
+TARGETS = (
+    tuple(name for name in schemas.RESPONSES.names if name not in ("protocol", "study", "vimi_version", "related"))
+    + OTHER_TARGETS
+)
 
 SESSION_TARGETS = tuple(
     name
@@ -318,8 +319,8 @@ class Mapping(Document):
             raise ValueError(f"[columns] must say {lacking[0]} ({_COLUMNS[lacking[0]].meaning})")
         if not self._tells_correct:
             raise ValueError(
-                "[columns] must say which answers are right: correct, or choice (max, min), or answer and right_answer, "
-                "or position (upper, lower) and query_top (max, min)"
+                "[columns] must say which answers are right: correct, or choice (max, min), or answer and "
+                "right_answer, or position (upper, lower) and query_top (max, min)"
             )
         if self.positions == "recorded" and not {"query_top", "position"} & set(self.columns):
             raise ValueError(
@@ -539,7 +540,9 @@ class _Reading:
         self._raise()
         unit = unit_names(responses)
         trial = self._column("trial")
-        spelled = unit + "/" + responses["condition"] + "/" + responses["difficulty"] + "/" + responses["task"].astype(str)
+        spelled = (
+            unit + "/" + responses["condition"] + "/" + responses["difficulty"] + "/" + responses["task"].astype(str)
+        )
         responses["trial"] = spelled if trial is None else trial
         identity = self._column("response_id")
         numbered = origin[FILE].astype(str) + "#" + origin[ROW].astype(str)
@@ -660,9 +663,11 @@ class _Reading:
         unanswered = chosen_max.isna().to_numpy()
         known = unanswered & ~self._kept_faults.rows()
         self._kept_faults.add(
-            known, "the answer",
-            "nothing says whether it is right; leave trials without an answer out by a rule in [[kinds]]: kind = \"drop\"",
-        )  # fmt: skip
+            known,
+            "the answer",
+            "nothing says whether it is right; leave trials without an answer out by a rule in [[kinds]]: "
+            'kind = "drop"',
+        )
         if self.mapping.positions == "recorded":
             untold = top_max.isna().to_numpy() & ~unanswered & ~self._kept_faults.rows()
             self._kept_faults.add(untold, "the answer", "nothing says which query was on top")
