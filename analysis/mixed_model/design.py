@@ -221,8 +221,8 @@ def _read_guess(table: pd.DataFrame, guess: float | str, lapse: float) -> float 
 
 def _fixed_effects(table: pd.DataFrame, formula: str) -> tuple[Floats, tuple[str, ...], Any, list[frozenset[str]]]:
     """Return the design matrix of the fixed effects, its names, and the columns of the table behind each of them."""
-    from formulaic import model_matrix
-    from formulaic.errors import FormulaicError
+    from formulaic import model_matrix  # type: ignore[import-untyped, unused-ignore]
+    from formulaic.errors import FormulaicError  # type: ignore[import-untyped, unused-ignore]
 
     data = table.copy()
     for name in data.columns:

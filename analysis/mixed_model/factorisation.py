@@ -10,7 +10,8 @@ of Laplace's approximation needs no others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,45 @@ class BlockOfLink:
         return made
 
 
+@dataclass(frozen=True)
+class Meeting:
+    """Which rows of the border the levels of a factor meet.
+
+    Attributes
+    ----------
+    pairs
+        Shape (answers,): which pair of a level and a row each answer belongs to.
+    levels, rows
+        Level and row of each pair, sorted by level.
+    pointers
+        Where the pairs of each level begin.
+    shape
+        Levels and rows.
+    """
+
+    pairs: Integers
+    levels: Integers
+    rows: Integers
+    pointers: Integers
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, codes: Integers, size: int, profile: Integers, profiles: int) -> Meeting:
+        """Return the pairs of levels and rows that occur."""
+        keys, pairs = np.unique(codes * profiles + profile, return_inverse=True)
+        levels, rows = np.divmod(keys, profiles)
+        return cls(pairs, levels, rows, np.searchsorted(levels, np.arange(size + 1)), (size, profiles))
+
+    def add_up(self, weights: Floats, border: Floats) -> Floats:
+        """Return, for each level, the weighted sum of the border's rows over its answers."""
+        totals = np.bincount(self.pairs, weights, minlength=len(self.levels))
+        return np.asarray(csr_array((totals, self.rows, self.pointers), shape=self.shape) @ border)
+
+    def multiply(self, values: Floats, border: Floats) -> Floats:
+        """Return, for each answer, the product of its level's row of values and its row of the border."""
+        return _rowwise(values[self.levels], border[self.rows])[self.pairs]
+
+
 class System:
     """All that does not change from one factorisation to the next.
 
@@ -101,15 +141,20 @@ class System:
             own = np.empty(factor.size, dtype=np.int64)
             own[factor.codes] = position
             self.levels.append(own)
-        self.border = np.zeros((design.size, self.border_width))
+        border = np.zeros((design.size, self.border_width))
         for _, levels in structure.border:
-            self.border[np.arange(design.size), levels] = 1.0
-        self.border[:, structure.border_size :] = design.fixed
+            border[np.arange(design.size), levels] = 1.0
+        border[:, structure.border_size :] = design.fixed
+        # Many answers have the same fixed effects and the same levels in the border: one row stands for them all.
+        self.border, self.profile = _distinct_rows(border)
         self.border_factor = np.full(structure.border_size, -1, dtype=np.int64)
         for which, levels in structure.border:
             self.border_factor[levels] = which
-        self.gather = [_indicator(link.codes, link.size) for link in structure.chain]
-        self.gather_outer = [_indicator(levels, structure.outer_size) for _, levels in structure.outer]
+        profiles = len(self.border)
+        self.meetings = [Meeting.of(link.codes, link.size, self.profile, profiles) for link in structure.chain]
+        self.outer_meetings = [
+            Meeting.of(levels, structure.outer_size, self.profile, profiles) for _, levels in structure.outer
+        ]
         self.gather_parents = [
             [_indicator(parent, later.size) for parent, later in zip(link.parents, structure.chain[place + 1 :])]
             for place, link in enumerate(structure.chain)
@@ -144,6 +189,12 @@ class System:
             )
         return blocks
 
+    def with_answers(self, correct: NDArray[np.bool_]) -> System:
+        """Return the same system for other answers to the same questions."""
+        other = copy(self)
+        other.design = replace(self.design, correct=correct)
+        return other
+
     def linear_predictor(self, unknowns: Floats, sds: Sequence[float] | Floats) -> Floats:
         """Return the linear predictor of every answer."""
         eta: Floats = self.design.fixed @ unknowns[self.fixed_start :]
@@ -158,6 +209,16 @@ class System:
             total += sd * np.bincount(position, values, minlength=self.size)
         total[self.fixed_start :] = self.design.fixed.T @ values
         return total
+
+
+def _distinct_rows(matrix: Floats) -> tuple[Floats, Integers]:
+    """Return the distinct rows of a matrix, in order of first appearance, and which of them each row is."""
+    keys = np.zeros(len(matrix), dtype=np.int64)
+    for column in matrix.T:
+        own = np.unique(column, return_inverse=True)[1]
+        keys = np.unique(keys * (int(own.max()) + 1) + own, return_inverse=True)[1]
+    first = np.unique(keys, return_index=True)[1]
+    return np.ascontiguousarray(matrix[first]), keys
 
 
 def _indicator(codes: Integers, size: int) -> csr_array:
@@ -219,7 +280,7 @@ class Factorisation:
         chain, width = structure.chain, system.border_width
         self.border_scale = np.ones(width)
         self.border_scale[: structure.border_size] = self.sds[system.border_factor] if structure.border_size else 1.0
-        weighted = weights[:, None] * system.border * self.border_scale
+        border = system.border * self.border_scale
         # The matrix as it is before any elimination.
         totals = [np.bincount(link.codes, weights, minlength=link.size) for link in chain]
         scale = [self.sds[link.factor] for link in chain]
@@ -239,7 +300,7 @@ class Factorisation:
             )
             for sd, link in zip(scale, chain)
         ]
-        self.sides = [sd * (gather @ weighted) for sd, gather in zip(scale, system.gather)]
+        self.sides = [sd * meeting.add_up(weights, border) for sd, meeting in zip(scale, system.meetings)]
         offsets = structure.offsets
         flat = np.zeros(int(offsets[-1]))
         for (i, j), places in structure.places.items():
@@ -248,9 +309,10 @@ class Factorisation:
         for offset, width_of in zip(offsets, np.diff(structure.blocks)):
             flat[offset : offset + width_of**2 : width_of + 1] += 1.0
         outer_side = np.zeros((structure.outer_size, width))
-        for (which, _), gather in zip(structure.outer, system.gather_outer):
-            outer_side += self.sds[which] * (gather @ weighted)
-        corner = self.border_scale[:, None] * (system.border.T @ weighted)
+        for (which, _), meeting in zip(structure.outer, system.outer_meetings):
+            outer_side += self.sds[which] * meeting.add_up(weights, border)
+        totals_by_row = np.bincount(system.profile, weights, minlength=len(border))
+        corner = border.T @ (totals_by_row[:, None] * border)
         corner[np.arange(structure.border_size), np.arange(structure.border_size)] += 1.0
         # The chain, one factor after another.
         for place, link in enumerate(chain):
@@ -349,9 +411,7 @@ class Factorisation:
             for step, parent in enumerate(link.parents):
                 total -= self.up[place][step] * parts[place + 1 + step][parent]
             if structure.outer:
-                total -= np.bincount(
-                    system.rows[place], self.data[place] * solved[link.columns], minlength=link.size
-                )
+                total -= np.bincount(system.rows[place], self.data[place] * solved[link.columns], minlength=link.size)
             parts[place] = total / self.diagonal[place]
         rest = np.zeros(system.border_width - width)
         return np.concatenate([*parts, solved, border, rest])
@@ -431,7 +491,9 @@ class SelectedInverse:
             [*own, *diagonals, np.diag(corner) if width else np.zeros(0), np.zeros(system.border_width - width)]
         )
         self.fixed = corner[structure.border_size :, structure.border_size :]
-        self.leverages = self._leverages(factorised, corner, outer_corner, blocks, own, with_outer, with_border, with_later)
+        self.leverages = self._leverages(
+            factorised, corner, outer_corner, blocks, own, with_outer, with_border, with_later
+        )
 
     @staticmethod
     def _leverages(
@@ -448,23 +510,22 @@ class SelectedInverse:
         system, structure, sds = factorised.system, factorised.system.structure, factorised.sds
         width = len(corner)
         rows = system.border[:, :width] * factorised.border_scale[:width]
-        across = rows @ corner
-        total = np.zeros(system.design.size)
+        total = _rowwise(rows, rows @ corner)[system.profile]
         for place, link in enumerate(structure.chain):
             sd = sds[link.factor]
-            across += (2 * sd) * with_border[place][link.codes]
-            inner = sd * own[place][link.codes]
+            own_part = sd * own[place]
             for step, values in enumerate(with_later[place]):
-                inner += 2 * sds[structure.chain[place + 1 + step].factor] * values[link.codes]
+                own_part = own_part + 2 * sds[structure.chain[place + 1 + step].factor] * values
+            total += sd * own_part[link.codes]
+            total += (2 * sd) * system.meetings[place].multiply(with_border[place], rows)
             for (which, _), entries in zip(structure.outer, link.entries):
-                inner += 2 * sds[which] * with_outer[place][entries]
-            total += sd * inner
+                total += (2 * sd * sds[which] * with_outer[place])[entries]
         flat = np.concatenate([block.ravel() for block in blocks]) if blocks else np.zeros(0)
         for (i, j), places in structure.places.items():
-            total += sds[structure.outer[i][0]] * sds[structure.outer[j][0]] * flat[places]
-        for which, levels in structure.outer:
-            across += (2 * sds[which]) * outer_corner[levels]
-        return total + _rowwise(rows, across)
+            total += (sds[structure.outer[i][0]] * sds[structure.outer[j][0]]) * flat[places]
+        for (which, _), meeting in zip(structure.outer, system.outer_meetings):
+            total += (2 * sds[which]) * meeting.multiply(outer_corner, rows)
+        return total
 
 
 def _rowwise(one: Floats, other: Floats) -> Floats:

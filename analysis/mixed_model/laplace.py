@@ -120,6 +120,7 @@ class Laplace:
         self.curvature: Curvature = curvature
         self.free_fixed = objective != "joint"
         self.evaluations = 0
+        self.tolerance = 0.0
         self._last: Floats | None = None
 
     def restart(self, unknowns: Floats | None) -> None:
@@ -181,9 +182,7 @@ class Laplace:
         random = unknowns[: self.system.fixed_start]
         return Mode(unknowns, eta, terms, float(0.5 * random @ random - terms.log_likelihood.sum()))
 
-    def _search(
-        self, current: Mode, direction: Floats, decrement: float, sds: Sequence[float] | Floats
-    ) -> Mode | None:
+    def _search(self, current: Mode, direction: Floats, decrement: float, sds: Sequence[float] | Floats) -> Mode | None:
         """Return a better point along a direction, or None; very near the mode rounding decides, and any will do."""
         slack = 1e-11 * max(abs(current.penalised), 1.0) if decrement < 1e-6 else 0.0
         length = 1.0
@@ -194,9 +193,7 @@ class Laplace:
             length /= 2
         return None
 
-    def _factorise(
-        self, terms: Terms, sds: Sequence[float] | Floats, *, observed: bool
-    ) -> tuple[Factorisation, bool]:
+    def _factorise(self, terms: Terms, sds: Sequence[float] | Floats, *, observed: bool) -> tuple[Factorisation, bool]:
         """Return the Hessian, and whether it is the observed one; the expected one where that is indefinite."""
         if observed:
             try:
@@ -218,7 +215,7 @@ class Laplace:
         coefficients
             Fixed effects, for the joint objective.
         """
-        system, structure = self.system, self.system.structure
+        system = self.system
         sds = np.exp(log_sds)
         self.evaluations += 1
         mode = self.find_mode(sds, coefficients)

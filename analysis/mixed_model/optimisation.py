@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from analysis.mixed_model.expectation_propagation import ExpectationPropagation
 from analysis.mixed_model.laplace import Evaluation, Laplace, ModeNotFound
 from analysis.mixed_model.links import Floats
 
@@ -27,6 +28,8 @@ _STEP = 0.02
 _SOLVED = 1e-7
 """Newton decrement, in units of likelihood squared away, at which the search has converged."""
 _MOST_POLISHING = 8
+_LOOSE, _FINE, _TIGHT = 1e-4, 1e-7, 1e-9
+"""How exact expectation propagation has to be on the way, for differences of gradients, and at the end."""
 
 
 class NotConverged(Exception):
@@ -67,19 +70,20 @@ class Optimum:
 
 
 def maximise(
-    laplace: Laplace,
+    laplace: Laplace | ExpectationPropagation,
     log_sds: Floats,
     coefficients: Floats | None = None,
     *,
     held: NDArray[np.bool_] | None = None,
     held_coefficients: NDArray[np.bool_] | None = None,
+    with_hessian: bool = True,
 ) -> Optimum:
     """Maximise the approximate likelihood.
 
     Parameters
     ----------
     laplace
-        The approximation.
+        The approximation: Laplace's, or expectation propagation.
     log_sds
         Where to begin; minus infinity puts a factor at the boundary for good.
     coefficients
@@ -88,6 +92,9 @@ def maximise(
         Factors whose standard deviation stays where it is.
     held_coefficients
         Fixed effects that stay where they are, for the joint objective.
+    with_hessian
+        Whether to find second derivatives and polish with them; without, the search ends sooner, within about a
+        hundredth of a standard error of the maximum.
 
     Raises
     ------
@@ -96,11 +103,11 @@ def maximise(
     """
     fixed = np.zeros(len(log_sds), dtype=bool) if held is None else held
     point = _Point(laplace, log_sds.copy(), coefficients, ~fixed & np.isfinite(log_sds), held_coefficients)
-    point.approach()
+    point.approach(5e-3)
     suspects = point.free & (point.log_sds < _SUSPECT)
     if suspects.any():
         point = _try_zero(point, suspects)
-    return point.polish()
+    return point.polish() if with_hessian else point.stop()
 
 
 class _Point:
@@ -108,7 +115,7 @@ class _Point:
 
     def __init__(
         self,
-        laplace: Laplace,
+        laplace: Laplace | ExpectationPropagation,
         log_sds: Floats,
         coefficients: Floats | None,
         free: NDArray[np.bool_],
@@ -184,8 +191,8 @@ class _Point:
         self.log_sds, self.coefficients = self.move(step)
         self.current = evaluation
 
-    def approach(self) -> None:
-        """Come near the maximum with a quasi-Newton method."""
+    def approach(self, tolerance: float) -> None:
+        """Come near the maximum with a quasi-Newton method: until the scaled gradient is this small."""
         if not len(self.scale):
             return
         count = int(self.free.sum())
@@ -195,6 +202,7 @@ class _Point:
         ]
         bounds = [(min(low, 0.0), max(high, 0.0)) for low, high in bounds]
         bounds += [(-60.0, 60.0)] * int(self.loose.sum())
+        self.laplace.tolerance = _LOOSE
         best: tuple[float, Floats, Evaluation] = (math.inf, np.zeros(0), self.current)
 
         def objective(step: Floats) -> tuple[float, Floats]:
@@ -210,7 +218,7 @@ class _Point:
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
-            options={"maxiter": 200, "ftol": 1e-10, "gtol": 3e-3, "maxcor": 20},
+            options={"maxiter": 200, "ftol": 1e-10, "gtol": tolerance, "maxcor": 20},
         )
         self.settle(best[1], best[2])
 
@@ -220,6 +228,7 @@ class _Point:
         second = np.empty((size, size))
         slopes = np.zeros((self.laplace.system.coefficients, size))
         start = self.current.mode.unknowns
+        self.laplace.tolerance = _FINE
         for column in range(size):
             step = np.zeros(size)
             step[column] = _STEP
@@ -233,6 +242,16 @@ class _Point:
         self.laplace.restart(start)
         return (second + second.T) / 2, slopes
 
+    def stop(self) -> Optimum:
+        """Return the point as it is, without second derivatives."""
+        gradient = self.gradient(self.current)
+        decrement = float(0.5 * gradient @ gradient)
+        unknown = np.full((len(self.scale),) * 2, np.nan)
+        slopes = np.full((self.laplace.system.coefficients, int(self.free.sum())), np.nan)
+        return Optimum(
+            self.log_sds, self.free, self.current, unknown, slopes, decrement < 1e-2 and self.current.exact, decrement
+        )
+
     def polish(self) -> Optimum:
         """Take Newton steps to the maximum."""
         size = len(self.scale)
@@ -240,6 +259,8 @@ class _Point:
             empty = np.zeros((0, 0))
             return self._optimum(empty, np.zeros((self.laplace.system.coefficients, 0)), True, 0.0)
         second, slopes = self.hessian()
+        self.laplace.tolerance = _TIGHT
+        self.current = self._evaluate(self.log_sds, self.coefficients)
         decrement, moved, renewed = math.inf, 0.0, 0
         for _ in range(_MOST_POLISHING):
             gradient = self.gradient(self.current)
@@ -256,6 +277,7 @@ class _Point:
             self.settle(length * direction, found)
             if moved > 0.1 and renewed < 3:
                 second, slopes = self.hessian()
+                self.laplace.tolerance = _TIGHT
                 moved, renewed = 0.0, renewed + 1
         gradient = self.gradient(self.current)
         decrement = float(0.5 * gradient @ _solve_convex(second, gradient))
@@ -293,7 +315,7 @@ def _try_zero(point: _Point, suspects: NDArray[np.bool_]) -> _Point:
         free[which] = False
         point.laplace.restart(point.current.mode.unknowns)
         other = _Point(point.laplace, log_sds, point.coefficients, free, point.held)
-        other.approach()
+        other.approach(5e-3)
         if other.current.value <= point.current.value + 1e-7 * max(1.0, abs(point.current.value) * 1e-3):
             point = other
         else:

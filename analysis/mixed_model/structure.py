@@ -116,7 +116,9 @@ def find_structure(design: Design, *, border_levels: int = BORDER_LEVELS) -> Str
     rest = [which for which in range(len(factors)) if which not in chain]
     border = [which for which in rest if sizes[which] <= border_levels]
     outer = [which for which in rest if sizes[which] > border_levels]
-    outer_codes, blocks = _order_blocks([codes[which] for which in outer], [sizes[which] for which in outer], codes, chain)
+    outer_codes, blocks = _order_blocks(
+        [codes[which] for which in outer], [sizes[which] for which in outer], codes, chain
+    )
     outer_size = int(blocks[-1])
     starts = np.concatenate([[0], np.cumsum([sizes[which] for which in border])]).astype(np.int64)
     return Structure(

@@ -1,0 +1,501 @@
+"""Mixed models of right and wrong answers: what is asked for, and what comes back.
+
+``MixedModel`` says which effects there are; ``MixedModel.fit`` estimates them from a table of judgements.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2, norm, t
+
+from analysis.estimands import Scope, spell_estimand
+from analysis.mixed_model.design import Design, lay_out_design, split_formula
+from analysis.mixed_model.expectation_propagation import ExpectationPropagation
+from analysis.mixed_model.factorisation import System
+from analysis.mixed_model.laplace import Curvature, Evaluation, Laplace
+from analysis.mixed_model.links import LINKS, Floats, Link, LinkName
+from analysis.mixed_model.optimisation import NotConverged, Optimum, maximise
+from analysis.mixed_model.structure import find_structure
+from benchmark.errors import AnalysisError
+from benchmark.estimate import Estimate
+from benchmark.progress import Reporter
+
+if TYPE_CHECKING:
+    from analysis.mixed_model.inference import Bootstrap
+
+LEVEL = 0.95
+Method = Literal["default", "propagation", "propagation-joint", "restricted", "joint", "parity"]
+METHODS: dict[Method, str] = {
+    "default": "expectation propagation, fixed effects integrated out (restricted likelihood)",
+    "propagation": "expectation propagation, fixed effects integrated out (restricted likelihood)",
+    "propagation-joint": "expectation propagation, maximum likelihood",
+    "restricted": "Laplace approximation, fixed effects integrated out (restricted likelihood)",
+    "joint": "Laplace approximation, maximum likelihood",
+    "parity": "Laplace approximation as in lme4 with nAGQ = 0: fixed effects inside the penalised iteration",
+}
+"""Ways to fit, and what they are. ``docs/recovery.md`` compares how well they find the truth."""
+
+Engine = Laplace | ExpectationPropagation
+_START = 0.5
+_FARTHEST = {"logit": 12.0, "probit": 6.0}
+"""A fixed part of the linear predictor beyond this is a runaway."""
+
+
+@dataclass(frozen=True)
+class MixedModel:
+    """A generalised linear mixed model of right and wrong answers, with crossed random effects.
+
+    An answer is right with probability ``guess + (1 - guess - lapse) F(eta)``; eta adds up fixed effects and one
+    normal random effect for each factor.
+
+    Attributes
+    ----------
+    fixed
+        A formula (``"1 + condition * predictor"``), or names of columns, which are added to an intercept.
+    random
+        Grouping factors: names of columns, or several joined by colons (``"unit:condition"``).
+    link
+        F: ``logit`` or ``probit``.
+    guess
+        Probability of a right answer when nothing is seen; or the name of a column that holds one for each answer.
+    lapse
+        Share of answers that are wrong however plain the answer is; see ``estimate_lapse``.
+    method
+        How to fit; see ``METHODS``.
+    curvature
+        For methods with Laplace's approximation: whether its determinant holds the observed or the expected
+        information. None is what is usual: expected for ``parity``, observed for the others.
+    models
+        Column that tells the models apart, for the degrees of freedom of what compares models.
+    """
+
+    fixed: str | Sequence[str] = "1"
+    random: Sequence[str] = ("unit", "participant", "model")
+    link: LinkName = "logit"
+    guess: float | str = 0.5
+    lapse: float = 0.0
+    method: Method = "default"
+    curvature: Curvature | None = None
+    models: str = "model"
+
+    def __post_init__(self) -> None:
+        if self.link not in LINKS:
+            raise AnalysisError(f"There is no link {self.link!r}; there are {', '.join(LINKS)}.")
+        if self.method not in METHODS:
+            raise AnalysisError(f"There is no method {self.method!r}; there are {', '.join(METHODS)}.")
+        if self.curvature == "observed" and self.method == "parity":
+            raise AnalysisError("The parity method uses the expected curvature, as lme4 does.")
+
+    @classmethod
+    def from_formula(
+        cls,
+        formula: str,
+        *,
+        link: LinkName = "logit",
+        guess: float | str = 0.5,
+        lapse: float = 0.0,
+        method: Method = "default",
+        curvature: Curvature | None = None,
+        models: str = "model",
+    ) -> MixedModel:
+        """Return the model of a formula in lme4's spelling: ``"correct ~ predictor + (1|unit) + (1|model)"``."""
+        fixed, random = split_formula(formula)
+        return cls(fixed, random, link, guess, lapse, method, curvature, models)
+
+    def fit(self, table: pd.DataFrame) -> MixedModelFit:
+        """Estimate the model.
+
+        Parameters
+        ----------
+        table
+            One row an answer: ``correct`` (0 or 1), and the columns that the effects name.
+
+        Raises
+        ------
+        AnalysisError
+            If the table can't carry the model: no answers, all right, an empty cell, effects that can't be told
+            apart, or a likelihood without a maximum.
+        """
+        began = time.perf_counter()
+        design = lay_out_design(
+            table, self.fixed, tuple(self.random), guess=self.guess, lapse=self.lapse, cluster=self.models
+        )
+        system = System(design, find_structure(design))
+        optimum = self._maximise(system, np.full(len(design.factors), math.log(_START)), None)
+        return self._conclude(table, system, optimum, time.perf_counter() - began)
+
+    def engine(self, system: System, *, joint: bool | None = None) -> Engine:
+        """Return the approximation to the likelihood that the method asks for.
+
+        Parameters
+        ----------
+        system
+            The design, and the order of elimination.
+        joint
+            Whether fixed effects are maximised over, whatever the method says; None leaves it to the method.
+        """
+        link = Link(self.link, system.design.guess, self.lapse)
+        together = self.method in ("joint", "propagation-joint") if joint is None else joint
+        if self.method in ("default", "propagation", "propagation-joint"):
+            return ExpectationPropagation(system, link, "joint" if together else "restricted")
+        if together:
+            return Laplace(system, link, "joint", self._curvature)
+        return Laplace(system, link, "penalised" if self.method == "parity" else "restricted", self._curvature)
+
+    @property
+    def _curvature(self) -> Curvature:
+        """The curvature in the determinant."""
+        return self.curvature or ("expected" if self.method == "parity" else "observed")
+
+    def _maximise(
+        self, system: System, log_sds: Floats, coefficients: Floats | None, *, with_hessian: bool = True
+    ) -> Optimum:
+        """Fit, with the errors said in the words of the model."""
+        try:
+            engine = self.engine(system)
+            if not engine.free_fixed and coefficients is None:
+                # Laplace's approximation with everything inside is quick and robust: where to begin.
+                link = Link(self.link, system.design.guess, self.lapse)
+                near = maximise(Laplace(system, link, "penalised", "expected"), log_sds, with_hessian=False)
+                _check_finite(system.design, near.evaluation, self.link)
+                log_sds, coefficients = np.maximum(near.log_sds, math.log(0.05)), near.evaluation.coefficients
+            optimum = maximise(engine, log_sds, None if engine.free_fixed else coefficients, with_hessian=with_hessian)
+        except NotConverged as error:
+            raise AnalysisError(
+                f"The mixed model has no maximum that can be reached: {error}. Often a group is answered (almost) all "
+                "right or all by chance; look at the proportions by condition and model, or drop an effect."
+            ) from error
+        _check_finite(system.design, optimum.evaluation, self.link)
+        return optimum
+
+    def _conclude(self, table: pd.DataFrame, system: System, optimum: Optimum, seconds: float) -> MixedModelFit:
+        """Put a fit into words."""
+        design = system.design
+        notes = list(design.notes)
+        boundary = tuple(factor.name for factor, free in zip(design.factors, optimum.free) if not free)
+        notes += [
+            f"The standard deviation of {name} is estimated as 0, at the boundary of what is possible: the answers "
+            "vary no more between its levels than chance and the other effects make them."
+            for name in boundary
+        ]
+        if not optimum.converged:
+            notes.append(
+                f"The search for the maximum ended before it was reached (log-likelihood still to gain: "
+                f"{optimum.decrement:.2g}); don't rely on this fit."
+                if optimum.evaluation.exact
+                else "The observed curvature is not positive definite at the mode; the expected one stands in for it."
+            )
+        covariance, sound = _covariance(self, optimum, design)
+        if not sound:
+            notes.append("The likelihood is not curved like a maximum in every direction: no standard errors.")
+        return MixedModelFit(
+            model=self,
+            log_likelihood=-optimum.evaluation.value,
+            parameters=len(design.names) + int(optimum.free.sum()),
+            converged=optimum.converged and sound,
+            boundary=boundary,
+            notes=tuple(notes),
+            seconds=seconds,
+            covariance=covariance,
+            table=table,
+            system=system,
+            optimum=optimum,
+        )
+
+
+def _check_finite(design: Design, evaluation: Evaluation, link: LinkName) -> None:
+    """Refuse fixed effects that ran away."""
+    parts = design.fixed * evaluation.coefficients
+    reach = float(np.abs(parts.sum(axis=1)).max())
+    if not np.isfinite(parts).all() or reach > _FARTHEST[link]:
+        worst = design.names[int(np.argmax(np.abs(parts).max(axis=0)))]
+        raise AnalysisError(
+            f"The coefficient of {worst!r} runs away ({evaluation.coefficients[design.names.index(worst)]:.3g}): some "
+            "group is answered as well as all right, or no better than by guessing, and its effect has no finite "
+            "estimate. Leave the effect out, or report the group apart."
+        )
+
+
+def _covariance(model: MixedModel, optimum: Optimum, design: Design) -> tuple[Floats, bool]:
+    """Return the covariance of free log standard deviations and fixed effects, and whether it is one."""
+    free, size = int(optimum.free.sum()), len(design.names)
+    covariance = np.zeros((free + size, free + size))
+    try:
+        inverse: Floats = np.asarray(np.linalg.inv(optimum.hessian)) if len(optimum.hessian) else optimum.hessian
+        positive = bool((np.linalg.eigvalsh(inverse) > 0).all()) if len(inverse) else True
+    except np.linalg.LinAlgError:
+        inverse, positive = np.zeros_like(optimum.hessian), False
+    if not positive:
+        inverse = np.zeros_like(inverse)
+    if len(inverse) == free + size and model.method in ("joint", "propagation-joint"):
+        return inverse, positive
+    within = optimum.evaluation.factorised.select_inverse(fixed=True).fixed
+    covariance[:free, :free] = inverse
+    covariance[free:, free:] = within
+    if model.method != "parity":
+        # What the standard deviations' own uncertainty adds; lme4's standard errors leave it out.
+        moved = optimum.slopes @ inverse
+        covariance[free:, :free] = moved
+        covariance[:free, free:] = moved.T
+        covariance[free:, free:] += moved @ optimum.slopes.T
+    return covariance, positive
+
+
+@dataclass(frozen=True)
+class MixedModelFit:
+    """A fitted mixed model.
+
+    Attributes
+    ----------
+    model
+        What was asked for.
+    log_likelihood
+        Its (approximate) logarithm at the maximum; the restricted one for methods that integrate fixed effects out,
+        which is no measure by which models with different fixed effects can be compared.
+    parameters
+        Coefficients, and standard deviations that are not at the boundary.
+    converged
+        Whether the maximum was reached, and the likelihood is curved like one.
+    boundary
+        Factors whose standard deviation is estimated as 0.
+    notes
+        What a reader of the numbers should know.
+    seconds
+        How long the fit took.
+    covariance
+        Of the logarithms of the standard deviations (without those at the boundary), and the fixed effects.
+    table
+        The answers.
+    system, optimum
+        Inner workings, for what is computed from the fit.
+    """
+
+    model: MixedModel
+    log_likelihood: float
+    parameters: int
+    converged: bool
+    boundary: tuple[str, ...]
+    notes: tuple[str, ...]
+    seconds: float
+    covariance: Floats = field(repr=False)
+    table: pd.DataFrame = field(repr=False)
+    system: System = field(repr=False)
+    optimum: Optimum = field(repr=False)
+
+    @property
+    def design(self) -> Design:
+        """Answers, fixed effects and factors, as they were fitted."""
+        return self.system.design
+
+    @property
+    def aic(self) -> float:
+        """Akaike's information criterion; restricted if the likelihood is."""
+        return 2 * self.parameters - 2 * self.log_likelihood
+
+    @property
+    def coefficients(self) -> Floats:
+        """Shape (coefficients,): the fixed effects, in the order of ``design.names``."""
+        return self.optimum.evaluation.coefficients
+
+    @property
+    def sds(self) -> Floats:
+        """Shape (factors,): the standard deviations, in the order of ``design.factors``."""
+        return self.optimum.evaluation.sds
+
+    @property
+    def standard_errors(self) -> dict[str, float]:
+        """Standard error of each fixed effect, by name."""
+        free = int(self.optimum.free.sum())
+        errors = np.sqrt(np.maximum(np.diag(self.covariance)[free:], 0.0))
+        return dict(zip(self.design.names, (float(error) for error in errors)))
+
+    @property
+    def scale(self) -> str:
+        """Unit of measurement of effects."""
+        guess = self.model.guess if isinstance(self.model.guess, str) else f"{self.model.guess:g}"
+        lapse = f", lapse {self.model.lapse:g}" if self.model.lapse else ""
+        return f"{self.model.link} (guess {guess}{lapse})"
+
+    @property
+    def scope(self) -> Scope:
+        """What fixed effects speak for."""
+        names = {factor.name for factor in self.design.factors}
+        if self.model.models in names:
+            return "new models"
+        if "participant" in names:
+            return "new units and people"
+        return "new units" if "unit" in names else "these units and people"
+
+    @property
+    def number_of_models(self) -> int:
+        """How many models there are."""
+        name = self.model.models
+        return int(self.table[name].astype(object).nunique()) if name in self.table else 1
+
+    def freedom(self, name: str) -> float:
+        """Return the degrees of freedom of a coefficient: infinite if it does not compare models.
+
+        A coefficient that compares models has as many as there are models, less the coefficients that all compare
+        models (the intercept is one): Student's t with few models is what keeps its interval honest.
+        """
+        design = self.design
+        if self.model.models not in {factor.name for factor in design.factors}:
+            return math.inf
+        _, compares = design.stratum[design.names.index(name)]
+        if not compares:
+            return math.inf
+        taken = sum(1 for within, other in design.stratum if other and not within)
+        return float(self.number_of_models - taken)
+
+    @property
+    def fixed(self) -> dict[str, Estimate]:
+        """Fixed effects with Wald intervals: Student's t for those that compare models, else normal."""
+        return {name: self.wald(name, LEVEL) for name in self.design.names}
+
+    def wald(self, name: str, level: float) -> Estimate:
+        """Return a fixed effect with its Wald interval."""
+        if name not in self.design.names:
+            raise AnalysisError(f"There is no fixed effect {name!r}; there are {', '.join(self.design.names)}.")
+        value = float(self.coefficients[self.design.names.index(name)])
+        error, freedom = self.standard_errors[name], self.freedom(name)
+        models = self.number_of_models
+        low, high = -math.inf, math.inf
+        if math.isfinite(freedom) and freedom < 1:
+            method = f"no interval: {models} models leave no degrees of freedom for what compares models"
+        elif not (self.converged and error > 0):
+            method = "no interval: the fit did not converge"
+        elif math.isfinite(freedom):
+            width = float(t.ppf((1 + level) / 2, freedom)) * error
+            low, high = value - width, value + width
+            method = (
+                f"Wald, t with {freedom:.0f} degrees of freedom ({models} models - {models - freedom:.0f} coefficients "
+                f"that compare models); {self.method}"
+            )
+        else:
+            width = float(norm.ppf((1 + level) / 2)) * error
+            low, high = value - width, value + width
+            method = f"Wald, normal; {self.method}"
+        return Estimate(
+            value, low, high, method, self._independent(freedom), self.scale, spell_estimand(self.scope), level
+        )
+
+    def _independent(self, freedom: float) -> int:
+        """Return how many independent things a coefficient rests on."""
+        if math.isfinite(freedom):
+            return self.number_of_models
+        sizes = [factor.size for factor in self.design.factors if factor.name != self.model.models]
+        return min(sizes, default=self.design.size)
+
+    @property
+    def method(self) -> str:
+        """How the model was fitted, in words."""
+        text = METHODS[self.model.method]
+        if self.model.method in ("joint", "restricted"):
+            text += f", {self.model._curvature} information"
+        return text
+
+    @property
+    def standard_deviations(self) -> dict[str, Estimate]:
+        """Standard deviations of the random effects, with intervals of the Wald kind.
+
+        The interval is that of a variance whose estimate is distributed as chi-square, with the degrees of freedom that
+        its standard error implies (Satterthwaite 1946). At the boundary, zero is the lower end, and the upper one is
+        where the profile likelihood has fallen as far as the level allows.
+        """
+        return {factor.name: self._standard_deviation(which) for which, factor in enumerate(self.design.factors)}
+
+    def _standard_deviation(self, which: int) -> Estimate:
+        """Return one standard deviation."""
+        factor = self.design.factors[which]
+        value = float(self.sds[which])
+        low, high = 0.0, math.inf
+        if not self.optimum.free[which]:
+            from analysis.mixed_model.inference import upper_end_at_boundary
+
+            high = upper_end_at_boundary(self, factor.name, LEVEL)
+            method = f"at the boundary; upper end by profile likelihood, one-sided; {self.method}"
+        else:
+            place = int(self.optimum.free[:which].sum())
+            variance = float(self.covariance[place, place])
+            if self.converged and variance > 0:
+                freedom = 1 / (2 * variance)
+                tail = (1 - LEVEL) / 2
+                # With very few degrees of freedom the quantiles underflow; the ends are then the bounds.
+                low = value * math.sqrt(freedom / float(chi2.ppf(1 - tail, freedom)))
+                bottom = float(chi2.ppf(tail, freedom))
+                high = value * math.sqrt(freedom / bottom) if bottom > 0 else math.inf
+                low, high = min(low, value), max(high, value)
+                method = f"Satterthwaite, chi-square with {freedom:.1f} degrees of freedom; {self.method}"
+            else:
+                method = "no interval: the fit did not converge"
+        words = spell_estimand(self.scope)
+        return Estimate(value, low, high, method, factor.size, self.scale, words, LEVEL)
+
+    def summary(self) -> pd.DataFrame:
+        """Return all estimates, one a row: fixed effects, then standard deviations."""
+        rows = [("fixed", name, estimate) for name, estimate in self.fixed.items()]
+        rows += [("sd", name, estimate) for name, estimate in self.standard_deviations.items()]
+        errors = self.standard_errors
+        return pd.DataFrame(
+            [
+                {"effect": kind, "name": name, "standard_error": errors[name] if kind == "fixed" else np.nan}
+                | estimate.as_dict()
+                for kind, name, estimate in rows
+            ]
+        )
+
+    def standard_error(self, name: str) -> float:
+        """Return the standard error of a fixed effect or of a standard deviation; 0 at the boundary."""
+        if name in self.design.names:
+            return self.standard_errors[name]
+        which = self.design.factors.index(self.design.factor(name))
+        if not self.optimum.free[which]:
+            return 0.0
+        place = int(self.optimum.free[:which].sum())
+        return float(self.sds[which]) * math.sqrt(max(float(self.covariance[place, place]), 0.0))
+
+    def profile(self, name: str, level: float = LEVEL) -> Estimate:
+        """Return an effect with its profile-likelihood interval; see ``inference.profile_interval``."""
+        from analysis.mixed_model.inference import profile_interval
+
+        return profile_interval(self, name, level)
+
+    def bootstrap(self, refits: int, *, seed: int, level: float = LEVEL, reporter: Reporter | None = None) -> Bootstrap:
+        """Refit to simulated answers; see ``inference.bootstrap``."""
+        from analysis.mixed_model.inference import bootstrap
+
+        return bootstrap(self, refits, seed=seed, level=level, reporter=reporter)
+
+    def simulate(self, seed: int) -> pd.DataFrame:
+        """Return the table with answers that the model simulates: new units, people and models."""
+        from analysis.mixed_model.inference import simulate
+
+        return simulate(self, seed)
+
+    def marginal_means(self, by: Sequence[str] = (), level: float = LEVEL) -> pd.DataFrame:
+        """Return proportions correct, integrated over random effects; see ``marginal_means.marginal_means``."""
+        from analysis.mixed_model.marginal_means import marginal_means
+
+        return marginal_means(self, by, level)
+
+    def conditional_modes(self, factor: str) -> pd.DataFrame:
+        """Return the random effects of a factor; see ``marginal_means.conditional_modes``."""
+        from analysis.mixed_model.marginal_means import conditional_modes
+
+        return conditional_modes(self, factor)
+
+    def predict_units(self, level: float = LEVEL) -> pd.DataFrame:
+        """Return how well each unit is answered about: its proportion correct, shrunken towards the others'.
+
+        One row a unit (and condition, if there are several): its own effects stay at their conditional modes, people
+        and tasks are integrated out.
+        """
+        several = "condition" in self.table and self.table["condition"].astype(object).nunique() > 1
+        return self.marginal_means(("unit", "condition") if several else ("unit",), level)

@@ -1,0 +1,169 @@
+"""Proportions correct that a fitted model implies: averages over units and people, not those of an average one.
+
+The probability at a random effect of zero is that of a median unit, and too far from the guess rate; what a study
+reports is the mean over units and people. Integrating a distribution function over a normal variable has a closed form
+for the probit, and for the logit as a mixture of normal ones (``expectation_propagation.normal_mixture``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit, ndtr
+from scipy.stats import norm, t
+
+from analysis.estimands import spell_estimand
+from analysis.mixed_model.design import Integers
+from analysis.mixed_model.expectation_propagation import normal_mixture
+from analysis.mixed_model.links import Floats, LinkName
+from benchmark.errors import AnalysisError
+from benchmark.estimate import Estimate
+
+if TYPE_CHECKING:
+    from analysis.mixed_model.fit import MixedModelFit
+
+UNIT_OF_MEASUREMENT = "proportion correct"
+
+
+def integrate(eta: Floats, variance: float | Floats, link: LinkName) -> tuple[Floats, Floats, Floats]:
+    """Return the mean of F over a normal variable, and its first two derivatives by the variable's mean.
+
+    The derivative by the variance is half of the second one.
+    """
+    scales, weights = normal_mixture(link)
+    mean, slope, bend = (np.zeros_like(eta) for _ in range(3))
+    for scale, weight in zip(scales, weights):
+        width = np.sqrt(scale**2 + variance)
+        scaled = eta / width
+        first = weight * np.exp(-0.5 * scaled**2) / (math.sqrt(2 * math.pi) * width)
+        mean += weight * ndtr(scaled)
+        slope += first
+        bend -= first * scaled / width
+    return mean, slope, bend
+
+
+def marginal_means(fit: MixedModelFit, by: Sequence[str] = (), level: float = 0.95) -> pd.DataFrame:
+    """Return the proportion correct that the model implies for each group of answers.
+
+    Parameters
+    ----------
+    by
+        Columns of the table that make the groups; none for all answers together. A factor with one level in every
+        group (a model and its units, by model) stays at its conditional mode: the mean speaks for that very model.
+        All other random effects are integrated out.
+
+    Returns
+    -------
+    One row a group: the columns of ``by``, and ``estimate``, an ``Estimate``.
+    """
+    table = fit.table.iloc[fit.design.rows].reset_index(drop=True)
+    missing = [name for name in by if name not in table]
+    if missing:
+        raise AnalysisError(f"The table has no column {', '.join(map(repr, missing))} to group by.")
+    keys = [table[name].astype(object) for name in by]
+    if keys:
+        groups, index = pd.factorize(pd.MultiIndex.from_arrays(keys), sort=True)
+        labels = [tuple(label) for label in index]
+    else:
+        groups, labels = np.zeros(len(table), dtype=np.int64), [()]
+    kept = [which for which, factor in enumerate(fit.design.factors) if _one_level(factor.codes, groups)]
+    order = np.argsort(groups, kind="stable")
+    ends = np.searchsorted(groups[order], np.arange(len(labels) + 1))
+    rows = []
+    for number, label in enumerate(labels):
+        own = order[ends[number] : ends[number + 1]]
+        rows.append(dict(zip(by, label)) | {"estimate": _group_mean(fit, own, kept, level)})
+    return pd.DataFrame(rows)
+
+
+def _one_level(codes: Integers, groups: Integers) -> bool:
+    """Say whether every group has one level of a factor."""
+    first = np.zeros(int(groups.max()) + 1, dtype=np.int64)
+    first[groups] = codes
+    return bool(np.array_equal(first[groups], codes))
+
+
+def _group_mean(fit: MixedModelFit, rows: Integers, kept: Sequence[int], level: float) -> Estimate:
+    """Return the mean of one group, with its interval by the delta method on the scale of the link."""
+    design, system, sds = fit.design, fit.system, fit.sds
+    mode = fit.optimum.evaluation.mode.unknowns
+    eta = design.fixed[rows] @ fit.coefficients
+    for which in kept:
+        eta = eta + sds[which] * mode[system.positions[which][rows]]
+    variance = float(sum(sds[which] ** 2 for which in range(len(sds)) if which not in kept))
+    guess = design.guess if isinstance(design.guess, float) else design.guess[rows]
+    span = 1 - guess - fit.model.lapse
+    mean, slope, bend = integrate(eta, variance, fit.model.link)
+    value = float(np.mean(guess + span * mean))
+    weights = np.broadcast_to(span, slope.shape) / len(rows)
+    # How the mean follows the unknowns at given standard deviations, and these standard deviations.
+    by_coefficient = design.fixed[rows].T @ (weights * slope)
+    free = np.flatnonzero(fit.optimum.free)
+    by_sd = np.array([0.0 if which in kept else sds[which] ** 2 * float((weights * bend).sum()) for which in free])
+    if kept:
+        total = np.zeros(system.size)
+        for which in kept:
+            total += sds[which] * np.bincount(system.positions[which][rows], weights * slope, minlength=system.size)
+        total[system.fixed_start :] = by_coefficient
+        error = float(total @ fit.optimum.evaluation.factorised.solve(total, fixed=True))
+        by_sd = by_sd + fit.optimum.slopes.T @ by_coefficient
+        error += float(by_sd @ fit.covariance[: len(free), : len(free)] @ by_sd)
+    else:
+        change = np.concatenate([by_sd, by_coefficient])
+        error = float(change @ fit.covariance @ change)
+    names = [factor.name for factor in design.factors]
+    compares = fit.model.models in names and names.index(fit.model.models) not in kept
+    freedom = fit.freedom(design.names[0]) if compares else math.inf
+    scope = fit.scope if compares or fit.scope != "new models" else "new units and people"
+    low, high, method = 0.0, 1.0, "no interval: the fit did not converge"
+    bottom, top = float(np.mean(guess)), 1 - fit.model.lapse
+    if freedom < 1:
+        method = "no interval: too few models to speak for new ones"
+    elif fit.converged and error > 0 and bottom < value < top:
+        # On the logit of where the mean lies between the asymptotes, so that the interval stays between them.
+        share = (value - bottom) / (top - bottom)
+        width = float(t.ppf((1 + level) / 2, freedom) if math.isfinite(freedom) else norm.ppf((1 + level) / 2))
+        width *= math.sqrt(error) / ((top - bottom) * share * (1 - share))
+        low, high = (bottom + (top - bottom) * float(expit(logit(share) + sign * width)) for sign in (-1, 1))
+        how = f"t with {freedom:.0f} degrees of freedom" if math.isfinite(freedom) else "normal"
+        integrated = [name for which, name in enumerate(names) if which not in kept]
+        method = f"delta method ({how}), integrated over {', '.join(integrated) or 'nothing'}; {fit.method}"
+    count = (
+        fit.number_of_models
+        if compares
+        else min(
+            (len(np.unique(f.codes[rows])) for which, f in enumerate(design.factors) if which not in kept),
+            default=len(rows),
+        )
+    )
+    return Estimate(
+        value, min(low, value), max(high, value), method, count, UNIT_OF_MEASUREMENT, spell_estimand(scope), level
+    )
+
+
+def conditional_modes(fit: MixedModelFit, factor: str) -> pd.DataFrame:
+    """Return the random effects of a factor: what its levels differ by, shrunken as far as their answers leave open.
+
+    Returns
+    -------
+    One row a level, sorted by name: ``level``, ``effect`` and ``standard_error`` on the scale of the link, and
+    ``answers``. By expectation propagation the effects are posterior means, else modes.
+    """
+    own = fit.design.factor(factor)
+    which = [other.name for other in fit.design.factors].index(factor)
+    evaluation, sd = fit.optimum.evaluation, float(fit.sds[which])
+    levels = fit.system.levels[which]
+    selected = evaluation.factorised.select_inverse(fixed=True)
+    made = pd.DataFrame(
+        {
+            "level": own.labels,
+            "effect": sd * evaluation.mode.unknowns[levels],
+            "standard_error": sd * np.sqrt(selected.variances[levels]),
+            "answers": np.bincount(own.codes, minlength=own.size),
+        }
+    )
+    return made.sort_values("level", ignore_index=True)
