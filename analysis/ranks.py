@@ -25,6 +25,9 @@ from analysis.proportions import LEVEL, Mean
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
+MOST_KEPT = 10_000_000
+"""Drawn differences that are kept in memory."""
+
 
 @dataclass(frozen=True)
 class RankedModel:
@@ -218,15 +221,19 @@ def surely_better(joint: JointMeans, level: float, seed: int) -> NDArray[np.bool
     scores = joint.scores()
     better = np.zeros((count, count), dtype=bool)
     pairs = np.argwhere(~np.eye(count, dtype=bool))
+    left = np.arange(len(pairs))
+    # Small families are drawn once and kept; large ones again in every step, from the same seed.
+    kept = list(draw_scores(joint, pairs, seed)) if DRAWS * len(pairs) <= MOST_KEPT else None
     while len(pairs):
-        maxima = np.concatenate([own.max(axis=1) for own in draw_scores(joint, pairs, seed)])
+        drawn = (own[:, left] for own in kept) if kept is not None else draw_scores(joint, pairs, seed)
+        maxima = np.concatenate([own.max(axis=1) for own in drawn])
         # No less than what a single test needs: maxima over pairs of one model alone may be anything.
         quantile = max(float(np.quantile(maxima, level, method="higher")), float(norm.ppf(level)))
         passed = scores[pairs[:, 0], pairs[:, 1]] > quantile
         if not passed.any():
             break
         better[tuple(pairs[passed].T)] = True
-        pairs = pairs[~passed]
+        pairs, left = pairs[~passed], left[~passed]
     return better
 
 
