@@ -15,6 +15,7 @@ from analysis.power.assessment import (
     Goal,
     Power,
     describe_power,
+    simulate_analysis,
     simulate_power,
     smallest_detectable,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "optimize_design",
     "read_design",
     "sessions_until",
+    "simulate_analysis",
     "simulate_judgements",
     "simulate_power",
     "smallest_detectable",

@@ -28,7 +28,7 @@ from analysis import proportions
 from analysis.comparison import join_means
 from analysis.estimands import Scope, spell_estimand
 from analysis.power.design import Bill, Design
-from analysis.power.simulation import Answers, Population, draw_answers
+from analysis.power.simulation import Answers, Population, draw_answers, judgement_table
 from analysis.power.variances import (
     Counts,
     Variances,
@@ -321,6 +321,52 @@ def simulate_power(
     )
 
 
+def simulate_analysis(
+    design: Design,
+    analyse: Callable[[pd.DataFrame], float],
+    *,
+    effect: float = 0.0,
+    level: float = LEVEL,
+    simulations: int = 100,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> Estimate:
+    """Return the power of any analysis to find a slope: of a mixed model, say, too slow for a thousand studies.
+
+    Parameters
+    ----------
+    design
+        The design.
+    analyse
+        Gets a study's table of judgements (main trials with references) with the column ``predictor``, and returns a p.
+    effect
+        The true slope, in proportion correct per decade.
+    level, simulations, seed, reporter
+        As for :func:`simulate_power`, which simulates the same studies.
+
+    Raises
+    ------
+    AnalysisError
+        If the design can't carry a slope, or an analysis returns no p.
+    """
+    _check_goal(design, "slope", None, simulations, level)
+    one, population, outcome = _prepare(design, "slope", effect)
+    reached = np.zeros(simulations, dtype=bool)
+    with (reporter or Reporter()).task("Studies, analysed one by one", simulations) as advance:
+        for number in range(simulations):
+            rng = np.random.default_rng([seed, number])
+            answers = draw_answers(one.layout, population, rng, outcome.predictor, one.screening)
+            table = judgement_table(answers, outcome.predictor)
+            p = analyse(table[(table["kind"] == "main") & (table["references"] == "both")].reset_index(drop=True))
+            if not 0 <= p <= 1:
+                raise AnalysisError(f"The analysis of study {number} returned {p}, which is no p-value.")
+            reached[number] = p <= level
+            advance(1)
+    found = _share(reached, "slope", level)
+    method = f"share of {simulations:,} simulated studies with p at most {level:.3g}; Wilson interval"
+    return replace(found, method=method)
+
+
 @dataclass(frozen=True)
 class _Outcome:
     """How a goal measures one study, and judges all of them."""
@@ -519,11 +565,13 @@ def smallest_detectable(
     error, freedom = predict_error(design, goal)
     at = [approximate_effect(error, chance, freedom, level / family) for chance in _around(power)]
     each = -(-simulations // len(at))
+    # Studies of their own for every effect: the interval takes them as independent.
+    seeds = np.random.SeedSequence([seed, len(at)]).generate_state(len(at)).tolist()
     shares = [
         simulate_power(
-            design, goal, effect=effect, level=level, family=family, simulations=each, seed=seed, reporter=reporter
+            design, goal, effect=effect, level=level, family=family, simulations=each, seed=own, reporter=reporter
         ).power.value
-        for effect in at
+        for effect, own in zip(at, seeds)
     ]
     value, low, high = _invert(np.array(at), np.array(shares), each, power)
     return Estimate(
@@ -751,6 +799,7 @@ __all__ = [
     "model_means",
     "predict_error",
     "regress_means",
+    "simulate_analysis",
     "simulate_power",
     "smallest_detectable",
     "smallest_sentence",
