@@ -302,12 +302,25 @@ def fit_hierarchy(counts: pd.DataFrame, level: float = LEVEL) -> Hierarchy:
         terms = by_node(parameters[:2], np.exp(parameters[2:]))[2]
         return -float(logsumexp(terms, axis=1).sum())
 
+    def with_gradient(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        # By Fisher's identity, the gradient is the posterior mean of that of the participants' distribution.
+        spread = np.exp(parameters[2:])
+        d, c, terms = by_node(parameters[:2], spread)
+        total = logsumexp(terms, axis=1, keepdims=True)
+        posterior = np.exp(terms - total)
+        gradient = np.empty(4)
+        for n, value in enumerate((d, c)):
+            away = (value - parameters[n]) / spread[n]
+            gradient[n] = (posterior * away).sum() / spread[n]
+            gradient[2 + n] = (posterior * (away**2 - 1)).sum()
+        return -float(total.sum()), -gradient
+
     hits, alarms = corrected_rates(counts)
     own_d, own_c = (ndtri(hits) - ndtri(alarms)) / ROOT_TWO, -(ndtri(hits) + ndtri(alarms)) / 2
     begin = np.array([np.median(own_d), np.median(own_c), math.log(0.3), math.log(0.3)])
     spreads = (math.log(_LEAST_SPREAD), math.log(_MOST_SPREAD))
     bounds = [(-8.0, 8.0), (-8.0, 8.0), spreads, spreads]
-    fitted = minimize(negative, begin, method="L-BFGS-B", bounds=bounds, options={"maxiter": 300})
+    fitted = minimize(with_gradient, begin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 300})
     mean, spread = fitted.x[:2], np.exp(fitted.x[2:])
     d, c, terms = by_node(mean, spread)
     posterior = np.exp(terms - logsumexp(terms, axis=1, keepdims=True))

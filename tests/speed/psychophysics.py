@@ -2,7 +2,9 @@
 
     python -m tests.speed.psychophysics [--rounds N]
 
-The experiment is as large as the 2023 one: 8 models x 2 conditions x 63 people x 40 trials, 16 cells; difficulty curves
+Where other work shares the machine, the time of the processor says more than that of the clock.
+
+The experiment is as large as the 2023 one: 9 models x 2 conditions x 63 people x 40 trials, 18 cells; difficulty curves
 take two more models with four difficulties each.
 """
 
@@ -11,7 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 import pandas as pd
@@ -64,14 +66,17 @@ def main() -> None:
         "learning": (len(table), lambda: learning_curve(table)),
         "reaction times": (len(table), lambda: reaction_times(table)),
     }
-    shown = Table("analysis", "answers", "median s", "fastest s", box=None)
+    shown = Table("analysis", "answers", "median s", "fastest s", "fastest s of processor", box=None)
     for name, (answers, run) in work.items():
-        times = []
+        times, processor = [], []
         for _ in range(rounds):
-            begun = perf_counter()
+            begun, begun_processor = perf_counter(), process_time()
             run()
             times.append(perf_counter() - begun)
-        shown.add_row(name, f"{answers:,}", f"{statistics.median(times):.2f}", f"{min(times):.2f}")
+            processor.append(process_time() - begun_processor)
+        shown.add_row(
+            name, f"{answers:,}", f"{statistics.median(times):.2f}", f"{min(times):.2f}", f"{min(processor):.2f}"
+        )
     Console().print(shown)
 
 
