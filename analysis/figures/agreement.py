@@ -314,8 +314,10 @@ def plot_calibration(
     axis.plot([low, high], [low, high], color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
     axis.annotate("as stated", (high, high), xytext=(-10, -6), textcoords="offset points", fontsize=SMALLEST,
                   color=MUTED, ha="right", va="center")  # fmt: skip
-    for name in series:
+    # Series beside each other, not on each other.
+    for name, aside in zip(series, dodge(len(series), 0.018 * (len(series) - 1) * (high - low))):
         rows = own[own["series"] == name].sort_values("predicted")
+        rows["predicted"] += aside
         look = styles[name]
         axis.plot(rows["predicted"], rows["value"], color=look.tint, linewidth=0.8, zorder=1.8)
         draw_intervals(axis, rows["predicted"], rows, look)

@@ -84,7 +84,7 @@ def plot_power(
     axis.set_xlim(left, right)
     mark_level(axis, wanted, f"power {number(wanted, 2)}")
     if size is not None:
-        mark_level(axis, size, f"level {number(size, 2)}")
+        mark_level(axis, size, f"level {number(size, 2)}", right=True)
     if declared is not None:
         mark_level(axis, declared, f"declared, {declared:g}", across=True)
     for name in series:

@@ -483,11 +483,19 @@ def draw_band(axis: Axes, x: ArrayLike, value: ArrayLike, low: ArrayLike, high: 
 
 
 def mark_level(
-    axis: Axes, at: float, label: str = "", *, across: bool = False, colour: str = MUTED, inside: bool = False
+    axis: Axes,
+    at: float,
+    label: str = "",
+    *,
+    across: bool = False,
+    colour: str = MUTED,
+    inside: bool = False,
+    right: bool = False,
 ) -> None:
     """Draw a dashed line at a level, such as chance; ``across`` as in ``draw_intervals``.
 
-    A label of a line upwards stands above the panel, or ``inside``, where a title is above it.
+    A label of a line upwards stands above the panel, or ``inside``, where a title is above it; one of a
+    line across stands at its left end, or at its ``right``.
     """
     line = axis.axvline if across else axis.axhline
     line(at, color=colour, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.2)
@@ -505,8 +513,8 @@ def mark_level(
         )  # fmt: skip
     else:
         axis.annotate(
-            printable(label), (0.0, at), xycoords=axis.get_yaxis_transform(), xytext=(4, 2),
-            textcoords="offset points", fontsize=SMALLEST, color=colour, va="bottom",
+            printable(label), (float(right), at), xycoords=axis.get_yaxis_transform(), xytext=(-4 if right else 4, 2),
+            textcoords="offset points", fontsize=SMALLEST, color=colour, va="bottom", ha="right" if right else "left",
         )  # fmt: skip
 
 
