@@ -300,6 +300,13 @@ def test_holm_and_its_intervals_agree(p_values: list[float]) -> None:
     assert list(adjust_holm(p_values)) == [place.adjusted for place in places]
 
 
+def test_holm_against_statsmodels() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    p_values = [0.2, 0.01, 0.01, 0.9, 0.03]
+    assert adjust_holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
 def test_declared_families_are_corrected_apart() -> None:
     families = {
         "size": [("natural", "parameters"), ("synthetic", "parameters")],

@@ -86,9 +86,12 @@ def declare_families(
 
 def adjust_holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Return Holm's adjusted p-values, in the order given."""
-    from statsmodels.stats.multitest import multipletests
-
-    return np.asarray(multipletests(np.asarray(p_values, dtype=np.float64), method="holm")[1], dtype=np.float64)
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty(len(p))
+    # statsmodels' multipletests does the same, and collects garbage each time: far too slow for a simulation.
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return adjusted
 
 
 def take_places(family: str, p_values: Sequence[float]) -> list[Place]:

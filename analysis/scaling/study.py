@@ -531,7 +531,7 @@ def _why_not(own: pd.DataFrame, predictor: Predictor) -> str:
         high = own["model"][x > distinct[0] + close]
         smaller = low if len(low) < len(high) else high
         return (
-            f"two values only: {_spell(len(smaller))} models ({', '.join(smaller)}) against "
+            f"two values only: {_spell(len(smaller))} models ({', '.join(sorted(smaller))}) against "
             f"{_spell(len(x) - len(smaller))}"
         )
     if np.ptp(x) < predictor.least_range:
@@ -682,7 +682,7 @@ def _warnings(
     common = own["x"].mode().iloc[0]
     others = own[own["x"] != common]
     if 0 < len(others) <= 2 < len(own) - len(others):
-        names = ", ".join(others["model"])
+        names = ", ".join(sorted(others["model"]))
         said.append(
             f"{_spell(len(others))[0].upper()}{_spell(len(others))[1:]} models in all ({names}) differ from the other "
             f"{_spell(len(own) - len(others))}: the slope is their contrast, with whatever else they differ in."
