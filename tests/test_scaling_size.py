@@ -18,8 +18,8 @@ from analysis.scaling.permutation import permute_slope
 from analysis.scaling.regression import least_squares, make_slope, meta_regression
 
 DRAWS = 500
-LAYOUT = Layout(units=12, tasks=3, sessions=12, trials=12)
-"""An eighteenth of the paper's answers a model, so that five hundred experiments take seconds."""
+LAYOUT = Layout(units=20, tasks=3, sessions=16, trials=20)
+"""An eighth of the paper's answers a model, so that five hundred experiments take seconds."""
 
 
 def score_test(x: np.ndarray, right: np.ndarray, asked: np.ndarray) -> float:
@@ -107,7 +107,7 @@ def test_the_score_test_is_that_of_the_regression_on_single_answers() -> None:
     model = table["model"].cat.codes.to_numpy()
     design = np.column_stack([np.ones(len(table)), x[model]])
     null = GLM(table["correct"].to_numpy(), np.ones(len(table)), family=Binomial()).fit()
-    _, p, _ = null.score_test(exog_extra=design[:, 1:])
+    p = null.score_test(exog_extra=design[:, 1:])[1]
     ours = score_test(x, np.bincount(model, table["correct"]), np.bincount(model))
     assert ours == pytest.approx(float(np.squeeze(p)), rel=1e-6)
     wald = float(GLM(table["correct"].to_numpy(), design, family=Binomial()).fit().pvalues[1])
@@ -120,8 +120,8 @@ def test_a_true_slope_is_found() -> None:
     values = []
     for seed in range(40):
         table = simulate_judgements(LAYOUT, Population(model=0.1, slope=0.5), seed=seed, predictor=x - 7.5)
-        truth = table.groupby("model", observed=True)["probability"].mean()
-        found = table.groupby("model", observed=True)["correct"].mean()
+        truth = table.groupby("model", observed=True)["probability"].mean().to_numpy()
+        found = table.groupby("model", observed=True)["correct"].mean().to_numpy()
         values.append((least_squares(x, found).coefficients[0], least_squares(x, truth).coefficients[0]))
     found, truth = np.array(values).T
     assert np.mean(found - truth) == pytest.approx(0.0, abs=3 * np.std(found - truth) / np.sqrt(40))
