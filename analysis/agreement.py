@@ -517,7 +517,7 @@ def pair_answers(people: pd.DataFrame, machine: pd.DataFrame) -> pd.DataFrame:
     right = machine[[*keys, "correct", "probability"]].astype(dict.fromkeys(keys, "str"))
     right = right.rename(columns={"correct": "machine_correct"})
     pairs = left.merge(right, on=keys, how="inner", validate="many_to_one")
-    pairs["trial"] = pairs[keys].agg("|".join, axis=1) if len(pairs) else ""
+    pairs["trial"] = pairs["condition"] + "|" + pairs["difficulty"] + "|" + pairs["references"] + "|" + pairs["task"]
     return pairs.sort_values(["unit", "participant", "trial", "correct"], kind="stable").reset_index(drop=True)
 
 

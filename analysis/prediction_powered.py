@@ -653,7 +653,7 @@ def _match_moments(mean: float, unit_deviation: float, person_deviation: float) 
         return np.asarray(np.array([found[0], math.sqrt(found[1]), math.sqrt(found[2])]) - wanted)
 
     start = [float(logit(2 * mean - 1)), slope * unit_deviation, slope * person_deviation]
-    found = least_squares(miss, start, bounds=([-30, 0, 0], [30, 30, 30]), xtol=1e-12, ftol=1e-12, gtol=1e-12)
+    found = least_squares(miss, start, bounds=([-30, 0, 0], [30, 30, 30]), xtol=1e-10, max_nfev=50)
     if np.abs(found.fun).max() > 1e-4:
         raise AnalysisError(
             f"No such population: a mean of {mean} with a deviation of {unit_deviation} between units and "

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import prediction_powered
+from analysis.estimands import spell_estimand
 from analysis.prediction_powered import PoweredScore, saving_bound, score_with_machine, simulate_coverage
 from benchmark.errors import AnalysisError
 
@@ -160,7 +161,8 @@ def test_people_who_answer_about_many_units_widen_both_intervals() -> None:
     few = only(score_with_machine(apart.assign(participant="one"), machine, resamples=20))
     assert few.person_share == 0
     assert "1 person answered" in few.remark
-    assert "these people" in few.score.estimand
+    assert few.score.estimand == spell_estimand("new units", observer="people, helped by seer")
+    assert found.score.estimand == spell_estimand("new units and people", observer="people, helped by seer")
     assert few.score.high - few.score.low < found.score.high - found.score.low
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from analysis.temperature import change_temperature, fit_temperature
@@ -51,20 +52,37 @@ def test_the_temperature_is_that_of_a_logistic_regression_through_the_origin() -
 
 
 def test_the_truth_is_recovered_and_covered() -> None:
-    found = [fit_temperature(*study(seed, 0.3), resamples=200)[0].temperature for seed in range(50)]
+    found = [fit_temperature(*study(seed, 0.3), resamples=200)[0].temperature for seed in range(40)]
     assert np.median([one.value for one in found]) == pytest.approx(0.3, rel=0.06)
     assert np.mean([one.low <= 0.3 <= one.high for one in found]) >= 0.86
 
 
 def test_lapses_are_told_from_temperature() -> None:
-    people, machine = study(2, 0.08, 0.2, units=100, tasks=6, answers=5)
-    found = fit_temperature(people, machine, lapse=True, resamples=30)[0]
-    assert found.lapse is not None
-    assert found.lapse.low <= 0.2 <= found.lapse.high
-    assert found.lapse.value == pytest.approx(0.2, abs=0.06)
-    assert found.temperature.value == pytest.approx(0.08, rel=0.2)
+    found = [
+        fit_temperature(*study(seed, 0.08, 0.2, units=80), lapse=True, folds=2, resamples=4)[0] for seed in range(15)
+    ]
+    assert np.median([one.temperature.value for one in found]) == pytest.approx(0.08, rel=0.15)
+    assert np.median([one.lapse.value for one in found if one.lapse is not None]) == pytest.approx(0.2, abs=0.05)
     # Without a lapse rate, the temperature has to make up for it.
-    assert fit_temperature(people, machine, resamples=20)[0].temperature.value > found.temperature.high
+    plain = [fit_temperature(*study(seed, 0.08, 0.2, units=80), folds=2, resamples=4)[0] for seed in range(15)]
+    assert all(one.temperature.value > other.temperature.value for one, other in zip(plain, found))
+
+
+def test_the_fit_with_lapses_has_the_highest_likelihood() -> None:
+    people, machine = study(2, 0.1, 0.15, units=80)
+    found = fit_temperature(people, machine, lapse=True, folds=2, resamples=20)[0]
+    assert found.lapse is not None
+    assert found.temperature.low <= found.temperature.value <= found.temperature.high
+    joined = people.merge(machine[["task", "probability"]], on="task")
+    evidence, right = USED * logit(joined["probability"].to_numpy()), joined["correct"].to_numpy()
+
+    def loss(parameters: np.ndarray) -> float:
+        p = parameters[1] / 2 + (1 - parameters[1]) * expit(evidence / parameters[0])
+        return -float(np.log(np.where(right > 0, p, 1 - p)).sum())
+
+    best = minimize(loss, [0.1, 0.1], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-9}).x
+    assert [found.temperature.value, found.lapse.value] == pytest.approx(best, rel=1e-2)
+    assert loss(np.array([found.temperature.value, found.lapse.value])) == pytest.approx(loss(best), abs=1e-4)
 
 
 def test_a_fit_foretells_people_better_where_the_temperature_was_wrong_and_not_where_it_was_right() -> None:
@@ -79,7 +97,8 @@ def test_a_fit_foretells_people_better_where_the_temperature_was_wrong_and_not_w
 def test_another_temperature_gives_other_probabilities_and_the_same_choices() -> None:
     _, machine = study(5, 0.3)
     changed = change_temperature(machine, 0.4, used=USED)
-    assert logit(changed["probability"]) == pytest.approx(logit(machine["probability"]) * USED / 0.4)
+    before, after = (logit(table["probability"].to_numpy()) for table in (machine, changed))
+    assert after == pytest.approx(before * USED / 0.4)
     back = change_temperature(changed, USED, used=0.4)
     assert back["probability"].to_numpy() == pytest.approx(machine["probability"].to_numpy())
     lapsing = change_temperature(machine, USED, used=USED, lapse=0.2)
