@@ -168,7 +168,7 @@ def lay_out_design(
     clusters = _codes(table, cluster) if cluster in table else None
     asymptote = _read_guess(table, guess, lapse)
     _check_rank(table, matrix, names)
-    factors, notes = _grouping_factors(table, random)
+    factors, notes = _grouping_factors(table, random, matrix)
     _check_answers(correct, matrix, names, asymptote, lapse)
     order, recoded = _canonical_order(correct, matrix, asymptote, [codes for _, codes, _ in factors])
     return Design(
@@ -231,7 +231,8 @@ def _fixed_effects(table: pd.DataFrame, formula: str) -> tuple[Floats, tuple[str
     try:
         made = model_matrix(formula, data, na_action="raise")
     except (FormulaicError, ValueError, KeyError, TypeError, SyntaxError) as error:
-        raise AnalysisError(f"The formula of fixed effects {formula!r} can't be read: {error}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise AnalysisError(f"The formula of fixed effects {formula!r} can't be read: {reason}") from error
     matrix = np.asarray(made, dtype=np.float64)
     names = tuple(INTERCEPT if name == "Intercept" else str(name) for name in made.columns)
     if not names:
@@ -280,7 +281,7 @@ def _codes(table: pd.DataFrame, name: str) -> Integers:
 
 
 def _grouping_factors(
-    table: pd.DataFrame, random: Sequence[str]
+    table: pd.DataFrame, random: Sequence[str], matrix: Floats
 ) -> tuple[list[tuple[str, Integers, list[str]]], list[str]]:
     """Return name, codes and labels of each grouping factor, and why some were left out."""
     if len(set(random)) < len(random):
@@ -301,6 +302,11 @@ def _grouping_factors(
             )
         elif twin is not None:
             notes.append(f"The random effect of {name} is left out: it groups answers exactly as {twin} does.")
+        elif size <= matrix.shape[1] and _in_span(codes, size, matrix):
+            notes.append(
+                f"The random effect of {name} is left out: the fixed effects fit each of its {size} levels by itself, so "
+                "that nothing is left to vary; estimates speak for these levels alone."
+            )
         else:
             if size == len(table):
                 notes.append(
@@ -309,6 +315,14 @@ def _grouping_factors(
                 )
             factors.append((name, codes, labels))
     return factors, notes
+
+
+def _in_span(codes: Integers, size: int, matrix: Floats) -> bool:
+    """Say whether fixed effects tell all levels of a factor apart."""
+    indicator = np.eye(size)[codes]
+    basis = np.linalg.qr(matrix)[0]
+    left = indicator - basis @ (basis.T @ indicator)
+    return bool((left**2).sum() < 1e-8 * len(codes))
 
 
 def _same_partition(one: Integers, other: Integers) -> bool:

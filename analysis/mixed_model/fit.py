@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -128,7 +128,33 @@ class MixedModel:
             table, self.fixed, tuple(self.random), guess=self.guess, lapse=self.lapse, cluster=self.models
         )
         system = System(design, find_structure(design))
-        optimum = self._maximise(system, np.full(len(design.factors), math.log(_START)), None)
+        start = np.full(len(design.factors), math.log(_START))
+        optimum: Optimum | None
+        failure: AnalysisError | None = None
+        try:
+            optimum = self._maximise(system, start, None)
+            trouble = "" if optimum.converged else "the search did not end at a maximum"
+        except AnalysisError as error:
+            if self.method != "default":
+                raise
+            trouble, failure, optimum = str(error), error, None
+        if self.method == "default" and trouble:
+            # With very few answers, large standard deviations (every task either plain or guessed) can be as likely as
+            # any, and the likelihood has no maximum. Laplace's approximation, whose bias is towards zero, still has.
+            for other in (replace(self, method="restricted", curvature="expected"), replace(self, method="parity")):
+                try:
+                    second = other._maximise(system, start, None)
+                except AnalysisError:
+                    continue
+                if second.converged:
+                    note = (
+                        "Expectation propagation found no maximum of the likelihood; this is a fit by Laplace's "
+                        f"approximation, which finds smaller standard deviations than there are. ({trouble})"
+                    )
+                    return other._conclude(table, system, second, time.perf_counter() - began, note)
+            if failure is not None:
+                raise failure
+        assert optimum is not None  # else there was a failure
         return self._conclude(table, system, optimum, time.perf_counter() - began)
 
     def engine(self, system: System, *, joint: bool | None = None) -> Engine:
@@ -169,16 +195,17 @@ class MixedModel:
             optimum = maximise(engine, log_sds, None if engine.free_fixed else coefficients, with_hessian=with_hessian)
         except NotConverged as error:
             raise AnalysisError(
-                f"The mixed model has no maximum that can be reached: {error}. Often a group is answered (almost) all "
-                "right or all by chance; look at the proportions by condition and model, or drop an effect."
+                f"The mixed model has no maximum that can be reached: {error}. {_suspects(system.design, self.lapse)}"
             ) from error
         _check_finite(system.design, optimum.evaluation, self.link)
         return optimum
 
-    def _conclude(self, table: pd.DataFrame, system: System, optimum: Optimum, seconds: float) -> MixedModelFit:
+    def _conclude(
+        self, table: pd.DataFrame, system: System, optimum: Optimum, seconds: float, note: str = ""
+    ) -> MixedModelFit:
         """Put a fit into words."""
         design = system.design
-        notes = list(design.notes)
+        notes = [*([note] if note else []), *design.notes]
         boundary = tuple(factor.name for factor, free in zip(design.factors, optimum.free) if not free)
         notes += [
             f"The standard deviation of {name} is estimated as 0, at the boundary of what is possible: the answers "
@@ -208,6 +235,27 @@ class MixedModel:
             system=system,
             optimum=optimum,
         )
+
+
+def _suspects(design: Design, lapse: float) -> str:
+    """Return which groups are answered as if by guessing, or all right: what a missing maximum is often due to."""
+    found = []
+    for name, column in zip(design.names, design.fixed.T):
+        values = np.unique(column)
+        for value in values if len(values) == 2 else ():
+            own = column == value
+            share, floor = (
+                float(design.correct[own].mean()),
+                float(np.mean(np.broadcast_to(design.guess, own.shape)[own])),
+            )
+            if share <= floor + 0.02 or share >= 1 - lapse - 0.01:
+                found.append(f"{share:.1%} where {name} is {value:g}")
+    if found:
+        return f"Right are {' and '.join(found)}: leave that effect out, or report the group apart."
+    return (
+        "Often there are too few answers for so many effects, or a group is answered all right or by chance; look at the "
+        "proportions by condition and model, or drop an effect."
+    )
 
 
 def _check_finite(design: Design, evaluation: Evaluation, link: LinkName) -> None:
@@ -346,7 +394,7 @@ class MixedModelFit:
         models (the intercept is one): Student's t with few models is what keeps its interval honest.
         """
         design = self.design
-        if self.model.models not in {factor.name for factor in design.factors}:
+        if self.model.models not in self.model.random or self.number_of_models < 2:
             return math.inf
         _, compares = design.stratum[design.names.index(name)]
         if not compares:
