@@ -1,1 +1,23 @@
 """One self-contained page that says what a data set of answers means, and the files behind it."""
+
+from analysis.report.document import Figure, Finding, Report, Section, Table
+from analysis.report.making import analyze, make_report, settings_for
+from analysis.report.material import Material, Settings
+from analysis.report.page import render_page
+from analysis.report.writing import Written, write_report
+
+__all__ = [
+    "Figure",
+    "Finding",
+    "Material",
+    "Report",
+    "Section",
+    "Settings",
+    "Table",
+    "Written",
+    "analyze",
+    "make_report",
+    "render_page",
+    "settings_for",
+    "write_report",
+]

@@ -173,4 +173,3 @@ def _estimates(section: Section, table: Table) -> Iterator[dict[str, Any]]:
                     "quantity": str(column),
                     **cell.as_dict(),
                 }
-

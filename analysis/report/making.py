@@ -66,7 +66,8 @@ def make_report(
     machines = bool(machine_names(material.responses))
     if not material.has_people and not machines:
         raise AnalysisError(
-            f"{dataset.name} has no main answers left to analyse: {material.exclusion.sentence()} Loosen the rules with "
+            f"{dataset.name} has no main answers left to analyse: {material.exclusion.sentence()} Loosen the rules "
+            "with "
             "--rules, or collect answers first."
         )
     steps: list[tuple[str, Callable[[], Section | None]]] = [("answers", lambda: describe_answers(material))]
@@ -207,7 +208,9 @@ def _headline(sections: list[Section], study: ScalingStudy | None) -> tuple[Find
     carried = [finding for finding in found if finding.kind != "refused"]
     if carried:
         return tuple(carried)
-    first = [finding for section in sections if section.name in ("differences", "machines") for finding in section.findings]
+    first = [
+        finding for section in sections if section.name in ("differences", "machines") for finding in section.findings
+    ]
     return tuple(first[:4]) + tuple(found[:1])
 
 

@@ -18,8 +18,8 @@ from analysis.judgements import PEOPLE, judgements
 from analysis.preregistration import Preregistration
 from analysis.proportions import Proportions, estimate_proportions
 from analysis.report.document import Figure, Finding, Section, Table
-from benchmark.errors import AnalysisError, VimiError
 from analysis.scaling.study import Rung
+from benchmark.errors import AnalysisError, VimiError
 from benchmark.progress import Reporter
 from benchmark.study import Study
 
@@ -99,9 +99,7 @@ class Material:
         """Answers that count, of people and machines."""
         return self.exclusion.responses
 
-    def people(
-        self, kinds: Sequence[str] = ("main",), references: Sequence[str] | None = ("both",)
-    ) -> pd.DataFrame:
+    def people(self, kinds: Sequence[str] = ("main",), references: Sequence[str] | None = ("both",)) -> pd.DataFrame:
         """Return people's judgements of trained models.
 
         Raises

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64encode
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +23,15 @@ FEW_ROWS = 24
 WIDTH, HEIGHT = 92, 14
 """Size of the drawing of an interval in a cell, in CSS pixels."""
 
+NOTHING = Markup("")
+
 
 @dataclass(frozen=True)
 class Cell:
     """A cell as the page shows it: its text, the drawing of its interval, and whether it is a number."""
 
     text: str
-    drawing: Markup = Markup("")
+    drawing: Markup
     number: bool = False
     hint: str = ""
 
@@ -101,16 +102,16 @@ def _scale(column: pd.Series) -> tuple[float, float] | None:
 def _cell(value: Any, scale: tuple[float, float] | None) -> Cell:
     if isinstance(value, Estimate):
         hint = f"n = {value.n:,}. {value.method}. {value.estimand}".strip()
-        return Cell(str(value), _draw(value, scale) if scale else Markup(""), True, hint)
+        return Cell(str(value), _draw(value, scale) if scale else NOTHING, True, hint)
     if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA:
-        return Cell("–")
+        return Cell("–", NOTHING)
     if isinstance(value, bool | np.bool_):
-        return Cell("yes" if value else "no")
+        return Cell("yes" if value else "no", NOTHING)
     if isinstance(value, int | np.integer):
-        return Cell(f"{value:,}", number=True)
+        return Cell(f"{value:,}", NOTHING, number=True)
     if isinstance(value, float | np.floating):
-        return Cell(spell_number(float(value)), number=True)
-    return Cell(str(value))
+        return Cell(spell_number(float(value)), NOTHING, number=True)
+    return Cell(str(value), NOTHING)
 
 
 def spell_number(value: float) -> str:
@@ -141,8 +142,3 @@ def _draw(estimate: Estimate, scale: tuple[float, float]) -> Markup:
         f'<rect x="{left}" y="4" width="{max(right - left, 1):.1f}" height="6" rx="3"/>'
         f'<line class="value" x1="{middle}" x2="{middle}" y1="2" y2="12"/></svg>'
     )
-
-
-def page_parts(report: Report) -> Sequence[str]:
-    """Return the names of everything that the page holds, in order: for tests and for a table of contents."""
-    return [f"{s.name}/{part.name}" for s in report.sections for part in (*s.figures, *s.tables)]

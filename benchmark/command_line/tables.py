@@ -14,7 +14,15 @@ from benchmark.errors import VimiError
 from benchmark.study import PLUMBING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from analysis.dataset import Dataset
     from analysis.performance import MachineScore
+    from analysis.power import Assessment, Optimum
+    from analysis.power.forecast import Forecast as SessionForecast
+    from analysis.report import Report, Written
     from benchmark.doctor import Finding
     from benchmark.study import Study
     from stimuli.forecast import Forecast
@@ -379,3 +387,87 @@ def print_payroll(payroll: Payroll) -> None:
     )
     if payroll.note:
         console.print(f"[bold]{escape(payroll.note)}[/]")
+
+
+def print_import(dataset: Dataset, folder: Path) -> None:
+    """Print what an import has read: how many answers of which kind, and what is not known."""
+    from analysis.dataset import describe
+
+    console = _console()
+    described = describe(dataset)
+    console.print(_frame(described.counts))
+    if described.missing:
+        console.print(f"\nNot recorded: {', '.join(described.missing)}.")
+    for note in dataset.notes:
+        console.print(f"Note: {escape(note)}.")
+    console.print(
+        f"\n{len(dataset.responses):,} answers of {dataset.responses['session'].nunique():,} sessions in "
+        f"{escape(str(folder))}\nNext: vimi analyze {escape(str(folder))}"
+    )
+
+
+def print_report(report: Report, written: Written) -> None:
+    """Print what answers say, and where the report is."""
+    console = _console()
+    for note in report.notes:
+        console.print(f"[bold red]{escape(note)}[/]")
+    for finding in report.headline:
+        kind = f"[bold]{escape(finding.kind)}[/]  " if finding.kind else ""
+        console.print(f"\n{kind}{escape(finding.sentence)}")
+        if finding.because:
+            console.print(f"[dim]{escape(finding.because)}[/]")
+    console.print(
+        f"\n{len(report.sections)} sections, {written.figures} figures, {written.tables} tables, "
+        f"{written.estimates:,} estimates.\nReport  {escape(str(written.page))}\nFiles   {escape(str(written.folder))}"
+    )
+
+
+def print_assessment(assessment: Assessment) -> None:
+    """Print what a design can see."""
+    console = _console()
+    console.print(_frame(assessment.table))
+    console.print()
+    for sentence in assessment.sentences:
+        console.print(escape(sentence))
+
+
+def print_optimum(optimum: Optimum) -> None:
+    """Print how a budget is best spent."""
+    console = _console()
+    console.print(_frame(optimum.ladder))
+    console.print()
+    for sentence in optimum.sentences:
+        console.print(escape(sentence))
+
+
+def print_outlook(forecast: SessionForecast) -> None:
+    """Print how many more sessions are needed."""
+    console = _console()
+    for sentence in forecast.sentences:
+        console.print(escape(sentence))
+
+
+def _frame(frame: pd.DataFrame) -> Table:
+    """Return a data frame as a table for the terminal."""
+    from pandas.api.types import is_numeric_dtype
+
+    numbers = [str(name) for name in frame.columns if is_numeric_dtype(frame[name])]
+    table = _table(*(str(name).replace("_", " ") for name in frame.columns),
+                   right=[name.replace("_", " ") for name in numbers])  # fmt: skip
+    for _, row in frame.iterrows():
+        table.add_row(*(escape(_spell(cell)) for cell in row))
+    return table
+
+
+def _spell(cell: object) -> str:
+    """Write a cell: numbers as people do, nothing for what is missing."""
+    import math
+    from numbers import Integral, Real
+
+    if cell is None or (isinstance(cell, Real) and math.isnan(cell)):
+        return "–"
+    if isinstance(cell, bool) or not isinstance(cell, Real):
+        return str(cell)
+    if isinstance(cell, Integral):
+        return f"{int(cell):,}"
+    return f"{float(cell):,.0f}" if abs(cell) >= 100 else f"{float(cell):.3g}"

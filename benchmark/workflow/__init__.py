@@ -4,6 +4,16 @@ This is the only part of ``benchmark`` that knows of ``stimuli``, ``webapp`` and
 inside its functions, so that ``benchmark`` itself stays light.
 """
 
+from benchmark.workflow.answers import (
+    analyze,
+    assess_power,
+    draft_plan,
+    forecast_sessions,
+    freeze_plan,
+    import_release,
+    import_table,
+    optimize_design,
+)
 from benchmark.workflow.building import (
     Demo,
     build,
@@ -34,19 +44,27 @@ from benchmark.workflow.hosting import (
 
 __all__ = [
     "Demo",
+    "analyze",
+    "assess_power",
     "back_up_study",
     "brief_recruitment",
     "build",
     "check_sessions",
     "demo_experiment",
+    "draft_plan",
     "export_study",
     "forecast",
+    "forecast_sessions",
     "forget_identifiers",
+    "freeze_plan",
     "hash_password",
+    "import_release",
+    "import_table",
     "largest_observer",
     "make_gallery",
     "observe_study",
     "open_photographs",
+    "optimize_design",
     "pay",
     "reconcile_submissions",
     "restore_study",

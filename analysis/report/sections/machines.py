@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
 from analysis.agreement import (
+    Calibration,
     calibrate,
     error_consistency,
     machine_answers,
@@ -66,7 +69,8 @@ def score_observers(material: Material) -> Section:
         draft.tabulate("planted", "Observers on units whose truth is known", check.to_dict("records"), folded=True)
     return draft.section(
         "What machine observers make of it",
-        "Machines answer each task once. A network with random weights must not pass for an understood one: every score "
+        "Machines answer each task once. A network with random weights must not pass for an understood one: every "
+        "score "
         "stands beside its random twin and the low-level observer.",
     )
 
@@ -78,7 +82,7 @@ def compare_with_people(material: Material) -> Section:
     seed = material.settings.seed
     bins = []
     for observer in machine_names(material.responses):
-        machine = draft.attempt(observer, lambda name=observer: machine_answers(material.responses, name))
+        machine = draft.attempt(observer, partial(machine_answers, material.responses, observer))
         if machine is None:
             continue
         with draft.trying(f"{observer}: units"):
@@ -103,7 +107,12 @@ def compare_with_people(material: Material) -> Section:
             draft.tabulate(
                 f"models-{_slug(observer)}", f"Model scores of people and of {observer}",
                 [
-                    {"condition": own.condition, "r": own.pearson, "rho": own.spearman, "these models": own.these_models}
+                    {
+                        "condition": own.condition,
+                        "r": own.pearson,
+                        "rho": own.spearman,
+                        "these models": own.these_models,
+                    }
                     for own in model_agreement(people, machine, seed=seed)
                 ],
             )  # fmt: skip
@@ -143,7 +152,7 @@ def compare_with_people(material: Material) -> Section:
             )  # fmt: skip
         with draft.trying(f"{observer}: calibration"):
             for own in calibrate(people, machine, seed=seed):
-                bins.append(own.bins.assign(observer=own.observer, condition=own.condition))
+                bins.append(_bins(own))
         with draft.trying(f"{observer}: temperature"):
             draft.tabulate(
                 f"temperature-{_slug(observer)}", f"The temperature of {observer} that fits people",
@@ -176,7 +185,8 @@ def compare_with_people(material: Material) -> Section:
                     }
                     for own in score_with_machine(people, machine, seed=seed)
                 ],
-                "A saving of 1.2 means that people alone would have to give 1.2 times as many answers. The bound is that "
+                "A saving of 1.2 means that people alone would have to give 1.2 times as many answers. The bound is "
+                "that "
                 "of a machine that knows every unit's true score.",
             )  # fmt: skip
     if bins:
@@ -192,6 +202,15 @@ def compare_with_people(material: Material) -> Section:
         "Correlations over units, raw and freed of people's noise; errors on single tasks; how well machines foretell "
         "single answers; and what their answers save.",
     )
+
+
+def _bins(own: Calibration) -> pd.DataFrame:
+    names = {
+        "confidence": "predicted", "outcome": "value", "outcome_low": "low", "outcome_high": "high", "trials": "n",
+        "low": "from", "high": "to",
+    }  # fmt: skip
+    renamed = own.bins.rename(columns=names).dropna(subset=["low", "high"])
+    return renamed.assign(series=f"{own.observer}, {own.condition}")
 
 
 def _slug(observer: str) -> str:

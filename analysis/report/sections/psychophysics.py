@@ -6,7 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.controls import check_guessing, compare_references, learning_curve, reaction_times, repeat_consistency
+from analysis.controls import (
+    GuessingCheck,
+    check_guessing,
+    compare_references,
+    learning_curve,
+    reaction_times,
+    repeat_consistency,
+)
 from analysis.difficulty import fit_difficulty_curves, query_quantiles
 from analysis.figures import plot_confidence, plot_difficulty, plot_guessing, plot_layers
 from analysis.metacognition import Metacognition, measure_confidence
@@ -38,10 +45,11 @@ def check_controls(material: Material) -> Section:
                         }
                     ],
                 )  # fmt: skip
-                drawn = pd.concat(
-                    [guessing.units.assign(by="unit"), guessing.people.assign(by="participant")], ignore_index=True
-                )
-                draft.draw("guessing", "Guessing without references", plot_guessing(drawn), drawn)
+                drawn, overall = _guessing_points(guessing)
+                draft.draw(
+                    "guessing", "Guessing without references", plot_guessing(drawn, overall), drawn,
+                    "In red: people and units that chance alone does not explain, after Holm. Bands: the means.",
+                )  # fmt: skip
         else:
             draft.absent.append(
                 "guessing: no trial was shown without references, so that the guess rate of .5 is an assumption."
@@ -126,8 +134,14 @@ def describe_confidence(material: Material) -> Section:
         for own in measured[:6]:
             draft.find(own.verdict)
         levels = pd.DataFrame([row for own in measured for row in _plain_levels(own)])
+        areas = [
+            {**own.cell, "value": own.auroc.value, "low": own.auroc.low, "high": own.auroc.high}
+            for own in measured
+            if own.auroc
+        ]
         if len(levels):
-            draft.draw("levels", "Accuracy by confidence", plot_confidence(levels), levels)
+            axes = plot_confidence(levels, pd.DataFrame(areas) if areas else None)
+            draft.draw("levels", "Accuracy by confidence", axes, levels)
     with draft.trying("signal detection"):
         detected = detect(material.headline)
         draft.tabulate(
@@ -174,9 +188,6 @@ def _plain_levels(own: Metacognition) -> list[dict[str, Any]]:
             "share": level.share.value,
             "share_low": level.share.low,
             "share_high": level.share.high,
-            "auroc": own.auroc.value if own.auroc else None,
-            "auroc_low": own.auroc.low if own.auroc else None,
-            "auroc_high": own.auroc.high if own.auroc else None,
         }
         for level in own.levels
     ]
@@ -203,13 +214,16 @@ def describe_difficulty(material: Material) -> Section:
                 draft.find(curve.verdict, curve.band)
             if fitted.curves:
                 points = pd.concat([curve.table() for curve in fitted.curves], ignore_index=True)
+                points = points.rename(columns={"quantile": "position"})
                 lines = pd.concat([c.curve.assign(**c.cell) for c in fitted.curves], ignore_index=True)
+                lines = lines.rename(columns={"quantile": "position"})
                 draft.draw("curves", "Difficulty curves", plot_difficulty(points, lines), points)
     else:
         draft.absent.append(f"difficulty: all main trials are {found[0]}, so that there is no curve.")
     _describe_layers(draft, material)
     return draft.section(
-        "Where does it hold?", "Harder queries come from nearer the middle of a unit's activations; layers by their depth."
+        "Where does it hold?",
+        "Harder queries come from nearer the middle of a unit's activations; layers by their depth.",
     )
 
 
@@ -219,24 +233,57 @@ def _quantiles(material: Material) -> dict[str, float]:
 
 
 def _describe_layers(draft: Draft, material: Material) -> None:
-    for factor in ("depth", "kind"):
-        facts = material.units[factor]
-        if facts.isna().all() or (factor == "kind" and (facts == "").all()):
-            draft.absent.append(f"proportion by {factor} of the layer: it is not known for these units.")
+    units = material.units
+    placed: dict[str, Proportions] = {}
+    for factor, column, known in (
+        ("depth", "depth", units["depth"].notna().any()),
+        ("layer_type", "kind", bool((units["kind"] != "").any())),
+    ):
+        if not known:
+            draft.absent.append(f"proportion by {column} of the layer: it is not known for these units.")
             continue
-        with draft.trying(f"proportion by {factor} of the layer"):
+        with draft.trying(f"proportion by {column} of the layer"):
             cells = estimate_proportions(
-                material.headline, ("condition", factor), drawing=material.settings.drawing, units=material.units
+                material.headline, ("model", "condition", factor), drawing=material.settings.drawing, units=units
             )
-            title = f"Proportion correct by {factor} of the layer"
+            placed[factor] = cells
             draft.tabulate(
-                f"layers-{factor}", title,
+                f"layers-{column}", f"Proportion correct by {column} of the layer",
                 [{**cell.names, "proportion correct": cell.estimate, "units": cell.units} for cell in cells],
             )  # fmt: skip
-            data = _layer_points(cells, factor)
-            draft.draw(f"layers-{factor}", title, plot_layers(data), data)
+    if "depth" in placed:
+        with draft.trying("figure of layers"):
+            _draw_layers(draft, material)
 
 
-def _layer_points(cells: Proportions, factor: str) -> pd.DataFrame:
-    return cells.table().rename(columns={factor: "layer"}).assign(factor=factor)
+def _draw_layers(draft: Draft, material: Material) -> None:
+    """Draw the proportion of every layer at its depth."""
+    depth = material.units.dropna(subset=["depth"]).drop_duplicates(["model", "layer"])
+    cells = estimate_proportions(
+        material.headline, ("model", "condition", "layer"), drawing=material.settings.drawing, units=material.units
+    )
+    data = cells.table().merge(depth[["model", "layer", "depth", "kind"]], on=["model", "layer"], how="inner")
+    data = data.rename(columns={"kind": "layer_type"})
+    if (data["layer_type"] == "").all():
+        data = data.drop(columns="layer_type")
+    draft.draw(
+        "layers", "Proportion correct by depth of the layer", plot_layers(data), data,
+        "Depth 0 is the picture, 1 the output. Layers of few units have wide intervals.",
+    )  # fmt: skip
 
+
+def _guessing_points(guessing: GuessingCheck) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return one row a person and unit, and the mean that stands behind both."""
+    parts = []
+    for kind, table in (("people", guessing.people), ("units", guessing.units)):
+        own = table.reset_index()
+        name = "participant" if "participant" in own else "unit" if "unit" in own else str(own.columns[0])
+        own = own.rename(columns={name: "name", "proportion": "value", "departs": "flagged"})
+        parts.append(own[["name", "value", "low", "high", "flagged", "answers"]].assign(kind=kind))
+    drawn = pd.concat(parts, ignore_index=True)
+    drawn["name"] = drawn["name"].astype(str)
+    whole = guessing.proportion
+    overall = pd.DataFrame(
+        [{"kind": kind, "value": whole.value, "low": whole.low, "high": whole.high} for kind in ("people", "units")]
+    )
+    return drawn, overall

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.figures import plot_reliability_curve, plot_unit_distribution
 from analysis.power.forecast import sessions_until
 from analysis.proportions import estimate_proportions
-from analysis.reliability import estimate_reliability, learning_curve
+from analysis.reliability import LearningCurve, estimate_reliability, learning_curve, noise_ceiling
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material
 
@@ -42,7 +44,7 @@ def describe_reliability(material: Material) -> Section:
         )  # fmt: skip
     with draft.trying("reliability against answers per unit"):
         curves = learning_curve(table, seed=seed)
-        points = pd.concat([curve.table() for curve in curves], ignore_index=True)
+        points = pd.concat([_curve_points(curve, several=len(curves) > 1) for curve in curves], ignore_index=True)
         draft.draw(
             "curve", "Reliability against answers per unit", plot_reliability_curve(points), points,
             "Predicted by Spearman and Brown, and observed by subsampling where units have twice as many answers.",
@@ -55,11 +57,50 @@ def describe_reliability(material: Material) -> Section:
             [{**cell.names, "proportion correct": cell.estimate, "answers": cell.answers} for cell in cells],
             folded=True,
         )  # fmt: skip
-        draft.draw("units", "Units of each model", plot_unit_distribution(rows), rows)
+        rows = rows.assign(noise=_noise(rows, seed))
+        draft.draw(
+            "units", "Units of each model", plot_unit_distribution(rows), rows,
+            "Outlined: how widely units would seem to differ if all of a model's units were alike and only chance in "
+            "so "
+            "few answers told them apart.",
+        )  # fmt: skip
     return draft.section(
         "How reliable are the scores of single units?",
         "How well the mean of a unit's answers would agree with the mean of as many new ones.",
     )
+
+
+def _curve_points(curve: LearningCurve, several: bool) -> pd.DataFrame:
+    """Return the predicted curve, with what was observed where it could be."""
+    rows = []
+    for point in curve.points:
+        own = point.predicted
+        ceiling = noise_ceiling(own)
+        rows.append(
+            {
+                "series": f"{curve.model}, {curve.condition}" if several else curve.condition,
+                "answers": point.answers,
+                "value": own.value,
+                "low": own.low,
+                "high": own.high,
+                "ceiling": ceiling.value,
+                "ceiling_low": ceiling.low,
+                "ceiling_high": ceiling.high,
+                "observed_value": point.observed.value if point.observed else None,
+                "observed_low": point.observed.low if point.observed else None,
+                "observed_high": point.observed.high if point.observed else None,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _noise(rows: pd.DataFrame, seed: int) -> NDArray[np.float64]:
+    """Draw a score for every unit as if all units of its model and condition were alike."""
+    rng = np.random.default_rng(seed)
+    totals = rows.groupby(["model", "condition"])[["right", "answers"]].transform("sum")
+    answers = rows["answers"].to_numpy(dtype=np.int64)
+    drawn: NDArray[np.float64] = rng.binomial(answers, (totals["right"] / totals["answers"]).to_numpy()) / answers
+    return drawn
 
 
 def look_ahead(material: Material) -> Section:

@@ -22,16 +22,21 @@ def vary_choices(material: Material) -> Section:
             )
             for agreement in found.agreement():
                 draft.find(agreement.sentence(), f"{len(found.choices)} choices: {', '.join(found.choices)}.")
-            table = found.table()
-            draft.draw(
-                "specifications", "Specification curve", plot_specification_curve(table), table,
-                "Every column is one way to exclude sessions and to take the mean; the protocol's own is marked.",
-            )  # fmt: skip
+            for headline, table in found.table().groupby("headline", sort=True):
+                name = str(headline) or "all answers"
+                axes = plot_specification_curve(
+                    table.reset_index(drop=True), found.choices, no_effect=0.5, value_label="proportion correct"
+                )
+                draft.draw(
+                    f"specifications-{name.replace(' ', '-')}", f"Specification curve, {name}", axes, table,
+                    "Every column is one way to exclude sessions and to take the mean; the protocol's own is marked.",
+                )  # fmt: skip
             if found.failed:
                 draft.absent.append(f"{len(found.failed)} specifications leave nothing to estimate from.")
     return draft.section(
         "Does it hang on who was left out?",
-        "The headline under every combination of exclusion rules, each as the protocol has it, stricter, more lenient or "
+        "The headline under every combination of exclusion rules, each as the protocol has it, stricter, more "
+        "lenient or "
         "left out.",
     )
 

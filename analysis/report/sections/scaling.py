@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from analysis.figures import plot_leverage, plot_margins, plot_prior_sweep, plot_scaling
 from analysis.report.document import Finding, Section
 from analysis.report.material import Draft
 from analysis.scaling import PREDICTORS, MixedModelSlope, Refusal, ScalingResult, ScalingStudy, Slope
+from analysis.scaling.study import INFLUENTIAL
 from benchmark.estimate import Estimate
 
 
@@ -42,7 +44,8 @@ def describe_scaling(study: ScalingStudy, name: str = "scaling") -> Section:
     draft.tabulate("ladder", "The ladder of models", _ladder_rows(carried), folded=len(carried) > 3)
     draft.tabulate(
         "margins", "Which margins would pass", [_margin_row(result) for result in carried],
-        "Equivalence asks whether the slope lies within the margin on both sides, non-improvement whether it lies below "
+        "Equivalence asks whether the slope lies within the margin on both sides, non-improvement whether it lies "
+        "below "
         "it. A margin is for the study to declare before the data; these are the smallest that would pass.",
     )  # fmt: skip
     draft.tabulate("joint", "Size and data at once", _joint_rows(study))
@@ -52,17 +55,11 @@ def describe_scaling(study: ScalingStudy, name: str = "scaling") -> Section:
     for result in carried:
         draft.absent.extend(f"{result.condition}, {result.predictor}, caution: {text}" for text in result.warnings)
     if carried:
-        with draft.trying("figure of leverage"):
-            points = _leverage(carried)
-            draft.draw(
-                "leverage", "Which models decide the slopes", plot_leverage(points), points,
-                "A leverage near 1 means that one model decides the slope; a Cook's distance above 1 that it moves it.",
-            )  # fmt: skip
         with draft.trying("figure of margins"):
             margins = _margins(carried)
             draft.draw(
                 "margins", "Slopes against margins", plot_margins(margins), margins,
-                "Intervals of 95 % (thin) and of 90 % (thick, that of the two one-sided tests).",
+                "Intervals of 95 % and, thicker, of 90 %: the one that the two one-sided tests look at.",
             )  # fmt: skip
         with draft.trying("figure of Bayes factors"):
             sweep = _sweep(carried)
@@ -70,6 +67,9 @@ def describe_scaling(study: ScalingStudy, name: str = "scaling") -> Section:
                 "prior-sweep", "Bayes factors over the width of the prior", plot_prior_sweep(sweep), sweep,
                 "Above 1: evidence for no slope.",
             )  # fmt: skip
+    for result in carried:
+        with draft.trying("figure of leverage"):
+            _draw_leverage(draft, result)
     return draft.section(
         "Do larger models, more data or more accuracy help?",
         "Slopes of model means. However many people answered, the sample is the models: "
@@ -126,16 +126,16 @@ def _ladder_rows(results: Sequence[ScalingResult]) -> list[dict[str, Any]]:
         for name, rung in rungs:
             if rung is None:
                 continue
-            given = isinstance(rung, Slope)
+            given = rung if isinstance(rung, Slope) else None
             rows.append(
                 {
                     "condition": result.condition,
                     "predictor": result.predictor,
                     "rung": name,
-                    "slope": rung.estimate if given else None,
-                    "p": rung.p if given else None,
-                    "degrees of freedom": rung.degrees_of_freedom if given else None,
-                    "refused because": "" if given else rung.reason,
+                    "slope": given.estimate if given else None,
+                    "p": given.p if given else None,
+                    "degrees of freedom": given.degrees_of_freedom if given else None,
+                    "refused because": rung.reason if isinstance(rung, Refusal) else "",
                 }
             )
     return rows
@@ -166,90 +166,75 @@ def _joint_rows(study: ScalingStudy) -> list[dict[str, Any]]:
 
 
 def _draw_slopes(draft: Draft, study: ScalingStudy) -> None:
-    points, fits = scaling_points(study)
+    points, fits, bands = scaling_points(study)
     draft.draw(
-        "slopes", "Proportion correct against size, data and accuracy", plot_scaling(points, fits), points,
+        "slopes", "Proportion correct against size, data and accuracy", plot_scaling(points, fits, bands), points,
         "Lines and bands: least squares with a 95 % band of the mean. No line is drawn where it is refused.",
     )  # fmt: skip
 
 
-def scaling_points(study: ScalingStudy) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the points and the fits that the figure of slopes takes.
+def scaling_points(study: ScalingStudy) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return what the figure of slopes takes.
 
     Returns
     -------
-    Points, one row a model, condition and predictor; and fits, one row a place on a band, or a reason for none.
+    Points, one row a model, condition and predictor; slopes, one row a condition and predictor, or the reason why there
+    is none; and the lines with their bands.
     """
-    points, fits = [], []
+    points, slopes, bands = [], [], []
     for result in study:
+        names = {"condition": result.condition, "predictor": result.predictor}
         if isinstance(result, Refusal):
-            fits.append({"condition": result.condition, "predictor": result.predictor, "refused": result.reason})
+            slopes.append({**names, "slope": np.nan, "low": np.nan, "high": np.nan, "refused": result.reason})
             continue
-        label = PREDICTORS[result.predictor].label
         own = result.points
         known = own["standard_error"].to_numpy(dtype=np.float64) if "standard_error" in own else np.zeros(len(own))
         reach = 1.96 * np.nan_to_num(known)
         points.append(
-            pd.DataFrame(
-                {
-                    "model": own["model"],
-                    "family": own["family"],
-                    "condition": result.condition,
-                    "predictor": result.predictor,
-                    "label": label,
-                    "x": own["x"],
-                    "value": own["value"],
-                    "low": np.clip(own["value"] - reach, 0, 1),
-                    "high": np.clip(own["value"] + reach, 0, 1),
-                }
+            own[["model", "family", "x", "value"]].assign(
+                **names, label=PREDICTORS[result.predictor].label, low=np.clip(own["value"] - reach, 0, 1),
+                high=np.clip(own["value"] + reach, 0, 1),
             )
+        )  # fmt: skip
+        slope = result.slope.estimate
+        slopes.append(
+            {**names, "slope": slope.value, "low": slope.low, "high": slope.high, "refused": "", "unit": slope.unit}
         )
-        fits.extend(_band(result))
-    return pd.concat(points, ignore_index=True) if points else pd.DataFrame(), pd.DataFrame(fits)
+        bands.append(_band(result).assign(**names))
+    empty = pd.DataFrame()
+    return (
+        pd.concat(points, ignore_index=True) if points else empty,
+        pd.DataFrame(slopes),
+        pd.concat(bands, ignore_index=True) if bands else empty,
+    )
 
 
-def _band(result: ScalingResult) -> list[dict[str, Any]]:
-    """Return the line of least squares with its band, at places along the predictor."""
-    from scipy.stats import t
-
+def _band(result: ScalingResult) -> pd.DataFrame:
+    """Return the line of least squares with the 95 % band of the mean, at places along the predictor."""
     x = result.points["x"].to_numpy(dtype=np.float64)
     slope = result.least_squares
-    intercept = result.fit.intercept
-    centre, spread = x.mean(), float(((x - x.mean()) ** 2).sum())
+    centre, spread = float(x.mean()), float(((x - x.mean()) ** 2).sum())
     noise = slope.standard_error * np.sqrt(spread)  # residual standard deviation
-    reach = float(t.ppf(0.975, slope.degrees_of_freedom))
-    rows = []
-    for place in np.linspace(x.min(), x.max(), 41):
-        error = noise * np.sqrt(1 / len(x) + (place - centre) ** 2 / spread)
-        value = intercept + slope.value * place
-        rows.append(
-            {
-                "condition": result.condition,
-                "predictor": result.predictor,
-                "x": float(place),
-                "value": float(value),
-                "low": float(value - reach * error),
-                "high": float(value + reach * error),
-                "slope": slope.value,
-                "slope_low": slope.estimate.low,
-                "slope_high": slope.estimate.high,
-                "intercept": intercept,
-                "models": len(x),
-                "refused": "",
-            }
-        )
-    return rows
+    places = np.linspace(x.min(), x.max(), 41)
+    value = result.fit.intercept + slope.value * places
+    error = noise * np.sqrt(1 / len(x) + (places - centre) ** 2 / spread)
+    reach = float(t.ppf(0.975, slope.degrees_of_freedom)) * error
+    return pd.DataFrame({"x": places, "value": value, "low": value - reach, "high": value + reach})
 
 
-def _leverage(results: Sequence[ScalingResult]) -> pd.DataFrame:
-    parts = [
-        own.points[["model", "leverage", "cook", "slope_without"]].assign(
-            condition=own.condition, predictor=own.predictor, slope=own.slope.value,
-            slope_low=own.slope.estimate.low, slope_high=own.slope.estimate.high,
-        )
-        for own in results
-    ]  # fmt: skip
-    return pd.concat(parts, ignore_index=True)
+def _draw_leverage(draft: Draft, result: ScalingResult) -> None:
+    points = result.points
+    data = points[["model", "leverage", "slope_without"]].assign(cooks_distance=points["cook"])
+    slope = result.slope.estimate
+    axes = plot_leverage(
+        data, leverage_threshold=2 * 2 / len(points), cooks_threshold=INFLUENTIAL,
+        slope=(slope.value, slope.low, slope.high), condition=result.condition,
+    )  # fmt: skip
+    draft.draw(
+        f"leverage-{result.condition}-{result.predictor.replace(' ', '-')}",
+        f"What the slope of {result.condition} on {result.predictor} hangs on", axes, data,
+        "In red: leverage above twice its mean, or a Cook's distance above 1. The band is the slope of all models.",
+    )  # fmt: skip
 
 
 def _margins(results: Sequence[ScalingResult]) -> pd.DataFrame:
@@ -262,20 +247,24 @@ def _margins(results: Sequence[ScalingResult]) -> pd.DataFrame:
                 "condition": own.condition,
                 "predictor": own.predictor,
                 "value": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
+                "low_95": estimate.low,
+                "high_95": estimate.high,
                 "low_90": inner.low,
                 "high_90": inner.high,
                 "margin": own.equivalence.margin if own.equivalence else np.nan,
-                "smallest_equivalence": own.passing_margins.equivalence,
-                "smallest_non_improvement": own.passing_margins.non_improvement,
+                "smallest_margin": own.passing_margins.equivalence,
+                "unit": estimate.unit,
+                "verdict": own.verdict.kind,
             }
         )
     return pd.DataFrame(rows)
 
 
 def _sweep(results: Sequence[ScalingResult]) -> pd.DataFrame:
-    return pd.concat(
-        [own.bayes_factor.sweep.assign(condition=own.condition, predictor=own.predictor) for own in results],
-        ignore_index=True,
-    )
+    parts = [
+        own.bayes_factor.sweep.rename(columns={"scale": "prior_width", "bf01": "value"}).assign(
+            series=f"{own.condition}, {own.predictor}"
+        )
+        for own in results
+    ]
+    return pd.concat(parts, ignore_index=True)

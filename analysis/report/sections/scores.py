@@ -13,7 +13,6 @@ from analysis.figures import (
     plot_model_comparison,
     plot_natural_against_synthetic,
     plot_ranks,
-    plot_variance_components,
 )
 from analysis.proportions import compare_intervals
 from analysis.published import published_means
@@ -54,7 +53,8 @@ def score_models(material: Material) -> Section:
         _compare_intervals(draft, material)
     return draft.section(
         "How well are units understood?",
-        f"Proportion of {material.difficulty} main trials answered rightly, chance .5, as the mean over units. Intervals "
+        f"Proportion of {material.difficulty} main trials answered rightly, chance .5, as the mean over units. "
+        "Intervals "
         "are two-way: they allow for other units and other people.",
     )
 
@@ -90,7 +90,7 @@ def _compare_intervals(draft: Draft, material: Material) -> None:
         rows.append(
             {
                 **names,
-                **dict(intervals.estimates),
+                **{str(name): own for name, own in intervals.estimates.items()},
                 "SE binomial": intervals.errors.binomial,
                 "SE people": intervals.errors.participants,
                 "SE units": intervals.errors.units,
@@ -101,21 +101,21 @@ def _compare_intervals(draft: Draft, material: Material) -> None:
         drawn.append(intervals.table().assign(**names))
         if intervals.components:
             parts = intervals.components
-            components.append({**names, "unit": parts.unit, "person": parts.person, "answer": parts.answer})
+            components.append({**names, "units": parts.unit, "people": parts.person, "single answers": parts.answer})
     draft.tabulate(
         "intervals", "The same means under four kinds of interval", rows,
-        "Units only is the interval of the 2023 paper; the two-way bootstrap is conservative, since it counts the noise "
+        "Units only is the interval of the 2023 paper; the two-way bootstrap is conservative, since it counts the "
+        "noise "
         "of single answers twice over.",
     )  # fmt: skip
     if drawn:
         data = pd.concat(drawn, ignore_index=True)
         draft.draw("intervals", "One mean, four intervals", plot_intervals_compared(data), data)
-    if components:
-        data = pd.DataFrame(components)
-        draft.draw(
-            "components", "Where the variance of single answers comes from", plot_variance_components(data), data,
-            "More people make the last two parts smaller; only more units make the first one smaller.",
-        )  # fmt: skip
+    draft.tabulate(
+        "components", "Variance components of single answers", components,
+        "Method of moments for crossed designs (Gao & Owen, 2017). More people make the last two parts of a mean's "
+        "error smaller; only more units make the first one smaller.",
+    )  # fmt: skip
 
 
 def _cells(table: pd.DataFrame) -> list[tuple[Mapping[str, str], pd.DataFrame]]:
@@ -160,7 +160,7 @@ def compare(material: Material) -> Section:
 
 
 def _as_ranks(table: pd.DataFrame) -> pd.DataFrame:
-    return table.rename(columns={"rank_low": "low", "rank_high": "high"})
+    return table.rename(columns={"rank_low": "low", "rank_high": "high", "groups": "group"})
 
 
 def _add_comparison(draft: Draft, name: str, title: str, comparison: Comparison) -> None:

@@ -1,0 +1,116 @@
+"""The mixed model on single answers: what varies, marginal means, and how far they hang on what is assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from analysis.mixed_model import MixedModel, MixedModelFit
+from analysis.mixed_model.sensitivities import (
+    estimate_lapse,
+    guessing_sensitivity,
+    lapse_sweep,
+    learning_sensitivity,
+)
+from analysis.mixed_model.slopes import slopes_from
+from analysis.report.document import Section
+from analysis.report.material import Draft, Material
+from benchmark.errors import AnalysisError
+from benchmark.estimate import Estimate
+
+LEAST_MODELS = 5
+"""With fewer models, what differs between them is a fixed effect: a variance of two or three is none."""
+
+LEAST_ANSWERS = 3
+"""Answers a task needs on average before tasks get a variance of their own."""
+
+
+def lapse_of(material: Material) -> tuple[float, Estimate | None]:
+    """Return the lapse rate to assume: given, or from catch trials, or none; and the estimate it comes from."""
+    if material.settings.lapse is not None:
+        return material.settings.lapse, None
+    try:
+        estimate = estimate_lapse(material.people(("catch",), None))
+    except AnalysisError:
+        return 0.0, None
+    return estimate.value, estimate
+
+
+def describe_model(table: pd.DataFrame, lapse: float) -> MixedModel:
+    """Return the mixed model that a table of judgements can carry."""
+    several = table["condition"].nunique() > 1
+    models = table["model"].nunique()
+    fixed = (["condition"] if several else []) + (["model"] if 1 < models < LEAST_MODELS else [])
+    random = ["unit", "participant"]
+    if several and table.groupby("unit", observed=True)["condition"].nunique().max() > 1:
+        random.append("unit:condition")
+    if len(table) >= LEAST_ANSWERS * table.groupby(["task", "condition"], observed=True).ngroups:
+        random.append("task")
+    if models >= LEAST_MODELS:
+        random.append("model")
+    return MixedModel(tuple(fixed) or "1", tuple(random), lapse=lapse)
+
+
+def mixed_model_rung(material: Material) -> Callable[..., Any] | None:
+    """Return what fits the third rung of the ladder of scaling; None with too few models."""
+    table = material.headline
+    if table["model"].nunique() < LEAST_MODELS:
+        return None
+    return slopes_from(table, describe_model(table, lapse_of(material)[0]), material.settings.drawing)
+
+
+def describe_mixed_model(material: Material) -> Section:
+    """Return the section on the mixed model."""
+    draft = Draft("mixed-model")
+    lapse, estimated = lapse_of(material)
+    lead = (
+        "Right answers as guess .5 plus what is seen, with random effects of units, people and whatever else varies. "
+        "Proportions are integrated over the random effects."
+    )
+    if not material.settings.thorough:
+        draft.absent.append("the mixed model was not fitted, because a quick report was asked for.")
+        return draft.section("What varies?", lead)
+    if estimated is not None:
+        draft.tabulate(
+            "lapse", "Lapses, from catch trials", [{"lapse rate": estimated, "assumed below": lapse}],
+        )  # fmt: skip
+    table = material.headline
+    model = describe_model(table, lapse)
+    fit = draft.attempt("mixed model", lambda: model.fit(table))
+    if fit is None:
+        return draft.section("What varies?", lead)
+    _describe_fit(draft, fit)
+    with draft.trying("learning"):
+        learned = learning_sensitivity(model, table, fit)
+        draft.tabulate("learning", "With learning over the session", learned.table().to_dict("records"), folded=True)
+    with draft.trying("guessing"):
+        blank = material.people(("main",), ("none",))
+        offset = guessing_sensitivity(model, table, blank, fit)
+        draft.tabulate(
+            "guessing", "With each unit's own rate of guessing", offset.table().to_dict("records"), folded=True
+        )  # fmt: skip
+    with draft.trying("lapses"):
+        sweep = lapse_sweep(model, table, reporter=material.reporter)
+        draft.tabulate("lapse-sweep", "Over lapse rates", sweep.table().to_dict("records"), folded=True)
+    return draft.section("What varies?", lead)
+
+
+def _describe_fit(draft: Draft, fit: MixedModelFit) -> None:
+    rows: list[dict[str, Any]] = [
+        {"effect": "fixed", "name": name, "estimate": own} for name, own in fit.fixed.items()
+    ] + [
+        {"effect": "standard deviation", "name": name, "estimate": own} for name, own in fit.standard_deviations.items()
+    ]
+    draft.tabulate(
+        "effects", "Effects, on the scale of the link", rows,
+        f"Log-likelihood {fit.log_likelihood:,.2f}, {fit.parameters} parameters, {fit.design.size:,} answers; "
+        f"{fit.method}.",
+    )  # fmt: skip
+    means = fit.marginal_means(("model", "condition"))
+    draft.tabulate(
+        "means", "Marginal means, on the scale of proportions",
+        means.rename(columns={"estimate": "proportion correct"}).to_dict("records"),
+    )  # fmt: skip
+    draft.absent.extend(fit.notes)
