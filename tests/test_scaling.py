@@ -26,6 +26,7 @@ from analysis.scaling import (
     models_from_cards,
     predictor_values,
     slope_from_estimate,
+    tabulate_means,
 )
 from analysis.scaling.families import take_places
 from analysis.scaling.permutation import permute_slope, permute_spearman
@@ -552,3 +553,21 @@ def test_a_condition_without_means_is_refused_and_holds_its_place() -> None:
     assert isinstance(refused, Refusal) and refused.reason.startswith("0 models")
     assert study.places["all slopes"]["hard", "parameters"].p == 1.0
     assert fitted(study, "natural", "parameters").place.size == 2
+
+
+def test_means_come_from_estimated_proportions() -> None:
+    from analysis.power.simulation import Layout, Population, simulate_judgements
+    from analysis.proportions import estimate_proportions
+
+    x = np.linspace(6, 8, 6)
+    layout = Layout(models=6, units=12, tasks=2, sessions=10, trials=12)
+    table = simulate_judgements(layout, Population(model=0.1), seed=1, predictor=x)
+    means = tabulate_means(estimate_proportions(table, by=("model", "condition")))
+    models = pd.DataFrame({"model": [f"model-{n}" for n in range(6)], "family": "cnn", "parameters": 10**x})
+    result = fit_scaling(means, models, predictors=["parameters"]).results[0]
+    assert isinstance(result, ScalingResult) and not isinstance(result.meta_regression, Refusal)
+    assert "6 models, not the 720 answers" in result.effective_sample_size
+    truth = table.groupby("model", observed=True)["correct"].mean()
+    assert dict(zip(means["model"], means["value"])) == pytest.approx(truth.to_dict(), abs=0.02)
+    with pytest.raises(AnalysisError, match="by model; slopes need"):
+        tabulate_means(estimate_proportions(table, by=("model",)))

@@ -15,7 +15,7 @@ from analysis.scaling.equivalence import (
     passing_margins,
 )
 from analysis.scaling.families import Place, adjust_holm
-from analysis.scaling.predictors import PREDICTORS, Predictor, models_from_cards, predictor_values
+from analysis.scaling.predictors import PREDICTORS, Predictor, models_from_cards, models_from_study, predictor_values
 from analysis.scaling.regression import Slope, least_squares, make_slope, meta_regression
 from analysis.scaling.study import (
     JointRegression,
@@ -55,6 +55,7 @@ __all__ = [
     "make_slope",
     "meta_regression",
     "models_from_cards",
+    "models_from_study",
     "passing_margins",
     "predictor_values",
     "regression_bayes_factor",

@@ -6,15 +6,19 @@ is read (a decade, ten points). Only declared predictors can be asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.errors import AnalysisError, NameNotFound
-from benchmark.model_card import load_card
+from benchmark.model_card import TWIN_SUFFIX, load_card
+
+if TYPE_CHECKING:
+    from benchmark.study import Study
 
 
 @dataclass(frozen=True)
@@ -134,16 +138,27 @@ def models_from_cards(names: Iterable[str]) -> pd.DataFrame:
     One row a model: ``model``, ``family``, ``parameters``, ``training_images`` and ``top1``; what a card does not
     know is missing.
     """
-    rows = []
-    for name in dict.fromkeys(names):
-        card = load_card(name)
-        rows.append(
-            {
-                "model": name,
-                "family": card.family,
-                "parameters": float(card.parameters) if card.parameters else np.nan,
-                "training_images": float(card.training.images) if card.training else np.nan,
-                "top1": card.accuracy.top1 / 100 if card.accuracy else np.nan,
-            }
-        )
+    return _table({name: load_card(name).model_dump() for name in names})
+
+
+def models_from_study(study: Study) -> pd.DataFrame:
+    """Return the table of a study's models, as :func:`models_from_cards` does; twins are left out.
+
+    Parameters are those counted on the networks that were loaded.
+    """
+    facts = {name: own for name, own in study.manifest["models"].items() if not name.endswith(TWIN_SUFFIX)}
+    return _table({name: {**own["card"], "parameters": own["parameters"]} for name, own in facts.items()})
+
+
+def _table(cards: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    rows = [
+        {
+            "model": name,
+            "family": card["family"],
+            "parameters": float(card["parameters"]) if card.get("parameters") else np.nan,
+            "training_images": float(card["training"]["images"]) if card.get("training") else np.nan,
+            "top1": card["accuracy"]["top1"] / 100 if card.get("accuracy") else np.nan,
+        }
+        for name, card in cards.items()
+    ]
     return pd.DataFrame(rows, columns=["model", "family", "parameters", "training_images", "top1"])
