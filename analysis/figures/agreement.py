@@ -47,7 +47,7 @@ from benchmark.errors import AnalysisError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_DOTS = 500
+MOST_DOTS = 300
 """With more units than this, dots would hide each other: squares say how many lie where."""
 
 
@@ -169,15 +169,17 @@ def plot_human_machine(
     columns = 1 if len(panels) == 1 else 2 if len(panels) in (2, 4) else 3
     rows = -(-len(panels) // columns)
     width = WIDTH if columns > 1 else 4.4
-    tall = rows * (3.0 if columns < 3 else 2.25)
+    tall = rows * (3.0 if columns < 3 else 2.4)
     per_row = 0.16 + 0.14 * len(conditions)
     below = 0.0 if summary is None else 0.95 + per_row * max(2, len(set(summary["observer"])))
     figure = open_figure(tall + below, width=width, note=note)
-    parts = figure.subfigures(2, 1, height_ratios=[tall, below]) if summary is not None else [figure.subfigures(1, 1)]
+    parts: Any = (
+        figure.subfigures(2, 1, height_ratios=[tall, below]) if summary is not None else [figure.subfigures(1, 1)]
+    )
     axes = np.ravel(parts[0].subplots(rows, columns, sharey=True, sharex="all", squeeze=False))
     axes[0].set_xlim(*limited(own["machine"], [], 0.04))
     axes[0].set_ylim(*limited(own["human"], [], 0.05))
-    names = display_names(observers, int(120 / columns * 0.5))
+    names = display_names(observers, int((width / columns - 0.4) * 14))
     for turn, axis in enumerate(axes):
         if turn >= len(panels):
             axis.set_axis_off()
@@ -187,8 +189,8 @@ def plot_human_machine(
         look = styles[condition]
         rows_here = own[(own["observer"] == observer) & (own["condition"] == condition)]
         _draw_units(axis, rows_here, look)
-        head = ", ".join(part for part in (names[observer], printable(condition)) if part)
-        said = f"{head}{': ' if head else ''}{counted(len(rows_here), 'unit')}"
+        which = f"{printable(condition)}, " if condition else ""
+        said = (f"{names[observer]}\n" if observer else "") + f"{which}{counted(len(rows_here), 'unit')}"
         if summary is not None:
             own_row = summary[(summary["observer"] == observer) & (summary["condition"] == condition)]
             if len(own_row):
@@ -204,7 +206,8 @@ def plot_human_machine(
             axis.set_xlabel(printable(machine_label), fontsize=SMALL + 0.5)
     axes = axes[: len(panels)]
     if summary is not None:
-        axes = np.append(axes, _correlations_panel(parts[1].subplots(), summary, conditions, styles))
+        last = _correlations_panel(parts[1].subplots(), summary, conditions, styles)
+        axes = np.array([*axes, last], dtype=object)
     return axes
 
 
@@ -214,17 +217,27 @@ def _draw_units(axis: Axes, rows: pd.DataFrame, look: Look) -> None:
         axis.plot(rows["machine"], rows["human"], linestyle="none", marker="o", markersize=3.6, color=look.colour,
                   alpha=0.45, markeredgewidth=0, zorder=3)  # fmt: skip
         return
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
 
     left, right = axis.get_xlim()
     low, high = axis.get_ylim()
     counts, x_edges, y_edges = np.histogram2d(
         rows["machine"], rows["human"], bins=(34, 26), range=((left, right), (low, high))
     )
-    shades = LinearSegmentedColormap.from_list(look.name or "units", [lighter(look.colour, 0.85), look.colour])
-    # Squares as vectors: a picture inside the SVG would not print sharply.
-    axis.pcolormesh(x_edges, y_edges, np.ma.masked_equal(counts.T, 0), cmap=shades, linewidth=0, zorder=2,
-                    rasterized=False)  # fmt: skip
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
+    # All squares of a shade are one shape: sharp in print, and small in a page.
+    for count in sorted(set(counts[counts > 0])):
+        corners = [
+            corner
+            for x, y in zip(*np.nonzero(counts == count))
+            for corner in (
+                (x_edges[x], y_edges[y]), (x_edges[x], y_edges[y + 1]), (x_edges[x + 1], y_edges[y + 1]),
+                (x_edges[x + 1], y_edges[y]), (x_edges[x], y_edges[y]),
+            )
+        ]  # fmt: skip
+        shade = lighter(look.colour, 0.85 * (1 - count / counts.max()))
+        axis.add_patch(PathPatch(Path(corners, codes * (len(corners) // 5)), facecolor=shade, linewidth=0, zorder=2))
     axis.text(0.99, 0.02, f"darkest: {counted(int(counts.max()), 'unit')}", transform=axis.transAxes,
               fontsize=SMALLEST, color=MUTED, ha="right")  # fmt: skip
 
@@ -252,7 +265,8 @@ def _correlations_panel(axis: Axes, summary: pd.DataFrame, conditions: list[str]
                                    color="#d6dae0", linewidth=0, zorder=1)  # fmt: skip
             axis.plot([row["ceiling"]] * 2, [place - half, place + half], color=INK, linewidth=1.4, zorder=3)
             if with_corrected:
-                text = with_interval(*(float(row[name]) for name in corrected), decimals=2)
+                value, low, high = (float(row[name]) for name in corrected)
+                text = with_interval(value, low, high, 2)
                 axis.text(1.012, place, text, transform=axis.get_yaxis_transform(), fontsize=SMALLEST,
                           color=styles[condition].colour, va="center")  # fmt: skip
         draw_intervals(axis, places, rows, styles[condition], across=True)
@@ -333,7 +347,7 @@ def plot_calibration(
         axes[1].yaxis.set_major_formatter(lambda place, _: f"{place:,.0f}")
         tidy(axes[1])
     axes[-1].set_xlabel(printable(predicted_label))
-    return axes  # type: ignore[no-any-return]
+    return axes
 
 
 __all__ = ["plot_calibration", "plot_human_machine", "plot_reliability_curve"]

@@ -124,7 +124,7 @@ def label_points(
         offset = (middle - points[row]) / scale
         line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2.5}
         axis.annotate(
-            names[row], axis.transData.inverted().transform(points[row]), xytext=tuple(offset),
+            names[row], tuple(axis.transData.inverted().transform(points[row])), xytext=tuple(offset),
             textcoords="offset points", ha="center", va="center", fontsize=size, zorder=6,
             color=colours[row] if colours is not None else INK,
             arrowprops=line if distances[at] > FARTHEST_WITHOUT_LINE else None,

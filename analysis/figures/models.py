@@ -73,6 +73,7 @@ def plot_model_comparison(
     own = check_table(table, "model comparison", ["model", "condition"])
     own["condition"] = own["condition"].astype(str)
     own["model"] = own["model"].astype(str)
+    own = own.sort_values(["model", "condition"], ignore_index=True)
     conditions = in_order(own["condition"])
     styles = looks(conditions)
     models = _best_first(own, conditions)
@@ -159,6 +160,7 @@ def plot_natural_against_synthetic(
         table, f"{across} against {up}", ["model"], [columns[across], columns[up]], may_lack=True
     )  # fmt: skip
     own["model"] = own["model"].astype(str)
+    own = own.sort_values("model", ignore_index=True)
     full = display_names(own["model"])
     names, foot = numbers_for_names(own["model"], 24)
     styles = looks(conditions)
@@ -217,11 +219,15 @@ def plot_natural_against_synthetic(
         draw_intervals(axis, places, rows, styles[name], across=sideways, columns=columns[name], width=4)
         for (_, row), place in zip(rows.iterrows(), places):
             text = f"{full[row['model']]}, no {printable(other)}"
-            spot = (row[columns[name][1]], place) if sideways else (place, row[columns[name][2]])
+            # Towards the roomier side of the bar.
+            first, last = row[columns[name][1]], row[columns[name][2]]
+            early = first - limits[name][0] < limits[name][1] - last
+            end, step = (last, 4) if early else (first, -4)
             axis.annotate(
-                text, spot, xytext=(-4, 0) if sideways else (0, 4), textcoords="offset points", fontsize=SMALLEST,
-                color=styles[name].colour, ha="right" if sideways else "center", va="center" if sideways else "bottom",
-                rotation=0 if sideways else 90,
+                text, (end, place) if sideways else (place, end), xytext=(step, 0) if sideways else (0, step),
+                textcoords="offset points", fontsize=SMALLEST, color=styles[name].colour,
+                ha=("left" if early else "right") if sideways else "center",
+                va="center" if sideways else ("bottom" if early else "top"), rotation=0 if sideways else 90,
             )  # fmt: skip
     axis.set_xlabel(f"{printable(quantity)}, {printable(across)} references", color=styles[across].colour)
     axis.set_ylabel(f"{printable(quantity)}, {printable(up)} references", color=styles[up].colour)
@@ -233,8 +239,8 @@ def plot_natural_against_synthetic(
         bars = np.vstack(
             [both[[a[1], b[0], a[2], b[0]]].to_numpy(np.float64), both[[a[0], b[1], a[0], b[2]]].to_numpy(np.float64)]
         )
-        bars[:, [0, 2]] = np.clip(bars[:, [0, 2]], *limits[across])
-        bars[:, [1, 3]] = np.clip(bars[:, [1, 3]], *limits[up])
+        bars[:, [0, 2]] = np.clip(bars[:, [0, 2]], limits[across][0], limits[across][1])
+        bars[:, [1, 3]] = np.clip(bars[:, [1, 3]], limits[up][0], limits[up][1])
         label_points(axis, both[across], both[up], [names[m] for m in both["model"]], bars=bars)
     return axis
 

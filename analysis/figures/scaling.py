@@ -96,7 +96,9 @@ def plot_scaling(
     slopes = check_table(fits, "scaling", ["condition", "predictor"], [("slope", "low", "high")], may_lack=True)
     lines = None if bands is None or not len(bands) else check_table(bands, "scaling", ["condition", "predictor", "x"])
     conditions = in_order(own["condition"])
+    # Panels keep the order in which predictors are given; within a panel order says nothing.
     predictors = list(dict.fromkeys(own["predictor"].astype(str)))
+    own = own.sort_values("model", kind="stable", ignore_index=True)
     panels = [(predictor, condition) for predictor in predictors for condition in conditions]
     columns = 1 if len(panels) == 1 else 2 if len(conditions) == 1 else len(conditions)
     rows = -(-len(panels) // columns)
@@ -351,14 +353,14 @@ def plot_margins(table: pd.DataFrame, *, value_label: str = "slope", note: str =
     styles = {**looks(c for c in own["condition"] if c), "": Look("", "#35549b", "o")}
     numbers = own[["low_95", "high_95", "margin", "smallest_margin"]].to_numpy(np.float64).ravel()
     reach = float(np.abs(np.concatenate([numbers[np.isfinite(numbers)], own["value"]])).max()) or 1.0
-    figure = open_figure(0.95 + 0.36 * max(2, len(own)), note=note, key=_margin_key(own))
+    figure = open_figure(0.95 + (0.36 if len(own) <= 16 else 0.28) * max(2, len(own)), note=note, key=_margin_key(own))
     axis: Axes = figure.subplots()
     axis.set_xlim(-1.08 * reach, 1.08 * reach)
     stripe_rows(axis, len(own))
     names = []
     for row, line in own.iterrows():
         look = styles[line["condition"]]
-        place = float(row)  # type: ignore[arg-type]
+        place = float(row)
         one = own.loc[[row]]
         if np.isfinite(line["margin"]):
             axis.fill_betweenx([place - 0.42, place + 0.42], -line["margin"], line["margin"], color="#d9e4d2",
@@ -440,7 +442,7 @@ def plot_prior_sweep(
     figure = open_figure(3.2, width=5.6, note=note, key=[(Patch(facecolor=GRID), "between 1/3 and 3: says little")])
     axis: Axes = figure.subplots()
     logs = np.log10(numbers[:, 1:])
-    low, high = limited(logs, np.log10([1 / 10, 10]), 0.06)
+    low, high = limited(logs, [-1.0, 1.0], 0.06)
     left, right = limited(np.log10(numbers[:, 0]), [], 0.04)
     axis.set(xlim=(left, right), ylim=(low, high))
     axis.axhspan(np.log10(1 / 3), np.log10(3), color=GRID, linewidth=0, zorder=0)

@@ -45,7 +45,7 @@ SMALL = 7.5
 SMALLEST = 7.0
 LONGEST_NAME = 28
 
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
     "font.size": TEXT,
     "axes.titlesize": TEXT,
@@ -185,7 +185,9 @@ def check_numbers(table: pd.DataFrame, figure: str, columns: Iterable[str]) -> N
 
 def known_intervals(table: pd.DataFrame, low: str = "low", high: str = "high") -> NDArray[np.bool_]:
     """Say which rows have an interval: finite ends, and no method that begins with "no interval"."""
-    known = np.isfinite(table[low].to_numpy(np.float64)) & np.isfinite(table[high].to_numpy(np.float64))
+    known: NDArray[np.bool_] = np.isfinite(table[low].to_numpy(np.float64)) & np.isfinite(
+        table[high].to_numpy(np.float64)
+    )
     if "method" in table.columns:
         known &= ~table["method"].astype(str).str.startswith("no interval").to_numpy()
     return known

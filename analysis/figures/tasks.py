@@ -46,7 +46,12 @@ LAYER_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "h")
 
 
 def _panel_columns(panels: int) -> int:
-    return panels if panels <= 3 else 3 if panels in (5, 6, 9) else 4
+    return panels if panels <= 3 else 3 if panels in (5, 6, 9) else 4 if panels <= 20 else 5
+
+
+def _title_length(columns: int) -> int:
+    """Return how many characters of a name fit above a panel."""
+    return int((WIDTH / columns - 0.3) * 15)
 
 
 @draws
@@ -125,7 +130,7 @@ def _small_panels(
     tall = height if columns > 2 else height * 1.35
     figure = open_figure(rows * tall + 0.35, width=width, note=note, key=key_of(styles.values()))
     axes = np.ravel(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False))
-    names = display_names(models, int(150 / columns * 0.36))
+    names = display_names(models, _title_length(columns))
     shown = [own["value"].to_numpy(), own.loc[known_intervals(own), ["low", "high"]].to_numpy().ravel()]
     if lines is not None:
         shown.append(lines[["low", "high"]].to_numpy().ravel())
@@ -179,13 +184,13 @@ def plot_confidence(table: pd.DataFrame, discrimination: pd.DataFrame | None = N
     styles = looks(conditions)
     columns = _panel_columns(len(models))
     lines = -(-len(models) // columns)
-    tall = 1.9 if columns > 2 else 2.5
+    tall = 2.5 if columns < 3 else 1.9 if columns < 5 else 1.55
     beside = areas is not None and columns == 1
-    below = 0.0 if areas is None or beside else 0.75 + (0.09 + 0.12 * len(conditions)) * len(set(areas["model"]))
+    below = 0.0 if areas is None or beside else 0.75 + (0.07 + 0.10 * len(conditions)) * len(set(areas["model"]))
     width = WIDTH if columns > 1 or beside else 4.6
     figure = open_figure(lines * tall + 0.3 + below, width=width, note=note, key=key_of(styles.values()))
     if areas is not None and beside:
-        parts = figure.subfigures(1, 2, width_ratios=[1.5, 1])
+        parts: Any = figure.subfigures(1, 2, width_ratios=[1.5, 1])
     elif areas is not None:
         parts = figure.subfigures(2, 1, height_ratios=[lines * tall + 0.3, below])
     else:
@@ -200,7 +205,7 @@ def plot_confidence(table: pd.DataFrame, discrimination: pd.DataFrame | None = N
     offsets = dict(zip(conditions, dodge(len(conditions), 0.34) * gap))
     breadth = gap * (0.5 if len(conditions) == 1 else 0.62 / len(conditions))
     most = float(own["share_high" if with_ends else "share"].max())
-    names = display_names(models, int(150 / columns * 0.36))
+    names = display_names(models, _title_length(columns))
     axes: list[Any] = []
     for turn in range(lines * columns):
         upper, lower = (grid[2 * (turn // columns) + part, turn % columns] for part in (0, 1))
@@ -235,7 +240,7 @@ def plot_confidence(table: pd.DataFrame, discrimination: pd.DataFrame | None = N
         if lowest:
             lower.set_xlabel("confidence", fontsize=SMALL)
         if turn % columns == 0:
-            upper.set_ylabel("proportion correct", fontsize=SMALL)
+            upper.set_ylabel("proportion correct" if columns < 5 else "correct", fontsize=SMALL)
             lower.set_ylabel("share", fontsize=SMALL)
         else:
             upper.tick_params(labelleft=False)
@@ -322,14 +327,16 @@ def plot_layers(
     below = 0.0 if kinds is None else 0.75 + (0.09 + 0.12 * len(styles)) * len(set(kinds["layer_type"]))
     key = key_of(styles.values()) + (_shape_key(markers) if len(shapes) > 1 else [])
     figure = open_figure(tall + below, width=width, note=note, key=key)
-    parts = figure.subfigures(2, 1, height_ratios=[tall, below]) if kinds is not None else [figure.subfigures(1, 1)]
+    parts: Any = (
+        figure.subfigures(2, 1, height_ratios=[tall, below]) if kinds is not None else [figure.subfigures(1, 1)]
+    )
     axes = np.ravel(parts[0].subplots(rows, columns, sharex=True, sharey=True, squeeze=False))
     shown = [own["value"].to_numpy(), own.loc[known_intervals(own), ["low", "high"]].to_numpy().ravel()]
     if lines is not None:
         shown.append(lines[["low", "high"]].to_numpy().ravel())
     axes[0].set_ylim(*limited(np.concatenate(shown), [CHANCE], 0.05))
     axes[0].set_xlim(-0.04, max(1.0, float(own["depth"].max())) + 0.04)
-    names = display_names(models, int(150 / columns * 0.36))
+    names = display_names(models, _title_length(columns))
     offsets = dict(zip(styles, dodge(len(styles), 0.022 if columns <= 2 else 0.03)))
     for turn, axis in enumerate(axes):
         if turn >= len(models):
@@ -373,7 +380,7 @@ def plot_layers(
         mark_level(axis, CHANCE, across=True)
         axis.set_xlabel("proportion correct, by type of layer")
         tidy(axis, "x")
-        axes = np.append(axes, axis)
+        axes = np.array([*axes, axis], dtype=object)
     return axes
 
 
