@@ -304,8 +304,8 @@ def _grouping_factors(
             notes.append(f"The random effect of {name} is left out: it groups answers exactly as {twin} does.")
         elif size <= matrix.shape[1] and _in_span(codes, size, matrix):
             notes.append(
-                f"The random effect of {name} is left out: the fixed effects fit each of its {size} levels by itself, so "
-                "that nothing is left to vary; estimates speak for these levels alone."
+                f"The random effect of {name} is left out: the fixed effects fit each of its {size} levels by itself, "
+                "and nothing is left to vary; estimates speak for these levels alone."
             )
         else:
             if size == len(table):

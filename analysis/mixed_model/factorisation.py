@@ -24,6 +24,8 @@ from analysis.mixed_model.structure import ChainFactor, Structure
 
 _SPARSE_COST = 20.0
 """How much longer a multiplication takes in a sparse product than in LAPACK's dense ones."""
+_MOST_PAIRS = 20_000_000
+"""Pairs of entries that are worth the memory that they take."""
 _CHUNK = 4_000_000
 """Most numbers in a dense intermediate result."""
 
@@ -44,8 +46,11 @@ class BlockOfLink:
         Which entries of the factor's sparse matrix belong to it, row by row.
     local_rows, local_columns, pointers
         The same entries as a sparse matrix (rows, width of the block).
-    dense_square, dense_product
-        Whether C'C, and C times a dense matrix, are sooner made with dense matrices.
+    dense
+        Whether products of this matrix are sooner made as dense ones.
+    pairs
+        If not, and if they are not too many: all pairs of entries in one row, as (first entry, second entry, where
+        their columns meet in the block's own square matrix); entries are counted as here.
     """
 
     rows: Integers
@@ -53,14 +58,14 @@ class BlockOfLink:
     local_rows: Integers
     local_columns: NDArray[np.int32]
     pointers: NDArray[np.int32]
-    dense_square: bool
-    dense_product: bool
+    dense: bool
+    pairs: tuple[Integers, Integers, Integers] | None
 
     def sparse(self, data: Floats, width: int) -> csr_array:
         """Return the block as a sparse matrix."""
         return csr_array((data[self.entries], self.local_columns, self.pointers), shape=(len(self.rows), width))
 
-    def dense(self, data: Floats, width: int) -> Floats:
+    def fill(self, data: Floats, width: int) -> Floats:
         """Return the block as a dense matrix."""
         made = np.zeros((len(self.rows), width))
         made[self.local_rows, self.local_columns] = data[self.entries]
@@ -174,17 +179,25 @@ class System:
             present, local_rows = np.unique(rows[entries], return_inverse=True)
             counts = np.bincount(local_rows, minlength=len(present))
             width = int(bounds[block + 1] - bounds[block])
-            dense = len(present) * width**2 / _SPARSE_COST
-            small = len(present) * width <= 4 * _CHUNK
+            many = float((counts.astype(np.float64) ** 2).sum())
+            dense = len(present) * width <= 4 * _CHUNK and len(present) * width**2 / _SPARSE_COST < many
+            pointers = np.concatenate([[0], np.cumsum(counts)])
+            columns = link.columns[entries] - bounds[block]
+            pairs = None
+            if not dense and many <= _MOST_PAIRS:
+                first = np.repeat(np.arange(len(entries)), counts[local_rows])
+                starts = np.repeat(np.cumsum(counts[local_rows]) - counts[local_rows], counts[local_rows])
+                second = pointers[local_rows[first]] + np.arange(len(first)) - starts
+                pairs = first, second, (columns[first] * width + columns[second]).astype(np.int64)
             blocks.append(
                 BlockOfLink(
                     rows=present,
                     entries=entries,
                     local_rows=local_rows,
-                    local_columns=(link.columns[entries] - bounds[block]).astype(np.int32),
-                    pointers=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
-                    dense_square=small and dense < float((counts.astype(np.float64) ** 2).sum()),
-                    dense_product=small and dense < len(entries) * width,
+                    local_columns=columns.astype(np.int32),
+                    pointers=pointers.astype(np.int32),
+                    dense=dense,
+                    pairs=pairs,
                 )
             )
         return blocks
@@ -338,16 +351,22 @@ class Factorisation:
                 low, high = structure.blocks[block], structure.blocks[block + 1]
                 inverse = 1 / diagonal[part.rows]
                 square = flat[offsets[block] : offsets[block + 1]].reshape(high - low, high - low)
-                if part.dense_square:
-                    dense = part.dense(data, high - low)
+                if part.dense:
+                    dense = part.fill(data, high - low)
                     square -= dense.T @ (dense * inverse[:, None])
                     outer_side[low:high] -= dense.T @ scaled[part.rows]
+                    continue
+                sparse = part.sparse(data, high - low)
+                turned = sparse.T.tocsr()
+                outer_side[low:high] -= turned @ scaled[part.rows]
+                if part.pairs is not None:
+                    first, second, places = part.pairs
+                    own = data[part.entries]
+                    products = (own * inverse[part.local_rows])[first] * own[second]
+                    square -= np.bincount(places, products, minlength=square.size).reshape(square.shape)
                 else:
-                    sparse = part.sparse(data, high - low)
-                    turned = sparse.T.tocsr()
                     made = (turned @ sparse.multiply(inverse[:, None]).tocsr()).tocoo()
                     square[made.coords] -= made.data
-                    outer_side[low:high] -= turned @ scaled[part.rows]
         # The outer blocks, and the border.
         self.factors: list[Floats] = []
         self.tied = np.zeros_like(outer_side)
@@ -536,8 +555,12 @@ def _rowwise(one: Floats, other: Floats) -> Floats:
 def _multiply_at(part: BlockOfLink, data: Floats, dense: Floats) -> Floats:
     """Return C times a dense matrix, at the entries of the sparse C alone."""
     width = len(dense)
-    if part.dense_product:
-        return np.asarray((part.dense(data, width) @ dense)[part.local_rows, part.local_columns])
+    if part.dense:
+        return np.asarray((part.fill(data, width) @ dense)[part.local_rows, part.local_columns])
+    if part.pairs is not None:
+        first, second, places = part.pairs
+        products = data[part.entries][second] * dense.ravel()[places]
+        return np.asarray(np.bincount(first, products, minlength=len(part.entries)), dtype=np.float64)
     sparse = part.sparse(data, width)
     step = max(_CHUNK // max(width, 1), 1)
     made = np.empty(len(part.entries))

@@ -44,6 +44,8 @@ METHODS: dict[Method, str] = {
 
 Engine = Laplace | ExpectationPropagation
 _START = 0.5
+_FEW = 3.0
+"""With fewer degrees of freedom, the interval of a standard deviation is that of its profile likelihood."""
 _FARTHEST = {"logit": 12.0, "probit": 6.0}
 """A fixed part of the linear predictor beyond this is a runaway."""
 
@@ -253,8 +255,8 @@ def _suspects(design: Design, lapse: float) -> str:
     if found:
         return f"Right are {' and '.join(found)}: leave that effect out, or report the group apart."
     return (
-        "Often there are too few answers for so many effects, or a group is answered all right or by chance; look at the "
-        "proportions by condition and model, or drop an effect."
+        "Often there are too few answers for so many effects, or a group is answered all right or by chance; look at "
+        "the proportions by condition and model, or drop an effect."
     )
 
 
@@ -451,11 +453,12 @@ class MixedModelFit:
 
     @property
     def standard_deviations(self) -> dict[str, Estimate]:
-        """Standard deviations of the random effects, with intervals of the Wald kind.
+        """Standard deviations of the random effects, with intervals.
 
         The interval is that of a variance whose estimate is distributed as chi-square, with the degrees of freedom that
-        its standard error implies (Satterthwaite 1946). At the boundary, zero is the lower end, and the upper one is
-        where the profile likelihood has fallen as far as the level allows.
+        its standard error implies (Satterthwaite 1946). Where these are few, it is the profile likelihood's. At the
+        boundary, zero is the lower end, and the upper one is where the likelihood has fallen as far as the level
+        allows.
         """
         return {factor.name: self._standard_deviation(which) for which, factor in enumerate(self.design.factors)}
 
@@ -472,14 +475,12 @@ class MixedModelFit:
         else:
             place = int(self.optimum.free[:which].sum())
             variance = float(self.covariance[place, place])
-            if self.converged and variance > 0:
-                freedom = 1 / (2 * variance)
+            freedom = 1 / (2 * variance) if variance > 0 else 0.0
+            if self.converged and 0 < freedom < _FEW:
+                return self.profile(factor.name)
+            if self.converged and freedom:
                 tail = (1 - LEVEL) / 2
-                # With very few degrees of freedom the quantiles underflow; the ends are then the bounds.
-                low = value * math.sqrt(freedom / float(chi2.ppf(1 - tail, freedom)))
-                bottom = float(chi2.ppf(tail, freedom))
-                high = value * math.sqrt(freedom / bottom) if bottom > 0 else math.inf
-                low, high = min(low, value), max(high, value)
+                low, high = (value * math.sqrt(freedom / float(chi2.ppf(share, freedom))) for share in (1 - tail, tail))
                 method = f"Satterthwaite, chi-square with {freedom:.1f} degrees of freedom; {self.method}"
             else:
                 method = "no interval: the fit did not converge"

@@ -162,8 +162,10 @@ class _Profile:
         for _ in range(_MOST_STEPS):
             place = min(place, most) if sign > 0 else max(place, most)
             root = self.root(place)
-            if abs(root - quantile) < _PRECISION or (root < quantile and place == most):
+            if abs(root - quantile) < _PRECISION:
                 return place
+            if root < quantile and place == most:
+                return sign * math.inf
             if root < quantile:
                 near, near_root = place, root
                 if not outside:
