@@ -56,7 +56,7 @@ class Visit:
         self.server = server
         self.context = browser.new_context(viewport=size or SIZE, **options)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.foreign: list[str] = []
         self.complaints: list[str] = []
         self.page.on("request", self._request)
@@ -86,7 +86,10 @@ class Visit:
         wanted = self.page.get_by_role("heading", name=heading, exact=True)
         for _ in range(8):
             button = self.page.get_by_role("button", name="Continue", disabled=False).last
-            button.wait_for()
+            # A slow page may come after the wait for it was given up: then there is nothing left to press.
+            wanted.or_(button).last.wait_for()
+            if wanted.is_visible():
+                return
             if keyboard:
                 button.focus()
                 self.page.keyboard.press("Enter")

@@ -98,6 +98,8 @@ class Section:
         What is done here, and which quantity it estimates.
     findings, tables, figures
         What came out.
+    cautions
+        What a reader must know of the numbers above.
     absent
         What could not be done, each with its reason; the page says so instead of leaving it out.
     """
@@ -108,6 +110,7 @@ class Section:
     findings: tuple[Finding, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    cautions: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
 
 

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+FEW_CELLS = 8
+"""With more models and conditions, their means are no headline."""
+
+
 def make_report(
     dataset: Dataset,
     settings: Settings | None = None,
@@ -101,7 +105,7 @@ def make_report(
         title=dataset.name,
         facts=_facts(material),
         notes=tuple(dataset.notes),
-        headline=_headline(sections, scaling[0] if scaling else None),
+        headline=_headline(material, sections, scaling[0] if scaling else None),
         sections=tuple(sections),
         manifest=_manifest(material),
     )
@@ -202,12 +206,22 @@ def _scale(material: Material, made: list[ScalingStudy]) -> Section:
     return describe_scaling(study)
 
 
-def _headline(sections: list[Section], study: ScalingStudy | None) -> tuple[Finding, ...]:
+def _headline(material: Material, sections: list[Section], study: ScalingStudy | None) -> tuple[Finding, ...]:
     """Return what answers the questions of the study: verdicts on scaling, or what stands first instead."""
     found = verdict_findings(study) if study else []
     carried = [finding for finding in found if finding.kind != "refused"]
     if carried:
         return tuple(carried)
+    if material.has_people and len(material.proportions) <= FEW_CELLS:
+        means = [
+            Finding(
+                f"{cell.names['model']}, {cell.names['condition']} references: people are right on {cell.estimate} of "
+                "the trials.",
+                f"{cell.answers:,} answers of {cell.people} people about {cell.units} units; chance is .5.",
+            )
+            for cell in material.proportions
+        ]
+        return (*means, *found[:1])
     first = [
         finding for section in sections if section.name in ("differences", "machines") for finding in section.findings
     ]

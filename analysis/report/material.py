@@ -159,6 +159,7 @@ class Draft:
         self.findings: list[Finding] = []
         self.tables: list[Table] = []
         self.figures: list[Figure] = []
+        self.cautions: list[str] = []
         self.absent: list[str] = []
 
     def attempt(self, what: str, make: Callable[[], Made]) -> Made | None:
@@ -195,6 +196,12 @@ class Draft:
     def section(self, title: str, lead: str = "") -> Section:
         """Return the section as it stands."""
         return Section(
-            self.name, title, lead, tuple(self.findings), tuple(self.tables), tuple(self.figures),
-            tuple(dict.fromkeys(self.absent)),
-        )  # fmt: skip
+            name=self.name,
+            title=title,
+            lead=lead,
+            findings=tuple(self.findings),
+            tables=tuple(self.tables),
+            figures=tuple(self.figures),
+            cautions=tuple(dict.fromkeys(self.cautions)),
+            absent=tuple(dict.fromkeys(self.absent)),
+        )

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from analysis.report.document import Report, Table
 from benchmark import __version__
 from benchmark.estimate import Estimate
+from benchmark.study import PLUMBING
 
 FEW_ROWS = 24
 """Longer tables are folded."""
@@ -47,7 +48,8 @@ def render_page(report: Report) -> str:
     style, _, _ = loader.get_source(environment, "style.css")
     return environment.get_template("page.html").render(
         report=report, style=Markup(style), cells=cells_of, methods=methods_of, csv=csv_link, markup=Markup,
-        few=FEW_ROWS, version=__version__, manifest=json.dumps(report.manifest, indent=1, default=str),
+        few=FEW_ROWS, plumbing=PLUMBING, version=__version__,
+        manifest=json.dumps(report.manifest, indent=1, default=str),
     )  # fmt: skip
 
 

@@ -470,4 +470,5 @@ def _spell(cell: object) -> str:
         return str(cell)
     if isinstance(cell, Integral):
         return f"{int(cell):,}"
-    return f"{float(cell):,.0f}" if abs(cell) >= 100 else f"{float(cell):.3g}"
+    value = float(cell)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

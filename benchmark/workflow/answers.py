@@ -197,8 +197,8 @@ def assess_power(
     from analysis.power.assessment import Goal
 
     return describe_power(
-        find_design(design), _one_of(Goal, "goal", goal), effect=effect, bound=bound, power=power, simulations=simulations, seed=seed,
-        reporter=reporter,
+        find_design(design), _one_of(Goal, "goal", goal), effect=effect, bound=bound, power=power,
+        simulations=simulations, seed=seed, reporter=reporter,
     )  # fmt: skip
 
 

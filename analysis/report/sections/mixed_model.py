@@ -113,4 +113,4 @@ def _describe_fit(draft: Draft, fit: MixedModelFit) -> None:
         "means", "Marginal means, on the scale of proportions",
         means.rename(columns={"estimate": "proportion correct"}).to_dict("records"),
     )  # fmt: skip
-    draft.absent.extend(fit.notes)
+    draft.cautions.extend(fit.notes)

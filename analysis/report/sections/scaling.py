@@ -18,10 +18,18 @@ from benchmark.estimate import Estimate
 
 
 def verdict_findings(study: ScalingStudy) -> list[Finding]:
-    """Return the verdict on every slope as a finding."""
-    return [
-        Finding(_capital(verdict.sentence), f"Because {verdict.because}", verdict.kind) for verdict in study.verdicts
-    ]
+    """Return the verdict on every slope as a finding; slopes that are refused for one reason share one."""
+    found = []
+    refused: dict[str, list[str]] = {}
+    for result in study:
+        verdict = result.verdict
+        if isinstance(result, Refusal):
+            refused.setdefault(result.reason, []).append(f"{result.condition} on {result.predictor}")
+        else:
+            found.append(Finding(_capital(verdict.sentence), f"Because {verdict.because}", verdict.kind))
+    for reason, slopes in refused.items():
+        found.append(Finding(f"No slope is given of {', '.join(slopes)}.", f"Because {reason}.", "refused"))
+    return found
 
 
 def _capital(text: str) -> str:
@@ -33,8 +41,9 @@ def describe_scaling(study: ScalingStudy, name: str = "scaling") -> Section:
     draft = Draft(name)
     draft.findings.extend(verdict_findings(study))
     carried = [result for result in study if isinstance(result, ScalingResult)]
-    with draft.trying("figure of the slopes"):
-        _draw_slopes(draft, study)
+    if carried:
+        with draft.trying("figure of the slopes"):
+            _draw_slopes(draft, study)
     draft.tabulate("slopes", "Slopes, and what they rest on", [_slope_row(result) for result in carried], _FAMILY)
     draft.tabulate(
         "tests", "Tests that assume less, and evidence for no slope", [_test_row(result) for result in carried],
@@ -53,7 +62,7 @@ def describe_scaling(study: ScalingStudy, name: str = "scaling") -> Section:
         if isinstance(joint, Refusal):
             draft.absent.append(f"{condition}, {joint.predictor}: {joint.reason}.")
     for result in carried:
-        draft.absent.extend(f"{result.condition}, {result.predictor}, caution: {text}" for text in result.warnings)
+        draft.cautions.extend(f"{result.condition}, {result.predictor}: {text}." for text in result.warnings)
     if carried:
         with draft.trying("figure of margins"):
             margins = _margins(carried)

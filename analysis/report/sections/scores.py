@@ -38,13 +38,15 @@ def score_models(material: Material) -> Section:
     draft.tabulate("models", "Proportion correct by model and condition", rows)
     table = proportions.table()
     figure = _with_published(table)
-    published = " Hollow marks: the means published in 2023." if "published" in figure else ""
+    published = (
+        " Hollow marks: means published in 2023, under a protocol of their own." if "published" in figure else ""
+    )
     draft.draw(
         "comparison", "Proportion correct by model", plot_model_comparison(figure), figure,
         f"Bars are 95 % intervals over units and people.{published}",
     )  # fmt: skip
     both = _side_by_side(table)
-    if len(both):
+    if len(both) > 1:
         draft.draw(
             "natural-synthetic", "Natural against synthetic references", plot_natural_against_synthetic(both), both,
             "Below the diagonal, natural exemplars explain units better than feature visualisations do.",
@@ -87,32 +89,34 @@ def _compare_intervals(draft: Draft, material: Material) -> None:
         intervals = compare_intervals(
             own, drawing=material.settings.drawing, units=material.units, seed=material.settings.seed
         )
-        rows.append(
-            {
-                **names,
-                **{str(name): own for name, own in intervals.estimates.items()},
-                "SE binomial": intervals.errors.binomial,
-                "SE people": intervals.errors.participants,
-                "SE units": intervals.errors.units,
-                "SE two-way": intervals.errors.two_way,
-                "SE two-way bootstrap": intervals.pigeonhole,
-            }
-        )
+        rows += [{**names, "interval": kind, "proportion correct": one} for kind, one in intervals.estimates.items()]
         drawn.append(intervals.table().assign(**names))
         if intervals.components:
-            parts = intervals.components
-            components.append({**names, "units": parts.unit, "people": parts.person, "single answers": parts.answer})
+            parts, errors = intervals.components, intervals.errors
+            components.append(
+                {
+                    **names,
+                    "units": parts.unit,
+                    "people": parts.person,
+                    "single answers": parts.answer,
+                    "SE, answers only": errors.binomial,
+                    "SE, people": errors.participants,
+                    "SE, units": errors.units,
+                    "SE, two-way": errors.two_way,
+                    "SE, two-way bootstrap": intervals.pigeonhole,
+                }
+            )
     draft.tabulate(
-        "intervals", "The same means under four kinds of interval", rows,
+        "intervals", "The same means under several kinds of interval", rows,
         "Units only is the interval of the 2023 paper; the two-way bootstrap is conservative, since it counts the "
         "noise "
         "of single answers twice over.",
     )  # fmt: skip
     if drawn:
         data = pd.concat(drawn, ignore_index=True)
-        draft.draw("intervals", "One mean, four intervals", plot_intervals_compared(data), data)
+        draft.draw("intervals", "The same means under several intervals", plot_intervals_compared(data), data)
     draft.tabulate(
-        "components", "Variance components of single answers", components,
+        "components", "Variance components of single answers, and standard errors of the mean", components,
         "Method of moments for crossed designs (Gao & Owen, 2017). More people make the last two parts of a mean's "
         "error smaller; only more units make the first one smaller.",
     )  # fmt: skip
