@@ -13,19 +13,18 @@ from scipy.special import expit, logit
 
 from analysis.agreement import (
     MACHINE_COLUMNS,
-    _pearson,
-    _spearman,
     calibrate,
     error_consistency,
-    log_loss,
     machine_answers,
     model_agreement,
     score_forecasts,
     unit_agreement,
 )
+from analysis.agreement.correlation import weighted_pearson, weighted_spearman
+from analysis.agreement.forecasts import log_loss
 from analysis.judgements import judgements
 from analysis.power.simulation import Layout, Population, simulate_judgements
-from analysis.reliability import resample_weights
+from analysis.resampling import resample_weights
 from benchmark import schemas
 from benchmark.errors import AnalysisError
 from benchmark.tasks import PLANTED
@@ -121,7 +120,7 @@ def test_replicates_are_correlations_of_drawn_units() -> None:
     rng = np.random.default_rng(0)
     x, y = np.round(rng.normal(size=(2, 15)), 1)
     weights = resample_weights(15, 6, rng)
-    for row, one, two in zip(weights, _pearson(weights, x, y), _spearman(weights, x, y)):
+    for row, one, two in zip(weights, weighted_pearson(weights, x, y), weighted_spearman(weights, x, y)):
         drawn = np.repeat(np.arange(15), row.astype(int))
         assert one == pytest.approx(stats.pearsonr(x[drawn], y[drawn])[0])
         assert two == pytest.approx(stats.spearmanr(x[drawn], y[drawn])[0])

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import prediction_powered
+from analysis.agreement import PoweredScore, powered_means, saving_bound, score_with_machine, simulate_coverage
 from analysis.estimands import spell_estimand
-from analysis.prediction_powered import PoweredScore, saving_bound, score_with_machine, simulate_coverage
 from benchmark.errors import AnalysisError
 
 UNIT, PERSON, MEAN = 0.10**2, 0.05**2, 0.83
@@ -92,7 +91,7 @@ def test_the_estimate_is_the_librarys() -> None:
     y = people.groupby("unit")["correct"].mean()
     scores = machine.set_index("unit")["probability"]
     scaled = (scores - scores.mean()) / (2 * scores.std(ddof=0))
-    _, pointestimate = prediction_powered._library()
+    _, pointestimate = powered_means.ppi_library()
     f, g = scaled[y.index].to_numpy(), scaled[~scores.index.isin(y.index)].to_numpy()
     assert found.score.value == pytest.approx(float(np.squeeze(pointestimate(y.to_numpy(), f, g))))
     assert 0 < found.tuning < 1
@@ -222,9 +221,9 @@ def test_what_can_not_be_estimated_is_said() -> None:
 def test_the_library_neither_silences_warnings_nor_brings_torch() -> None:
     code = (
         "import sys, warnings\n"
-        "from analysis import prediction_powered\n"
+        "from analysis.agreement import powered_means\n"
         "before = list(warnings.filters)\n"
-        "prediction_powered._library()\n"
+        "powered_means.ppi_library()\n"
         "assert list(warnings.filters) == before, warnings.filters\n"
         "assert 'torch' not in sys.modules\n"
     )

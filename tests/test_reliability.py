@@ -11,22 +11,18 @@ import pytest
 
 from analysis.power.simulation import Layout, Population, simulate_judgements
 from analysis.reliability import (
-    _Halves,
-    _mean_correlation,
-    _split_answers,
     accuracy_ceiling,
     answers_needed,
     estimate_reliability,
     implied_reliability,
-    intraclass,
     learning_curve,
     noise_ceiling,
-    percentile_estimate,
-    reliability_estimate,
     reliability_table,
-    resample_weights,
-    step_up,
 )
+from analysis.reliability.analysis_of_variance import intraclass, step_up
+from analysis.reliability.intervals import reliability_estimate
+from analysis.reliability.split_halves import Halves, mean_correlation, split_answers
+from analysis.resampling import percentile_estimate, resample_weights
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -137,9 +133,9 @@ def test_weights_stand_for_repeated_units() -> None:
 def test_the_mean_correlation_is_that_of_every_split_and_replicate() -> None:
     rng = np.random.default_rng(2)
     shown = (rng.random((12, 4)) < 0.8).astype(float)
-    halves = _Halves(rng.random((12, 4)) * shown, rng.random((12, 4)) * shown, shown)
+    halves = Halves(rng.random((12, 4)) * shown, rng.random((12, 4)) * shown, shown)
     weights = resample_weights(12, 5, rng)
-    for row, found in zip(weights, _mean_correlation(weights, halves)):
+    for row, found in zip(weights, mean_correlation(weights, halves)):
         correlations = []
         for split in range(4):
             drawn = np.repeat(np.arange(12), (row * shown[:, split]).astype(int))
@@ -150,7 +146,7 @@ def test_the_mean_correlation_is_that_of_every_split_and_replicate() -> None:
 def test_halves_are_disjoint_random_parts_of_the_answers() -> None:
     answers, right = np.array([7, 10, 4]), np.array([3, 10, 0])
     size = answers // 2
-    halves = _split_answers(answers, right, size, 4000, np.random.default_rng(3))
+    halves = split_answers(answers, right, size, 4000, np.random.default_rng(3))
     first, second = halves.first * size[:, None], halves.second * size[:, None]
     assert (first + second <= right[:, None] + 1e-9).all()
     assert (first + second >= (right - (answers - 2 * size))[:, None] - 1e-9).all()

@@ -11,7 +11,7 @@ import statsmodels.api as sm
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from analysis.temperature import change_temperature, fit_temperature
+from analysis.agreement import change_temperature, fit_temperature
 from benchmark.errors import AnalysisError
 
 USED = 0.16

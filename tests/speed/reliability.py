@@ -17,11 +17,19 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from analysis.agreement import calibrate, error_consistency, model_agreement, score_forecasts, unit_agreement
+from analysis.agreement import (
+    calibrate,
+    error_consistency,
+    fit_temperature,
+    model_agreement,
+    saving_bound,
+    score_forecasts,
+    score_with_machine,
+    simulate_coverage,
+    unit_agreement,
+)
 from analysis.power.simulation import Layout, Population, simulate_judgements
-from analysis.prediction_powered import saving_bound, score_with_machine, simulate_coverage
 from analysis.reliability import accuracy_ceiling, estimate_reliability, learning_curve
-from analysis.temperature import fit_temperature
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 

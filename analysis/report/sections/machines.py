@@ -10,17 +10,17 @@ from analysis.agreement import (
     Calibration,
     calibrate,
     error_consistency,
+    fit_temperature,
     machine_answers,
     model_agreement,
     score_forecasts,
+    score_with_machine,
     unit_agreement,
 )
 from analysis.figures import plot_calibration, plot_human_machine
 from analysis.performance import LOW_LEVEL, observer_check, score_machines
-from analysis.prediction_powered import score_with_machine
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material
-from analysis.temperature import fit_temperature
 from benchmark.observers.base import SHUFFLED
 from benchmark.tasks import PLANTED
 
