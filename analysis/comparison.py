@@ -22,18 +22,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2, norm, t
 
+from analysis.arrays import Floats
 from analysis.estimands import Drawing, spell_estimand
-from analysis.proportions import (
-    LEVEL,
-    Answers,
-    ClusteredMeans,
-    Codes,
-    Floats,
-    Mean,
-    cluster_means,
-    read_answers,
-    satterthwaite,
-)
+from analysis.multiple_tests import adjust_holm
+from analysis.proportions import LEVEL, Answers, ClusteredMeans, Mean, cluster_means, read_answers
+from analysis.proportions.answers import Codes
+from analysis.sandwich import satterthwaite
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
 
@@ -488,7 +482,7 @@ def _judge(
     above = len(maxima) - np.searchsorted(maxima, scores, side="left")
     # One is added to both: a simulated p-value is never 0 (Davison & Hinkley, 1997, equation 4.11).
     p_max_t = np.maximum((above + 1) / (len(maxima) + 1), p)
-    p_holm = holm(p)
+    p_holm = adjust_holm(p)
     alone, together = joint.critical_difference(normal), joint.critical_difference(max(quantile, normal))
     result = []
     for k, (a, b) in enumerate(pairs.tolist()):
@@ -507,18 +501,6 @@ def _judge(
 def _difference(value: float, half: float, method: str, count: int, estimand: str, level: float) -> Estimate:
     """Return a difference of proportions: its interval ends where proportions do."""
     return Estimate(value, max(value - half, -1.0), min(value + half, 1.0), method, count, UNIT, estimand, level)
-
-
-def holm(p: NDArray[np.floating]) -> Floats:
-    """Return p-values adjusted by Holm's step-down procedure (1979), shape (tests,)."""
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty(len(p), dtype=np.float64)
-    adjusted[order] = np.minimum(steps, 1.0)
-    return adjusted
-
-
-# ------------------------------------------------------------------------------------------------ the paper's tests
 
 
 @dataclass(frozen=True)
@@ -581,6 +563,6 @@ def compare_unit_means(table: pd.DataFrame, *, condition: str | None = None) -> 
             p = float(2 * t.sf(abs(ratio), size - len(names)))
             rows.append({"first": first, "second": names[b], "statistic": ratio, "p": p})
     pairs = pd.DataFrame(rows)
-    pairs["p_holm"] = holm(pairs["p"].to_numpy())
+    pairs["p_holm"] = adjust_holm(pairs["p"].to_numpy())
     p = float(chi2.sf(statistic, len(names) - 1))
     return UnitLevelTest(statistic, p, len(names), size, pairs, spell_estimand("new units"))

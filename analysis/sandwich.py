@@ -4,8 +4,10 @@ Answers hang together twice: through the unit they are about and through the per
 influence on an estimate is summed over clusters; the variance is the sum of squares over units, plus that over people,
 less that over their crossings, which both of them count: Cameron, Gelbach & Miller (2011), Robust inference with
 multiway clustering, Journal of Business & Economic Statistics 29, equation 2.11. Where this falls below the larger of
-the two one-way variances, the larger one stands (as MacKinnon, Nielsen & Webb, 2024, advise). The
-same as ``analysis.proportions`` does for proportions by unit, for anything whose influences are known.
+the two one-way variances, the larger one stands (as MacKinnon, Nielsen & Webb, 2024, advise).
+
+Here is what every two-way error of this package rests on, and the estimates of anything whose influences are known.
+Means of many cells at once are in ``analysis.proportions``.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
+from analysis.arrays import Floats
 from analysis.estimands import Scope, spell_estimand
-from analysis.proportions import bound_proportion, satterthwaite, wilson_interval
+from analysis.wilson import bound_proportion, wilson_interval
 from benchmark.estimate import Estimate
 
 LEVEL = 0.95
@@ -37,6 +40,32 @@ _SCOPES: dict[frozenset[str], Scope] = {
 _ALONE = "no interval: one unit and one participant can't speak for new ones"
 _NOTHING = 1e-24
 """A variance below this is rounding."""
+
+
+def few_clusters(count: NDArray[np.integer]) -> Floats:
+    """Return the factor that makes the variance over so few clusters unbiased where they are alike: G / (G - 1)."""
+    result: Floats = count / np.maximum(count - 1.0, 1.0)
+    return result
+
+
+def two_way_variance(first: Floats, second: Floats, crossings: Floats) -> Floats:
+    """Return two-way variances from those by either factor and by their crossings: never below a one-way variance."""
+    return np.maximum(first + second - crossings, np.maximum(first, second))
+
+
+def satterthwaite(
+    total: Floats, first: Floats, first_freedom: Floats, second: Floats, second_freedom: Floats
+) -> Floats:
+    """Return the degrees of freedom of a two-way variance, at least 1.
+
+    They lie between those of the smaller sample and the sum of both: Satterthwaite (1946), An approximate distribution
+    of estimates of variance components, Biometrics Bulletin 2.
+    """
+    squares = first**2 / first_freedom + second**2 / second_freedom
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = np.where(squares > 0, total**2 / squares, np.minimum(first_freedom, second_freedom))
+    result: Floats = np.clip(freedom, np.minimum(first_freedom, second_freedom), first_freedom + second_freedom)
+    return np.maximum(result, 1.0)
 
 
 @dataclass(frozen=True)
@@ -94,10 +123,9 @@ class Clusters:
             return math.inf, 1.0
         if len(variances) == 1:
             return variances[0], self.counts[0] - 1.0
-        crossing = self.codes[0] * self.counts[1] + self.codes[1]
-        both = sum(variances) - _one_way(influence, np.unique(crossing, return_inverse=True)[1])
-        total = np.array([max(both, *variances)])
-        first, second = (np.array([value]) for value in variances)
+        crossing = np.unique(self.codes[0] * self.counts[1] + self.codes[1], return_inverse=True)[1]
+        first, second, both = (np.array([value]) for value in (*variances, _one_way(influence, crossing)))
+        total = two_way_variance(first, second, both)
         left, right = (np.array([count - 1.0]) for count in self.counts)
         return float(total[0]), float(satterthwaite(total, first, left, second, right)[0])
 
@@ -117,8 +145,7 @@ class Clusters:
 def _one_way(influence: NDArray[np.float64], codes: NDArray[np.int64]) -> float:
     """Return the variance with one factor, with the usual correction for few clusters."""
     sums = np.bincount(codes, weights=influence)
-    count = len(sums)
-    return float((sums**2).sum()) * count / (count - 1) if count > 1 else 0.0
+    return float((sums**2).sum() * few_clusters(np.array(len(sums)))) if len(sums) > 1 else 0.0
 
 
 def clustered_proportion(
@@ -140,7 +167,7 @@ def clustered_proportion(
     Returns
     -------
     The proportion; its interval is Wilson's with the effective number of answers that the clustered variance implies
-    (``analysis.proportions.bound_proportion``). Where all answers are alike, it is Wilson's for as many answers as
+    (``analysis.wilson.bound_proportion``). Where all answers are alike, it is Wilson's for as many answers as
     there are clusters.
     """
     value, smallest, estimand = float(values.mean()), clusters.smallest, clusters.estimand
@@ -174,3 +201,26 @@ def clustered_estimate(
     half = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
     low, high = max(value - half, bounds[0]), min(value + half, bounds[1])
     return Estimate(value, min(low, value), max(high, value), clusters.method(freedom), smallest, unit, estimand, level)
+
+
+def difference_influence(
+    correct: NDArray[np.float64], first: NDArray[np.bool_], second: NDArray[np.bool_]
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the difference of two proportions of one table, and each answer's influence on it, shape (answers,)."""
+    one, two = correct[first].mean(), correct[second].mean()
+    influence: NDArray[np.float64] = first * (correct - one) / first.sum() - second * (correct - two) / second.sum()
+    return float(one - two), influence
+
+
+def clustered_difference(
+    correct: NDArray[np.float64],
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    clusters: Clusters,
+    level: float = LEVEL,
+) -> Estimate:
+    """Estimate the difference of two proportions of one table, whose clusters they share."""
+    value, influence = difference_influence(correct, first, second)
+    return clustered_estimate(
+        value, influence, clusters, unit="difference of proportions correct", bounds=(-1.0, 1.0), level=level
+    )

@@ -6,13 +6,8 @@ import pytest
 from scipy.stats import kruskal
 from statsmodels.stats.multitest import multipletests
 
-from analysis.comparison import (
-    compare_conditions,
-    compare_models,
-    compare_unit_means,
-    holm,
-    model_means,
-)
+from analysis.comparison import compare_conditions, compare_models, compare_unit_means, model_means
+from analysis.multiple_tests import adjust_holm
 from analysis.power.simulation import Layout, Population, simulate_judgements
 from analysis.proportions import cluster_means, estimate_proportions, read_answers
 from benchmark.errors import AnalysisError, NameNotFound
@@ -141,8 +136,8 @@ def test_order_names_and_sessions_do_not_matter() -> None:
 
 def test_holm_is_statsmodels_holm() -> None:
     p = np.random.default_rng(1).random(12) ** 3
-    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
-    published = holm(np.array([0.0218, 0.0424, 0.1711, 0.3211, 0.4281, 0.9192]))
+    assert adjust_holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    published = adjust_holm(np.array([0.0218, 0.0424, 0.1711, 0.3211, 0.4281, 0.9192]))
     assert published[0] == pytest.approx(0.131, abs=5e-4)
 
 

@@ -6,14 +6,14 @@ import pytest
 from scipy.special import expit
 from scipy.stats import norm, t
 
-from analysis.controls import (
+from analysis.power.simulation import Layout, Population, simulate_judgements
+from analysis.psychophysics import (
     check_guessing,
     compare_references,
     learning_curve,
     reaction_times,
     repeat_consistency,
 )
-from analysis.power.simulation import Layout, Population, simulate_judgements
 from analysis.sandwich import Clusters, clustered_estimate, clustered_proportion
 from benchmark.errors import AnalysisError
 from tests.borowski import main_trials, read_borowski

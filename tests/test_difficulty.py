@@ -6,17 +6,10 @@ import pytest
 from scipy.special import expit
 from scipy.stats import multivariate_normal, norm
 
-from analysis.difficulty import (
-    THRESHOLD,
-    _answer_scores,
-    _Counts,
-    _fit,
-    _gradient,
-    _integrate,
-    fit_difficulty_curves,
-    query_distance,
-    query_quantiles,
-)
+from analysis.psychophysics import fit_difficulty_curves, query_quantiles
+from analysis.psychophysics.difficulty_inference import THRESHOLD
+from analysis.psychophysics.difficulty_model import Counts, answer_scores, fit_parameters, gradient_of, integrate
+from analysis.psychophysics.quantiles import query_distance
 from benchmark.errors import AnalysisError
 from benchmark.protocol import load_protocol
 
@@ -66,10 +59,10 @@ def mean_truth(quantile: float, person: float = 0.3) -> float:
     return float(np.trapezoid(norm.pdf(z) * (0.5 + 0.5 * expit(eta)), z))
 
 
-def counts_of(seed: int, lapse: float = 0.0, units: int = 8) -> _Counts:
+def counts_of(seed: int, lapse: float = 0.0, units: int = 8) -> Counts:
     rng = np.random.default_rng(seed)
     answers = rng.integers(0, 15, (units, 4)).astype(float)
-    return _Counts(
+    return Counts(
         answers, np.floor(answers * rng.uniform(0.3, 1.0, (units, 4))), np.array([1.3, 0.2, -0.5, -1.0]), lapse
     )
 
@@ -91,7 +84,7 @@ def test_quantiles_are_those_of_the_protocols() -> None:
 def test_the_likelihood_is_the_integral_over_units(lapse: float) -> None:
     counts = counts_of(3, lapse)
     parameters = np.array([0.8, 0.9, np.log(0.9), 0.3, np.log(0.4)])
-    found = _integrate(parameters, counts).log_likelihood
+    found = integrate(parameters, counts).log_likelihood
     cholesky = np.array([[0.9, 0.0], [0.3, 0.4]])
     covariance = cholesky @ cholesky.T
     axis = [np.linspace(-9 * s, 9 * s, 901) for s in np.sqrt(np.diag(covariance))]
@@ -111,24 +104,24 @@ def test_the_likelihood_is_the_integral_over_units(lapse: float) -> None:
 def test_the_gradient_is_the_likelihoods(lapse: float) -> None:
     counts = counts_of(5, lapse)
     parameters = np.array([0.5, 0.7, np.log(0.8), 0.2, np.log(0.5)])
-    gradient = _gradient(parameters, counts, _integrate(parameters, counts))
+    gradient = gradient_of(parameters, counts, integrate(parameters, counts))
     for n in range(5):
         ends = []
         for sign in (1, -1):
             moved = parameters.copy()
             moved[n] += sign * 1e-4
-            ends.append(_integrate(moved, counts).log_likelihood)
+            ends.append(integrate(moved, counts).log_likelihood)
         assert gradient[n] == pytest.approx((ends[0] - ends[1]) / 2e-4, abs=5e-3)
-    right, wrong = _answer_scores(parameters, counts, _integrate(parameters, counts))
+    right, wrong = answer_scores(parameters, counts, integrate(parameters, counts))
     assert (right[..., 0] > 0).all() and (wrong[..., 0] < 0).all()
 
 
 def test_the_fit_is_a_maximum() -> None:
     counts = counts_of(7, units=40)
-    place, best = _fit(counts)
+    place, best = fit_parameters(counts)
     rng = np.random.default_rng(1)
     for _ in range(20):
-        assert _integrate(place + rng.normal(0, 0.1, 5), counts).log_likelihood < best
+        assert integrate(place + rng.normal(0, 0.1, 5), counts).log_likelihood < best
 
 
 def test_the_curve_is_recovered_with_honest_bands() -> None:

@@ -8,13 +8,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from analysis.metacognition import (
-    confidence_table,
-    count_confidence,
-    fit_meta_d_prime,
-    measure_confidence,
-    type2_auroc,
-)
+from analysis.psychophysics import confidence_table, measure_confidence, type2_auroc
+from analysis.psychophysics.meta_d_prime import count_confidence, fit_meta_d_prime
 from benchmark.errors import AnalysisError
 from tests.borowski import main_trials, read_borowski
 

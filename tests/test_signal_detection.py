@@ -9,15 +9,9 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom, norm
 
 from analysis.power.simulation import Layout, Population, simulate_judgements
-from analysis.signal_detection import (
-    corrected_rates,
-    count_choices,
-    d_prime_from_proportion,
-    detect,
-    detection_table,
-    fit_hierarchy,
-    position_bias,
-)
+from analysis.psychophysics import d_prime_from_proportion, detect, detection_table, position_bias
+from analysis.psychophysics.detection_hierarchy import fit_hierarchy
+from analysis.psychophysics.detection_rates import corrected_rates, count_choices
 from benchmark.errors import AnalysisError
 from tests.borowski import main_trials, read_borowski
 

@@ -42,7 +42,8 @@ from analysis.power.variances import (
     mean_variance,
     slope_variance,
 )
-from analysis.proportions import ClusteredMeans, bound_proportion, cluster_means, wilson_interval
+from analysis.proportions import ClusteredMeans, cluster_means
+from analysis.wilson import bound_proportion, wilson_interval
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter

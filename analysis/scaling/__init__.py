@@ -14,7 +14,8 @@ from analysis.scaling.equivalence import (
     assess_equivalence,
     passing_margins,
 )
-from analysis.scaling.families import Place, adjust_holm
+from analysis.multiple_tests import adjust_holm
+from analysis.scaling.families import Place
 from analysis.scaling.predictors import PREDICTORS, Predictor, models_from_cards, models_from_study, predictor_values
 from analysis.scaling.regression import Slope, least_squares, make_slope, meta_regression
 from analysis.scaling.study import (

@@ -12,6 +12,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.multiple_tests import adjust_holm
 from analysis.scaling.regression import LEVEL, Slope
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -82,16 +83,6 @@ def declare_families(
                 f"({', '.join(conditions)}) and predictors ({', '.join(predictors)}) that are analysed."
             )
     return {name: tuple((str(test[0]), str(test[1])) for test in tests) for name, tests in families.items() if tests}
-
-
-def adjust_holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Holm's adjusted p-values, in the order given."""
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty(len(p))
-    # statsmodels' multipletests does the same, and collects garbage each time: far too slow for a simulation.
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
-    return adjusted
 
 
 def take_places(family: str, p_values: Sequence[float]) -> list[Place]:

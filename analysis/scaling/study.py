@@ -20,9 +20,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.estimands import Drawing, spell_estimand
+from analysis.multiple_tests import adjust_holm
 from analysis.scaling.bayes_factors import RegressionBayesFactor, regression_bayes_factor
 from analysis.scaling.equivalence import PassingMargins, SlopeEquivalence, assess_equivalence, passing_margins
-from analysis.scaling.families import Place, Test, adjust_holm, declare_families, take_places
+from analysis.scaling.families import Place, Test, declare_families, take_places
 from analysis.scaling.permutation import PermutationTest, permute_slope, permute_spearman
 from analysis.scaling.predictors import Predictor, find_predictor, predictor_values
 from analysis.scaling.regression import (

@@ -20,11 +20,17 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from analysis.controls import check_guessing, learning_curve, reaction_times
-from analysis.difficulty import fit_difficulty_curves, query_quantiles
-from analysis.metacognition import measure_confidence
 from analysis.power.simulation import Layout, Population, simulate_judgements
-from analysis.signal_detection import detect, position_bias
+from analysis.psychophysics import (
+    check_guessing,
+    detect,
+    fit_difficulty_curves,
+    learning_curve,
+    measure_confidence,
+    position_bias,
+    query_quantiles,
+    reaction_times,
+)
 from benchmark.protocol import load_protocol
 
 

@@ -6,21 +6,23 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.controls import (
+from analysis.figures import plot_confidence, plot_difficulty, plot_guessing, plot_layers
+from analysis.proportions import Proportions, estimate_proportions
+from analysis.psychophysics import (
     GuessingCheck,
+    Metacognition,
     check_guessing,
     compare_references,
+    detect,
+    fit_difficulty_curves,
     learning_curve,
+    measure_confidence,
+    query_quantiles,
     reaction_times,
     repeat_consistency,
 )
-from analysis.difficulty import fit_difficulty_curves, query_quantiles
-from analysis.figures import plot_confidence, plot_difficulty, plot_guessing, plot_layers
-from analysis.metacognition import Metacognition, measure_confidence
-from analysis.proportions import Proportions, estimate_proportions
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material
-from analysis.signal_detection import detect
 from benchmark.protocol import load_protocol
 
 

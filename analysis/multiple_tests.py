@@ -1,0 +1,23 @@
+"""Families of tests: p-values adjusted for how many there are.
+
+Reference: Holm (1979), A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.arrays import Floats
+
+
+def adjust_holm(p_values: Sequence[float] | NDArray[np.floating]) -> Floats:
+    """Return Holm's adjusted p-values, in the order given."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty(len(p))
+    # statsmodels' multipletests does the same, and collects garbage each time: far too slow for a simulation.
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return adjusted

@@ -1,0 +1,83 @@
+"""Every interval for one proportion, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+
+from analysis.estimands import Drawing
+from analysis.proportions.answers import read_answers
+from analysis.proportions.bootstrap import bootstrap_two_way
+from analysis.proportions.clustered_means import Mean, cluster_means
+from analysis.proportions.estimates import StandardErrors, standard_errors
+from analysis.proportions.intervals import LEVEL, Interval, cell_components, estimate_cell
+from analysis.variance_components import Components
+from benchmark.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Every interval for one proportion, side by side.
+
+    Attributes
+    ----------
+    estimates
+        By name of the interval.
+    errors
+        Standard errors by source.
+    pigeonhole
+        Standard error by the two-way bootstrap.
+    components
+        Variance components; None where they can't be told apart.
+    """
+
+    estimates: dict[Interval, Estimate]
+    errors: StandardErrors
+    pigeonhole: float
+    components: Components | None
+
+    def table(self) -> pd.DataFrame:
+        """Return one row an interval."""
+        return pd.DataFrame([{"interval": name, **own.as_dict()} for name, own in self.estimates.items()])
+
+
+def compare_intervals(
+    table: pd.DataFrame,
+    *,
+    drawing: Drawing = "layer-uniform",
+    mean: Mean = "units",
+    units: pd.DataFrame | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Intervals:
+    """Return all intervals for the proportion correct in a table of judgements, taken as one cell.
+
+    Parameters
+    ----------
+    table
+        Judgements of the cell: one model and condition, say.
+    drawing, mean, units, level, seed
+        As in :func:`estimate_proportions`.
+
+    Returns
+    -------
+    Every interval but the one for new models.
+
+    Raises
+    ------
+    AnalysisError
+        If there are no answers.
+    """
+    answers = read_answers(table, (), drawing=drawing, units=units)
+    means = cluster_means(answers, mean=mean)
+    rows = np.arange(len(answers.correct))
+    names: list[Interval] = [name for name in get_args(Interval) if name != "models"]
+    estimates = {name: estimate_cell(means, 0, rows, name, drawing, mean, level, seed) for name in names}
+    draws = bootstrap_two_way(means, rows, seed=seed)
+    return Intervals(
+        estimates, standard_errors(means)[0], float(draws.std(ddof=1)) if len(draws) > 1 else 0.0,
+        cell_components(answers, rows),
+    )  # fmt: skip
