@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ def make_report(
             "with "
             "--rules, or collect answers first."
         )
-    steps: list[tuple[str, Callable[[], Section | None]]] = [("answers", lambda: describe_answers(material))]
+    steps: list[tuple[str, Callable[[], Section]]] = [("answers", lambda: describe_answers(material))]
     scaling: list[ScalingStudy] = []
     if material.has_people:
         steps += [
@@ -82,7 +83,7 @@ def make_report(
             ("differences", lambda: compare(material)),
             ("scaling", lambda: _scale(material, scaling)),
             ("mixed model", lambda: describe_mixed_model(material)),
-            ("robustness", lambda: vary_choices(material)),
+            ("robustness", lambda: vary_choices(material, scaling[0] if scaling else None)),
             ("controls", lambda: check_controls(material)),
             ("difficulty", lambda: describe_difficulty(material)),
             ("confidence", lambda: describe_confidence(material)),
@@ -95,19 +96,20 @@ def make_report(
         steps.append(("agreement", lambda: compare_with_people(material)))
     steps.append(("registration", lambda: compare_with_registration(material, scaling[0] if scaling else None)))
     sections = []
-    with material.reporter.task("analysing", len(steps)) as advance:
-        for _, make in steps:
-            made = make()
-            if made is not None:
-                sections.append(made)
+    seconds = {}
+    for name, make in steps:
+        began = time.perf_counter()
+        with material.reporter.task(name, 1) as advance:
+            sections.append(make())
             advance(1)
+        seconds[name] = round(time.perf_counter() - began, 1)
     return Report(
         title=dataset.name,
         facts=_facts(material),
         notes=tuple(dataset.notes),
         headline=_headline(material, sections, scaling[0] if scaling else None),
         sections=tuple(sections),
-        manifest=_manifest(material),
+        manifest={**_manifest(material), "seconds": seconds},
     )
 
 

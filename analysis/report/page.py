@@ -24,6 +24,9 @@ FEW_ROWS = 24
 WIDTH, HEIGHT = 92, 14
 """Size of the drawing of an interval in a cell, in CSS pixels."""
 
+MOST_DRAWN = 3
+"""Tables with more columns of estimates are too wide for drawings."""
+
 NOTHING = Markup("")
 
 
@@ -54,8 +57,10 @@ def render_page(report: Report) -> str:
 
 
 def cells_of(table: Table) -> list[list[Cell]]:
-    """Return the cells of a table; intervals of one column are drawn on one scale."""
-    scales = {name: _scale(table.frame[name]) for name in table.frame.columns}
+    """Return the cells of a table; intervals of one column are drawn on one scale, where there is room for it."""
+    holding = [name for name in table.frame if any(isinstance(cell, Estimate) for cell in table.frame[name])]
+    room = len(holding) <= MOST_DRAWN
+    scales = {name: _scale(table.frame[name]) if room else None for name in table.frame.columns}
     return [[_cell(row[name], scales[name]) for name in table.frame.columns] for _, row in table.frame.iterrows()]
 
 

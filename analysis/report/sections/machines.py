@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import pandas as pd
@@ -17,8 +18,8 @@ from analysis.agreement import (
     score_with_machine,
     unit_agreement,
 )
-from analysis.figures import plot_calibration, plot_human_machine
-from analysis.performance import LOW_LEVEL, observer_check, score_machines
+from analysis.figures import plot_calibration, plot_human_machine, plot_machine_scores
+from analysis.performance import LOW_LEVEL, MachineScore, observer_check, score_machines, score_table
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material
 from benchmark.observers.base import SHUFFLED
@@ -65,6 +66,7 @@ def score_observers(material: Material) -> Section:
                 draft.find(own.verdict)
             elif own.trained_minus_twin is None and own.references == "both":
                 draft.absent.append(f"{own.observer} on {own.model}, {own.condition}: there is no random twin.")
+        _draw_scores(draft, material, scores)
         check = observer_check(material.responses, material.settings.seed)
         draft.tabulate("planted", "Observers on units whose truth is known", check.to_dict("records"), folded=True)
     return draft.section(
@@ -73,6 +75,26 @@ def score_observers(material: Material) -> Section:
         "score "
         "stands beside its random twin and the low-level observer.",
     )
+
+
+def _draw_scores(draft: Draft, material: Material, scores: Sequence[MachineScore]) -> None:
+    """Draw the scores by the observer that answered about most models, against model size."""
+    known = material.dataset.models.dropna(subset=["parameters"])
+    parameters = dict(zip(known["model"].astype(str), known["parameters"].astype(int)))
+    shown = [
+        own
+        for own in scores
+        if own.references == "both" and own.difficulty == "easy" and own.model in parameters
+        and not own.observer.endswith(SHUFFLED)
+    ]  # fmt: skip
+    observers = sorted({own.observer for own in shown})
+    for observer in observers:
+        own = [score for score in shown if score.observer == observer]
+        draft.draw(
+            f"scores-{_slug(observer)}", f"Proportion correct by {observer}",
+            plot_machine_scores(own, parameters, "; ".join(material.dataset.notes)), score_table(own),
+            "Random-weight twins and the low-level observer stand beside every score.",
+        )  # fmt: skip
 
 
 def compare_with_people(material: Material) -> Section:

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
 from analysis.figures import plot_specification_curve
-from analysis.multiverse import run_multiverse
+from analysis.multiverse import Headline, run_multiverse
+from analysis.proportions import Mean, estimate_proportions
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material
+from analysis.scaling import ScalingResult, ScalingStudy, fit_scaling, tabulate_means
+from benchmark.errors import AnalysisError
+from benchmark.estimate import Estimate
+
+MOST = 400
+"""Specifications that the figure can carry; with more in the grid, a seeded sample with the protocol's own in it."""
 
 
-def vary_choices(material: Material) -> Section:
-    """Return the section on the multiverse of exclusions and analysis choices."""
+def vary_choices(material: Material, study: ScalingStudy | None = None) -> Section:
+    """Return the section on the multiverse of exclusions and analysis choices.
+
+    Parameters
+    ----------
+    material
+        The material.
+    study
+        The slopes; those on the first predictor that are carried are varied too.
+    """
     draft = Draft("robustness")
     if not material.settings.thorough:
         draft.absent.append("the grid of exclusions was not gone through, because a quick report was asked for.")
     else:
         with draft.trying("multiverse"):
-            own = material.dataset
-            easy = own.responses[own.responses["difficulty"] == material.difficulty]
-            found = run_multiverse(
-                easy, own.sessions, seed=material.settings.seed, most=MOST, reporter=material.reporter
-            )
-            for agreement in found.agreement():
-                draft.find(agreement.sentence(), f"{len(found.choices)} choices: {', '.join(found.choices)}.")
-            for headline, table in found.table().groupby("headline", sort=True):
-                name = str(headline) or "all answers"
-                axes = plot_specification_curve(
-                    table.reset_index(drop=True), found.choices, no_effect=0.5, value_label="proportion correct"
-                )
-                draft.draw(
-                    f"specifications-{name.replace(' ', '-')}", f"Specification curve, {name}", axes, table,
-                    "Every column is one way to exclude sessions and to take the mean; the protocol's own is marked.",
-                )  # fmt: skip
-            if found.failed:
-                draft.absent.append(f"{len(found.failed)} specifications leave nothing to estimate from.")
+            _go_through(draft, material, _carried(material, study))
     return draft.section(
         "Does it hang on who was left out?",
         "The headline under every combination of exclusion rules, each as the protocol has it, stricter, more "
@@ -41,5 +43,67 @@ def vary_choices(material: Material) -> Section:
     )
 
 
-MOST = 400
-"""Specifications that the figure can carry; with more in the grid, a seeded sample with the protocol's own in it."""
+def _go_through(draft: Draft, material: Material, slopes: Sequence[tuple[str, str]]) -> None:
+    own = material.dataset
+    asked = own.responses[own.responses["difficulty"] == material.difficulty]
+    found = run_multiverse(
+        asked, own.sessions, headlines=_headlines(material, slopes), most=MOST, seed=material.settings.seed,
+        reporter=material.reporter,
+    )  # fmt: skip
+    choices = f"{len(found.choices)} choices: {', '.join(found.choices)}."
+    for agreement in found.agreement():
+        draft.find(agreement.sentence(), choices)
+    for headline, table in found.table().groupby("headline", sort=True):
+        name = str(headline) or "all answers"
+        slope = table["unit"].iloc[0] != "proportion correct"
+        axes = plot_specification_curve(
+            table.reset_index(drop=True), found.choices, no_effect=0.0 if slope else 0.5,
+            value_label=str(table["unit"].iloc[0]),
+        )  # fmt: skip
+        draft.draw(
+            f"specifications-{name.replace(' ', '-')}", f"Specification curve, {name}", axes, table,
+            "Every column is one way to exclude sessions and to take the mean; the protocol's own is marked.",
+        )  # fmt: skip
+    if found.failed:
+        draft.absent.append(f"{len(found.failed)} specifications leave nothing to estimate from.")
+
+
+def _carried(material: Material, study: ScalingStudy | None) -> list[tuple[str, str]]:
+    """Return condition and predictor of the slopes to vary."""
+    wanted = material.settings.predictors[:1]
+    carried = [own for own in study or () if isinstance(own, ScalingResult)]
+    return [(own.condition, own.predictor) for own in carried if own.predictor in wanted]
+
+
+def _headlines(material: Material, slopes: Sequence[tuple[str, str]]) -> Mapping[str, Headline]:
+    """Return the headline by both kinds of mean: proportions by condition, and slopes where they can be carried."""
+
+    def headline(mean: Mean) -> Headline:
+        def estimate(table: pd.DataFrame) -> dict[str, Estimate]:
+            by_condition = estimate_proportions(table, ("condition",), mean=mean)
+            found = {cell.names["condition"]: cell.estimate for cell in by_condition}
+            return found | (_slopes(material, table, slopes, mean) if slopes else {})
+
+        return estimate
+
+    return {"units": headline("units"), "answers": headline("answers")}
+
+
+def _slopes(
+    material: Material, table: pd.DataFrame, slopes: Sequence[tuple[str, str]], mean: Mean
+) -> dict[str, Estimate]:
+    """Return the slopes that were carried with the protocol's answers; one that is not carried now is left out."""
+    means = estimate_proportions(table, ("model", "condition"), mean=mean)
+    conditions = list(dict.fromkeys(condition for condition, _ in slopes))
+    predictors = list(dict.fromkeys(predictor for _, predictor in slopes))
+    try:
+        study = fit_scaling(
+            tabulate_means(means), material.dataset.models, predictors=predictors, conditions=conditions, joint=()
+        )
+    except AnalysisError:
+        return {}
+    return {
+        f"{result.condition} on {result.predictor}": result.least_squares.estimate
+        for result in study
+        if isinstance(result, ScalingResult)
+    }
