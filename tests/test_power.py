@@ -41,17 +41,12 @@ from analysis.power import (
     simulate_power,
     smallest_detectable,
 )
-from analysis.power.assessment import (
-    difference_p,
-    interval_width,
-    model_means,
-    predict_error,
-    regress_means,
-)
+from analysis.power.analyses import difference_p, interval_width, model_means, regress_means
 from analysis.power.error_rates import TESTS, logistic_slope
 from analysis.power.forecast import component_ends, components_of
 from analysis.power.optimization import Aim, goal_precision
 from analysis.power.simulation import Layout, draw_answers, judgement_table
+from analysis.power.smallest_effect import predict_error
 from analysis.power.variances import (
     Counts,
     approximate_effect,

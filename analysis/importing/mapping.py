@@ -15,13 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from analysis.dataset import (
-    Dataset,
-    derive_sessions,
-    hash_file,
-    model_facts,
-    unit_facts,
-)
+from analysis.dataset import Dataset, derive_sessions, hash_file, model_facts, unit_facts
 from analysis.importing.cells import to_booleans, to_numbers
 from analysis.importing.faults import FILE, ROW, Faults
 from analysis.importing.layout import (

@@ -9,16 +9,7 @@ The questions, and who answers them:
 - Which test of a slope may be believed? ``error_rates``.
 """
 
-from analysis.power.assessment import (
-    GOALS,
-    Assessment,
-    Goal,
-    Power,
-    describe_power,
-    simulate_analysis,
-    simulate_power,
-    smallest_detectable,
-)
+from analysis.power.assessment import Assessment, describe_power
 from analysis.power.design import (
     Design,
     default_protocol_design,
@@ -29,8 +20,11 @@ from analysis.power.design import (
 )
 from analysis.power.error_rates import error_rate_table, error_rates
 from analysis.power.forecast import Forecast, Outlook, sessions_until
+from analysis.power.goals import GOALS, Goal
 from analysis.power.optimization import Costs, Frame, Optimum, optimize, optimize_design
+from analysis.power.simulated_power import Power, simulate_analysis, simulate_power
 from analysis.power.simulation import Layout, Population, Screening, simulate_judgements
+from analysis.power.smallest_effect import smallest_detectable
 from analysis.power.variances import Variances, allocation_table, answers_for_difference, compare_sessions
 
 __all__ = [

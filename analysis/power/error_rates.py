@@ -18,7 +18,7 @@ from scipy.stats import norm, rankdata, t
 from statsmodels.stats.proportion import proportion_confint
 
 from analysis.estimands import spell_estimand
-from analysis.power.assessment import LEVEL, model_means, regress_means
+from analysis.power.analyses import LEVEL, model_means, regress_means
 from analysis.power.design import Design
 from analysis.power.simulation import Answers, draw_answers
 from analysis.power.variances import link_slope

@@ -193,8 +193,7 @@ def assess_power(
     reporter
         Shows progress.
     """
-    from analysis.power import describe_power, find_design
-    from analysis.power.assessment import Goal
+    from analysis.power import Goal, describe_power, find_design
 
     return describe_power(
         find_design(design), _one_of(Goal, "goal", goal), effect=effect, bound=bound, power=power,

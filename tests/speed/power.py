@@ -27,8 +27,8 @@ from analysis.power import (
     simulate_power,
     smallest_detectable,
 )
-from analysis.power.assessment import predict_error
 from analysis.power.design import published_sizes
+from analysis.power.smallest_effect import predict_error
 from analysis.power.variances import approximate_power
 
 # The nine models with torchvision's count for GoogLeNet, which spans 1.13 decades.

@@ -1,0 +1,25 @@
+"""A data set: answers, and all that an analysis must know beside them.
+
+Answers come from a study, from an import (see :mod:`analysis.importing`) or from a file that is in the schema of
+responses already. Whatever they come from, analyses get the same tables: responses, sessions, units and models.
+"""
+
+from analysis.dataset.data import Dataset, hash_file
+from analysis.dataset.description import Description, describe
+from analysis.dataset.facts import UNIT_FACTS, derive_sessions, unit_facts
+from analysis.dataset.models import MODEL_FACTS, model_facts, with_models
+from analysis.dataset.reading import read_dataset
+
+__all__ = [
+    "MODEL_FACTS",
+    "UNIT_FACTS",
+    "Dataset",
+    "Description",
+    "derive_sessions",
+    "describe",
+    "hash_file",
+    "model_facts",
+    "read_dataset",
+    "unit_facts",
+    "with_models",
+]

@@ -1,0 +1,79 @@
+"""What is in a data set, to be looked at before it is believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.dataset.data import Dataset
+from analysis.judgements import unit_names
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What is in a data set, to be looked at before it is believed.
+
+    Attributes
+    ----------
+    counts
+        One row for each kind of trial, model, condition, difficulty and references: sessions, observers, units,
+        answers, and how many of them are right.
+    first
+        The first rows of the responses, their most telling columns.
+    missing
+        Columns of responses and sessions that hold nothing, although an analysis could use them.
+    """
+
+    name: str
+    protocol: str
+    counts: pd.DataFrame
+    first: pd.DataFrame
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{self.name} (protocol {self.protocol})", self.counts.to_string(index=False)]
+        parts += ["First rows:", self.first.to_string(index=False)]
+        if self.missing:
+            parts.append(f"Not recorded: {', '.join(self.missing)}.")
+        parts += [f"Note: {note}." for note in self.notes]
+        return "\n\n".join(parts)
+
+
+def describe(dataset: Dataset, rows: int = 3) -> Description:
+    """Return what is in a data set: what was mapped to what, with counts, and the first rows.
+
+    Parameters
+    ----------
+    dataset
+        The data set.
+    rows
+        How many of the first rows to show.
+    """
+    answers = dataset.responses
+    keys = ["kind", "model", "condition", "difficulty", "references"]
+    unit = unit_names(answers) if len(answers) else pd.Series(dtype="str")
+    grouped = answers.assign(unit=unit).groupby(keys, sort=True)
+    counts = grouped.agg(
+        sessions=("session", "nunique"),
+        observers=("observer", "nunique"),
+        units=("unit", "nunique"),
+        answers=("correct", "size"),
+        right=("correct", "sum"),
+    ).reset_index()
+    shown = ["observer", "session", "trial_index", "kind", "layer", "index", "task", "query_top", "choice", "correct"]
+    first = answers.head(rows)[[*shown, "confidence", "rt_ms"]]
+    wanted = [(answers, ("confidence", "rt_ms", "answered_at"))]
+    if len(dataset.sessions):
+        wanted.append((dataset.sessions, ("total_seconds", "instruction_seconds", "practice_attempts")))
+    missing = [name for table, names in wanted for name in names if table[name].isna().all()]
+    missing += [
+        f"{name} of models" for name in ("parameters", "training_images", "top1") if _all_missing(dataset, name)
+    ]
+    missing += ["depth of units"] if dataset.units["depth"].isna().all() else []
+    return Description(dataset.name, dataset.protocol, counts, first, tuple(missing), dataset.notes)
+
+
+def _all_missing(dataset: Dataset, fact: str) -> bool:
+    return bool(dataset.models[fact].isna().all())

@@ -1,0 +1,246 @@
+"""Reading a data set: from a study, an import, an export, or a file in the schema of responses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from analysis.dataset.data import KIND, Dataset, hash_file, read_manifest
+from analysis.dataset.facts import derive_sessions, order_units, unit_facts
+from analysis.dataset.models import model_facts, read_models, with_models
+from analysis.importing.faults import Faults
+from analysis.importing.layout import read_csv_text
+from analysis.importing.schema import conform, convert, with_origin
+from analysis.judgements import unit_names
+from benchmark import schemas
+from benchmark.errors import ImportFailure, suggest
+from benchmark.model_card import ModelCard
+
+if TYPE_CHECKING:
+    from benchmark.study import Study
+
+
+EXPORT = "export of vimi"
+SEVERAL_PROTOCOLS = "answers of several protocols, which are never comparable as they stand"
+
+
+def read_dataset(
+    path: Path | str | Study, database: str = "", *, pilot: bool = False, models: Path | str | None = None
+) -> Dataset:
+    """Read a data set.
+
+    Parameters
+    ----------
+    path
+        A study or its folder; a folder that an import or ``vimi export`` wrote; or a Parquet or CSV file in the
+        schema of responses.
+    database
+        URL of a study's database, if it is not the study's own nor the one that ``VIMI_DATABASE`` names.
+    pilot
+        Read people's answers to the study's pilot instead of those to the study.
+    models
+        A CSV file with a row a model that says more of models than is known: the column ``model`` and any of
+        ``family``, ``parameters``, ``training_images``, ``samples_seen``, ``top1`` (0 to 1), ``year``.
+
+    Raises
+    ------
+    ImportFailure
+        If there is nothing at the path that can be read as answers.
+    StudyError
+        If a table breaks its schema.
+    """
+    from benchmark.study import Study
+
+    if isinstance(path, Study):
+        return _completed(_read_study(path, database, pilot), models)
+    return _completed(_read_path(Path(path), database, pilot), models)
+
+
+def _completed(dataset: Dataset, models: Path | str | None) -> Dataset:
+    return dataset if models is None else with_models(dataset, models)
+
+
+def _read_path(path: Path, database: str, pilot: bool) -> Dataset:
+    from benchmark.study import Study
+
+    if not path.exists():
+        raise ImportFailure(f"There is no file or folder {path}.")
+    if path.is_file():
+        return _read_file(path)
+    manifest = read_manifest(path)
+    if manifest.get("kind") == KIND:
+        return _read_import(path, manifest)
+    if "experiment" in manifest:
+        return _read_study(Study.open(path), database, pilot)
+    for name in ("responses.parquet", "responses.csv"):
+        if (path / name).is_file():
+            return _read_export(path, path / name, manifest)
+    raise ImportFailure(
+        f"{path} holds no answers: it is no study, no import, and has no responses.parquet or responses.csv. Tables of "
+        "another shape come in with vimi import-csv, the 2023 release with vimi import-imi."
+    )
+
+
+def _read_study(study: Study, database: str, pilot: bool) -> Dataset:
+    from benchmark.responses import read_responses
+
+    responses = read_responses(study, database, pilot=pilot)
+    if responses.empty:
+        raise ImportFailure(
+            f"{study.root} has no answers yet. People answer with vimi serve, machines with vimi observe, simulated "
+            "people with vimi simulate."
+        )
+    manifest = study.manifest
+    stored = _study_sessions(study, database, pilot)
+    derived = derive_sessions(responses)
+    sessions = schemas.concatenate([stored, derived[~derived["session"].isin(stored["session"])]], schemas.SESSIONS)
+    known = study.units()
+    units = unit_facts(responses)
+    details = known.assign(unit=unit_names(known)).drop_duplicates("unit").set_index("unit")
+    for column in ("depth", "width", "kind"):
+        units[column] = units["unit"].map(details[column])
+    units["kind"] = units["kind"].fillna("")
+    cards = {name: ModelCard.model_validate(facts["card"]) for name, facts in manifest.get("models", {}).items()}
+    counted = {name: facts.get("parameters") for name, facts in manifest.get("models", {}).items()}
+    notes = list(manifest["notes"])
+    return Dataset(
+        name=study.root.resolve().name,
+        responses=responses,
+        sessions=sessions,
+        units=order_units(units),
+        models=model_facts(responses["model"].unique(), cards=cards, parameters=counted),
+        protocol=_protocols(responses),
+        notes=_all_notes(notes, responses),
+        sources={"manifest.json": hash_file(study.manifest_path)},
+        origin={"importer": "study", "study": study.hash, "pilot": pilot},
+    )
+
+
+def _study_sessions(study: Study, url: str, pilot: bool) -> pd.DataFrame:
+    """Return people's sessions in a study's database, if it has ever been hosted."""
+    from benchmark.database import Database, database_url, hosting_identity, read_sessions
+
+    identity = hosting_identity(study)
+    database = Database(database_url(study, url)) if identity else None
+    if database is None or (database.path is not None and not database.path.is_file()):
+        return schemas.SESSIONS.empty()
+    try:
+        with database.reading() as connection:
+            return read_sessions(connection, identity, pilot=pilot)
+    finally:
+        database.close()
+
+
+def _read_import(root: Path, manifest: dict[str, Any]) -> Dataset:
+    if manifest.get("state") != "complete":
+        raise ImportFailure(f"The import in {root} was interrupted while it was written. Import again.")
+    responses = schemas.RESPONSES.read(root / "responses.parquet")
+    units = unit_facts(responses)
+    stored = root / "units.parquet"
+    if stored.is_file():
+        units = pd.read_parquet(stored)
+    path = root / "models.csv"
+    return Dataset(
+        name=str(manifest.get("name", root.resolve().name)),
+        responses=responses,
+        sessions=schemas.SESSIONS.read(root / "sessions.parquet"),
+        units=units,
+        models=read_models(path) if path.is_file() else model_facts(responses["model"].unique()),
+        protocol=_protocols(responses),
+        notes=tuple(manifest.get("notes", ())),
+        sources=dict(manifest.get("sources", {})),
+        origin=dict(manifest.get("origin", {})),
+    )
+
+
+def _read_export(root: Path, table: Path, manifest: dict[str, Any]) -> Dataset:
+    """Read a folder with a table of responses, and one of sessions if it is there."""
+    responses = _read_table(table, schemas.RESPONSES)
+    own = table.with_name(f"sessions{table.suffix}")
+    stored = _read_table(own, schemas.SESSIONS, extra=True) if own.is_file() else schemas.SESSIONS.empty()
+    derived = derive_sessions(responses)
+    sessions = schemas.concatenate([stored, derived[~derived["session"].isin(stored["session"])]], schemas.SESSIONS)
+    notes = manifest.get("notes", ()) if manifest.get("kind") == EXPORT else ()
+    name = str(manifest.get("study_name", root.resolve().name))
+    sources = {path.name: hash_file(path) for path in (table, own) if path.is_file()}
+    return _assemble(name, responses, sessions, notes, sources)
+
+
+def _read_file(path: Path) -> Dataset:
+    """Read a file in the schema of responses."""
+    if path.suffix in (".pkl", ".pickle"):
+        raise ImportFailure(f"{path} is a pickle, which can run code when it is read: vimi reads none. Give the CSV.")
+    if not path.name.lower().endswith((".parquet", ".csv", ".csv.gz")):
+        raise ImportFailure(f"{path} is neither Parquet nor CSV. Other formats come in with vimi import-csv.")
+    responses = _read_table(path, schemas.RESPONSES)
+    sessions = derive_sessions(responses)
+    return _assemble(path.name.partition(".")[0], responses, sessions, (), {path.name: hash_file(path)})
+
+
+def _assemble(name: str, responses: pd.DataFrame, sessions: pd.DataFrame, notes: Any, sources: Any) -> Dataset:
+    return Dataset(
+        name=name,
+        responses=responses,
+        sessions=sessions,
+        units=unit_facts(responses),
+        models=model_facts(responses["model"].unique()),
+        protocol=_protocols(responses),
+        notes=_all_notes(notes, responses),
+        sources=sources,
+        origin={"importer": "table"},
+    )
+
+
+def _read_table(path: Path, schema: schemas.Schema, *, extra: bool = False) -> pd.DataFrame:
+    """Read a table in a schema of vimi, from Parquet or from CSV, and name what breaks the schema.
+
+    Parameters
+    ----------
+    path
+        The file.
+    schema
+        What it must hold.
+    extra
+        Whether other columns are left out instead of refused.
+    """
+    if path.suffix == ".parquet":
+        try:
+            frame = with_origin(pd.read_parquet(path), path.name, first=1)
+        except (OSError, ValueError) as error:
+            raise ImportFailure(f"{path} is no readable Parquet file: {error}") from None
+    else:
+        frame = read_csv_text(path, delimiter=",")
+    known = [name for name in frame.columns if not name.startswith("\x00")]
+    strange = [name for name in known if name not in schema.names]
+    if strange and not extra:
+        raise ImportFailure(
+            f"{path}: unknown column {strange[0]!r}. {suggest(strange[0], schema.names)} A table of another shape "
+            "comes in with vimi import-csv and a mapping."
+        )
+    missing = [c for c in schema.columns if not c.nullable and c.name not in known]
+    if missing:
+        raise ImportFailure(
+            f"{path}: the column {missing[0].name!r} is missing ({missing[0].meaning}). A table of another shape comes "
+            "in with vimi import-csv and a mapping."
+        )
+    faults = Faults(str(path), frame)
+    columns = {}
+    for column in schema.columns:
+        if column.name in known:
+            columns[column.name] = convert(frame[column.name], column, faults)
+    faults.check()
+    return conform(schema, pd.DataFrame(columns, index=frame.index))
+
+
+def _protocols(responses: pd.DataFrame) -> str:
+    return " and ".join(sorted(map(str, responses["protocol"].unique())))
+
+
+def _all_notes(notes: Any, responses: pd.DataFrame) -> tuple[str, ...]:
+    """Return notes, with those that the answers themselves call for."""
+    found = list(notes)
+    if responses["protocol"].nunique() > 1:
+        found.append(f"{SEVERAL_PROTOCOLS}: {_protocols(responses)}")
+    return tuple(dict.fromkeys(found))

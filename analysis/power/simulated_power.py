@@ -1,0 +1,216 @@
+"""Power by simulation: the whole study is simulated again and again, and analysed as the real one will be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm
+from statsmodels.stats.proportion import proportion_confint
+
+from analysis.estimands import spell_estimand
+from analysis.power.analyses import LEVEL
+from analysis.power.design import Bill, Design
+from analysis.power.goals import SCOPES, UNITS, WORDS, Goal, check_goal, prepare_studies
+from analysis.power.simulation import draw_answers, judgement_table
+from benchmark.errors import AnalysisError
+from benchmark.estimate import Estimate
+from benchmark.progress import Reporter
+
+SIMULATIONS = 1000
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a design can do.
+
+    Attributes
+    ----------
+    design, goal
+        What was assessed, and for what.
+    effect
+        The true effect; for equivalence usually 0.
+    bound
+        The declared margin of equivalence, or the width asked for; None for other goals.
+    power
+        Share of simulated studies that reach the goal.
+    seen
+        What the studies found: mean slope, difference or width.
+    bill
+        What they cost on average.
+    """
+
+    design: Design
+    goal: Goal
+    effect: float
+    bound: float | None
+    power: Estimate
+    seen: Estimate
+    bill: Bill
+
+    @property
+    def sentence(self) -> str:
+        """The result in words."""
+        chance = f"{100 * self.power.value:.0f} % [{100 * self.power.low:.0f}, {100 * self.power.high:.0f}]"
+        points = 100 * abs(self.effect)
+        bound = 0.0 if self.bound is None else 100 * self.bound
+        match self.goal:
+            case "slope" if self.effect == 0:
+                return f"Where models' size changes nothing, a slope is found all the same in {chance} of studies."
+            case "slope":
+                return f"A slope of {points:.1f} points per decade is found with a power of {chance}."
+            case "equivalence":
+                true = f"a true slope of {points:.1f}" if self.effect else "no true slope"
+                return (
+                    f"With {true}, equivalence within {bound:.1f} points per decade is shown with a power of {chance}."
+                )
+            case "difference" | "condition":
+                what = "Two models" if self.goal == "difference" else "Two conditions of a model"
+                return f"{what} that differ by {points:.1f} points are told apart with a power of {chance}."
+        return (
+            f"A model's 95 % interval is {100 * self.seen.value:.1f} points wide on average, and at most {bound:.1f} "
+            f"points in {chance} of studies."
+        )
+
+
+def simulate_power(
+    design: Design,
+    goal: Goal = "slope",
+    *,
+    effect: float = 0.0,
+    bound: float | None = None,
+    level: float = LEVEL,
+    family: int = 1,
+    simulations: int = SIMULATIONS,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> Power:
+    """Simulate studies of a design, analyse each, and count how many reach the goal.
+
+    Parameters
+    ----------
+    design
+        The design.
+    goal
+        What is asked of it.
+    effect
+        The true effect, as a proportion: per decade for slopes; between two models, or between the first two
+        conditions. It is set on the link's scale so that the expected proportions have it.
+    bound
+        Margin of equivalence (proportion per decade), or width asked for; needed by those two goals alone.
+    level
+        Of each test; an interval's coverage is 95 %.
+    family
+        In how large a family of tests it stands: the level is divided by it, as for the smallest p by Holm.
+    simulations
+        How many studies.
+    seed
+        Of all draws. Study number i is the same whatever their number, so that effects compare on the same luck.
+    reporter
+        Is told of progress.
+
+    Raises
+    ------
+    AnalysisError
+        If the design can't carry the goal, or there is no room for the effect.
+    """
+    check_goal(design, goal, bound, simulations, level)
+    studied, population, outcome = prepare_studies(design, goal, effect)
+    found = np.empty((simulations, outcome.size))
+    people = np.empty(simulations)
+    layout, screening = studied.layout, studied.screening
+    with (reporter or Reporter()).task(f"Studies, {goal} {100 * effect:.1f} points", simulations) as advance:
+        for number in range(simulations):
+            rng = np.random.default_rng([seed, number])
+            answers = draw_answers(layout, population, rng, outcome.predictor, screening)
+            found[number] = outcome.measure(answers)
+            people[number] = answers.recruited / layout.slots
+            advance(1)
+    reached, seen = outcome.judge(found, level / family, bound)
+    slots = design.layout.slots
+    # A goal may need fewer models than the design has: people and money are those of the whole design.
+    per_session = float(people.mean())
+    stimuli = design.cost - slots * design.session_cost
+    money = stimuli + slots * design.session_cost * per_session / design.people_per_session
+    return Power(
+        design,
+        goal,
+        effect,
+        bound,
+        _share(reached, goal, level / family),
+        _average(seen, goal),
+        Bill(slots, slots * per_session, money),
+    )
+
+
+def simulate_analysis(
+    design: Design,
+    analyse: Callable[[pd.DataFrame], float],
+    *,
+    effect: float = 0.0,
+    level: float = LEVEL,
+    simulations: int = 100,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> Estimate:
+    """Return the power of any analysis to find a slope: of a mixed model, say, too slow for a thousand studies.
+
+    Parameters
+    ----------
+    design
+        The design.
+    analyse
+        Gets a study's table of judgements (main trials with references) with the column ``predictor``, and returns a p.
+    effect
+        The true slope, in proportion correct per decade.
+    level, simulations, seed, reporter
+        As for :func:`simulate_power`, which simulates the same studies.
+
+    Raises
+    ------
+    AnalysisError
+        If the design can't carry a slope, or an analysis returns no p.
+    """
+    check_goal(design, "slope", None, simulations, level)
+    one, population, outcome = prepare_studies(design, "slope", effect)
+    reached = np.zeros(simulations, dtype=bool)
+    with (reporter or Reporter()).task("Studies, analysed one by one", simulations) as advance:
+        for number in range(simulations):
+            rng = np.random.default_rng([seed, number])
+            answers = draw_answers(one.layout, population, rng, outcome.predictor, one.screening)
+            table = judgement_table(answers, outcome.predictor)
+            p = analyse(table[(table["kind"] == "main") & (table["references"] == "both")].reset_index(drop=True))
+            if not 0 <= p <= 1:
+                raise AnalysisError(f"The analysis of study {number} returned {p}, which is no p-value.")
+            reached[number] = p <= level
+            advance(1)
+    found = _share(reached, "slope", level)
+    method = f"share of {simulations:,} simulated studies with p at most {level:.3g}; Wilson interval"
+    return replace(found, method=method)
+
+
+def _share(reached: NDArray[np.bool_], goal: Goal, level: float) -> Estimate:
+    """Return the power, with Wilson's interval over simulations."""
+    count, n = int(reached.sum()), len(reached)
+    low, high = proportion_confint(count, n, method="wilson")
+    words = f"share of {n:,} simulated studies in which {WORDS[goal]}, level {level:.3g}; Wilson interval"
+    value = count / n
+    return Estimate(
+        value, min(float(low), value), max(float(high), value), words, n, "probability", spell_estimand(SCOPES[goal])
+    )
+
+
+def _average(seen: NDArray[np.float64], goal: Goal) -> Estimate:
+    """Return the mean of what simulated studies found."""
+    value, n = float(seen.mean()), len(seen)
+    estimand = spell_estimand(SCOPES[goal])
+    if n < 2:
+        return Estimate(value, -math.inf, math.inf, "no interval: one simulated study", n, UNITS[goal], estimand)
+    half = float(norm.ppf(0.975) * seen.std(ddof=1) / math.sqrt(n))
+    return Estimate(
+        value, value - half, value + half, f"mean of {n:,} simulated studies; normal interval", n, UNITS[goal], estimand
+    )
