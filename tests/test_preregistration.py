@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,9 +54,15 @@ FILLED = {
 }
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a study, built once: tests get copies."""
+    return make_hosted_study(tmp_path_factory.mktemp("built") / "study").root
+
+
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
-    return make_hosted_study(tmp_path / "study")
+def study(built: Path, tmp_path: Path) -> Study:
+    return Study.open(shutil.copytree(built, tmp_path / "study"))
 
 
 def fill(study: Study, **changes: str) -> Path:
