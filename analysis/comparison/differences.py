@@ -1,0 +1,239 @@
+"""Differences between models, and between conditions: with errors that know which units and people are shared.
+
+Where sessions mix models, the same people answer about several; where twins are compared, the same places of an
+architecture are. Both are in the covariance of the means, which is summed over the clusters that two models share.
+Where nothing is shared, the models are independent, and the same formula says so.
+
+A family of differences is judged together in two ways. Holm (1979), A simple sequentially rejective multiple test
+procedure, Scandinavian Journal of Statistics 6, needs nothing but p-values. Max-T (Westfall & Young, 1993,
+Resampling-based multiple testing; Hothorn, Bretz & Westfall, 2008, Simultaneous inference in general parametric models,
+Biometrical Journal 50) uses how the differences vary together, and gives intervals that hold all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from analysis.comparison.joint_means import DRAWS, JointMeans, draw_scores, join_means, spell_sharing
+from analysis.comparison.models import choose_condition, model_means
+from analysis.estimands import Drawing, spell_estimand
+from analysis.multiple_tests import adjust_holm
+from analysis.proportions import LEVEL, Mean, cluster_means, read_answers
+from benchmark.errors import AnalysisError
+from benchmark.estimate import Estimate
+
+UNIT = "difference of proportions correct"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference of a family.
+
+    Attributes
+    ----------
+    first, second
+        What is compared: first minus second.
+    difference
+        The difference, with an interval of its own.
+    simultaneous
+        The same, with an interval that holds together with all others of the family.
+    p
+        Two-sided, by itself.
+    p_holm, p_max_t
+        Adjusted for the family.
+    """
+
+    first: str
+    second: str
+    difference: Estimate
+    simultaneous: Estimate
+    p: float
+    p_holm: float
+    p_max_t: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A family of differences.
+
+    Attributes
+    ----------
+    family
+        What the family is.
+    differences
+        All of it.
+    left_out
+        What could not be compared, and why.
+    """
+
+    family: str
+    differences: tuple[Difference, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many differences the family has."""
+        return len(self.differences)
+
+    def __iter__(self) -> Iterator[Difference]:
+        return iter(self.differences)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row a difference, with the family and its size."""
+        rows: list[dict[str, Any]] = []
+        for own in self.differences:
+            one, all_ = own.difference, own.simultaneous
+            rows.append(
+                {
+                    "first": own.first, "second": own.second, "value": one.value, "low": one.low, "high": one.high,
+                    "simultaneous_low": all_.low, "simultaneous_high": all_.high, "p": own.p, "p_holm": own.p_holm,
+                    "p_max_t": own.p_max_t, "units": one.n, "family": self.family, "family_size": self.size,
+                    "method": all_.method, "estimand": one.estimand, "level": one.level,
+                }
+            )  # fmt: skip
+        return pd.DataFrame(rows)
+
+
+def compare_models(
+    table: pd.DataFrame,
+    *,
+    condition: str | None = None,
+    models: Sequence[str] | None = None,
+    drawing: Drawing = "layer-uniform",
+    mean: Mean = "units",
+    units: pd.DataFrame | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Comparison:
+    """Compare all pairs of models in a condition.
+
+    Parameters
+    ----------
+    table
+        Table of judgements.
+    condition
+        Which condition; may be left out where there is one.
+    models
+        Which models; all if None.
+    drawing, mean, units
+        As in ``proportions.estimate_proportions``.
+    level
+        Coverage of each interval by itself, and of all simultaneous intervals together.
+    seed
+        Of the joint distribution.
+
+    Returns
+    -------
+    Every pair, the better model first, pairs of the best model first.
+
+    Raises
+    ------
+    AnalysisError
+        If fewer than two models have answers, several conditions are mixed, or a model has 1 unit or participant.
+    """
+    joint = model_means(table, condition=condition, models=models, drawing=drawing, mean=mean, units=units)
+    pairs = np.array([(a, b) for a in range(len(joint.names)) for b in range(a + 1, len(joint.names))])
+    family = f"all pairs of {len(joint.names)} models" + (f", {condition}" if condition else "")
+    estimand = spell_estimand("new units and people", drawing)
+    return Comparison(family, _judge(joint, pairs, estimand, level, seed))
+
+
+def compare_conditions(
+    table: pd.DataFrame,
+    first: str = "natural",
+    second: str = "synthetic",
+    *,
+    drawing: Drawing = "layer-uniform",
+    mean: Mean = "units",
+    units: pd.DataFrame | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two conditions within each model, paired by unit.
+
+    Parameters
+    ----------
+    table
+        Table of judgements.
+    first, second
+        The conditions: the difference is first minus second.
+    drawing, mean, units, level, seed
+        As in :func:`compare_models`.
+
+    Returns
+    -------
+    One difference a model, over the units with answers in both conditions; models without such units, or with fewer
+    than two units or participants, are named in ``left_out``.
+
+    Raises
+    ------
+    AnalysisError
+        If no model has both conditions.
+    """
+    for name in (first, second):
+        choose_condition(table, name)
+    both = table[table["condition"].isin([first, second])]
+    seen = both.groupby(["unit"], observed=True)["condition"].nunique()
+    paired = both[both["unit"].isin(seen.index[seen == 2])]
+    left_out, kept = [], []
+    for model in sorted(both["model"].astype(str).unique()):
+        own = paired[paired["model"] == model]
+        fewest = own.groupby("condition", observed=True)["participant"].nunique().min() if len(own) else 0
+        if own.empty:
+            left_out.append(f"{model}: no unit with answers in both conditions")
+        elif own["unit"].nunique() < 2 or fewest < 2:
+            left_out.append(f"{model}: 1 {'unit' if own['unit'].nunique() < 2 else 'participant'}")
+        else:
+            kept.append(model)
+    if not kept:
+        raise AnalysisError(f"No model can be compared between {first!r} and {second!r}: " + "; ".join(left_out) + ".")
+    answers = read_answers(paired[paired["model"].isin(kept)], ("model", "condition"), drawing=drawing, units=units)
+    means = cluster_means(answers, mean=mean)
+    names = [f"{model} {condition}" for model, condition in answers.cells.itertuples(index=False, name=None)]
+    joint = join_means(means, names, f"paired by unit; {spell_sharing(means, 'cells')}")
+    place = {name: number for number, name in enumerate(joint.names)}
+    pairs = np.array([(place[f"{model} {first}"], place[f"{model} {second}"]) for model in kept])
+    family = f"{first} minus {second} within each of {len(kept)} models"
+    estimand = spell_estimand("new units and people", drawing)
+    return Comparison(family, _judge(joint, pairs, estimand, level, seed), tuple(left_out))
+
+
+def _judge(
+    joint: JointMeans, pairs: NDArray[np.int64], estimand: str, level: float, seed: int
+) -> tuple[Difference, ...]:
+    """Return the differences of a family, with intervals and p-values."""
+    first, second = pairs.T
+    scores = np.abs(joint.scores()[first, second])
+    maxima = np.sort(np.concatenate([np.abs(own).max(axis=1) for own in draw_scores(joint, pairs, seed)]))
+    quantile = float(np.quantile(maxima, level, method="higher"))
+    normal = float(norm.ppf((1 + level) / 2))
+    p = 2 * norm.sf(scores)
+    above = len(maxima) - np.searchsorted(maxima, scores, side="left")
+    # One is added to both: a simulated p-value is never 0 (Davison & Hinkley, 1997, equation 4.11).
+    p_max_t = np.maximum((above + 1) / (len(maxima) + 1), p)
+    p_holm = adjust_holm(p)
+    alone, together = joint.critical_difference(normal), joint.critical_difference(max(quantile, normal))
+    result = []
+    for k, (a, b) in enumerate(pairs.tolist()):
+        value, freedom = float(joint.values[a] - joint.values[b]), float(joint.freedom[a, b])
+        count = int(joint.units[a, b])
+        method = f"difference, {joint.method}, Student's t on {freedom:.1f} degrees of freedom"
+        one = _difference(value, float(alone[a, b]), method, count, estimand, level)
+        held = f"{method}; simultaneous over {len(pairs)} differences by max-T ({DRAWS:,} draws)"
+        every = _difference(value, float(together[a, b]), held, count, estimand, level)
+        result.append(
+            Difference(joint.names[a], joint.names[b], one, every, float(p[k]), float(p_holm[k]), float(p_max_t[k]))
+        )
+    return tuple(result)
+
+
+def _difference(value: float, half: float, method: str, count: int, estimand: str, level: float) -> Estimate:
+    """Return a difference of proportions: its interval ends where proportions do."""
+    return Estimate(value, max(value - half, -1.0), min(value + half, 1.0), method, count, UNIT, estimand, level)
