@@ -22,7 +22,8 @@ def reliability_estimate(value: float, replicates: Floats, what: str, n: int, es
     interval in 90 to 93; with 15 units of 10 answers in 93, the percentile interval in 83.
     """
     with np.errstate(divide="ignore"):
-        logs = -np.log1p(-replicates[~np.isnan(replicates)])
+        # Rounding may lift a perfect correlation above 1, or a step up of nearly impossible ones.
+        logs = -np.log1p(-np.minimum(replicates[~np.isnan(replicates)], 1.0))
     finite = logs[np.isfinite(logs)]
     missing = len(replicates) - len(finite)
     why = ""
