@@ -1,0 +1,283 @@
+"""The public names of ``analysis``: each resolves, is documented, and stands in the docs; and the data dictionary."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import analysis
+from analysis import (
+    Layout,
+    MixedModel,
+    Population,
+    SimulatedObserver,
+    calibrate,
+    compare_intervals,
+    compare_models,
+    confidence_table,
+    detect,
+    detection_table,
+    estimate_proportions,
+    estimate_reliability,
+    exclude,
+    fit_scaling,
+    judgements,
+    machine_answers,
+    measure_confidence,
+    published_means,
+    published_models,
+    rank_models,
+    reliability_table,
+    run_multiverse,
+    score_machines,
+    score_table,
+    sessions_until,
+    simulate_dataset,
+    tabulate_means,
+)
+from analysis.agreement import MACHINE_COLUMNS
+from analysis.judgements import COLUMNS
+from benchmark import schemas
+from benchmark.errors import AnalysisError
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = (ROOT / "analysis" / "__init__.py").read_text(encoding="utf-8")
+TREE = ast.parse(SOURCE)
+BOTH = ("natural", "synthetic")
+
+
+def groups() -> list[tuple[str, list[str]]]:
+    """Return the questions, and the names under each, as the package lists them."""
+    lines = SOURCE.splitlines()
+    found = []
+    for node in TREE.body:
+        target = node.target if isinstance(node, ast.AugAssign) else getattr(node, "targets", [None])[0]
+        if isinstance(target, ast.Name) and target.id == "__all__":
+            assert isinstance(node, ast.Assign | ast.AugAssign)
+            found.append((lines[node.lineno - 2].removeprefix("# "), list(ast.literal_eval(node.value))))
+    return found
+
+
+def in_order(name: str) -> tuple[int, str]:
+    """Constants first, then classes, then functions, each by the alphabet."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_names_are_listed_once_and_in_order_under_each_question() -> None:
+    assert [name for _, names in groups() for name in names] == analysis.__all__
+    assert len(set(analysis.__all__)) == len(analysis.__all__)
+    for question, names in groups():
+        assert question.endswith("?")
+        assert names == sorted(names, key=in_order)
+
+
+@pytest.mark.parametrize("name", analysis.__all__)
+def test_a_name_resolves_and_says_what_it_is(name: str) -> None:
+    found = getattr(analysis, name)
+    if inspect.isclass(found) or inspect.isfunction(found):
+        assert inspect.getdoc(found)
+        # A dataclass without a docstring would get its signature for one.
+        assert not str(inspect.getdoc(found)).startswith(f"{name}(")
+    else:
+        assert name.isupper()
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    guarded = next(node for node in TREE.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    seen = set()
+    for node in guarded.body:
+        if isinstance(node, ast.ImportFrom):
+            seen |= {alias.asname or alias.name for alias in node.names}
+            for alias in node.names:
+                home = sys.modules[str(node.module)]
+                assert (
+                    getattr(home, alias.name) is getattr(analysis, (alias.asname or alias.name), None) or alias.asname
+                )
+        elif isinstance(node, ast.Assign):
+            seen |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    assert {name for name in seen if not name.startswith("_")} == set(analysis.__all__)
+
+
+def test_an_unknown_name_is_an_error_as_in_any_module() -> None:
+    with pytest.raises(AttributeError, match="analyse_everything"):
+        _ = analysis.analyse_everything  # type: ignore[attr-defined]
+    assert set(analysis.__all__) <= set(dir(analysis))
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_package_loads_nothing_else() -> None:
+    code = "import sys, analysis; print(sorted(n for n in sys.modules if n.partition('.')[0] in {names}))"
+    assert run(code.replace("{names}", "('numpy', 'pandas', 'scipy', 'matplotlib', 'benchmark')")) == "[]"
+    assert run("import sys, analysis; print(sorted(n for n in sys.modules if n.startswith('analysis.')))") == "[]"
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["", "import analysis.judgements", "from analysis.judgements import COLUMNS", "import analysis.comparison"],
+)
+def test_a_function_outlives_the_module_of_its_name(before: str) -> None:
+    code = (
+        f"{before}\nfrom analysis import judgements\nimport analysis.judgements\nprint(callable(analysis.judgements))"
+    )
+    assert run(code) == "True"
+
+
+# ---------------------------------------------------------------- docs
+
+
+def sections(file: str, marks: str) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yield each section of a page under a heading of this depth, with the cells of its table's rows."""
+    text = (ROOT / "docs" / file).read_text(encoding="utf-8")
+    for part in re.split(rf"^{marks} ", text, flags=re.M)[1:]:
+        title, _, body = part.partition("\n")
+        rows = [line for line in re.split(r"^#+ ", body, flags=re.M)[0].splitlines() if line.startswith("| `")]
+        yield title, [[cell.strip() for cell in row.strip().strip("|").split("|")] for row in rows]
+
+
+def names_of(rows: list[list[str]]) -> list[str]:
+    return [row[0].strip("`") for row in rows]
+
+
+def test_the_page_of_public_names_lists_exactly_them() -> None:
+    page = [(title, names_of(rows)) for title, rows in sections("analysis.md", "##")]
+    assert page == groups()
+    for _, rows in sections("analysis.md", "##"):
+        assert all(len(row) == 2 and len(row[1]) > 10 for row in rows)
+
+
+DICTIONARY = dict(sections("data_dictionary.md", "###"))
+
+
+@pytest.mark.parametrize(("title", "schema"), [("Responses", schemas.RESPONSES), ("Sessions", schemas.SESSIONS)])
+def test_the_dictionary_has_the_columns_of_a_schema_as_the_schema_has_them(title: str, schema: schemas.Schema) -> None:
+    wanted = [
+        [f"`{c.name}`", c.kind, "may be" if c.nullable else "never", ", ".join(c.values), c.meaning]
+        for c in schema.columns
+    ]
+    assert DICTIONARY[title] == wanted
+
+
+@pytest.mark.parametrize(("title", "columns"), [("Judgements", COLUMNS), ("Machine answers", MACHINE_COLUMNS)])
+def test_the_dictionary_has_the_columns_that_analyses_start_from(title: str, columns: dict[str, str]) -> None:
+    assert [(row[0].strip("`"), row[2]) for row in DICTIONARY[title]] == list(columns.items())
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    """One table of every kind that the dictionary describes."""
+    known = published_models()
+    dataset = simulate_dataset(
+        Layout(
+            models=2, units=20, tasks=2, conditions=("natural", "synthetic"), sessions=10, trials=20, catch_trials=5
+        ),
+        Population(lapse=0.02),
+        models=known[known["model"].isin(["googlenet", "resnet50"])].reset_index(drop=True),
+        observers=[SimulatedObserver("similarity", twin_skill=1.0)],
+        seed=1,
+    )
+    kept = exclude(dataset.responses, dataset.sessions)
+    people = judgements(kept.responses)
+    machine = machine_answers(dataset.responses, "similarity")
+    natural = people[people["condition"] == "natural"]
+    proportions = estimate_proportions(people)
+    scaling = fit_scaling(published_means(), published_models(), predictors=["parameters"])
+    slope = scaling.result("natural", "parameters")
+    return {
+        "Units": dataset.units,
+        "Models": dataset.models,
+        "Machine answers": machine,
+        "`Proportions.table()`": proportions.table(),
+        "`Intervals.table()`": compare_intervals(natural[natural["model"] == "resnet50"]).table(),
+        "`Comparison.table()`": compare_models(people, condition="natural").table(),
+        "`Ranks.table()`": rank_models(people, condition="natural").table(),
+        "`Multiverse.table()`": run_multiverse(dataset.responses, dataset.sessions, most=4).table(),
+        "`tabulate_means()`, `published_means()`": tabulate_means(proportions),
+        "`ScalingStudy.table()`": scaling.table(),
+        "`ScalingResult.points`": slope.points,  # type: ignore[union-attr]
+        "`ScalingResult.ladder()`": slope.ladder(),  # type: ignore[union-attr]
+        "`MixedModelFit.summary()`": MixedModel(random=("unit", "participant")).fit(natural).summary(),
+        "`Exclusion.report`": kept.report,
+        "`reliability_table()`": reliability_table(estimate_reliability(natural, splits=20, resamples=20)),
+        "`detection_table()`": detection_table(detect(natural)),
+        "`confidence_table()`": confidence_table(measure_confidence(natural, resamples=20)),
+        "`score_table()`": score_table(score_machines(dataset.responses)),
+        "`Calibration.bins`": calibrate(people, machine, resamples=20)[0].bins,
+        "`Forecast.table()`": sessions_until(natural, 0.1).table(),
+    }
+
+
+def test_the_dictionary_has_every_column_of_every_table(tables: dict[str, pd.DataFrame]) -> None:
+    described = set(DICTIONARY) - {"Responses", "Sessions", "Judgements", "Estimate", "estimates.csv"}
+    assert described == set(tables)
+    for title, table in tables.items():
+        rows = DICTIONARY[title]
+        spread = [row[0].strip("`") for row in rows if row[1] == "estimate"]
+        ends = {f"{name}_{end}" for name in spread for end in ("low", "high")}
+        assert set(names_of(rows)) == set(table.columns) - ends, title
+        assert ends <= set(table.columns), title
+
+
+def test_the_dictionary_has_what_an_estimate_carries() -> None:
+    fields = list(analysis.Estimate.__dataclass_fields__)
+    assert names_of(DICTIONARY["Estimate"]) == fields
+    assert names_of(DICTIONARY["estimates.csv"]) == ["section", "table", "of", "quantity", *fields]
+
+
+# ---------------------------------------------------------------- simulated data sets
+
+
+def simulated(seed: int = 3, **settings: object) -> analysis.Dataset:
+    layout = Layout(models=2, units=30, tasks=2, sessions=40, trials=30, catch_trials=5)
+    return simulate_dataset(layout, Population(intercept=1.0, unit=1.0), seed=seed, **settings)  # type: ignore[arg-type]
+
+
+def test_a_simulated_data_set_says_so_and_can_be_written_and_read(tmp_path: Path) -> None:
+    dataset = simulated()
+    assert any("simulated" in note for note in dataset.notes)
+    assert set(dataset.responses["observer_kind"]) == {"simulated"}
+    again = analysis.read_dataset(dataset.write(tmp_path / "study"))
+    # Times are missing throughout, and what is missing has no resolution to keep.
+    pd.testing.assert_frame_equal(again.responses, dataset.responses, check_dtype=False)
+    assert again.notes == dataset.notes
+    pd.testing.assert_frame_equal(simulated().responses, dataset.responses)
+    assert not simulated(4).responses["correct"].equals(dataset.responses["correct"])
+
+
+@pytest.mark.parametrize("likeness", [-0.8, 0.0, 0.9])
+def test_a_simulated_observer_finds_units_hard_as_people_do_as_far_as_it_is_told_to(likeness: float) -> None:
+    observer = SimulatedObserver("machine", likeness=likeness, spread=2.0)
+    dataset = simulated(observers=[observer], further_units=50)
+    people = judgements(dataset.responses).groupby("unit", observed=True)["correct"].mean()
+    answers = machine_answers(dataset.responses, "machine")
+    machine = answers.groupby("unit", observed=True)["probability"].mean()
+    assert len(machine) == 2 * (30 + 50)
+    found = people.corr(machine.reindex(people.index))
+    assert abs(found - 0.8 * likeness) < 0.3
+    assert ((answers["probability"] > 0.5) == (answers["correct"] == 1)).all()
+
+
+def test_what_can_t_be_simulated_is_refused() -> None:
+    with pytest.raises(AnalysisError, match="likeness"):
+        simulated(observers=[SimulatedObserver("machine", likeness=1.5)])
+    with pytest.raises(AnalysisError, match="same name"):
+        simulated(observers=[SimulatedObserver("machine"), SimulatedObserver("machine")])
+    with pytest.raises(AnalysisError, match="2 models"):
+        simulated(models=pd.DataFrame({"model": ["one"]}))
+    with pytest.raises(AnalysisError, match="has the column model"):
+        simulated(models=pd.DataFrame({"model": ["one", "two"], "size": [1, 2]}))
