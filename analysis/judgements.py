@@ -107,7 +107,18 @@ def judgements(
             "kind": own["kind"],
         }
     )
-    names = ["model", "condition", "difficulty", "references", "unit", "layer", "task", "participant", "session", "kind"]
+    names = [
+        "model",
+        "condition",
+        "difficulty",
+        "references",
+        "unit",
+        "layer",
+        "task",
+        "participant",
+        "session",
+        "kind",
+    ]
     return table.astype(dict.fromkeys(names, "category"))
 
 

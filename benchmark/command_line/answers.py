@@ -24,7 +24,8 @@ def import_imi(
     from benchmark.command_line.tables import print_import
     from benchmark.workflow import import_release
 
-    print_import(import_release(path, out, table), out)
+    done = import_release(path, out, table)
+    print_import(done.description, done.answers, done.sessions, out)
 
 
 @app.command("import-csv")
@@ -37,7 +38,8 @@ def import_csv(
     from benchmark.command_line.tables import print_import
     from benchmark.workflow import import_table
 
-    print_import(import_table(files, mapping, out), out)
+    done = import_table(files, mapping, out)
+    print_import(done.description, done.answers, done.sessions, out)
 
 
 @app.command()
@@ -130,7 +132,7 @@ def power(
     until: Annotated[
         float | None, typer.Option(help="Width of an interval: how many more sessions would the answers so far need?")
     ] = None,
-    simulations: Annotated[int, typer.Option(help="Simulated studies.", min=20, max=1_000_000)] = 1000,
+    simulations: Annotated[int, typer.Option(help="Simulated studies.", min=50, max=1_000_000)] = 1000,
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
     database: Database = "",
 ) -> None:

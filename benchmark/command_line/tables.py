@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from analysis.dataset import Dataset
+    from analysis.dataset import Description
     from analysis.performance import MachineScore
     from analysis.power import Assessment, Optimum
     from analysis.power.forecast import Forecast as SessionForecast
@@ -389,20 +389,17 @@ def print_payroll(payroll: Payroll) -> None:
         console.print(f"[bold]{escape(payroll.note)}[/]")
 
 
-def print_import(dataset: Dataset, folder: Path) -> None:
+def print_import(described: Description, answers: int, sessions: int, folder: Path) -> None:
     """Print what an import has read: how many answers of which kind, and what is not known."""
-    from analysis.dataset import describe
-
     console = _console()
-    described = describe(dataset)
     console.print(_frame(described.counts))
     if described.missing:
         console.print(f"\nNot recorded: {', '.join(described.missing)}.")
-    for note in dataset.notes:
+    for note in described.notes:
         console.print(f"Note: {escape(note)}.")
     console.print(
-        f"\n{len(dataset.responses):,} answers of {dataset.responses['session'].nunique():,} sessions in "
-        f"{escape(str(folder))}\nNext: vimi analyze {escape(str(folder))}"
+        f"\n{answers:,} answers of {sessions:,} sessions in {escape(str(folder))}\nNext: vimi analyze "
+        f"{escape(str(folder))}"
     )
 
 

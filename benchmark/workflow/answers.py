@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -12,14 +12,14 @@ from benchmark.progress import Reporter
 from benchmark.study import Study
 
 if TYPE_CHECKING:
-    from analysis.dataset import Dataset
+    from analysis.dataset import Dataset, Description
     from analysis.power import Assessment, Optimum
     from analysis.power.forecast import Forecast
     from analysis.preregistration import Preregistration
     from analysis.report import Report, Written
 
 
-def import_release(path: Path | str, out: Path | str, table: str = "main") -> Dataset:
+def import_release(path: Path | str, out: Path | str, table: str = "main") -> Imported:
     """Import the human answers of the 2023 release into a folder that ``analyze`` reads.
 
     Parameters
@@ -40,7 +40,7 @@ def import_release(path: Path | str, out: Path | str, table: str = "main") -> Da
 
     dataset = import_imi(path, table=_one_of(Table, "table of the release", table))
     dataset.write(out)
-    return dataset
+    return _imported(dataset)
 
 
 def _one_of(names: Any, what: str, given: str) -> Any:
@@ -50,7 +50,7 @@ def _one_of(names: Any, what: str, given: str) -> Any:
     return given
 
 
-def import_table(files: Path | str | Sequence[Path | str], mapping: Path | str, out: Path | str) -> Dataset:
+def import_table(files: Path | str | Sequence[Path | str], mapping: Path | str, out: Path | str) -> Imported:
     """Import a laboratory's own table, as its mapping describes it, into a folder that ``analyze`` reads.
 
     Raises
@@ -64,7 +64,22 @@ def import_table(files: Path | str | Sequence[Path | str], mapping: Path | str, 
 
     dataset = import_csv(files, mapping)
     dataset.write(out)
-    return dataset
+    return _imported(dataset)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import has read: a description, and how many answers and sessions there are."""
+
+    description: Description
+    answers: int
+    sessions: int
+
+
+def _imported(dataset: Dataset) -> Imported:
+    from analysis.dataset import describe
+
+    return Imported(describe(dataset), len(dataset.responses), int(dataset.responses["session"].nunique()))
 
 
 def analyze(

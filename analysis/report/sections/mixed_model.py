@@ -81,7 +81,8 @@ def describe_mixed_model(material: Material) -> Section:
     fit = draft.attempt("mixed model", lambda: model.fit(table))
     if fit is None:
         return draft.section("What varies?", lead)
-    _describe_fit(draft, fit)
+    with draft.trying("effects"):
+        _describe_fit(draft, fit)
     with draft.trying("learning"):
         learned = learning_sensitivity(model, table, fit)
         draft.tabulate("learning", "With learning over the session", learned.table().to_dict("records"), folded=True)
