@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -451,7 +452,7 @@ class MixedModelFit:
             text += f", {self.model._curvature} information"
         return text
 
-    @property
+    @cached_property
     def standard_deviations(self) -> dict[str, Estimate]:
         """Standard deviations of the random effects, with intervals.
 
@@ -477,8 +478,11 @@ class MixedModelFit:
             variance = float(self.covariance[place, place])
             freedom = 1 / (2 * variance) if variance > 0 else 0.0
             if self.converged and 0 < freedom < _FEW:
-                return self.profile(factor.name)
-            if self.converged and freedom:
+                try:
+                    return self.profile(factor.name)
+                except AnalysisError as error:
+                    method = f"no interval: {str(error).split(':')[0].lower()}; {self.method}"
+            elif self.converged and freedom:
                 tail = (1 - LEVEL) / 2
                 low, high = (value * math.sqrt(freedom / float(chi2.ppf(share, freedom))) for share in (1 - tail, tail))
                 method = f"Satterthwaite, chi-square with {freedom:.1f} degrees of freedom; {self.method}"

@@ -37,7 +37,7 @@ class Link:
         What is missing between the upper asymptote and 1.
     """
 
-    name: LinkName
+    name: LinkName = "logit"
     guess: float | Floats = 0.5
     lapse: float = 0.0
 

@@ -27,6 +27,10 @@ LEAST_ANSWERS = 3
 """Answers a task needs on average before tasks get a variance of their own."""
 
 
+LAPSES = (0.0, 0.025, 0.05)
+"""Lapse rates to try; every one is a fit."""
+
+
 def lapse_of(material: Material) -> tuple[float, Estimate | None]:
     """Return the lapse rate to assume: given, or from catch trials, or none; and the estimate it comes from."""
     if material.settings.lapse is not None:
@@ -93,7 +97,7 @@ def describe_mixed_model(material: Material) -> Section:
             "guessing", "With each unit's own rate of guessing", offset.table().to_dict("records"), folded=True
         )  # fmt: skip
     with draft.trying("lapses"):
-        sweep = lapse_sweep(model, table, reporter=material.reporter)
+        sweep = lapse_sweep(model, table, LAPSES, reporter=material.reporter)
         draft.tabulate("lapse-sweep", "Over lapse rates", sweep.table().to_dict("records"), folded=True)
     return draft.section("What varies?", lead)
 
