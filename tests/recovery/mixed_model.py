@@ -214,10 +214,12 @@ def write(records: pd.DataFrame, simulations: int) -> str:
         "the truth. After ± stands the Monte Carlo error (one standard error). Seconds are processor time of a fit.",
         "",
     ]
+    tables = {name: tabulate(records, name) for name in STUDIES if (records["study"] == name).any()}
+    lines += [_say_worst(tables), ""]
     for name, study in STUDIES.items():
-        table = tabulate(records, name) if (records["study"] == name).any() else pd.DataFrame()
-        if table.empty:
+        if name not in tables:
             continue
+        table = tables[name]
         lines += [f"## {name}", "", study.words[0].upper() + study.words[1:] + ".", ""]
         effects = list(dict.fromkeys(table["name"]))
         methods = [key for key in METHODS if (table["method"] == key).any()]
@@ -252,6 +254,21 @@ def write(records: pd.DataFrame, simulations: int) -> str:
     lines += ["The methods:", ""]
     lines += [f"- `{key}`: {words}" for key, words in WORDS.items()]
     return "\n".join(lines) + "\n"
+
+
+def _say_worst(tables: dict[str, pd.DataFrame]) -> str:
+    """Return how far each method's worst effects are off, over all studies."""
+    every = pd.concat([table.assign(study=name) for name, table in tables.items()], ignore_index=True)
+    rows = ["| method | largest bias, % | lowest coverage, % |", "| --- | --- | --- |"]
+    for method, own in every.groupby("method", sort=False):
+        far = own.loc[own["bias"].abs().idxmax()]
+        rare = own.loc[own["coverage"].idxmin()]
+        rows.append(
+            f"| {WORDS[str(method)]} | {100 * far['bias']:+.1f} ± {100 * far['bias_error']:.1f} ({far['name']}, "
+            f"{far['study']}) | {100 * rare['coverage']:.0f} ± {100 * rare['coverage_error']:.0f} ({rare['name']}, "
+            f"{rare['study']}) |"
+        )
+    return "\n".join(rows)
 
 
 def main() -> None:
