@@ -192,8 +192,9 @@ def _scale(material: Material, made: list[ScalingStudy]) -> Section:
     """Fit the slopes, keep them for the headline, and return their section."""
     settings = material.settings
     rung = mixed_model_rung(material) if settings.thorough else None
+    means = tabulate_means(material.proportions)
     study = fit_scaling(
-        tabulate_means(material.proportions),
+        means,
         material.dataset.models,
         predictors=settings.predictors,
         conditions=material.conditions,
@@ -205,7 +206,7 @@ def _scale(material: Material, made: list[ScalingStudy]) -> Section:
         seed=settings.seed,
     )
     made.append(study)
-    return describe_scaling(study)
+    return describe_scaling(study, means, material.dataset.models)
 
 
 def _headline(material: Material, sections: list[Section], study: ScalingStudy | None) -> tuple[Finding, ...]:

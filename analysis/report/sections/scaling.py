@@ -12,7 +12,15 @@ from scipy.stats import t
 from analysis.figures import plot_leverage, plot_margins, plot_prior_sweep, plot_scaling
 from analysis.report.document import Finding, Section
 from analysis.report.material import Draft
-from analysis.scaling import PREDICTORS, MixedModelSlope, Refusal, ScalingResult, ScalingStudy, Slope
+from analysis.scaling import (
+    PREDICTORS,
+    MixedModelSlope,
+    Refusal,
+    ScalingResult,
+    ScalingStudy,
+    Slope,
+    predictor_values,
+)
 from analysis.scaling.study import INFLUENTIAL
 from benchmark.estimate import Estimate
 
@@ -36,14 +44,24 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def describe_scaling(study: ScalingStudy, name: str = "scaling") -> Section:
-    """Return the section on slopes."""
-    draft = Draft(name)
+def describe_scaling(
+    study: ScalingStudy, means: pd.DataFrame | None = None, models: pd.DataFrame | None = None
+) -> Section:
+    """Return the section on slopes.
+
+    Parameters
+    ----------
+    study
+        The slopes.
+    means, models
+        What they were fitted to, so that points are shown where a slope is refused.
+    """
+    draft = Draft("scaling")
     draft.findings.extend(verdict_findings(study))
     carried = [result for result in study if isinstance(result, ScalingResult)]
     if carried:
         with draft.trying("figure of the slopes"):
-            _draw_slopes(draft, study)
+            _draw_slopes(draft, study, means, models)
     draft.tabulate("slopes", "Slopes, and what they rest on", [_slope_row(result) for result in carried], _FAMILY)
     draft.tabulate(
         "tests", "Tests that assume less, and evidence for no slope", [_test_row(result) for result in carried],
@@ -174,16 +192,25 @@ def _joint_rows(study: ScalingStudy) -> list[dict[str, Any]]:
     ]
 
 
-def _draw_slopes(draft: Draft, study: ScalingStudy) -> None:
-    points, fits, bands = scaling_points(study)
+def _draw_slopes(draft: Draft, study: ScalingStudy, means: pd.DataFrame | None, models: pd.DataFrame | None) -> None:
+    points, fits, bands = scaling_points(study, means, models)
     draft.draw(
         "slopes", "Proportion correct against size, data and accuracy", plot_scaling(points, fits, bands), points,
         "Lines and bands: least squares with a 95 % band of the mean. No line is drawn where it is refused.",
     )  # fmt: skip
 
 
-def scaling_points(study: ScalingStudy) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def scaling_points(
+    study: ScalingStudy, means: pd.DataFrame | None = None, models: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return what the figure of slopes takes.
+
+    Parameters
+    ----------
+    study
+        The slopes.
+    means, models
+        What they were fitted to; without them a refused slope has no points.
 
     Returns
     -------
@@ -195,8 +222,16 @@ def scaling_points(study: ScalingStudy) -> tuple[pd.DataFrame, pd.DataFrame, pd.
         names = {"condition": result.condition, "predictor": result.predictor}
         if isinstance(result, Refusal):
             slopes.append({**names, "slope": np.nan, "low": np.nan, "high": np.nan, "refused": result.reason})
-            continue
-        own = result.points
+            if means is None or models is None:
+                continue
+            own = _points_of(result, means, models)
+        else:
+            own = result.points
+            slope = result.slope.estimate
+            slopes.append(
+                {**names, "slope": slope.value, "low": slope.low, "high": slope.high, "refused": "", "unit": slope.unit}
+            )
+            bands.append(_band(result).assign(**names))
         known = own["standard_error"].to_numpy(dtype=np.float64) if "standard_error" in own else np.zeros(len(own))
         reach = 1.96 * np.nan_to_num(known)
         points.append(
@@ -205,17 +240,19 @@ def scaling_points(study: ScalingStudy) -> tuple[pd.DataFrame, pd.DataFrame, pd.
                 high=np.clip(own["value"] + reach, 0, 1),
             )
         )  # fmt: skip
-        slope = result.slope.estimate
-        slopes.append(
-            {**names, "slope": slope.value, "low": slope.low, "high": slope.high, "refused": "", "unit": slope.unit}
-        )
-        bands.append(_band(result).assign(**names))
     empty = pd.DataFrame()
     return (
         pd.concat(points, ignore_index=True) if points else empty,
         pd.DataFrame(slopes),
         pd.concat(bands, ignore_index=True) if bands else empty,
     )
+
+
+def _points_of(result: Refusal, means: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """Return the points that a refused slope would have had."""
+    own = means[(means["condition"] == result.condition) & means["model"].isin(result.models)]
+    own = own.merge(models[["model", "family"]], on="model", how="left")
+    return own.assign(x=own["model"].map(predictor_values(models, result.predictor)))
 
 
 def _band(result: ScalingResult) -> pd.DataFrame:
