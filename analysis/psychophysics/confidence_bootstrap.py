@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.answer_order import order_by_answers
 from analysis.estimands import spell_estimand
 from analysis.psychophysics.meta_d_prime import (
     CONFIDENCES,
@@ -44,11 +45,12 @@ class Draws:
 
     @classmethod
     def of(cls, own: pd.DataFrame, resample: Resampled, resamples: int, seed: int) -> Draws:
-        """Draw the samples for a table of judgements, sorted by participant and unit."""
+        """Draw the samples for a table of judgements, whatever participants and units are called."""
         rng = np.random.default_rng(seed)
-        # The table is sorted by participant and unit, so relabelling that keeps the order keeps the draws.
         person = np.unique(own["participant"].astype(str).to_numpy(), return_inverse=True)[1]
         unit = np.unique(own["unit"].astype(str).to_numpy(), return_inverse=True)[1]
+        mark = 2 * own["confidence"].to_numpy(np.int64) + own["correct"].to_numpy(np.int64)
+        unit, person = order_by_answers(unit, person, mark)
         people, units = int(person.max()) + 1, int(unit.max()) + 1
         drawn = rng.multinomial(people, np.full(people, 1 / people), size=resamples).astype(np.float64)
         both = resample == "units and participants"

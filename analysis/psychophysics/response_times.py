@@ -110,7 +110,7 @@ def _median(values: NDArray[np.float64], unit: str, resamples: int, seed: int, l
     if len(values) == 1:
         return Estimate(value, 0.0, math.inf, "no interval: one participant", 1, unit, _BY_PERSON, level)
     rng = np.random.default_rng(seed)
-    sample = np.median(rng.choice(values, size=(resamples, len(values))), axis=1)
+    sample = np.median(rng.choice(np.sort(values), size=(resamples, len(values))), axis=1)
     low, high = (float(end) for end in np.quantile(sample, [(1 - level) / 2, (1 + level) / 2]))
     method = (
         f"median over participants of their medians, percentile bootstrap over participants, {resamples:,} resamples"

@@ -28,7 +28,14 @@ from analysis.reliability.analysis_of_variance import intraclass
 from analysis.reliability.ceilings import noise_ceiling
 from analysis.reliability.curves import TARGET, answers_needed
 from analysis.reliability.intervals import reliability_estimate, reliability_of_fewer
-from analysis.reliability.split_halves import SPLITS, no_spread, split_answers, split_half, split_participants
+from analysis.reliability.split_halves import (
+    SPLITS,
+    no_spread,
+    order_units,
+    split_answers,
+    split_half,
+    split_participants,
+)
 from analysis.resampling import RESAMPLES, resample_weights
 from analysis.rows import spread_out
 from benchmark.errors import AnalysisError
@@ -112,7 +119,7 @@ def estimate_reliability(
     results = []
     for names, own in groups(judgements):
         where = spell_group(names)
-        counts = count_answers(own, least=2, where=where)
+        counts = order_units(own, count_answers(own, least=2, where=where))
         answers, right = counts["answers"].to_numpy(), counts["right"].to_numpy()
         rng = np.random.default_rng(seed)
         weights = resample_weights(len(counts), resamples, rng)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
+from analysis.answer_order import order_by_answers
 from analysis.arrays import Floats, Integers
 from analysis.reliability.analysis_of_variance import step_up
 from analysis.reliability.intervals import reliability_estimate
@@ -48,6 +49,17 @@ def split_answers(answers: Integers, right: Integers, size: Integers, splits: in
     return Halves((first / m).T, (second / m).T, np.ones(shape).T)
 
 
+def order_units(judgements: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
+    """Order units of equal counts by who answered about them, and how: names decide nothing of what is drawn."""
+    own = judgements[judgements["unit"].isin(counts["unit"])]
+    unit = pd.Index(counts["unit"]).get_indexer(own["unit"].astype(str))
+    person = pd.Categorical(own["participant"].astype(str)).codes
+    place = np.empty(len(counts), dtype=np.int64)
+    place[unit] = order_by_answers(unit, person, own["correct"])[0]
+    ordered = counts.assign(place=place).sort_values(["answers", "right", "place"], ignore_index=True)
+    return ordered.drop(columns="place")
+
+
 def split_participants(
     judgements: pd.DataFrame, counts: pd.DataFrame, splits: int, rng: np.random.Generator
 ) -> Halves | None:
@@ -58,6 +70,8 @@ def split_participants(
     if people < 2:
         return None
     unit = pd.Index(counts["unit"]).get_indexer(own["unit"].astype(str))
+    # Whoever is drawn into a half is known by the answers alone: renaming people changes nothing.
+    person = order_by_answers(unit, person, own["correct"])[1]
     shape = (len(counts), people)
     given = csr_array((np.ones(len(own)), (unit, person)), shape=shape)
     right = csr_array((own["correct"].to_numpy(dtype=np.float64), (unit, person)), shape=shape)
