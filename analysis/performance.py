@@ -141,7 +141,7 @@ class MachineScore:
     score
         Proportion correct.
     mis
-        Machine Interpretability Score: mean probability of the right answer.
+        Machine Interpretability Score: mean probability of the right answer; None if no answer has a probability.
     low_level
         Proportion correct of the low-level observer on the same tasks; None if it has not answered.
     excess
@@ -165,7 +165,7 @@ class MachineScore:
     related: bool
     kept_apart: int
     score: Estimate
-    mis: Estimate
+    mis: Estimate | None
     low_level: Estimate | None
     excess: Estimate | None
     twin: Estimate | None
@@ -263,6 +263,7 @@ def score_machines(
         control = same[(same["model"] == model) & (same["observer"] == LOW_LEVEL) & (not observer.endswith(SHUFFLED))]
         twin = same[(same["model"] == model + TWIN_SUFFIX) & (same["observer"] == observer)]
         question = _Question(model, drawing, units, seed)
+        sure = own[own["probability"].notna()]
         scores.append(
             MachineScore(
                 model=model,
@@ -274,7 +275,7 @@ def score_machines(
                 related=bool(own["related"].any()),
                 kept_apart=apart.get(model, 0),
                 score=question.mean(unit_means(own), "proportion correct", observer),
-                mis=question.mean(unit_means(own, "probability"), "probability", observer),
+                mis=question.mean(unit_means(sure, "probability"), "probability", observer) if len(sure) else None,
                 low_level=question.mean(unit_means(control), "proportion correct", LOW_LEVEL) if len(control) else None,
                 excess=question.difference(own, control, f"{observer} minus {LOW_LEVEL}"),
                 twin=question.mean(unit_means(twin), "proportion correct", observer) if len(twin) else None,

@@ -157,7 +157,8 @@ def split_variance(
     if coefficient == 0:
         return None
     answer = (all_pairs - within_people * pairs_of_units - within_units * pairs_of_people) / coefficient
-    answer = min(max(answer, 0.0), within_units, within_people)
+    within_units, within_people = max(0.0, within_units), max(0.0, within_people)  # rounding may leave a crumb below
+    answer = max(0.0, min(answer, within_units, within_people))
     return Components(
         unit=within_people - answer,
         person=within_units - answer,

@@ -196,6 +196,16 @@ def test_the_slopes_are_those_of_least_squares_and_of_logistic_regression() -> N
     assert error == pytest.approx(fit.bse.iloc[1], rel=2e-3)
 
 
+def test_answers_that_turn_at_one_place_have_no_finite_slope_of_log_odds() -> None:
+    for turn in (1, 3, 6):
+        table = answers().head(8).assign(trial_index=np.arange(8))
+        table["correct"] = (table["trial_index"] >= turn).astype(float)
+        table = table.assign(model=table["model"].iloc[0], participant=table["participant"].iloc[0])
+        (only,) = learning_curve(table)
+        assert only.log_odds is None
+        assert np.isfinite(only.slope.value)
+
+
 def test_learning_that_can_not_be_seen() -> None:
     table = answers()
     with pytest.raises(AnalysisError, match="same place"):

@@ -153,6 +153,7 @@ def test_a_score_holds_the_proportion_correct_and_the_mean_probability() -> None
     score = only(score_machines(answers))
     assert score.score.value == pytest.approx(0.75)
     # A right answer of the table made by hand has the probability .9, a wrong one .2.
+    assert score.mis is not None
     assert score.mis.value == pytest.approx(0.75 * 0.9 + 0.25 * 0.2)
     assert (score.model, score.condition, score.difficulty, score.references) == ("a", "natural", "easy", "both")
     assert (score.observer, score.protocol, score.related, score.kept_apart) == (SEER, "vimi1", False, 0)
@@ -383,6 +384,7 @@ def test_every_estimate_names_models_units_observer_and_drawing() -> None:
     table = together(answer_rows("a", rows), answer_rows("a", rows[::-1], "lowlevel"), answer_rows("a-twin", rows[:8]))
     score = only(score_machines(table))
     said = "these models, new units; layer-uniform; by "
+    assert score.mis is not None
     assert score.score.estimand == score.mis.estimand == said + SEER
     assert score.twin is not None and score.twin.estimand == said + SEER
     assert score.low_level is not None and score.low_level.estimand == said + "lowlevel"
@@ -457,3 +459,11 @@ def test_the_observer_check_leaves_trials_out_that_hide_references() -> None:
 def test_unit_columns_of_a_response_name_its_unit() -> None:
     # What pairs a unit with its twin's is everything but the model.
     assert unit_means(answer_rows("a", [(0, True)])).index.names == [c for c in UNIT_COLUMNS if c != "model"]
+
+
+def test_answers_without_probabilities_have_no_interpretability_score() -> None:
+    answers = answer_rows("a", units_with([(3, 1), (2, 2), (4, 0)])).assign(probability=np.nan)
+    score = only(score_machines(answers))
+    assert score.mis is None
+    assert score.score.value == pytest.approx(0.75)
+    assert np.isnan(score.row()["mis"])

@@ -32,7 +32,7 @@ from analysis.scaling.families import take_places
 from analysis.scaling.permutation import permute_slope, permute_spearman
 from analysis.scaling.predictors import Predictor
 from analysis.scaling.regression import condition_number, least_squares, restricted_log_likelihood
-from analysis.scaling.verdicts import MarginTests
+from analysis.scaling.verdicts import MarginTests, _number, _p
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
 
@@ -538,6 +538,14 @@ def test_models_without_a_predictor_are_left_out_and_named() -> None:
     assert any("vit_b32" in warning for warning in result.warnings)
 
 
+def test_too_few_known_values_are_told_from_too_few_models() -> None:
+    models = published_models()
+    models["top1"] = models["top1"].where(models["model"].isin(["googlenet", "resnet50"]))
+    refused = fit_scaling(published_means(), models, predictors=["accuracy"]).result("natural", "accuracy")
+    assert isinstance(refused, Refusal)
+    assert refused.reason == "2 models, and a slope needs at least 4, and accuracy is not known of the other 7"
+
+
 def test_cards_make_the_table_of_models() -> None:
     table = models_from_cards(["googlenet", "resnet50"]).set_index("model")
     assert table.loc["googlenet", "parameters"] == 7_066_380
@@ -550,7 +558,7 @@ def test_a_condition_without_means_is_refused_and_holds_its_place() -> None:
         published_means(), published_models(), predictors=["parameters"], conditions=["natural", "hard"]
     )
     refused = study.result("hard", "parameters")
-    assert isinstance(refused, Refusal) and refused.reason.startswith("0 models")
+    assert isinstance(refused, Refusal) and refused.reason == "0 models, and a slope needs at least 4"
     assert study.places["all slopes"]["hard", "parameters"].p == 1.0
     assert fitted(study, "natural", "parameters").place.size == 2
 
@@ -571,3 +579,19 @@ def test_means_come_from_estimated_proportions() -> None:
     assert dict(zip(means["model"], means["value"])) == pytest.approx(truth.to_dict(), abs=0.02)
     with pytest.raises(AnalysisError, match="by model; slopes need"):
         tabulate_means(estimate_proportions(table, by=("model",)))
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0.0, ".000"), (-1.75e-5, "-.00002"), (0.000325, ".0003"), (-0.0421, "-.042"), (1.5, "1.500"), (-1e-12, ".000")],
+)
+def test_ends_of_intervals_are_never_rounded_onto_zero(value: float, written: str) -> None:
+    assert _number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0.04996, ".04996"), (0.0499, ".0499"), (0.0501, ".050"), (0.0004, "< .001"), (0.99999, "1.000")],
+)
+def test_p_values_are_never_rounded_across_the_level(value: float, written: str) -> None:
+    assert _p(value) == written

@@ -138,7 +138,10 @@ def _logistic(
     for _ in range(50):
         chance = expit(design @ coefficients)
         information = (design * (chance * (1 - chance))[:, None]).T @ design
-        step = np.linalg.solve(information, design.T @ (correct - chance))
+        try:
+            step = np.linalg.solve(information, design.T @ (correct - chance))
+        except np.linalg.LinAlgError:  # the curve has become a step, and every chance 0 or 1
+            return None
         coefficients = coefficients + np.clip(step, -2.0, 2.0)
         if np.abs(step).max() < 1e-10:
             break

@@ -153,7 +153,11 @@ def _because(kind: Kind, place: Place, adjusted: Estimate, margins: MarginTests 
 
 
 def _number(value: float) -> str:
-    text = f"{value:.3f}".replace("-0.000", "0.000")
+    """Write a number with three decimals, or as many more as keep it off zero: its sign is what verdicts rest on."""
+    decimals = 3
+    while abs(value) > 1e-9 and float(f"{value:.{decimals}f}") == 0:
+        decimals += 1
+    text = f"{value:.{decimals}f}".replace("-0.000", "0.000") if abs(value) <= 1e-9 else f"{value:.{decimals}f}"
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
@@ -162,4 +166,10 @@ def _slopes(size: int) -> str:
 
 
 def _p(value: float) -> str:
-    return "< .001" if value < 0.001 else f"{value:.3f}".replace("0.", ".", 1) if value < 0.9995 else "1.000"
+    """Write a p-value with three decimals, or as many more as keep it on its side of .05."""
+    if value < 0.001:
+        return "< .001"
+    decimals = 3
+    while (float(f"{value:.{decimals}f}") < ALPHA) != (value < ALPHA) and decimals < 9:
+        decimals += 1
+    return f"{value:.{decimals}f}".replace("0.", ".", 1) if value < 0.9995 else "1.000"
