@@ -21,6 +21,7 @@ from scipy.stats import DegenerateDataWarning, bootstrap, norm
 
 from analysis.estimands import Drawing, known_weights, spell_estimand
 from analysis.judgements import unit_names
+from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
 from benchmark.observers.base import SHUFFLED
@@ -238,15 +239,16 @@ def score_machines(
 
     Raises
     ------
-    ValueError
-        If responses of two protocols are mixed.
     AnalysisError
-        If a unit-uniform mean lacks the width of a layer.
+        If responses of two protocols are mixed, or a unit-uniform mean lacks the width of a layer.
     """
     machines = responses[(responses["observer_kind"] == "machine") & (responses["kind"] == "main")]
     machines = machines[machines["model"] != PLANTED]
     if machines["protocol"].nunique() > 1:
-        raise ValueError(f"Results of two protocols never share a table: {sorted(machines['protocol'].unique())}.")
+        names = " and ".join(sorted(map(str, machines["protocol"].unique())))
+        raise AnalysisError(
+            f"Machines answered under {names}, and results of two protocols never share a table: analyse one at a time."
+        )
     machines, apart = _set_flagged_apart(machines, statistics)
     scores: list[MachineScore] = []
     trained = machines[~machines["model"].str.endswith(TWIN_SUFFIX)]

@@ -271,7 +271,9 @@ def test_two_protocols_never_share_a_table() -> None:
     answers = together(
         answer_rows("a", [(0, True)], protocol="vimi1"), answer_rows("a", [(1, True)], protocol="vimi1+1234abcd")
     )
-    with pytest.raises(ValueError, match=r"two protocols never share a table.*'vimi1', 'vimi1\+1234abcd'"):
+    with pytest.raises(
+        AnalysisError, match=r"vimi1 and vimi1\+1234abcd, and results of two protocols never share a table"
+    ):
         score_machines(answers)
 
 

@@ -343,3 +343,8 @@ def test_an_empty_table_and_an_impossible_target_are_refused() -> None:
         estimate_reliability(table_of(beta_counts(9, 10, 4)), target=1.0)
     with pytest.raises(AnalysisError, match="from 1"):
         learning_curve(table_of(beta_counts(9, 10, 4)), answers=(0, 2))
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_an_impossible_correlation_stays_impossible(factor: float) -> None:
+    assert step_up(np.array([-math.inf]), factor).tolist() == [-math.inf]

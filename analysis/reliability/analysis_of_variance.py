@@ -57,6 +57,6 @@ def step_up(correlation: Floats, factor: float | Floats) -> Floats:
     Where the formula has no answer, because so negative a correlation can't be that of exchangeable answers, the
     reliability is minus infinity.
     """
-    below = 1 + (np.asarray(factor) - 1) * correlation
     with np.errstate(divide="ignore", invalid="ignore"):
+        below = np.where(np.isneginf(correlation), -np.inf, 1 + (np.asarray(factor) - 1) * correlation)
         return np.asarray(np.where(below > 0, factor * correlation / below, np.where(np.isnan(below), np.nan, -np.inf)))
