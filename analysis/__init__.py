@@ -104,7 +104,8 @@ if TYPE_CHECKING:
         save_figure,
     )
     from analysis.importing.imi import import_imi
-    from analysis.importing.mapping import import_csv, read_mapping
+    from analysis.importing.mapping import read_mapping
+    from analysis.importing.tables import import_csv
     from analysis.judgements import judgements
     from analysis.mixed_model import (
         Bootstrap,
@@ -397,7 +398,8 @@ _NAMES = {
         "plot_variance_components save_figure"
     ),
     "analysis.importing.imi": "import_imi",
-    "analysis.importing.mapping": "import_csv read_mapping",
+    "analysis.importing.mapping": "read_mapping",
+    "analysis.importing.tables": "import_csv",
     "analysis.judgements": "judgements",
     "analysis.mixed_model": (
         "Bootstrap GuessRates LapseSweep MixedModel MixedModelFit Sensitivity estimate_guess_rates estimate_lapse "

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmark.workflow import building as workflow
 from benchmark.command_line import main
 from benchmark.experiment import Experiment
 from benchmark.model_card import load_card
 from benchmark.model_zoo import weights_on_machine
 from benchmark.study import PLUMBING, Study
+from benchmark.workflow import building as workflow
 from benchmark.workflow import check_sessions, demo_experiment
 from stimuli.bundled import BundledPool
 from tests.conftest import write_pictures

@@ -22,10 +22,10 @@ from analysis.importing.mapping import (
     ModelEntry,
     UnitMapping,
     Wide,
-    import_csv,
     read_mapping,
 )
 from analysis.importing.rules import Rule, Test
+from analysis.importing.tables import import_csv
 from analysis.judgements import judgements
 from benchmark.documents import parse
 from benchmark.errors import DocumentError, ImportFailure

@@ -12,7 +12,7 @@ from analysis.mixed_model.fit import MixedModel, MixedModelFit
 from analysis.mixed_model.marginal_means import integrate
 from analysis.scaling.predictors import Predictor
 from analysis.scaling.regression import make_slope
-from analysis.scaling.study import MixedModelSlope
+from analysis.scaling.results import MixedModelSlope
 from benchmark.errors import AnalysisError
 
 COLUMN = "predictor"

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.preregistration.deviations import Deviation
 from analysis.preregistration.freezing import Preregistration
-from analysis.scaling.study import Refusal, ScalingStudy
+from analysis.scaling.results import Refusal, ScalingStudy
 from benchmark.errors import NameNotFound
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX

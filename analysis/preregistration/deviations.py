@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.estimands import Drawing, Scope
 from analysis.preregistration.freezing import Preregistration
 from analysis.scaling.families import Test
-from analysis.scaling.study import Rung
+from analysis.scaling.results import Rung
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
 from benchmark.tasks import PLANTED

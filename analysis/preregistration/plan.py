@@ -12,7 +12,7 @@ from analysis.estimands import Drawing, Scope
 from analysis.exclusions import AUTHENTIC, protocol_rules
 from analysis.scaling.families import Test, declare_families
 from analysis.scaling.predictors import PREDICTORS
-from analysis.scaling.study import Rung
+from analysis.scaling.results import Rung
 from benchmark.documents import Document, parse, read_toml
 from benchmark.errors import AnalysisError, DocumentError, suggest
 from benchmark.study import Study

@@ -18,7 +18,7 @@ from analysis.judgements import PEOPLE, judgements
 from analysis.preregistration import Preregistration
 from analysis.proportions import Proportions, estimate_proportions
 from analysis.report.document import Figure, Finding, Section, Table
-from analysis.scaling.study import Rung
+from analysis.scaling.results import Rung
 from benchmark.errors import AnalysisError, VimiError
 from benchmark.progress import Reporter
 from benchmark.study import Study

@@ -1,5 +1,6 @@
 """Interpretability against model size, data-set size and accuracy: slopes, and what may be said of them."""
 
+from analysis.multiple_tests import adjust_holm
 from analysis.scaling.bayes_factors import (
     RegressionBayesFactor,
     SavageDickey,
@@ -14,20 +15,18 @@ from analysis.scaling.equivalence import (
     assess_equivalence,
     passing_margins,
 )
-from analysis.multiple_tests import adjust_holm
 from analysis.scaling.families import Place
 from analysis.scaling.predictors import PREDICTORS, Predictor, models_from_cards, models_from_study, predictor_values
 from analysis.scaling.regression import Slope, least_squares, make_slope, meta_regression
-from analysis.scaling.study import (
+from analysis.scaling.results import (
     JointRegression,
     MixedModelSlope,
     Refusal,
     ScalingResult,
     ScalingStudy,
-    fit_scaling,
     slope_from_estimate,
-    tabulate_means,
 )
+from analysis.scaling.study import fit_scaling, tabulate_means
 from analysis.scaling.verdicts import KINDS, Verdict, judge
 
 __all__ = [

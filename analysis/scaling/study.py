@@ -11,20 +11,17 @@ What the data can't carry is refused: a :class:`Refusal` stands in the place of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from analysis.estimands import Drawing, spell_estimand
 from analysis.multiple_tests import adjust_holm
-from analysis.scaling.bayes_factors import RegressionBayesFactor, regression_bayes_factor
-from analysis.scaling.equivalence import PassingMargins, SlopeEquivalence, assess_equivalence, passing_margins
+from analysis.scaling.equivalence import SlopeEquivalence, assess_equivalence
 from analysis.scaling.families import Place, Test, declare_families, take_places
-from analysis.scaling.permutation import PermutationTest, permute_slope, permute_spearman
 from analysis.scaling.predictors import Predictor, find_predictor, predictor_values
 from analysis.scaling.regression import (
     LeastSquaresFit,
@@ -34,14 +31,24 @@ from analysis.scaling.regression import (
     make_slope,
     meta_regression,
 )
-from analysis.scaling.verdicts import MarginTests, Verdict, judge, refuse
+from analysis.scaling.verdicts import MarginTests
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
 
 if TYPE_CHECKING:
     from analysis.proportions import Proportions
-from analysis.scaling.results import RUNGS, JointRegression, MixedModel, MixedModelSlope, Refusal, Rung, ScalingResult, ScalingStudy, slope_of_rung
-
+from analysis.scaling.results import (
+    INFLUENTIAL,
+    RUNGS,
+    JointRegression,
+    MixedModel,
+    MixedModelSlope,
+    Refusal,
+    Rung,
+    ScalingResult,
+    ScalingStudy,
+    slope_of_rung,
+)
 
 LEAST_MODELS = 4
 FULL_LEVERAGE = 0.99

@@ -60,7 +60,7 @@ def import_table(files: Path | str | Sequence[Path | str], mapping: Path | str, 
     DocumentError
         If the mapping itself is wrong.
     """
-    from analysis.importing.mapping import import_csv
+    from analysis.importing.tables import import_csv
 
     dataset = import_csv(files, mapping)
     dataset.write(out)

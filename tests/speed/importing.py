@@ -17,7 +17,7 @@ from rich.table import Table
 
 from analysis.dataset import read_dataset
 from analysis.importing.imi import import_imi
-from analysis.importing.mapping import import_csv
+from analysis.importing.tables import import_csv
 from tests.imported import imi_table, write_imi
 
 MAPPING = """

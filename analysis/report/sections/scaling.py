@@ -21,7 +21,7 @@ from analysis.scaling import (
     Slope,
     predictor_values,
 )
-from analysis.scaling.study import INFLUENTIAL
+from analysis.scaling.results import INFLUENTIAL
 from benchmark.estimate import Estimate
 
 

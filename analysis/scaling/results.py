@@ -1,0 +1,343 @@
+"""What scaling gives back: slopes with all that they rest on, refusals, and the whole study as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.scaling.bayes_factors import RegressionBayesFactor, regression_bayes_factor
+from analysis.scaling.equivalence import PassingMargins, SlopeEquivalence, passing_margins
+from analysis.scaling.families import Place, Test
+from analysis.scaling.permutation import PermutationTest, permute_slope, permute_spearman
+from analysis.scaling.predictors import Predictor
+from analysis.scaling.regression import (
+    LeastSquaresFit,
+    Slope,
+)
+from analysis.scaling.verdicts import MarginTests, Verdict, judge, refuse
+from benchmark.errors import AnalysisError, NameNotFound
+from benchmark.estimate import Estimate
+
+if TYPE_CHECKING:
+    pass
+Rung = Literal["least squares", "meta-regression", "mixed model"]
+RUNGS: tuple[Rung, ...] = ("least squares", "meta-regression", "mixed model")
+
+INFLUENTIAL = 1.0
+"""Cook's distance above which a slope rests on one model."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What stands in the place of a slope that the data can't carry.
+
+    Attributes
+    ----------
+    condition, predictor
+        Which slope was asked for.
+    reason
+        Why there is none.
+    models
+        Models that had a mean and a value of the predictor.
+    """
+
+    condition: str
+    predictor: str
+    reason: str
+    models: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict: refused."""
+        return refuse(self.condition, self.predictor, self.reason)
+
+    def __str__(self) -> str:
+        return f"{self.condition}, {self.predictor}: refused: {self.reason}"
+
+
+@dataclass(frozen=True)
+class MixedModelSlope:
+    """The third rung: what the mixed model on single answers says of a slope.
+
+    Attributes
+    ----------
+    latent
+        The slope on the scale of the link.
+    slope
+        The slope on the scale of proportions; its t refers to models - coefficients.
+    """
+
+    latent: Estimate
+    slope: Slope
+
+
+MixedModel = Callable[[str, Predictor, pd.Series], MixedModelSlope | str]
+"""From condition, predictor and its values (indexed by model) to a slope, or to the reason why there is none."""
+
+
+def slope_from_estimate(predictor: str, estimate: Estimate, degrees_of_freedom: float) -> Slope:
+    """Return the slope that an estimate with a symmetric t interval stands for."""
+    from scipy.stats import t
+
+    reach = (estimate.high - estimate.low) / 2
+    return Slope(
+        predictor, estimate, float(reach / t.ppf((1 + estimate.level) / 2, degrees_of_freedom)), degrees_of_freedom
+    )
+
+
+class Range(NamedTuple):
+    """Smallest and largest."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ScalingResult:
+    """The slope of one condition's means on one predictor.
+
+    Attributes
+    ----------
+    condition, predictor
+        Which slope.
+    points
+        One row a model, from the lowest to the highest: ``model``, ``family``, ``x`` (on the scale of the regression),
+        ``value``, ``standard_error``, ``leverage``, ``cook``, and slope, standard error and p without this model
+        (``slope_without``, ``standard_error_without``, ``p_without``).
+    rung
+        The rung that place, tests and verdict rest on.
+    least_squares, meta_regression, mixed_model
+        The ladder; a refusal where a rung lacks something, None where no mixed model was given.
+    between_models
+        Standard deviation between models beside the slope, beyond their own standard errors.
+    within_families
+        The slope with a constant of its own for every family of architectures: a sensitivity analysis.
+    place
+        Place in the declared family of tests.
+    margins
+        Tests against the declared smallest effect, None without one.
+    warnings
+        What a reader must know of these points.
+    effective_sample_size
+        How many independent things the slope rests on, in a sentence.
+    seed
+        Of permutations, where there are too many to count.
+    """
+
+    condition: str
+    predictor: str
+    points: pd.DataFrame
+    rung: Rung
+    fit: LeastSquaresFit
+    least_squares: Slope
+    meta_regression: Slope | Refusal
+    mixed_model: MixedModelSlope | Refusal | None
+    between_models: Estimate | None
+    within_families: Slope | Refusal
+    place: Place
+    margins: MarginTests | None
+    warnings: tuple[str, ...]
+    effective_sample_size: str
+    seed: int
+
+    @property
+    def slope(self) -> Slope:
+        """The slope of the rung that the verdict rests on."""
+        return slope_of_rung(self.rung, self.least_squares, self.meta_regression, self.mixed_model)
+
+    @property
+    def adjusted(self) -> Estimate:
+        """The slope with its Holm-adjusted interval."""
+        return self.place.interval(self.slope)
+
+    @property
+    def leave_one_out(self) -> Range:
+        """Smallest and largest slope with one model left out."""
+        return Range(float(self.points["slope_without"].min()), float(self.points["slope_without"].max()))
+
+    @property
+    def highest_leverage(self) -> tuple[str, float]:
+        """The model with the most leverage, and how much of it."""
+        row = self.points.loc[self.points["leverage"].idxmax()]
+        return str(row["model"]), float(row["leverage"])
+
+    @property
+    def most_influential(self) -> tuple[str, float]:
+        """The model with the largest Cook's distance, and the distance."""
+        row = self.points.loc[self.points["cook"].idxmax()]
+        return str(row["model"]), float(row["cook"])
+
+    @cached_property
+    def permutation(self) -> PermutationTest:
+        """Permutation test of the least-squares slope."""
+        return permute_slope(self.points["x"].to_numpy(), self.points["value"].to_numpy(), seed=self.seed)
+
+    @cached_property
+    def spearman(self) -> PermutationTest:
+        """Spearman's rank correlation with its permutation test."""
+        return permute_spearman(self.points["x"].to_numpy(), self.points["value"].to_numpy(), seed=self.seed)
+
+    @cached_property
+    def bayes_factor(self) -> RegressionBayesFactor:
+        """JZS Bayes factor of the model means, with a sweep of priors."""
+        correlation = float(np.sign(self.fit.coefficients[0]) * np.sqrt(max(self.fit.r_squared, 0.0)))
+        return regression_bayes_factor(correlation, len(self.points))
+
+    @property
+    def equivalence(self) -> SlopeEquivalence | None:
+        """Tests of this slope alone against the declared margin; None without one: there is then no verdict."""
+        return self.margins.tests if self.margins else None
+
+    @property
+    def passing_margins(self) -> PassingMargins:
+        """The smallest margins that would pass."""
+        return passing_margins(self.slope)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What may be said."""
+        return judge(self.condition, self.slope, self.place, self.margins)
+
+    def ladder(self) -> pd.DataFrame:
+        """Return one row a rung: slope, standard error, interval, degrees of freedom, p, or why it was refused."""
+        mixed = self.mixed_model
+        rungs: list[tuple[str, Slope | Refusal | None]] = [
+            ("least squares", self.least_squares),
+            ("meta-regression", self.meta_regression),
+            ("mixed model", mixed.slope if isinstance(mixed, MixedModelSlope) else mixed),
+            ("within families (sensitivity)", self.within_families),
+        ]  # fmt: skip
+        return pd.DataFrame([_rung_row(name, rung) for name, rung in rungs])
+
+
+@dataclass(frozen=True)
+class JointRegression:
+    """Several predictors at once: a sensitivity analysis, in no family of tests.
+
+    Attributes
+    ----------
+    condition
+        Condition of the means.
+    slopes
+        One a predictor, each with the others held constant.
+    condition_number
+        Of the centred and scaled predictors: 1 where they are uncorrelated.
+    fit
+        The fit, with leverage and Cook's distance of ``models``.
+    models
+        The models, in the order of the fit.
+    """
+
+    condition: str
+    slopes: tuple[Slope, ...]
+    condition_number: float
+    fit: LeastSquaresFit
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScalingStudy:
+    """All slopes that were asked for.
+
+    Attributes
+    ----------
+    results
+        One a condition and predictor; a refusal where the data can't carry it.
+    joint
+        By condition: size and data (or what else was asked for) at once, or why that is refused.
+    places
+        By family: the place of each test, the refused ones included.
+    rung
+        The rung that tests and verdicts rest on.
+    """
+
+    results: tuple[ScalingResult | Refusal, ...]
+    joint: dict[str, JointRegression | Refusal]
+    places: dict[str, dict[Test, Place]]
+    rung: Rung
+
+    def __iter__(self) -> Iterator[ScalingResult | Refusal]:
+        return iter(self.results)
+
+    def result(self, condition: str, predictor: str) -> ScalingResult | Refusal:
+        """Return the result of a condition and predictor.
+
+        Raises
+        ------
+        NameNotFound
+            If it was not asked for.
+        """
+        for result in self.results:
+            if (result.condition, result.predictor) == (condition, predictor):
+                return result
+        known = [f"{result.condition}, {result.predictor}" for result in self.results]
+        raise NameNotFound("slope", f"{condition}, {predictor}", known)
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """All verdicts, in the order of the results."""
+        return [result.verdict for result in self.results]
+
+    def table(self) -> pd.DataFrame:
+        """Return one row a result: the slope, its tests, and what it rests on; a refused one holds no number."""
+        return pd.DataFrame([_table_row(result) for result in self.results], columns=TABLE_COLUMNS)
+
+
+TABLE_COLUMNS = [
+    "condition", "predictor", "models", "slope", "standard_error", "low", "high", "p", "p_adjusted", "family",
+    "family_size", "adjusted_low", "adjusted_high", "p_permutation", "spearman", "p_spearman", "bf01", "bf01_bic",
+    "between_models", "highest_leverage", "leverage_of", "largest_cook", "cook_of", "leave_one_out_low",
+    "leave_one_out_high", "smallest_equivalence_margin", "smallest_non_improvement_margin", "verdict", "because",
+    "warnings",
+]  # fmt: skip
+
+
+def slope_of_rung(rung: Rung, least: Slope, meta: Slope | Refusal, mixed: MixedModelSlope | Refusal | None) -> Slope:
+    """Return the slope of a rung; that of least squares where the rung has none."""
+    chosen: Slope | Refusal | None = least
+    if rung == "meta-regression":
+        chosen = meta
+    elif rung == "mixed model":
+        chosen = mixed.slope if isinstance(mixed, MixedModelSlope) else mixed
+    if not isinstance(chosen, Slope):
+        raise AnalysisError(f"There is no {rung} slope: {chosen.reason if chosen else 'none was given'}.")
+    return chosen
+
+
+def _rung_row(name: str, rung: Slope | Refusal | None) -> dict[str, object]:
+    if isinstance(rung, Slope):
+        found = rung.estimate
+        return {
+            "rung": name, "slope": found.value, "standard_error": rung.standard_error, "low": found.low,
+            "high": found.high, "degrees_of_freedom": rung.degrees_of_freedom, "p": rung.p, "n": found.n,
+            "unit": found.unit, "method": found.method, "refused": "",
+        }  # fmt: skip
+    return {"rung": name, "refused": rung.reason if rung else "no mixed model was given"}
+
+
+def _table_row(result: ScalingResult | Refusal) -> dict[str, object]:
+    verdict = result.verdict
+    said = {"condition": result.condition, "predictor": result.predictor, "verdict": verdict.kind,
+            "because": verdict.because}  # fmt: skip
+    if isinstance(result, Refusal):
+        return {**said, "models": len(result.models), "warnings": ""}
+    slope, margins = result.slope, result.passing_margins
+    (leverage_of, leverage), (cook_of, cook) = result.highest_leverage, result.most_influential
+    return {
+        **said, "models": slope.estimate.n, "slope": slope.value, "standard_error": slope.standard_error,
+        "low": slope.estimate.low, "high": slope.estimate.high, "p": slope.p, "p_adjusted": result.place.adjusted,
+        "family": result.place.family, "family_size": result.place.size, "adjusted_low": result.adjusted.low,
+        "adjusted_high": result.adjusted.high, "p_permutation": result.permutation.p,
+        "spearman": result.spearman.coefficient, "p_spearman": result.spearman.p,
+        "bf01": result.bayes_factor.bf01, "bf01_bic": result.bayes_factor.bf01_bic,
+        "between_models": result.between_models.value if result.between_models else None,
+        "highest_leverage": leverage, "leverage_of": leverage_of, "largest_cook": cook, "cook_of": cook_of,
+        "leave_one_out_low": result.leave_one_out.low, "leave_one_out_high": result.leave_one_out.high,
+        "smallest_equivalence_margin": margins.equivalence,
+        "smallest_non_improvement_margin": margins.non_improvement, "warnings": " ".join(result.warnings),
+    }  # fmt: skip
