@@ -543,7 +543,7 @@ def test_too_few_known_values_are_told_from_too_few_models() -> None:
     models["top1"] = models["top1"].where(models["model"].isin(["googlenet", "resnet50"]))
     refused = fit_scaling(published_means(), models, predictors=["accuracy"]).result("natural", "accuracy")
     assert isinstance(refused, Refusal)
-    assert refused.reason == "2 models, and a slope needs at least 4, and accuracy is not known of the other 7"
+    assert refused.reason == "2 models, and a slope needs at least 4, and the predictor is not known of the other 7"
 
 
 def test_cards_make_the_table_of_models() -> None:

@@ -292,7 +292,7 @@ def _draft(
     if reason := _why_not(own, predictor):
         others = int((points["condition"] == condition).sum()) - len(own)
         if others and len(own) < LEAST_MODELS:
-            reason += f", and {predictor.name} is not known of the other {others}"
+            reason += f", and the predictor is not known of the other {others}"
         return refusal(reason)
     x, y = own["x"].to_numpy(), own["value"].to_numpy()
     n = len(y)
