@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.multiple_tests import adjust_holm
 from analysis.scaling.regression import LEVEL, Slope
