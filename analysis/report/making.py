@@ -220,7 +220,8 @@ def _headline(material: Material, sections: list[Section], study: ScalingStudy |
             Finding(
                 f"{cell.names['model']}, {cell.names['condition']} references: people are right on {cell.estimate} of "
                 "the trials.",
-                f"{cell.answers:,} answers of {cell.people} people about {cell.units} units; chance is .5.",
+                f"{cell.answers:,} answers of {_count(cell.people, 'person', 'people')} about "
+                f"{_count(cell.units, 'unit', 'units')}; chance is .5.",
             )
             for cell in material.proportions
         ]
@@ -229,6 +230,10 @@ def _headline(material: Material, sections: list[Section], study: ScalingStudy |
         finding for section in sections if section.name in ("differences", "machines") for finding in section.findings
     ]
     return tuple(first[:4]) + tuple(found[:1])
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def _facts(material: Material) -> tuple[tuple[str, str], ...]:
@@ -241,7 +246,11 @@ def _facts(material: Material) -> tuple[tuple[str, str], ...]:
         facts += [
             ("Answers that count", f"{len(table):,} ({material.difficulty}, both sides shown)"),
             ("By", f"{table['participant'].nunique():,} {kind}"),
-            ("About", f"{table['unit'].nunique():,} units of {table['model'].nunique()} models"),
+            (
+                "About",
+                f"{_count(table['unit'].nunique(), 'unit', 'units')} of "
+                f"{_count(table['model'].nunique(), 'model', 'models')}",
+            ),
             ("Estimand", spell_estimand("new units and people", material.settings.drawing)),
         ]
     machines = machine_names(own)

@@ -80,7 +80,9 @@ def describe_scaling(
         if isinstance(joint, Refusal):
             draft.absent.append(f"{condition}, {joint.predictor}: {joint.reason}.")
     for result in carried:
-        draft.cautions.extend(f"{result.condition}, {result.predictor}: {text}." for text in result.warnings)
+        draft.cautions.extend(
+            f"{result.condition}, {result.predictor}: {text.rstrip('.')}." for text in result.warnings
+        )
     if carried:
         with draft.trying("figure of margins"):
             margins = _margins(carried)
@@ -99,8 +101,8 @@ def describe_scaling(
             _draw_leverage(draft, result)
     return draft.section(
         "Do larger models, more data or more accuracy help?",
-        "Slopes of model means. However many people answered, the sample is the models: "
-        + (carried[0].effective_sample_size if carried else "no slope could be carried."),
+        "Slopes of model means. However many people answered, the sample is the models. "
+        + " ".join(_sample_sizes(carried)),
     )
 
 
@@ -190,6 +192,15 @@ def _joint_rows(study: ScalingStudy) -> list[dict[str, Any]]:
         if not isinstance(joint, Refusal)
         for slope in joint.slopes
     ]
+
+
+def _sample_sizes(results: Sequence[ScalingResult]) -> list[str]:
+    """Return what the slopes of each condition rest on, each said once."""
+    found = dict.fromkeys(
+        f"{_capital(result.condition)}: {result.effective_sample_size[:1].lower()}{result.effective_sample_size[1:]}"
+        for result in results
+    )
+    return list(found) or ["No slope could be carried."]
 
 
 def _draw_slopes(draft: Draft, study: ScalingStudy, means: pd.DataFrame | None, models: pd.DataFrame | None) -> None:
