@@ -28,7 +28,7 @@ _STEP = 0.02
 _SOLVED = 1e-7
 """Newton decrement, in units of likelihood squared away, at which the search has converged."""
 _MOST_POLISHING = 8
-_LOOSE, _FINE, _TIGHT = 1e-4, 1e-7, 1e-9
+_LOOSE, _FINE, _TIGHT = 1e-5, 1e-7, 1e-9
 """How exact expectation propagation has to be on the way, for differences of gradients, and at the end."""
 
 
@@ -129,6 +129,7 @@ class _Point:
         self.loose = np.zeros(0, dtype=bool) if coefficients is None else np.ones(len(coefficients), dtype=bool)
         if held_coefficients is not None:
             self.loose = ~held_coefficients
+        laplace.tolerance = _LOOSE
         self.current = self._evaluate(log_sds, coefficients)
         self.scale = self._find_scale()
 
@@ -258,6 +259,7 @@ class _Point:
         if not size:
             empty = np.zeros((0, 0))
             return self._optimum(empty, np.zeros((self.laplace.system.coefficients, 0)), True, 0.0)
+        self.scale = self._find_scale()  # from here: it was that of the start
         second, slopes = self.hessian()
         self.laplace.tolerance = _TIGHT
         self.current = self._evaluate(self.log_sds, self.coefficients)
@@ -275,7 +277,7 @@ class _Point:
                 found = self.at(length * direction)
             moved += length * float(np.abs(direction).max())
             self.settle(length * direction, found)
-            if moved > 0.1 and renewed < 3:
+            if moved > 0.3 and renewed < 3:
                 second, slopes = self.hessian()
                 self.laplace.tolerance = _TIGHT
                 moved, renewed = 0.0, renewed + 1
@@ -302,7 +304,7 @@ class _Point:
 def _solve_convex(second: Floats, right: Floats) -> Floats:
     """Solve with a matrix of second derivatives, made convex where it is not."""
     values, vectors = np.linalg.eigh(second)
-    floor = 1e-3 * max(float(np.abs(values).max()), 1e-12)
+    floor = 1e-5 * max(float(np.abs(values).max()), 1e-12)
     return np.asarray(vectors @ ((vectors.T @ right) / np.maximum(np.abs(values), floor)))
 
 
