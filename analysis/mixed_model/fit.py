@@ -472,7 +472,9 @@ class MixedModelFit:
             from analysis.mixed_model.inference import upper_end_at_boundary
 
             high = upper_end_at_boundary(self, factor.name, LEVEL)
-            method = f"at the boundary; upper end by profile likelihood, one-sided; {self.method}"
+            method = (
+                f"at the boundary; upper end where the likelihood has fallen as far as the level allows; {self.method}"
+            )
         else:
             place = int(self.optimum.free[:which].sum())
             variance = float(self.covariance[place, place])

@@ -11,8 +11,10 @@ import pandas as pd
 from scipy.stats import norm, t
 
 from analysis.estimands import spell_estimand
+from analysis.mixed_model.laplace import ModeNotFound
 from analysis.mixed_model.links import Floats
 from analysis.mixed_model.optimisation import NotConverged, Optimum, maximise
+from analysis.mixed_model.threads import one_thread
 from benchmark.errors import AnalysisError, suggest
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
@@ -180,11 +182,11 @@ class _Profile:
 def upper_end_at_boundary(fit: MixedModelFit, name: str, level: float) -> float:
     """Return the largest standard deviation that the likelihood allows for a factor that is estimated as 0.
 
-    One-sided: the log-likelihood may fall by half the square of the normal quantile of ``level``. The other standard
-    deviations stay where they are.
+    The log-likelihood may fall as far as at the upper end of a two-sided interval: by half the square of the normal
+    quantile. The other standard deviations stay where they are.
     """
     which = [factor.name for factor in fit.design.factors].index(name)
-    quantile = float(norm.ppf(level))
+    quantile = float(norm.ppf((1 + level) / 2))
     engine = fit.model.engine(fit.system)
     best = fit.optimum.evaluation
     coefficients = None if engine.free_fixed else best.coefficients
@@ -192,20 +194,24 @@ def upper_end_at_boundary(fit: MixedModelFit, name: str, level: float) -> float:
 
     def root(log_sd: float) -> float:
         log_sds[which] = log_sd
-        value = engine.evaluate(log_sds, coefficients).value - best.value
+        try:
+            value = engine.evaluate(log_sds, coefficients).value - best.value
+        except ModeNotFound:  # so far out that the approximation breaks down
+            return math.inf
         return math.sqrt(max(2 * value, 0.0)) - quantile
 
     low, high = math.log(1e-3), math.log(0.05)
-    while root(high) < 0:
-        low, high = high, high + 0.7
-        if high > math.log(30.0):
-            return math.inf
-    for _ in range(8):
-        middle = (low + high) / 2
-        if root(middle) < 0:
-            low = middle
-        else:
-            high = middle
+    with one_thread():
+        while root(high) < 0:
+            low, high = high, high + 0.7
+            if high > math.log(30.0):
+                return math.inf
+        for _ in range(8):
+            middle = (low + high) / 2
+            if root(middle) < 0:
+                low = middle
+            else:
+                high = middle
     return math.exp(high)
 
 

@@ -18,6 +18,7 @@ from scipy.optimize import minimize
 from analysis.mixed_model.expectation_propagation import ExpectationPropagation
 from analysis.mixed_model.laplace import Evaluation, Laplace, ModeNotFound
 from analysis.mixed_model.links import Floats
+from analysis.mixed_model.threads import one_thread
 
 SMALLEST, LARGEST = math.log(1e-3), math.log(30.0)
 """Bounds of the logarithm of a standard deviation during the search."""
@@ -102,12 +103,13 @@ def maximise(
         If there is no maximum to be reached.
     """
     fixed = np.zeros(len(log_sds), dtype=bool) if held is None else held
-    point = _Point(laplace, log_sds.copy(), coefficients, ~fixed & np.isfinite(log_sds), held_coefficients)
-    point.approach(5e-3)
-    suspects = point.free & (point.log_sds < _SUSPECT)
-    if suspects.any():
-        point = _try_zero(point, suspects)
-    return point.polish() if with_hessian else point.stop()
+    with one_thread():
+        point = _Point(laplace, log_sds.copy(), coefficients, ~fixed & np.isfinite(log_sds), held_coefficients)
+        point.approach(5e-3)
+        suspects = point.free & (point.log_sds < _SUSPECT)
+        if suspects.any():
+            point = _try_zero(point, suspects)
+        return point.polish() if with_hessian else point.stop()
 
 
 class _Point:
