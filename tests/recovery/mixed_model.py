@@ -1,6 +1,6 @@
 """How well mixed models find the truth: simulate studies with known effects, fit them, compare.
 
-    python -m tests.recovery.mixed_model --simulations 100 --write docs/recovery.md
+    python -m tests.recovery.mixed_model --simulations 100 --check 200 --write docs/recovery.md
 
 Results are kept in a folder as they come (``--folder``), so that a run can be stopped, and go on.
 """
@@ -114,12 +114,16 @@ STUDIES = {
 }
 
 
+FIRST_FRESH_SEED = 1000
+"""Seeds from here on have never served to choose a method or an interval."""
+
+
 def recover(name: str, seed: int) -> list[dict[str, object]]:
-    """Simulate one study, fit it by every method, and return one record an effect and method."""
+    """Simulate one study, fit it by every method (fresh seeds: by the default), and return a record an effect."""
     study = STUDIES[name]
     table = simulate_judgements(study.layout, study.population, seed=seed, predictor=study.predictor)
     records: list[dict[str, object]] = []
-    for key in study.methods:
+    for key in study.methods if seed < FIRST_FRESH_SEED else study.methods[:1]:
         method, curvature = METHODS[key]
         model = MixedModel(study.fixed, study.random, method=method, curvature=curvature)  # type: ignore[arg-type]
         began = time.process_time()
@@ -162,10 +166,10 @@ def _work(task: tuple[str, int, str]) -> str:
     return str(path)
 
 
-def collect(names: Sequence[str], simulations: int, folder: Path, processes: int) -> pd.DataFrame:
+def collect(names: Sequence[str], seeds: Sequence[int], folder: Path, processes: int) -> pd.DataFrame:
     """Return the records of all simulated studies."""
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = [(name, seed, str(folder)) for seed in range(simulations) for name in names]
+    tasks = [(name, seed, str(folder)) for seed in seeds for name in names]
     records: list[dict[str, object]] = []
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for path in pool.imap_unordered(_work, tasks):
@@ -271,9 +275,39 @@ def _say_worst(tables: dict[str, pd.DataFrame]) -> str:
     return "\n".join(rows)
 
 
+def write_check(records: pd.DataFrame, simulations: int) -> str:
+    """Return how the default does on seeds that no choice was made on."""
+    lines = [
+        "",
+        "## On other seeds",
+        "",
+        "The upper end of an interval at the boundary (a standard deviation estimated as 0) was first one-sided.",
+        "It was made that of a two-sided interval after the tables above, by the first rule, had shown a coverage of",
+        "88 % for the model SD of the small study; studies with a boundary fit were then fitted again. So the tables",
+        "above are too kind to that interval. These are other studies, by the default, that served no choice:",
+        f"{simulations} of each design, seeds from {FIRST_FRESH_SEED}.",
+        "",
+        "| study | effect | truth | bias, % | coverage, % | at zero, % |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    biased = []
+    for name in dict.fromkeys(records["study"]):
+        for row in tabulate(records, name).itertuples():
+            if abs(row.bias) > 0.1:
+                biased.append(f"{row.name} of the study {name} ({100 * row.bias:+.1f} ± {100 * row.bias_error:.1f} %)")
+            lines.append(
+                f"| {name} | {row.name} | {row.truth:g} | {100 * row.bias:+.1f} ± {100 * row.bias_error:.1f} | "
+                f"{100 * row.coverage:.0f} ± {100 * row.coverage_error:.0f} | {100 * row.boundary:.0f} |"
+            )
+    if biased:
+        lines += ["", f"Biased by more than 10 %, and to be reported as such: {', '.join(biased)}."]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--simulations", type=int, default=100)
+    parser.add_argument("--check", type=int, default=0, help="studies with fresh seeds, by the default method alone")
     parser.add_argument("--studies", nargs="+", default=list(STUDIES), choices=list(STUDIES))
     parser.add_argument("--processes", type=int, default=max(os.cpu_count() or 1, 1))
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "recovery")
@@ -281,8 +315,11 @@ def main() -> None:
     options = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    records = collect(options.studies, options.simulations, options.folder, options.processes)
+    records = collect(options.studies, range(options.simulations), options.folder, options.processes)
     text = write(records, options.simulations)
+    if options.check:
+        seeds = range(FIRST_FRESH_SEED, FIRST_FRESH_SEED + options.check)
+        text += write_check(collect(["small", "crossed"], seeds, options.folder, options.processes), options.check)
     print(text)
     if options.write:
         options.write.write_text(text, encoding="utf-8")
