@@ -1,7 +1,7 @@
 """One self-contained page that says what a data set of answers means, and the files behind it."""
 
 from analysis.report.document import Figure, Finding, Report, Section, Table
-from analysis.report.making import analyze, make_report, settings_for
+from analysis.report.making import analyze, make_report, settings_for, study_at
 from analysis.report.material import Material, Settings
 from analysis.report.page import render_page
 from analysis.report.writing import Written, write_report
@@ -19,5 +19,6 @@ __all__ = [
     "make_report",
     "render_page",
     "settings_for",
+    "study_at",
     "write_report",
 ]

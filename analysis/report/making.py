@@ -72,8 +72,7 @@ def make_report(
     if not material.has_people and not machines:
         raise AnalysisError(
             f"{dataset.name} has no main answers left to analyse: {material.exclusion.sentence()} Loosen the rules "
-            "with "
-            "--rules, or collect answers first."
+            "with --rules, or collect answers first."
         )
     steps: list[tuple[str, Callable[[], Section]]] = [("answers", lambda: describe_answers(material))]
     scaling: list[ScalingStudy] = []
@@ -148,10 +147,15 @@ def analyze(
     """
     path = Path(source)
     dataset = read_dataset(path, database, pilot=pilot, models=models)
-    study = Study.open(path) if (path / "experiment.toml").is_file() else None
+    study = study_at(path)
     report = make_report(dataset, settings or settings_for(study), study=study, reporter=reporter)
     folder = Path(out) if out is not None else _beside(path)
     return report, write_report(report, folder)
+
+
+def study_at(path: Path) -> Study | None:
+    """Return the study in a folder; None where answers come from elsewhere."""
+    return Study.open(path) if (path / "experiment.toml").is_file() else None
 
 
 def _beside(path: Path) -> Path:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.progress import Reporter
-from benchmark.study import Study
 
 if TYPE_CHECKING:
     from analysis.dataset import Dataset, Description
@@ -127,11 +126,10 @@ def analyze(
     """
     from analysis.exclusions import named_rule
     from analysis.report import analyze as analyze_answers
-    from analysis.report import settings_for
+    from analysis.report import settings_for, study_at
 
     path = Path(source)
-    study = Study.open(path) if (path / "experiment.toml").is_file() else None
-    settings = settings_for(study)
+    settings = settings_for(study_at(path))
     changes: dict[str, Any] = {"thorough": not quick}
     if rules is not None:
         own = {rule.name: rule for rule in settings.rules}
@@ -248,8 +246,7 @@ def forecast_sessions(source: Path | str, width: float = 0.02, *, database: str 
     """
     from analysis.dataset import read_dataset
     from analysis.power import sessions_until
-    from analysis.report import Material, settings_for
+    from analysis.report import Material, settings_for, study_at
 
     path = Path(source)
-    study = Study.open(path) if (path / "experiment.toml").is_file() else None
-    return sessions_until(Material(read_dataset(path, database), settings_for(study)).headline, width)
+    return sessions_until(Material(read_dataset(path, database), settings_for(study_at(path))).headline, width)

@@ -14,7 +14,8 @@ def describe_answers(material: Material) -> Section:
     draft.find(exclusion.sentence(), "Exclusions decide what is analysed, and never who is paid.")
     report = exclusion.report
     draft.tabulate("exclusions", "Rules, and the sessions that fail them", report.to_dict("records"))
-    counts = describe(dataset).counts
+    described = describe(dataset)
+    counts = described.counts
     draft.tabulate(
         "contents", "What the data set holds, before exclusions",
         counts.rename(columns={"kind": "trials"}).to_dict("records"), folded=len(counts) > 12,
@@ -23,9 +24,8 @@ def describe_answers(material: Material) -> Section:
     draft.tabulate(
         "left-out", "Sessions left out", out[["session", "reasons"]].to_dict("records"), folded=True,
     )  # fmt: skip
-    missing = describe(dataset).missing
-    if missing:
-        draft.absent.append(f"not recorded in this data set: {', '.join(missing)}.")
+    if described.missing:
+        draft.absent.append(f"not recorded in this data set: {', '.join(described.missing)}.")
     return draft.section(
         "Whose answers count",
         "Exclusion rules look at whole sessions. A fact that was never recorded speaks for the session.",

@@ -72,8 +72,7 @@ def score_observers(material: Material) -> Section:
     return draft.section(
         "What machine observers make of it",
         "Machines answer each task once. A network with random weights must not pass for an understood one: every "
-        "score "
-        "stands beside its random twin and the low-level observer.",
+        "score stands beside its random twin and the low-level observer.",
     )
 
 
@@ -208,8 +207,7 @@ def compare_with_people(material: Material) -> Section:
                     for own in score_with_machine(people, machine, seed=seed)
                 ],
                 "A saving of 1.2 means that people alone would have to give 1.2 times as many answers. The bound is "
-                "that "
-                "of a machine that knows every unit's true score.",
+                "that of a machine that knows every unit's true score.",
             )  # fmt: skip
     if bins:
         data = pd.concat(bins, ignore_index=True)

@@ -61,8 +61,7 @@ def describe_reliability(material: Material) -> Section:
         draft.draw(
             "units", "Units of each model", plot_unit_distribution(rows), rows,
             "Outlined: how widely units would seem to differ if all of a model's units were alike and only chance in "
-            "so "
-            "few answers told them apart.",
+            "so few answers told them apart.",
         )  # fmt: skip
     return draft.section(
         "How reliable are the scores of single units?",

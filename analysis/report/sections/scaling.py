@@ -72,8 +72,7 @@ def describe_scaling(
     draft.tabulate(
         "margins", "Which margins would pass", [_margin_row(result) for result in carried],
         "Equivalence asks whether the slope lies within the margin on both sides, non-improvement whether it lies "
-        "below "
-        "it. A margin is for the study to declare before the data; these are the smallest that would pass.",
+        "below it. A margin is for the study to declare before the data; these are the smallest that would pass.",
     )  # fmt: skip
     draft.tabulate("joint", "Size and data at once", _joint_rows(study))
     for condition, joint in study.joint.items():

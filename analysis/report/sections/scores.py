@@ -56,8 +56,7 @@ def score_models(material: Material) -> Section:
     return draft.section(
         "How well are units understood?",
         f"Proportion of {material.difficulty} main trials answered rightly, chance .5, as the mean over units. "
-        "Intervals "
-        "are two-way: they allow for other units and other people.",
+        "Intervals are two-way: they allow for other units and other people.",
     )
 
 
@@ -109,8 +108,7 @@ def _compare_intervals(draft: Draft, material: Material) -> None:
     draft.tabulate(
         "intervals", "The same means under several kinds of interval", rows,
         "Units only is the interval of the 2023 paper; the two-way bootstrap is conservative, since it counts the "
-        "noise "
-        "of single answers twice over.",
+        "noise of single answers twice over.",
     )  # fmt: skip
     if drawn:
         data = pd.concat(drawn, ignore_index=True)
