@@ -14,7 +14,8 @@ import pandas as pd
 
 from benchmark.errors import AnalysisError
 from benchmark.model_card import TWIN_SUFFIX
-from benchmark.tasks import PLANTED, UNIT_COLUMNS
+from benchmark.units import PLANTED
+from benchmark.units import unit_names as unit_names
 
 PEOPLE = ("human", "simulated")
 """Observers whose answers are people's, or stand for people's."""
@@ -120,14 +121,3 @@ def judgements(
         "kind",
     ]
     return table.astype(dict.fromkeys(names, "category"))
-
-
-def unit_names(table: pd.DataFrame) -> pd.Series:
-    """Return the name of each row's unit, as ``benchmark.units.Unit`` spells it, for a table with the unit columns."""
-    distinct = table[UNIT_COLUMNS].drop_duplicates()
-    basis = np.where(distinct["basis"] == "neuron", "", "@" + distinct["basis"].astype(str))
-    aggregator = np.where(distinct["aggregator"] == "mean", "", ":" + distinct["aggregator"].astype(str))
-    name = distinct["model"] + "/" + distinct["layer"] + basis + "/" + distinct["index"].astype(str) + aggregator
-    names = pd.Series(name.to_numpy(), index=pd.MultiIndex.from_frame(distinct))
-    found = names.reindex(pd.MultiIndex.from_frame(table[UNIT_COLUMNS]))
-    return pd.Series(found.to_numpy(), index=table.index, name="unit")

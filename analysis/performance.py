@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from scipy.stats import DegenerateDataWarning, bootstrap, norm
 
 from analysis.estimands import Drawing, known_weights, spell_estimand
-from analysis.judgements import unit_names
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
 from benchmark.observers.base import SHUFFLED
-from benchmark.tasks import PLANTED, UNIT_COLUMNS
+from benchmark.units import PLANTED, UNIT_COLUMNS, unit_names
 
 RESAMPLES = 10_000
 LEVEL = 0.95

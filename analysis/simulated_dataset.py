@@ -21,7 +21,7 @@ from analysis.power.simulation import Layout, Population, simulate_judgements
 from benchmark import __version__, schemas
 from benchmark.errors import AnalysisError
 from benchmark.model_card import TWIN_SUFFIX
-from benchmark.tasks import PLANTED
+from benchmark.units import PLANTED
 
 Floats = NDArray[np.float64]
 

@@ -15,7 +15,8 @@ from benchmark.model_card import ModelCard
 from benchmark.observers.base import SHUFFLED, Observer
 from benchmark.protocol import References
 from benchmark.study import Study
-from benchmark.tasks import PLANTED, TASK_COLUMNS, assemble_tasks, flip_coins, present, task_names
+from benchmark.tasks import TASK_COLUMNS, assemble_tasks, flip_coins, present, task_names
+from benchmark.units import PLANTED
 
 
 def observe(

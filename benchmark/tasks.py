@@ -10,12 +10,10 @@ import pandas as pd
 from benchmark.errors import StudyError
 from benchmark.observers.base import Presentation
 from benchmark.randomness import seed_from, uniforms
+from benchmark.units import UNIT_COLUMNS as UNIT_COLUMNS
 
-UNIT_COLUMNS = ["model", "layer", "basis", "index", "aggregator"]
 TASK_COLUMNS = [*UNIT_COLUMNS, "condition", "difficulty", "task"]
-
-PLANTED = "planted"
-"""The ``model`` of units whose truth is known by construction; their tasks are catch and practice trials."""
+"""The columns that name a task."""
 
 
 def assemble_tasks(stimuli: pd.DataFrame) -> pd.DataFrame:

@@ -21,8 +21,8 @@ from benchmark.progress import Advance
 from benchmark.protocol import REFERENCES, Protocol
 from benchmark.randomness import generator_from
 from benchmark.study import Study
-from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks
-from benchmark.units import NEURON
+from benchmark.tasks import assemble_tasks
+from benchmark.units import NEURON, PLANTED, UNIT_COLUMNS
 from benchmark.waves import Wave, first_wave, study_waves
 
 LESS_OBVIOUS = (PLANTED, "orientation", NEURON, 1, "mean")

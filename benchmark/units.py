@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 NEURON = "neuron"
 """The basis of ordinary channels. Dictionary latents are units in another basis of the same layer."""
 
+PLANTED = "planted"
+"""The ``model`` of units whose truth is known by construction; their tasks are catch and practice trials."""
+
+UNIT_COLUMNS = ["model", "layer", "basis", "index", "aggregator"]
+"""The columns that name a unit in the row of a table."""
+
 _SPELLING = re.compile(r"(?P<model>.+?)/(?P<layer>[^/@]+)(@(?P<basis>[^/]+))?/(?P<index>\d+)(:(?P<aggregator>\w+))?\Z")
 
 
@@ -147,10 +153,8 @@ def check_unit(unit: Unit, layer_map: LayerMap) -> None:
 
 def read_units(table: pd.DataFrame) -> list[Unit]:
     """Return the units that the rows of a table name; the reverse of :func:`unit_columns`."""
-    columns = (table[name].tolist() for name in ("model", "layer", "index", "basis", "aggregator"))
-    return [
-        Unit(model, layer, int(index), basis, aggregator) for model, layer, index, basis, aggregator in zip(*columns)
-    ]
+    rows = zip(*(table[name].tolist() for name in UNIT_COLUMNS))
+    return [Unit(model, layer, int(index), basis, aggregator) for model, layer, basis, index, aggregator in rows]
 
 
 def unit_columns(units: Sequence[Unit]) -> dict[str, list[str] | list[int]]:
@@ -162,3 +166,15 @@ def unit_columns(units: Sequence[Unit]) -> dict[str, list[str] | list[int]]:
         "index": [unit.index for unit in units],
         "aggregator": [str(unit.aggregator) for unit in units],
     }
+
+
+def unit_names(table: pd.DataFrame) -> pd.Series:
+    """Return the name of each row's unit, as :class:`Unit` spells it; each distinct unit is spelled once."""
+    import pandas as pd
+
+    distinct = table[UNIT_COLUMNS].drop_duplicates()
+    names = pd.Series(
+        [str(unit) for unit in read_units(distinct)], index=pd.MultiIndex.from_frame(distinct), dtype="str"
+    )
+    found = names.reindex(pd.MultiIndex.from_frame(table[UNIT_COLUMNS]))
+    return pd.Series(found.to_numpy(), index=table.index, name="unit")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import NameNotFound, StudyError
 from benchmark.protocol import Protocol
-from benchmark.tasks import UNIT_COLUMNS
+from benchmark.units import UNIT_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd

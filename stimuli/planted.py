@@ -14,10 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.randomness import generator_from
-from benchmark.units import Unit
-
-MODEL = "planted"
-"""What stands in the ``model`` column of planted units."""
+from benchmark.units import PLANTED, Unit
 
 SIDE = 64
 """Side, in pixels, of the reduced picture that detectors look at."""
@@ -54,7 +51,7 @@ class Detector:
     @property
     def unit(self) -> Unit:
         """The unit that stands for the detector in tables."""
-        return Unit(MODEL, self.layer, self.index)
+        return Unit(PLANTED, self.layer, self.index)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pandas as pd
 from benchmark import schemas
 from benchmark.protocol import Protocol, load_protocol
 from benchmark.study import Study
-from benchmark.tasks import PLANTED
+from benchmark.units import PLANTED
 from stimuli.planted import DETECTORS
 
 REFERENCES = 3

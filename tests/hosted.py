@@ -15,8 +15,9 @@ from benchmark.hashing import hash_pixels, hash_rows
 from benchmark.model_card import load_card
 from benchmark.randomness import generator_from
 from benchmark.study import Study
-from benchmark.tasks import PLANTED, assemble_tasks
+from benchmark.tasks import assemble_tasks
 from benchmark.trials import lay_out_trials, study_cells
+from benchmark.units import PLANTED
 from stimuli.planted import DETECTORS
 from tests.hand_made import stimulus
 from webapp.hosting import Hosting, open_hosting

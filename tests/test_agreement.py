@@ -27,7 +27,7 @@ from analysis.power.simulation import Layout, Population, simulate_judgements
 from analysis.resampling import resample_weights
 from benchmark import schemas
 from benchmark.errors import AnalysisError
-from benchmark.tasks import PLANTED
+from benchmark.units import PLANTED
 from tests.hand_made import answer_rows
 
 KEYS = ["model", "condition", "difficulty", "references", "unit", "layer"]

@@ -20,7 +20,7 @@ from benchmark.database import answers, people, read_answers, read_sessions, ses
 from benchmark.errors import HostingError
 from benchmark.randomness import generator_from
 from benchmark.study import Study
-from benchmark.tasks import UNIT_COLUMNS
+from benchmark.units import UNIT_COLUMNS
 from tests.hosted import MODELS, Clock, host, make_hosted_study, walk_to_practice
 from webapp.answering import Answer, Presentation, current_trial, record_answer
 from webapp.assignment import cell_states, lease_slot, refuse_mixing, release_stale

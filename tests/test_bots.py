@@ -24,7 +24,8 @@ from benchmark.errors import HostingError
 from benchmark.randomness import generator_from
 from benchmark.responses import read_responses
 from benchmark.study import Study
-from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks
+from benchmark.tasks import assemble_tasks
+from benchmark.units import PLANTED, UNIT_COLUMNS
 from tests.hosted import host, make_hosted_study
 from webapp.answering import Answer, Presentation, record_answer
 from webapp.bots import (

@@ -36,7 +36,8 @@ from benchmark.experiment import Experiment
 from benchmark.hashing import hash_pixels
 from benchmark.model_zoo import load_model
 from benchmark.study import PLUMBING, STAGES, Study
-from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks
+from benchmark.tasks import assemble_tasks
+from benchmark.units import PLANTED, UNIT_COLUMNS
 from benchmark.workflow import build
 from stimuli.activations import read_activations
 from stimuli.building import resolve_card

@@ -24,10 +24,10 @@ from analysis.dataset import (
     with_models,
 )
 from analysis.importing.imi import import_imi
-from analysis.judgements import unit_names
 from benchmark import schemas
 from benchmark.errors import ImportFailure, StudyError
 from benchmark.study import Study
+from benchmark.units import unit_names
 from benchmark.workflow import observe_study
 from tests.imported import imi_table, write_imi
 

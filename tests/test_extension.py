@@ -24,9 +24,9 @@ from benchmark.observers.reference_points import OracleObserver, RandomObserver
 from benchmark.protocol import load_protocol
 from benchmark.responses import current_responses, machine_responses, observe, read_responses, store_responses
 from benchmark.study import STAGES, Study
-from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks
+from benchmark.tasks import assemble_tasks
 from benchmark.trials import lay_out_trials, make_cells, study_cells, wave_cells
-from benchmark.units import Unit
+from benchmark.units import PLANTED, UNIT_COLUMNS, Unit
 from benchmark.waves import Wave, first_wave, next_wave, plan_waves, read_waves
 from benchmark.workflow import build, make_gallery, observe_study, score_study
 from stimuli.building import Builder

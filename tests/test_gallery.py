@@ -20,7 +20,8 @@ from benchmark.errors import StageMissing
 from benchmark.protocol import Window, Windows
 from benchmark.responses import read_responses
 from benchmark.study import Study
-from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks
+from benchmark.tasks import assemble_tasks
+from benchmark.units import PLANTED, UNIT_COLUMNS
 from benchmark.workflow import build, make_gallery, observe_study, score_study
 from stimuli.gallery import BINS, MOST_TASKS, histogram
 from tests.experiments import small_experiment

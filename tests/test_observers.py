@@ -30,7 +30,8 @@ from benchmark.observers.perceptual import DreamSimObserver
 from benchmark.observers.reference_points import LabelObserver, OracleObserver
 from benchmark.responses import observe
 from benchmark.study import Study
-from benchmark.tasks import PLANTED, TASK_COLUMNS, assemble_tasks, present, task_names
+from benchmark.tasks import TASK_COLUMNS, assemble_tasks, present, task_names
+from benchmark.units import PLANTED
 from benchmark.workflow import observe_study
 from stimuli.bundled import PHOTOGRAPHS, BundledPool
 from stimuli.image_store import store_picture

@@ -21,7 +21,7 @@ from analysis.performance import (
 from benchmark import schemas
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
-from benchmark.tasks import PLANTED, UNIT_COLUMNS
+from benchmark.units import PLANTED, UNIT_COLUMNS
 from tests.hand_made import answer_rows
 
 SEER = "features:seer"

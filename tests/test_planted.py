@@ -13,8 +13,9 @@ from hypothesis import strategies as some
 from PIL import Image
 
 from benchmark.study import Study
-from benchmark.tasks import UNIT_COLUMNS, assemble_tasks
-from stimuli.planted import DETECTORS, MODEL, Detector, look, paint, scores
+from benchmark.tasks import assemble_tasks
+from benchmark.units import PLANTED, UNIT_COLUMNS
+from stimuli.planted import DETECTORS, Detector, look, paint, scores
 from stimuli.pools import open_pool
 from tests.conftest import paint_picture
 
@@ -130,14 +131,14 @@ def test_detectors_run_where_no_network_can_be_imported() -> None:
 
 def test_catch_and_practice_trials_are_all_planted_and_main_trials_never(tiny_study: Study) -> None:
     trials = tiny_study.trials()
-    planted = trials["model"] == MODEL
+    planted = trials["model"] == PLANTED
     assert set(trials.loc[planted, "kind"]) == {"catch", "practice"}
     assert set(trials.loc[~planted, "kind"]) == {"main"}
 
 
 def test_no_picture_serves_two_tasks_of_a_planted_unit_nor_twice_in_one(tiny_study: Study) -> None:
     stimuli = tiny_study.stimuli()
-    natural = stimuli[(stimuli["model"] == MODEL) & (stimuli["condition"] == "natural")]
+    natural = stimuli[(stimuli["model"] == PLANTED) & (stimuli["condition"] == "natural")]
     assert natural.groupby(UNIT_COLUMNS).ngroups == len(DETECTORS)
     for _, own in natural.groupby(UNIT_COLUMNS):
         assert own["picture"].is_unique
@@ -146,7 +147,7 @@ def test_no_picture_serves_two_tasks_of_a_planted_unit_nor_twice_in_one(tiny_stu
 
 def test_planted_queries_are_the_most_extreme_pictures_of_their_detector(tiny_study: Study) -> None:
     stimuli = tiny_study.stimuli()
-    natural = stimuli[(stimuli["model"] == MODEL) & (stimuli["condition"] == "natural")]
+    natural = stimuli[(stimuli["model"] == PLANTED) & (stimuli["condition"] == "natural")]
     for detector in DETECTORS:
         own = natural[(natural["layer"] == detector.layer) & (natural["index"] == detector.index)]
         values = {
@@ -162,7 +163,7 @@ def test_planted_queries_are_the_most_extreme_pictures_of_their_detector(tiny_st
 
 def test_the_right_answer_of_a_planted_task_is_its_detectors(tiny_study: Study) -> None:
     tasks = assemble_tasks(tiny_study.stimuli())
-    planted = tasks[tasks["model"] == MODEL]
+    planted = tasks[tasks["model"] == PLANTED]
     assert set(planted["condition"]) == {"natural", "synthetic"}
     for row in planted.itertuples():
         detector = next(

@@ -13,7 +13,8 @@ from benchmark.observers.base import Observer, Presentation
 from benchmark.observers.reference_points import OracleObserver, RandomObserver
 from benchmark.responses import observe, read_responses, store_responses
 from benchmark.study import Study
-from benchmark.tasks import PLANTED, assemble_tasks
+from benchmark.tasks import assemble_tasks
+from benchmark.units import PLANTED
 from benchmark.workflow import observe_study, score_study
 from tests.conftest import make_experiment
 from tests.hand_made import answer_rows, make_stimuli, open_copy

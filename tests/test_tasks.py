@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from benchmark import schemas
 from benchmark.errors import StudyError
 from benchmark.study import Study
-from benchmark.tasks import PLANTED, TASK_COLUMNS, UNIT_COLUMNS, assemble_tasks, present, task_names
+from benchmark.tasks import TASK_COLUMNS, assemble_tasks, present, task_names
+from benchmark.units import PLANTED, UNIT_COLUMNS
 from tests.hand_made import REFERENCES, SIDES, make_stimuli, make_tasks
 
 

@@ -13,8 +13,8 @@ from benchmark import schemas
 from benchmark.errors import DocumentError
 from benchmark.experiment import Experiment
 from benchmark.study import Study
-from benchmark.tasks import PLANTED, UNIT_COLUMNS
 from benchmark.trials import LESS_OBVIOUS, Cell, check_units, lay_out_trials, make_cells, planned_sessions
+from benchmark.units import PLANTED, UNIT_COLUMNS
 from benchmark.workflow import check_sessions
 from tests.hand_made import REFERENCES, SIDES, make_protocol, make_tasks
 

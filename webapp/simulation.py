@@ -21,8 +21,8 @@ from benchmark.estimate import Estimate
 from benchmark.progress import Advance
 from benchmark.storage import write_text
 from benchmark.study import Study
-from benchmark.tasks import PLANTED, UNIT_COLUMNS
 from benchmark.trials import study_cells
+from benchmark.units import PLANTED, UNIT_COLUMNS
 from webapp.assignment import CellState, cell_states, own_rows, refuse_mixing
 from webapp.bots import (
     SIMULATED,

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.judgements import judgements
 from benchmark.errors import AnalysisError, suggest
 from benchmark.model_card import TWIN_SUFFIX
-from benchmark.tasks import PLANTED
+from benchmark.units import PLANTED
 
 Score = Literal["probability", "correct"]
 

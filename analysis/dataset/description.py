@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.dataset.data import Dataset
-from analysis.judgements import unit_names
+from benchmark.units import unit_names
 
 
 @dataclass(frozen=True, eq=False)

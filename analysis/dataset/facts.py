@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.importing.schema import conform
-from analysis.judgements import PEOPLE, unit_names
+from analysis.judgements import PEOPLE
 from benchmark import schemas
-from benchmark.tasks import PLANTED
+from benchmark.units import PLANTED, UNIT_COLUMNS, unit_names
 
 UNIT_FACTS = ["unit", "model", "layer", "depth", "width", "kind"]
 
@@ -78,8 +78,7 @@ def _joined(table: pd.DataFrame, column: str) -> pd.Series:
 
 def unit_facts(responses: pd.DataFrame) -> pd.DataFrame:
     """Return the units that answers are about, ordered by name; their depth and width are not known from answers."""
-    columns = ["model", "layer", "basis", "index", "aggregator"]
-    asked = responses.loc[responses["model"] != PLANTED, columns].drop_duplicates().reset_index(drop=True)
+    asked = responses.loc[responses["model"] != PLANTED, UNIT_COLUMNS].drop_duplicates().reset_index(drop=True)
     table = pd.DataFrame({"unit": unit_names(asked) if len(asked) else pd.Series(dtype="str")})
     table["model"], table["layer"] = asked["model"], asked["layer"]
     table["depth"], table["width"], table["kind"] = np.nan, np.nan, ""

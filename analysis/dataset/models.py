@@ -16,7 +16,7 @@ from analysis.importing.faults import Faults
 from analysis.importing.layout import read_csv_text
 from benchmark.errors import ImportFailure, suggest
 from benchmark.model_card import TWIN_SUFFIX, ModelCard, card_names, load_card
-from benchmark.tasks import PLANTED
+from benchmark.units import PLANTED
 
 MODEL_FACTS = ["model", "family", "parameters", "training_images", "samples_seen", "top1", "year", "twin"]
 MODEL_NUMBERS = ["parameters", "training_images", "samples_seen", "top1", "year"]

@@ -13,10 +13,10 @@ from analysis.dataset.models import model_facts, read_models, with_models
 from analysis.importing.faults import Faults
 from analysis.importing.layout import read_csv_text
 from analysis.importing.schema import conform, convert, with_origin
-from analysis.judgements import unit_names
 from benchmark import schemas
 from benchmark.errors import ImportFailure, suggest
 from benchmark.model_card import ModelCard
+from benchmark.units import unit_names
 
 if TYPE_CHECKING:
     from benchmark.study import Study

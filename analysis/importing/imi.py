@@ -24,10 +24,9 @@ from analysis.dataset import Dataset, derive_sessions, hash_file, model_facts, u
 from analysis.importing.cells import by_distinct, to_booleans, to_integers, to_numbers
 from analysis.importing.faults import FILE, ROW, Faults
 from analysis.importing.schema import conform
-from analysis.judgements import unit_names
 from benchmark import __version__, schemas
 from benchmark.errors import ImportFailure, suggest
-from benchmark.tasks import PLANTED
+from benchmark.units import PLANTED, unit_names
 
 NAME = "imi2023"
 PROTOCOL = "imi2023"

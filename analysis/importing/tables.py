@@ -32,10 +32,10 @@ from analysis.importing.mapping import (
 )
 from analysis.importing.rules import Rule, Table, sources_of
 from analysis.importing.schema import conform, convert
-from analysis.judgements import unit_names
 from benchmark import __version__, schemas
 from benchmark.errors import ImportFailure, suggest
-from benchmark.tasks import PLANTED, UNIT_COLUMNS, flip_coins
+from benchmark.tasks import flip_coins
+from benchmark.units import PLANTED, UNIT_COLUMNS, unit_names
 
 DEFAULTS: dict[str, Any] = {
     "observer_kind": "human",

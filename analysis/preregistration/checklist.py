@@ -18,7 +18,7 @@ from analysis.scaling.results import Refusal, ScalingStudy
 from benchmark.errors import NameNotFound
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
-from benchmark.tasks import PLANTED, UNIT_COLUMNS
+from benchmark.units import PLANTED, UNIT_COLUMNS
 
 if TYPE_CHECKING:
     from benchmark.study import Study

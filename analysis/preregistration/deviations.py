@@ -15,7 +15,7 @@ from analysis.scaling.families import Test
 from analysis.scaling.results import Rung
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
-from benchmark.tasks import PLANTED
+from benchmark.units import PLANTED
 
 
 @dataclass(frozen=True)

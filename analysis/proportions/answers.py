@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from analysis.arrays import Floats
 from analysis.estimands import Drawing, known_weights
-from analysis.judgements import unit_names
 from benchmark.errors import AnalysisError, NameNotFound
-from benchmark.tasks import UNIT_COLUMNS
+from benchmark.units import UNIT_COLUMNS, unit_names
 
 Codes = NDArray[np.int64]
 

@@ -17,8 +17,8 @@ from benchmark.protocol import Windows
 from benchmark.responses import machine_responses
 from benchmark.storage import write_text
 from benchmark.study import Study
-from benchmark.tasks import PLANTED, UNIT_COLUMNS, assemble_tasks
-from benchmark.units import Unit, read_units
+from benchmark.tasks import assemble_tasks
+from benchmark.units import PLANTED, UNIT_COLUMNS, Unit, read_units
 from stimuli.activations import read_activations
 
 BINS = 48

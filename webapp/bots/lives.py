@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.protocol import SessionRules
 from benchmark.randomness import generator_from
-from benchmark.tasks import PLANTED
+from benchmark.units import PLANTED
 from webapp.answering import Answer, Presentation
 from webapp.bots.hosts import Host, Reply
 from webapp.bots.population import Population, Recognition, Truth, sigmoid

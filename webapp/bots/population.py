@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from benchmark.errors import HostingError
 from benchmark.protocol import DIFFICULTIES, REFERENCES
 from benchmark.randomness import generator_from
-from benchmark.tasks import PLANTED, TASK_COLUMNS, UNIT_COLUMNS
+from benchmark.tasks import TASK_COLUMNS
+from benchmark.units import PLANTED, UNIT_COLUMNS
 from webapp.answering import Presentation
 
 

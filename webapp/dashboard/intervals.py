@@ -12,7 +12,7 @@ from analysis.confidence_sequences import estimate_at_any_time
 from analysis.variance_components import Components, split_variance
 from benchmark.database import answers, people, sessions
 from benchmark.estimate import Estimate
-from benchmark.tasks import UNIT_COLUMNS
+from benchmark.units import UNIT_COLUMNS
 from webapp.assignment import CellState, cell_states, own_rows
 from webapp.dashboard.counting import (
     CELL,

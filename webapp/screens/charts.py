@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.tasks import UNIT_COLUMNS
+from benchmark.units import UNIT_COLUMNS
 from webapp.dashboard import Precision, ReactionTimes
 
 INK = "#1b1f24"

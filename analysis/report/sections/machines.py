@@ -23,7 +23,7 @@ from analysis.performance import LOW_LEVEL, MachineScore, observer_check, score_
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material
 from benchmark.observers.base import SHUFFLED
-from benchmark.tasks import PLANTED
+from benchmark.units import PLANTED
 
 
 def machine_names(responses: pd.DataFrame) -> list[str]:
