@@ -41,6 +41,7 @@ from benchmark.workflow.hosting import (
     serve_study,
     simulate,
 )
+from benchmark.workflow.pool_sizes import observe_pool_sizes
 
 __all__ = [
     "Demo",
@@ -62,6 +63,7 @@ __all__ = [
     "import_table",
     "largest_observer",
     "make_gallery",
+    "observe_pool_sizes",
     "observe_study",
     "open_photographs",
     "optimize_design",

@@ -1,0 +1,83 @@
+"""How scores depend on the size of the pool: the job that lets machine observers answer over smaller pools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import ObserverError
+from benchmark.progress import Reporter
+from benchmark.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def observe_pool_sizes(
+    study: Study | Path | str,
+    observers: Sequence[str],
+    sizes: Sequence[int] | None = None,
+    *,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> pd.DataFrame:
+    """Let machine observers answer a study's natural tasks as they are over smaller pools.
+
+    Stimuli and answers of each size are kept in ``STUDY/pool_sizes/SIZE``, never among the study's own. An observer is
+    made once for all sizes, and embeds no picture twice.
+
+    Parameters
+    ----------
+    study
+        The study, or its folder; it must have exemplars.
+    observers
+        Names of the observers: ``lowlevel``, ``features:efficientnet_lite0``. For the excess, ``lowlevel`` must be
+        one of them.
+    sizes
+        How many pictures the pools have; if not given, the whole pool, half of it, and so on, as far as the windows of
+        the protocol fit.
+    device
+        Where networks run.
+    reporter
+        Shows progress.
+
+    Returns
+    -------
+    The table of responses with a column ``pool_size`` behind the others, for
+    :func:`analysis.pool_sizes.score_pool_sizes`. Answers of each size carry the identity of the protocol for that size.
+
+    Raises
+    ------
+    ObserverError
+        If no observer is named, or one can't answer.
+    VimiError
+        If a size does not fit; see :func:`stimuli.pool_size.make_pool_sizes`.
+    """
+    import pandas as pd
+
+    from benchmark.device import choose_device, prepare_torch
+    from benchmark.observers import create_observer
+    from benchmark.responses import observe, store_responses
+    from stimuli.pool_size import make_pool_sizes
+
+    if not observers:
+        raise ObserverError("No observer was named; name at least one, such as features:efficientnet_lite0.")
+    study = study if isinstance(study, Study) else Study.open(study)
+    reporter = reporter or Reporter()
+    target = choose_device(device)
+    prepare_torch(target)
+    named = list(dict.fromkeys(observers))
+    made = [create_observer(name, study, target, reporter) for name in named]
+    views = make_pool_sizes(study, sizes, reporter=reporter)
+    parts: list[pd.DataFrame] = []
+    for view in views:
+        stimuli = view.stimuli()
+        for name, observer in zip(named, made):
+            # The next line's observer may show a bar of its own, which can't stand inside another.
+            reporter.say(f"{name} answers over {view.size:,} pictures")
+            with study.timed("observers", f"{name} over {view.size} pictures"):
+                responses = observe(view, observer, stimuli=stimuli)
+            store_responses(view, responses)
+            parts.append(responses.assign(pool_size=view.size))
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,395 @@
+"""What a study would ask over smaller pools: exemplars of nested parts of its pool.
+
+Difficulty is a rank, not a quantile: with fewer pictures, the same number of references and queries reaches further
+into a unit's ranking, so a score depends on the size of the pool. How much it does can be measured without another
+forward pass, since a built study keeps its sampled units' activations of every picture. A smaller pool is the pictures
+whose seeded hash of content comes first: smaller ones lie within larger ones, and no folder's order matters. Units,
+rules, groups, labels and the order of ties are the study's; the windows are those of the protocol for that size, which
+makes it another protocol: scores over pools of two sizes share a figure, never a table.
+
+What belongs to a size lies in ``STUDY/pool_sizes/SIZE``: ``stimuli.parquet``, ``manifest.json`` (what it was made
+from), and answers in ``responses/``, apart from the study's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmark import __version__, schemas
+from benchmark.errors import PoolTooSmall, StudyError, StudyMismatch
+from benchmark.hashing import hash_rows, hash_settings, picture_keys
+from benchmark.progress import Reporter
+from benchmark.protocol import DIFFICULTIES, Difficulty, Protocol
+from benchmark.randomness import seed_from, tie_keys
+from benchmark.storage import only_process, remove_unfinished, write_json
+from benchmark.study import PLUMBING, Study
+from benchmark.units import Unit, read_units
+from stimuli.activations import Plan, read_activations
+from stimuli.building import Builder
+from stimuli.exemplars import choose_exemplars, exemplar_rows
+from stimuli.image_store import store_crops
+from stimuli.loading import check_picture
+from stimuli.order_statistics import TieKeys, full_order
+from stimuli.pools import Pool
+from stimuli.survey import Survey
+
+MOST_REPEATED = 0.01
+"""A larger share of pictures that repeat a group within their task marks a size as a plumbing check, as in a build."""
+
+
+class PoolSize(Study):
+    """A study over a part of its pool: pictures and units are the study's, stimuli and answers its own.
+
+    Parameters
+    ----------
+    root
+        The study's folder.
+    size
+        Pictures in the part.
+    """
+
+    def __init__(self, root: Path | str, size: int) -> None:
+        super().__init__(root)
+        self.size = size
+
+    @property
+    def folder(self) -> Path:
+        """Folder of what belongs to this size alone."""
+        return self.root / "pool_sizes" / str(self.size)
+
+    @property
+    def facts_path(self) -> Path:
+        """What the stimuli of this size were made from."""
+        return self.folder / "manifest.json"
+
+    @property
+    def stimuli_path(self) -> Path:
+        """The table of stimuli."""
+        return self.folder / "stimuli.parquet"
+
+    def response_path(self, observer: str) -> Path:
+        """File of an observer's answers."""
+        return self.folder / "responses" / super().response_path(observer).name
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol with this size of the pool."""
+        return self.experiment.resolve_protocol().for_pool(self.size)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of this size: ``protocol`` (its identity), ``difficulties``, ``notes`` and
+        ``share_of_pictures_repeating_a_group``; empty if its stimuli have not been made.
+        """
+        if not self.facts_path.is_file():
+            return {}
+        try:
+            return dict(json.loads(self.facts_path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return {}  # broken: made again
+
+    @property
+    def stimuli_hash(self) -> str:
+        """Hash of the stimuli that observers see at this size.
+
+        Raises
+        ------
+        StudyError
+            If they have not been made.
+        """
+        facts = self.facts
+        if not facts:
+            raise StudyError(f"{self.folder} has no stimuli yet. Make them with stimuli.pool_size.make_pool_sizes.")
+        return hash_settings(["pool size", self.size, facts["outputs"]])
+
+    @property
+    def stimuli_hashes(self) -> frozenset[str]:
+        """Hashes that mark answers at this size."""
+        return frozenset([self.stimuli_hash])
+
+    def is_made_from(self, inputs: str) -> bool:
+        """Whether the stimuli are there, whole, and made from these inputs."""
+        facts = self.facts
+        if facts.get("inputs") != inputs or not self.stimuli_path.is_file():
+            return False
+        try:
+            table = schemas.STIMULI.read(self.stimuli_path)
+        except StudyError:
+            return False
+        whole = hash_rows(table) == facts.get("outputs", {}).get("stimuli")
+        return whole and all(self.image_path(picture).is_file() for picture in table["picture"].unique())
+
+
+def nested_order(pictures: Sequence[str], seed: int) -> NDArray[np.int64]:
+    """Return the places of pictures in the order in which growing pools take them in.
+
+    Parameters
+    ----------
+    pictures
+        Hashes of the pictures' content.
+    seed
+        The experiment's seed.
+    """
+    keys = tie_keys(seed_from(seed, "pool sizes"), picture_keys(pictures))
+    return np.asarray(np.lexsort((np.asarray(pictures), keys)), dtype=np.int64)
+
+
+def part_of_pool(pictures: Sequence[str], size: int, seed: int) -> NDArray[np.int64]:
+    """Return the places of the pictures in a pool of a smaller size, ascending."""
+    return np.sort(nested_order(pictures, seed)[:size])
+
+
+def fitting_difficulties(protocol: Protocol, size: int, wanted: Sequence[Difficulty]) -> tuple[Difficulty, ...]:
+    """Return which difficulties a pool of some size can carry, the easier ones first."""
+    kept: tuple[Difficulty, ...] = ()
+    for difficulty in (name for name in DIFFICULTIES if name in wanted):
+        try:
+            protocol.windows(size, (*kept, difficulty))
+        except PoolTooSmall:
+            continue
+        kept = (*kept, difficulty)
+    return kept
+
+
+def halved_sizes(study: Study) -> list[int]:
+    """Return the sizes at which a study can be asked: its pool, half of it, and so on while one difficulty fits."""
+    size = int(study.manifest["pool"]["size"])
+    sizes: list[int] = []
+    while size and fitting_difficulties(
+        PoolSize(study.root, size).protocol, size, study.experiment.stimuli.difficulties
+    ):
+        sizes.append(size)
+        size //= 2
+    return sizes
+
+
+def make_pool_sizes(
+    study: Study, sizes: Sequence[int] | None = None, *, reporter: Reporter | None = None
+) -> list[PoolSize]:
+    """Choose natural exemplars over smaller pools, going on where a killed call stopped.
+
+    Parameters
+    ----------
+    study
+        A study with exemplars.
+    sizes
+        How many pictures the pools have; all of :func:`halved_sizes` if not given.
+    reporter
+        Shows progress.
+
+    Returns
+    -------
+    One for each size, the largest first. The stimuli of the whole pool are those of the study itself, as far as they
+    are natural and of its models.
+
+    Raises
+    ------
+    StudyError
+        If a size is larger than the pool, or the pool has changed.
+    PoolTooSmall
+        If a size can't carry any of the study's difficulties.
+    StudyMismatch
+        If the study's activations are of other weights or pictures than it has now.
+    """
+    study.stage_outputs("exemplars")
+    views = [PoolSize(study.root, size) for size in _checked_sizes(study, sizes)]
+    inputs = {view.size: _inputs(study, view) for view in views}
+    reporter = reporter or Reporter()
+    with only_process(study.root / "pool_sizes"):
+        remove_unfinished(study.root / "pool_sizes")
+        missing: list[PoolSize] = []
+        with reporter.task("Looking for smaller pools", len(views)) as advance:
+            for view in views:
+                missing += [] if view.is_made_from(inputs[view.size]) else [view]
+                advance(1)
+        if missing:
+            builder = Builder(study, device_name="cpu", skip_unreadable=False, reporter=reporter)
+            rankings = _read_rankings(study, builder)
+            for view in missing:
+                _make(study, view, inputs[view.size], rankings, builder.pool, reporter)
+    return views
+
+
+def _checked_sizes(study: Study, sizes: Sequence[int] | None) -> list[int]:
+    """Return the sizes, the largest first."""
+    whole = int(study.manifest["pool"]["size"])
+    if sizes is None:
+        return halved_sizes(study)
+    wanted = study.experiment.stimuli.difficulties
+    for size in sizes:
+        if not 0 < size <= whole:
+            raise StudyError(
+                f"The pool of {study.root} has {whole:,} pictures, so none of {size:,} can be taken from it. Ask for "
+                f"sizes between 1 and {whole:,}."
+            )
+        protocol = PoolSize(study.root, size).protocol
+        if not fitting_difficulties(protocol, size, wanted):
+            protocol.windows(size, (next(name for name in DIFFICULTIES if name in wanted),))  # says what is wrong
+    if not sizes:
+        raise StudyError("No size of the pool was asked for. Name at least one, or leave sizes out for all that fit.")
+    return sorted(set(sizes), reverse=True)
+
+
+def _inputs(study: Study, view: PoolSize) -> str:
+    """Return the hash of everything that the stimuli of a size depend on."""
+    outputs = [study.stage_outputs(stage) for stage in ("units", "activations")]
+    return hash_settings(
+        [
+            *outputs,
+            study.stage_outputs("exemplars")["statistics"],
+            study.experiment.seed,
+            view.size,
+            view.protocol.identity,
+            fitting_difficulties(view.protocol, view.size, study.experiment.stimuli.difficulties),
+        ]
+    )
+
+
+def _make(
+    study: Study, view: PoolSize, inputs: str, rankings: Sequence[Ranking], pool: Pool, reporter: Reporter
+) -> None:
+    """Choose exemplars for a size, store their pictures and write table and manifest, the manifest last."""
+    table, seed = study.pool(), study.experiment.seed
+    places = part_of_pool(list(table["picture"]), view.size, seed)
+    difficulties = fitting_difficulties(view.protocol, view.size, study.experiment.stimuli.difficulties)
+    rows: list[dict[str, object]] = []
+    units = sum(len(ranking.units) for ranking in rankings)
+    with reporter.task(f"Exemplars over {view.size:,} pictures", units) as advance:
+        for ranking in rankings:
+            for chosen in ranking.rows(table, places, view.protocol, difficulties, seed):
+                rows += chosen
+                advance(1)
+    stimuli = schemas.STIMULI.conform(pd.DataFrame(rows))
+    _store_pictures(study, pool, table, set(stimuli["picture"]), reporter)
+    repeated = float(stimuli["group_repeated"].mean())
+    notes = list(study.manifest["notes"])
+    if view.protocol.rules.pool.distinct_groups and repeated > MOST_REPEATED and PLUMBING not in notes:
+        notes.append(PLUMBING)
+    schemas.STIMULI.write(stimuli, view.stimuli_path)
+    write_json(
+        view.facts_path,
+        {
+            "vimi": __version__,
+            "size": view.size,
+            "protocol": view.protocol.identity,
+            "difficulties": list(difficulties),
+            "inputs": inputs,
+            "outputs": {"stimuli": hash_rows(stimuli)},
+            "pictures": int(stimuli["picture"].nunique()),
+            "share_of_pictures_repeating_a_group": round(repeated, 6),
+            "notes": notes,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How a model's used units rank the pictures of the pool.
+
+    Attributes
+    ----------
+    units
+        The units.
+    columns
+        Shape (units, pictures): their activations.
+    owners
+        Shape (units,): the column of each unit, which orders its ties.
+    ties
+        Gives tie keys of columns and places in the whole pool.
+    """
+
+    units: tuple[Unit, ...]
+    columns: NDArray[np.float32]
+    owners: NDArray[np.int64]
+    ties: TieKeys
+
+    def rows(
+        self,
+        pool: pd.DataFrame,
+        places: NDArray[np.int64],
+        protocol: Protocol,
+        difficulties: tuple[Difficulty, ...],
+        seed: int,
+    ) -> Iterator[list[dict[str, object]]]:
+        """Yield each unit's rows of the table of stimuli over a part of the pool.
+
+        Parameters
+        ----------
+        pool
+            The table of the whole pool.
+        places
+            Which of its rows are in the part, ascending.
+        protocol
+            The protocol for so many pictures.
+        difficulties
+            Which queries are chosen.
+        seed
+            The experiment's seed.
+        """
+        part = pool.iloc[places]
+        windows = protocol.windows(len(places), difficulties)
+        groups, labels = (
+            np.asarray(pd.factorize(part[name], sort=True)[0], dtype=np.int64) for name in ("group", "label")
+        )
+
+        def ties(columns: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.generic]:
+            return self.ties(columns, places[own])
+
+        for unit, column, owner in zip(self.units, self.columns, self.owners.tolist()):
+            own = column[places]
+            chosen = choose_exemplars(
+                full_order(own, owner, ties), windows, protocol, seed=seed, unit=unit, groups=groups, labels=labels
+            )
+            yield list(exemplar_rows(unit, chosen, own, part, protocol.identity))
+
+
+def _read_rankings(study: Study, builder: Builder) -> list[Ranking]:
+    """Read how every model's used units rank the pool, in the order of the study's stimuli.
+
+    Models are loaded for their layers alone, which say how ties are ordered; nothing is run.
+    """
+    table, statistics = study.pool(), study.statistics()
+    # Of a survey, the order of ties needs the pictures alone.
+    survey = Survey(table, np.arange(len(table)), np.empty((len(table), 0), dtype=np.float32), (), 0)
+    rankings: list[Ranking] = []
+    for name, model in builder.models().items():
+        measured = read_activations(study.activations(name))
+        plan = Plan(model, builder.pool, survey, measured.units, 0, study.protocol, study.experiment.seed)
+        other = [what for what in ("weights", "pictures") if measured.header[what] != plan.header[what]]
+        if other:
+            raise StudyMismatch(
+                f"The activations of {name} in {study.root} were made with other {' and '.join(other)} than those that "
+                "are there now. Restore them, or build the study again."
+            )
+        used = set(read_units(statistics[(statistics["model"] == name) & statistics["used"]]))
+        kept = [row for row, unit in enumerate(measured.units) if unit in used]
+        units = tuple(measured.units[row] for row in kept)
+        owners = np.array([plan.column(unit) for unit in units], dtype=np.int64)
+        rankings.append(Ranking(units, measured.columns[kept], owners, plan.ties))
+    return rankings
+
+
+def _store_pictures(study: Study, pool: Pool, table: pd.DataFrame, pictures: set[str], reporter: Reporter) -> None:
+    """Store those of the pictures that the study does not have yet."""
+    missing = table[[not study.image_path(picture).is_file() for picture in table["picture"]]]
+    missing = missing[missing["picture"].isin(pictures)]
+    if missing.empty:
+        return
+    places = {entry.source: place for place, entry in enumerate(pool.entries)}
+    lost = [source for source in missing["source"] if source not in places]
+    if lost:
+        raise StudyError(
+            f"The pool {study.experiment.pool.source} has changed since {study.root} was built: {lost[0]} is gone. "
+            "Restore it: smaller pools show pictures that the study has not stored."
+        )
+    wanted = {places[source]: picture for source, picture in zip(missing["source"], missing["picture"])}
+    for place, picture in store_crops(study, pool, wanted, study.experiment.pool.crop, reporter).items():
+        check_picture(picture, wanted[place], pool.entries[place].source)
