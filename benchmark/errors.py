@@ -22,6 +22,7 @@ leaves with the exit code of the error; a traceback is only ever shown for a def
     ├── HostingError           the hosted task: settings, texts, links, codes
     ├── ImportFailure          answers from elsewhere that can't be read as they are described
     ├── AnalysisError          answers or a question that can't carry the analysis asked for
+    ├── LeaderboardError       a model that can't be added, or a result file that can't be believed
     └── StorageError           the disk is full, or can't be written (exit code 1)
 """
 
@@ -110,6 +111,10 @@ class ImportFailure(VimiError):
 
 class AnalysisError(VimiError):
     """The answers can't carry the analysis that was asked for, or the question lacks something."""
+
+
+class LeaderboardError(VimiError):
+    """A model can't be added to the leaderboard, or a result file can't be read or believed."""
 
 
 class StorageError(VimiError):

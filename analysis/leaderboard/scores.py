@@ -1,0 +1,230 @@
+"""From the counts of a result file to its scores, the same numbers that ``vimi observe`` and ``vimi analyze`` print.
+
+Counts are spread out into a table of answers, one row each, and that table goes through the very functions that
+scored the study. Since those only use each unit's share of right answers (and, of people, each person's with each
+unit), nothing is lost on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.judgements import judgements, unit_names
+from analysis.leaderboard.result import MachineCounts, PeopleCounts, Result, Score
+from analysis.performance import MachineScore, score_machines
+from analysis.proportions import estimate_proportions
+from analysis.reliability import estimate_reliability
+from benchmark import schemas
+from benchmark.errors import AnalysisError
+from benchmark.estimate import Estimate
+from benchmark.model_card import TWIN_SUFFIX
+from benchmark.observers.base import LOW_LEVEL
+from benchmark.progress import Reporter
+
+QUANTITIES: Mapping[str, str] = {
+    "score": "proportion correct",
+    "mis": "machine interpretability score: mean probability of the right answer",
+    "low_level": "proportion correct of the low-level observer on the same tasks",
+    "excess": "score minus low-level, paired by unit: the headline of a machine",
+    "twin": "proportion correct on the random-weight twin",
+    "trained_minus_twin": "score minus twin, paired by unit",
+    "twin_low_level": "proportion correct of the low-level observer on the twin",
+    "twin_excess": "twin minus low-level on the twin, paired by unit",
+    "reliability": "how well unit means would agree with those of as many new answers",
+    "noise_ceiling": "the largest correlation with unit means that the noise in them allows",
+}
+"""What a score may be, and what it means."""
+
+PEOPLE = "people"
+"""The observer of people's scores: all of them together."""
+
+CONTROLS = (LOW_LEVEL, "random", "oracle", "label")
+"""Machine observers that mark the scale; they have no excess and no rank."""
+
+_MACHINE = ("score", "mis", "low_level", "excess", "twin", "trained_minus_twin")
+
+
+def machine_answers(result: Result, pool_size: int | None = None) -> pd.DataFrame:
+    """Spread a result's machine counts out into a table of responses.
+
+    Parameters
+    ----------
+    result
+        The result.
+    pool_size
+        Of the counts; the whole pool's if not given.
+    """
+    size = result.pool.size if pool_size is None else pool_size
+    parts = [_spread_machine(result, counts) for counts in result.machines if counts.pool_size == size]
+    return schemas.concatenate(parts, schemas.RESPONSES)
+
+
+def people_answers(results: Iterable[Result], kind: str = "human") -> pd.DataFrame:
+    """Spread people's counts out into a table of responses; people who judged several models are the same in all."""
+    parts = [_spread_people(result, counts) for result in results for counts in result.people if counts.kind == kind]
+    return schemas.concatenate(parts, schemas.RESPONSES)
+
+
+def _spread_machine(result: Result, counts: MachineCounts) -> pd.DataFrame:
+    answered = np.array(counts.answered)
+    unit = np.repeat(np.arange(len(answered)), answered)
+    place = np.arange(len(unit)) - np.repeat(np.cumsum(answered) - answered, answered)
+    correct = place < np.array(counts.right)[unit]
+    probability: Any = None
+    if counts.probability:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            probability = (np.array(counts.probability) / answered)[unit]
+    name = result.model.name + (TWIN_SUFFIX if counts.subject == "twin" else "")
+    return _table(
+        result, name, counts, unit, place, correct,
+        observer_kind="machine", observer=counts.observer, related=counts.related, protocol=counts.protocol,
+        session=f"{counts.observer}/{name}/{counts.condition}", probability=probability,
+    )  # fmt: skip
+
+
+def _spread_people(result: Result, counts: PeopleCounts) -> pd.DataFrame:
+    answered = np.array(counts.answered, dtype=np.int64)
+    entry = np.repeat(np.arange(len(answered)), answered)
+    place = np.arange(len(entry)) - np.repeat(np.cumsum(answered) - answered, answered)
+    people = np.array([f"{counts.study}/{code}" for code in counts.people], dtype=object)
+    person = people[np.array(counts.person, dtype=np.int64)[entry]]
+    return _table(
+        result, result.model.name, counts, np.array(counts.unit, dtype=np.int64)[entry], place,
+        place < np.array(counts.right, dtype=np.int64)[entry], observer_kind=counts.kind, observer=person,
+        related=False, protocol=result.protocol.identity, session=person,
+    )  # fmt: skip
+
+
+def _table(
+    result: Result, model: str, counts: MachineCounts | PeopleCounts, unit: Any, place: Any, correct: Any, **fields: Any
+) -> pd.DataFrame:
+    """Return answers in the schema of responses; which task an answer was given to is not in a result file."""
+    facts = {name: np.array([getattr(item, name) for item in result.units], dtype=object)[unit]
+             for name in ("layer", "basis", "index", "aggregator")}  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "response_id": [f"{model}/{n}" for n in range(len(unit))],
+            "study": result.made.study,
+            "session_status": "complete",
+            "trial": "counted",
+            "trial_index": place,
+            "kind": "main",
+            "model": model,
+            **facts,
+            "condition": counts.condition,
+            "difficulty": counts.difficulty,
+            "references": counts.references,
+            "task": place,
+            "query_top": "max",
+            "choice": np.where(correct, "max", "min"),
+            "correct": correct,
+            "vimi_version": result.made.versions.get("vimi", ""),
+            "stimuli_hash": result.stimuli_hash,
+            **fields,
+        }
+    )
+    return schemas.RESPONSES.conform(frame)
+
+
+def unit_flags(result: Result) -> pd.DataFrame:
+    """Return the flags of a result's units, of the model's and of the twin's, as a table of statistics has them."""
+    rows = [
+        {
+            "model": name, "layer": unit.layer, "basis": unit.basis, "index": unit.index,
+            "aggregator": unit.aggregator, "used": True, "flag": flag,
+        }
+        for unit in result.units
+        for name, flag in ((result.model.name, unit.flag), (result.model.name + TWIN_SUFFIX, unit.twin_flag))
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["model", "layer", "basis", "index", "aggregator", "used", "flag"])
+
+
+def score_result(result: Result, reporter: Reporter | None = None) -> tuple[Score, ...]:
+    """Compute every score of a result from its counts, the seed of bootstraps being that of its study."""
+    sizes = sorted({counts.pool_size for counts in result.machines}, reverse=True)
+    conditions = {(counts.kind, counts.condition, counts.difficulty) for counts in result.people}
+    scores: list[Score] = []
+    with (reporter or Reporter()).task(f"Scoring {result.model.name}", len(sizes) + len(conditions)) as advance:
+        for size in sizes:
+            scores += _machine_scores(result, size)
+            advance(1)
+        for kind in sorted({kind for kind, _, _ in conditions}):
+            scores += _people_scores(result, kind)
+        advance(len(conditions))
+    return tuple(scores)
+
+
+def _machine_scores(result: Result, size: int) -> Iterator[Score]:
+    answers, flags, seed = machine_answers(result, size), unit_flags(result), result.made.seed
+    twin = answers[answers["model"].str.endswith(TWIN_SUFFIX)]
+    # Scored by itself, under a name that is no twin's, the twin has an excess of its own.
+    alone = twin.assign(model=twin["model"].str.removesuffix(TWIN_SUFFIX) + "@twin")
+    flagged = flags[flags["model"].str.endswith(TWIN_SUFFIX)]
+    alone_flags = flagged.assign(model=flagged["model"].str.removesuffix(TWIN_SUFFIX) + "@twin")
+    own = {_cell(score): score for score in score_machines(alone, alone_flags, seed)} if len(alone) else {}
+    for score in score_machines(answers, flags, seed):
+        for name in _MACHINE:
+            yield from _record(name, getattr(score, name), score, size)
+        beside = own.get(_cell(score))
+        if beside is not None:
+            yield from _record("twin_low_level", beside.low_level, score, size)
+            yield from _record("twin_excess", beside.excess, score, size)
+
+
+def _cell(score: MachineScore) -> tuple[str, ...]:
+    return (score.condition, score.difficulty, score.references, score.observer)
+
+
+def _record(quantity: str, estimate: Estimate | None, score: MachineScore, size: int) -> Iterator[Score]:
+    if estimate is not None:
+        yield _as_score(
+            quantity, estimate, condition=score.condition, difficulty=score.difficulty, references=score.references,
+            observer_kind="machine", observer=score.observer, pool_size=size,
+        )  # fmt: skip
+
+
+def _as_score(quantity: str, estimate: Estimate, **about: Any) -> Score:
+    return Score.model_validate({"quantity": quantity, **about, **estimate.as_dict()})
+
+
+def _people_scores(result: Result, kind: str) -> Iterator[Score]:
+    """Yield people's proportions correct, with two-way intervals, and what noise leaves to be reached."""
+    table = counted_judgements([result], kind)
+    for cell in estimate_proportions(table, by=("condition", "difficulty", "references")):
+        names = {name: cell.names[name] for name in ("condition", "difficulty", "references")}
+        about = {**names, "observer_kind": kind, "observer": PEOPLE, "pool_size": result.pool.size}
+        yield _as_score("score", cell.estimate, **about)
+    try:
+        reliabilities = estimate_reliability(table[table["references"] == "both"], seed=result.made.seed)
+    except AnalysisError:
+        return  # too few answers a unit to be split in halves
+    for own in reliabilities:
+        about = {
+            "condition": own.condition, "difficulty": own.difficulty, "references": own.references,
+            "observer_kind": kind, "observer": PEOPLE, "pool_size": result.pool.size,
+        }  # fmt: skip
+        for name, estimate in (("reliability", own.by_answers), ("noise_ceiling", own.ceiling)):
+            if np.isfinite(estimate.value):
+                yield _as_score(name, estimate, **about)
+
+
+def merged_people_scores(results: Iterable[Result], kind: str) -> list[Score]:
+    """Return people's scores of one model and one set of stimuli, all their answers taken together."""
+    asked = [result for result in results if any(counts.kind == kind for counts in result.people)]
+    if len(asked) < 2:
+        return [score for result in asked for score in result.scores if score.observer_kind == kind]
+    people = {counts.key: counts for result in asked for counts in result.people}
+    return list(_people_scores(asked[0].model_copy(update={"people": tuple(people.values())}), kind))
+
+
+def counted_judgements(results: Iterable[Result], kind: str = "human") -> pd.DataFrame:
+    """Return people's judgements of some results, without flagged units; see ``analysis.judgements``."""
+    known = list(results)
+    table = judgements(people_answers(known, kind), observer_kinds=(kind,), references=None)
+    flags = pd.concat([unit_flags(result) for result in known])
+    flagged = flags[flags["flag"] != ""]
+    return table[~table["unit"].isin(unit_names(flagged))] if len(flagged) else table

@@ -1,0 +1,579 @@
+"""The leaderboard: from result files to tables of models, with ranks, groups that can't be told apart, and validity.
+
+Everything here is read from result files. A table holds what may be compared: one protocol, one pool, one condition,
+one difficulty, one way to make the stimuli. Within it, ranks are given for each observer by itself, to the rows that
+may be ranked; every other row says what it lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.leaderboard.result import (
+    ModelFacts,
+    PoolFacts,
+    ProtocolFacts,
+    Result,
+    Score,
+    StimulusFacts,
+    iterate_scores,
+    present_results,
+)
+from analysis.leaderboard.scores import CONTROLS, PEOPLE, counted_judgements, merged_people_scores
+from analysis.leaderboard.validity import Check, check_validity
+from analysis.ranks import Ranks, rank_models, rank_values
+from analysis.rows import spread_out
+from benchmark.errors import LeaderboardError, NameNotFound
+from benchmark.estimate import Estimate
+from benchmark.observers.base import LOW_LEVEL
+from benchmark.protocol import load_protocol
+from benchmark.study import PLUMBING
+
+PUBLISHED = "published"
+"""Observer of imported scores: the people whom a paper asked."""
+
+_KINDS = {"human": 0, "published": 1, "simulated": 2, "machine": 3}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a model stands in a table by one observer.
+
+    Attributes
+    ----------
+    observer_kind, observer
+        Who answered: ``human`` and ``people``, or ``machine`` and the observer's name.
+    headline
+        What ranks go by: people's proportion correct, a machine's excess over the low-level observer.
+    quantity
+        Which of the two it is: ``score`` or ``excess``.
+    score
+        Proportion correct.
+    rank
+        Rank among the rows that may be ranked, with its simultaneous confidence set; None if this one may not.
+    groups
+        Letters of the groups of rows that are not told apart.
+    missing
+        What keeps it from a rank, in words; empty if nothing does.
+    units, answers
+        Units that it rests on, and answers about them.
+    quantities
+        Every other number of this observer: ``twin``, ``trained_minus_twin``, ``mis``, ``noise_ceiling``, …
+    """
+
+    observer_kind: str
+    observer: str
+    quantity: str
+    headline: Estimate
+    score: Estimate
+    units: int
+    answers: int
+    missing: tuple[str, ...] = ()
+    rank: Estimate | None = None
+    groups: str = ""
+    quantities: dict[str, Estimate] | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Kind and name of the observer."""
+        return (self.observer_kind, self.observer)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model in a table.
+
+    Attributes
+    ----------
+    name
+        The model's name; with the beginning of a hash if the table has it twice.
+    model
+        What is known of it.
+    stimuli
+        What was shown.
+    pool
+        The pool, as this model sees it (seen in training or not).
+    standings
+        One for each observer, people first.
+    checks
+        The validity panel.
+    notes
+        What goes wherever its numbers go.
+    results
+        The results that it was made from.
+    """
+
+    name: str
+    model: ModelFacts
+    stimuli: StimulusFacts | None
+    pool: PoolFacts
+    standings: tuple[Standing, ...]
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]
+    results: tuple[Result, ...]
+
+    def standing(self, kind: str, observer: str) -> Standing | None:
+        """Return the standing by an observer, or None."""
+        return next((own for own in self.standings if own.key == (kind, observer)), None)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that may be compared; see the module.
+
+    Attributes
+    ----------
+    protocol, pool, condition, difficulty
+        What they share.
+    method
+        How synthetic stimuli were made, in words; empty for natural ones.
+    rows
+        Models, the highest headline by the first observer first.
+    """
+
+    protocol: ProtocolFacts
+    pool: PoolFacts
+    condition: str
+    difficulty: str
+    method: str
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        """What the table is called: ``natural, easy: vimi1 on imagenet-validation``."""
+        made = f" ({self.method})" if self.method else ""
+        return f"{self.condition}{made}, {self.difficulty}: {self.protocol.identity} on {self.pool.name}"
+
+    @property
+    def observers(self) -> tuple[tuple[str, str], ...]:
+        """Kind and name of every observer, people first."""
+        found = {standing.key for row in self.rows for standing in row.standings}
+        return tuple(sorted(found, key=lambda key: (_KINDS[key[0]], key[1])))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes of all rows, each once."""
+        return tuple(dict.fromkeys(note for row in self.rows for note in row.notes))
+
+    @property
+    def is_plumbing_check(self) -> bool:
+        """Whether its numbers only show that the parts work together."""
+        return PLUMBING in self.notes
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row for each model and observer, every number at full precision."""
+        return pd.DataFrame([_flat(self, row, standing) for row in self.rows for standing in row.standings])
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """All tables, and the results that they were made from."""
+
+    tables: tuple[Table, ...]
+    results: tuple[Result, ...]
+
+    def __iter__(self) -> Iterator[Table]:
+        return iter(self.tables)
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows of all tables; the columns protocol, pool, condition, ... keep them apart."""
+        parts = [table.frame() for table in self.tables if table.rows]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _flat(table: Table, row: Row, standing: Standing) -> dict[str, Any]:
+    model = row.model
+    flat: dict[str, Any] = {
+        "protocol": table.protocol.identity,
+        "pool": table.pool.name,
+        "pool_identity": table.pool.identity,
+        "condition": table.condition,
+        "difficulty": table.difficulty,
+        "method": table.method,
+        "model": row.name,
+        "kind": model.kind,
+        "family": model.family,
+        "observer_kind": standing.observer_kind,
+        "observer": standing.observer,
+        "headline_quantity": standing.quantity,
+        **spread_out("headline", standing.headline),
+        **spread_out("score", standing.score),
+        **spread_out("rank", standing.rank),
+        "groups": standing.groups,
+        "unranked_because": "; ".join(standing.missing),
+        "units": standing.units,
+        "answers": standing.answers,
+        "parameters": model.parameters,
+        "training_data": " + ".join(model.training.data) if model.training else "",
+        "training_images": model.training.images if model.training else None,
+        "top1": model.accuracy.top1 if model.accuracy else None,
+        "pool_seen_in_training": row.pool.seen_in_training,
+        "notes": "; ".join(row.notes),
+        "weights": model.weights,
+        "stimuli": row.stimuli.hash if row.stimuli else "",
+        "files": " ".join(result.hash for result in row.results),
+    }
+    for name, estimate in (standing.quantities or {}).items():
+        flat |= spread_out(name, estimate)
+    return flat
+
+
+def build_leaderboard(
+    results: Iterable[Result],
+    *,
+    protocol: str = "",
+    condition: str = "",
+    observer: str = "",
+    family: str = "",
+    model: str = "",
+) -> Leaderboard:
+    """Build the leaderboard from results.
+
+    Parameters
+    ----------
+    results
+        Results, as read from their files.
+    protocol
+        Only this protocol: its identity, or the name of its file for all its variants.
+    condition
+        Only this kind of references.
+    observer
+        Only the standings by this observer: ``people``, or a machine's name.
+    family, model
+        Only models of this family, or this model. Ranks are still those among all.
+
+    Raises
+    ------
+    LeaderboardError
+        If two files give different counts for one cell.
+    NameNotFound
+        If a filter names something that no result has.
+    """
+    present = present_results(results)
+    tables = [_table(key, members) for key, members in _grouped(present).items()]
+    chosen = _Choice(protocol, condition, observer, family, model)
+    chosen.check(tables)
+    kept = [made for table in tables if (made := chosen.keep(table)).rows]
+    kept.sort(key=lambda t: (t.is_plumbing_check, t.protocol.name, t.protocol.identity, t.pool.name, t.condition))
+    return Leaderboard(tuple(kept), tuple(present))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What of the leaderboard is wanted."""
+
+    protocol: str
+    condition: str
+    observer: str
+    family: str
+    model: str
+
+    def check(self, tables: Sequence[Table]) -> None:
+        """Check that every filter names something that exists."""
+        rows = [row for table in tables for row in table.rows]
+        identities = {table.protocol.identity for table in tables}
+        known: dict[str, set[str]] = {
+            "protocol": identities | {table.protocol.name for table in tables},
+            "condition": {table.condition for table in tables},
+            "observer": {name for table in tables for _, name in table.observers},
+            "family": {row.model.family for row in rows},
+            "model": {row.model.name for row in rows},
+        }
+        for kind, options in known.items():
+            name = getattr(self, kind)
+            if name and name not in options:
+                raise NameNotFound(f"{kind} on the leaderboard", name, options)
+
+    def keep(self, table: Table) -> Table:
+        """Return what is wanted of a table."""
+        if self.protocol not in ("", table.protocol.identity, table.protocol.name):
+            return replace(table, rows=())
+        if self.condition not in ("", table.condition):
+            return replace(table, rows=())
+        rows = [row for row in table.rows if self.family in ("", row.model.family)]
+        rows = [row for row in rows if self.model in ("", row.model.name)]
+        if self.observer:
+            rows = [
+                replace(row, standings=tuple(own for own in row.standings if own.observer == self.observer))
+                for row in rows
+            ]
+        return replace(table, rows=_ordered([row for row in rows if row.standings]))
+
+
+_TableKey = tuple[str, str, str, str, str]
+
+
+def _grouped(results: Sequence[Result]) -> dict[_TableKey, list[tuple[Result, ...]]]:
+    """Group results by table, and within it those of one model and one set of stimuli into one row."""
+    rows: dict[tuple[_TableKey, tuple[str, ...]], list[Result]] = {}
+    for result in results:
+        cells = {(score.condition, score.difficulty) for score in result.scores}
+        for condition, difficulty in sorted(cells):
+            shown = result.shown(condition)
+            table = (
+                result.protocol.identity, result.pool.identity, condition, difficulty, shown.words if shown else "",
+            )  # fmt: skip
+            row = (result.model.name, result.model.weights, shown.hash if shown else "")
+            rows.setdefault((table, row), []).append(result)
+    grouped: dict[_TableKey, list[tuple[Result, ...]]] = {}
+    for (table, _), members in rows.items():
+        grouped.setdefault(table, []).append(tuple(members))
+    return grouped
+
+
+def _table(key: _TableKey, members: Sequence[tuple[Result, ...]]) -> Table:
+    """Make a table of its rows' results."""
+    _, _, condition, difficulty, method = key
+    names = [own[0].model.name for own in members]
+    rows = []
+    for own in members:
+        name = own[0].model.name
+        if names.count(name) > 1:
+            shown = own[0].shown(condition)
+            name = f"{name} ({own[0].model.weights[:6]}/{shown.hash[:6] if shown else ''})"
+        rows.append(_row(name, own, condition, difficulty))
+    first = members[0][0]
+    table = Table(first.protocol, first.pool, condition, difficulty, method, tuple(rows))
+    for kind, observer in table.observers:
+        table = replace(table, rows=_ranked(table, kind, observer))
+    return replace(table, rows=_ordered(list(table.rows)))
+
+
+def _ordered(rows: list[Row]) -> tuple[Row, ...]:
+    """Order rows by the headline of the first observer; rows without it come last."""
+    keys = sorted({own.key for row in rows for own in row.standings}, key=lambda key: (_KINDS[key[0]], key[1]))
+
+    def place(row: Row) -> tuple[Any, ...]:
+        values = [own.headline.value if (own := row.standing(*key)) else -np.inf for key in keys]
+        return (*(-value for value in values), row.name)
+
+    return tuple(sorted(rows, key=place))
+
+
+def _row(name: str, results: tuple[Result, ...], condition: str, difficulty: str) -> Row:
+    """Make a row of the results of one model and one set of stimuli."""
+    _check_agreement(results)
+    first = results[0]
+    standings = [*_people_standings(results, condition, difficulty), *_machines(results, condition, difficulty)]
+    standings.sort(key=lambda own: (_KINDS[own.observer_kind], own.observer))
+    return Row(
+        name=name,
+        model=first.model,
+        stimuli=first.shown(condition),
+        pool=first.pool,
+        standings=tuple(standings),
+        checks=check_validity(results, condition, difficulty),
+        notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
+        results=results,
+    )
+
+
+def _check_agreement(results: Sequence[Result]) -> None:
+    """Check that no two files give different counts for one cell."""
+    known: dict[tuple[str, ...], tuple[Result, Any]] = {}
+    for result in results:
+        cells = [(own.key, own) for own in result.machines] + [(own.key, own) for own in result.people]
+        for key, counts in cells:
+            before, others = known.setdefault(key, (result, counts))
+            if others != counts:
+                raise LeaderboardError(
+                    f"Two result files of {result.label} give different counts of {'/'.join(key)}: "
+                    f"{before.place} and {result.place}. Keep one, or name it under the other's 'replaces'."
+                )
+
+
+def _scores(results: Iterable[Result], **wanted: Any) -> list[Score]:
+    """Return the scores of some results; each once."""
+    found = {score.key: score for result in results for score in iterate_scores(result, **wanted)}
+    return list(found.values())
+
+
+def _machines(results: Sequence[Result], condition: str, difficulty: str) -> Iterator[Standing]:
+    """Yield the standings by machine observers that are no controls."""
+    first = results[0]
+    scores = _scores(
+        results, condition=condition, difficulty=difficulty, references="both", observer_kind="machine",
+        pool_size=first.pool.size,
+    )  # fmt: skip
+    for observer in sorted({score.observer for score in scores}):
+        if observer in CONTROLS:
+            continue
+        own = {score.quantity: score.estimate for score in scores if score.observer == observer}
+        counts = next(
+            counts
+            for result in results
+            for counts in result.machines
+            if (counts.subject, counts.condition, counts.difficulty, counts.references, counts.observer)
+            == ("model", condition, difficulty, "both", observer)
+        )
+        quantity = "excess" if "excess" in own else "score"
+        missing = _missing(first, sum(answered > 0 for answered in counts.answered))
+        if counts.related:
+            missing.append("the observer is a relative of the model")
+        if "excess" not in own:
+            missing.append("the low-level observer has not answered")
+        if "trained_minus_twin" not in own:
+            missing.append("no random-weight twin has been scored beside it")
+        yield Standing(
+            "machine", observer, quantity, own[quantity], own["score"], own["score"].n, sum(counts.answered),
+            tuple(missing), quantities={name: value for name, value in own.items() if name != "score"},
+        )  # fmt: skip
+
+
+def _missing(result: Result, units: int) -> list[str]:
+    """Return what keeps any standing of a result from a rank."""
+    missing = []
+    if PLUMBING in result.notes:
+        missing.append(PLUMBING)
+    if result.model.kind == "untrained":
+        missing.append("random weights: a control, not a model")
+    needed = result.protocol.rules.get("units", {}).get("used")
+    if needed and units < needed:
+        missing.append(f"{units} of {needed} units")
+    return missing
+
+
+def _people_standings(results: Sequence[Result], condition: str, difficulty: str) -> Iterator[Standing]:
+    """Yield the standing by people, by simulated people and by the people of a published paper, where there is one."""
+    for kind in ("human", "simulated", "published"):
+        scores = merged_people_scores(results, kind) if kind != "published" else []
+        scores = scores or _scores(results, observer_kind=kind)
+        own = {
+            score.quantity: score
+            for score in scores
+            if (score.condition, score.difficulty, score.references) == (condition, difficulty, "both")
+        }
+        if "score" not in own:
+            continue
+        estimate = own["score"].estimate
+        units, answers, fewest = _judgements_of(results, kind, condition, difficulty)
+        missing = _missing(results[0], units) if kind != "published" else []
+        if kind == "simulated":
+            missing.append("simulated people")
+        if kind != "published":
+            needed = judgements_needed(results[0])
+            if fewest < needed:
+                missing.append(f"{fewest} of {needed} judgements a unit at least")
+        yield Standing(
+            kind, own["score"].observer, "score", estimate, estimate, units or estimate.n,
+            answers or own["score"].answers, tuple(missing),
+            quantities={name: score.estimate for name, score in own.items() if name != "score"},
+        )  # fmt: skip
+
+
+def judgements_needed(result: Result) -> int:
+    """Return how many judgements with both sides shown each unit needs before people's score is ranked."""
+    rules = result.protocol.rules
+    session = rules.get("session") or load_protocol(result.protocol.name).rules.session.model_dump()
+    return round(float(session["responses_per_unit"]) * float(session["references"].get("both", 1.0)))
+
+
+def _judgements_of(results: Sequence[Result], kind: str, condition: str, difficulty: str) -> tuple[int, int, int]:
+    """Return units judged, judgements, and the fewest judgements of a unit, of those that are not flagged."""
+    total: dict[int, int] = {}
+    for result in results:
+        for counts in result.people:
+            if (counts.kind, counts.condition, counts.difficulty, counts.references) == (
+                kind, condition, difficulty, "both",
+            ):  # fmt: skip
+                for unit, answered in zip(counts.unit, counts.answered):
+                    if not result.units[unit].flag:
+                        total[unit] = total.get(unit, 0) + answered
+    return len(total), sum(total.values()), min(total.values(), default=0)
+
+
+# -------------------------------------------------------------------- ranks
+
+
+def _ranked(table: Table, kind: str, observer: str) -> tuple[Row, ...]:
+    """Return the rows of a table with their ranks by one observer."""
+    eligible = [row for row in table.rows if (own := row.standing(kind, observer)) and not own.missing]
+    if len(eligible) < 2:
+        reason = ("nothing to be ranked against",) if eligible else ()
+        return tuple(
+            _with(row, kind, observer, lambda own: replace(own, missing=own.missing or reason)) for row in table.rows
+        )
+    ranks = _ranks(table, eligible, kind, observer)
+    found = {row["model"]: row for row in ranks.table().to_dict("records")}
+    rank = {own.model: own.rank for own in ranks}
+    return tuple(
+        _with(row, kind, observer, lambda own: replace(own, rank=rank[row.name], groups=found[row.name]["groups"]))  # noqa: B023
+        if row in eligible
+        else row
+        for row in table.rows
+    )
+
+
+def _with(row: Row, kind: str, observer: str, change: Callable[[Standing], Standing]) -> Row:
+    return replace(row, standings=tuple(change(own) if own.key == (kind, observer) else own for own in row.standings))
+
+
+def _ranks(table: Table, rows: Sequence[Row], kind: str, observer: str) -> Ranks:
+    """Rank rows by one observer."""
+    names = [row.name for row in rows]
+    if kind in ("human", "simulated"):
+        named = [
+            result.model_copy(update={"model": result.model.model_copy(update={"name": row.name})})
+            for row in rows
+            for result in row.results
+            if result.people
+        ]
+        judged = counted_judgements(named, kind)
+        judged = judged[(judged["difficulty"] == table.difficulty) & (judged["references"] == "both")]
+        return rank_models(judged, condition=table.condition)
+    standings = [own for row in rows if (own := row.standing(kind, observer))]
+    values = np.array([own.headline.value for own in standings])
+    if kind == "published":
+        errors = np.array([(own.headline.high - own.headline.low) / (2 * 1.959964) for own in standings])
+    else:
+        errors = np.array([_excess_error(row, observer, table) for row in rows])
+    fewest = min(own.units for own in standings)
+    return rank_values(
+        names, values, np.diag(errors**2), estimand=standings[0].headline.estimand, freedom=fewest - 1, count=fewest
+    )
+
+
+def _excess_error(row: Row, observer: str, table: Table) -> float:
+    """Return the standard error of an excess: units are the sample, and each has its own difference."""
+    differences = unit_shares(row.results, observer, table.condition, table.difficulty) - unit_shares(
+        row.results, LOW_LEVEL, table.condition, table.difficulty
+    )
+    known = differences[np.isfinite(differences)]
+    return float(known.std(ddof=1) / np.sqrt(len(known)))
+
+
+def unit_shares(
+    results: Sequence[Result], observer: str, condition: str, difficulty: str, *, subject: str = "model"
+) -> NDArray[np.float64]:
+    """Return a machine observer's share of right answers per unit of a row's first result; NaN where there is none."""
+    first = results[0]
+    flagged = np.array([bool(unit.flag) for unit in first.units])
+    for result in results:
+        for counts in result.machines:
+            if (counts.subject, counts.observer, counts.condition, counts.difficulty, counts.references) == (
+                subject, observer, condition, difficulty, "both",
+            ) and counts.pool_size == result.pool.size:  # fmt: skip
+                answered = np.array(counts.answered, dtype=np.float64)
+                shares = np.full(len(answered), np.nan)
+                np.divide(np.array(counts.right), answered, out=shares, where=(answered > 0) & ~flagged)
+                return shares
+    return np.full(len(first.units), np.nan)
+
+
+__all__ = [
+    "PEOPLE",
+    "PUBLISHED",
+    "Leaderboard",
+    "Row",
+    "Standing",
+    "Table",
+    "build_leaderboard",
+    "judgements_needed",
+    "unit_shares",
+]

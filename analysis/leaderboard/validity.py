@@ -1,0 +1,280 @@
+"""The validity panel of a row: what could make its score mean something else than that the units are understood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from analysis.leaderboard.result import Result, Score, iterate_scores
+from analysis.leaderboard.scores import CONTROLS, PEOPLE, merged_people_scores
+from benchmark.estimate import Estimate
+from benchmark.observers.base import LOW_LEVEL
+from benchmark.study import PLUMBING
+
+Verdict = Literal["holds", "warns", "fails", "unknown"]
+
+MOST_TIES = 0.01
+"""Share of tied pictures above which ties are warned of."""
+MOST_REPEATED = 0.01
+"""Share of pictures that repeat a group above which the pool is said to leak."""
+LEAST_ACCEPTED = 0.9
+"""Share of accepted synthetic pictures below which the visualiser is said to have missed."""
+
+CHANCE = 0.5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the panel.
+
+    Attributes
+    ----------
+    name
+        What is looked at: ``random twin``.
+    verdict
+        ``holds``; ``warns`` where the score may mean less than it seems; ``fails`` where it measures nothing;
+        ``unknown`` where it was not looked at.
+    sentence
+        What was found, with its numbers.
+    estimate
+        The number behind it, if there is one.
+    observer
+        The machine observer that it speaks of; empty if all.
+    """
+
+    name: str
+    verdict: Verdict
+    sentence: str
+    estimate: Estimate | None = None
+    observer: str = ""
+
+
+def check_validity(results: Sequence[Result], condition: str, difficulty: str) -> tuple[Check, ...]:
+    """Return the validity panel of a row.
+
+    Parameters
+    ----------
+    results
+        Results of one model and one set of stimuli.
+    condition, difficulty
+        Of the row.
+    """
+    panel = _Panel(tuple(results), condition, difficulty)
+    if results[0].source:
+        return (panel.published(),)
+    return tuple(check for make in panel.makers() for check in make())
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What the checks of a row are made from."""
+
+    results: tuple[Result, ...]
+    condition: str
+    difficulty: str
+
+    @property
+    def first(self) -> Result:
+        return self.results[0]
+
+    def makers(self) -> tuple[Callable[[], Sequence[Check]], ...]:
+        """The checks, in the order in which they are shown."""
+        return (
+            self.twin, self.low_level, self.label, self.no_references, self.pool_size, self.groups, self.training,
+            self.ties, self.silent, self.acceptance, self.people,
+        )  # fmt: skip
+
+    def scores(self, **wanted: object) -> list[Score]:
+        """Return scores by machines in this condition, on the whole pool if nothing else is asked for."""
+        about = {"condition": self.condition, "difficulty": self.difficulty, "observer_kind": "machine", **wanted}
+        found = {s.key: s for result in self.results for s in iterate_scores(result, **about)}
+        return [score for score in found.values() if score.observer not in CONTROLS or "observer" in wanted]
+
+    def whole(self, **wanted: object) -> list[Score]:
+        """Return scores on the whole pool."""
+        return self.scores(**{"pool_size": self.first.pool.size, **wanted})
+
+    def published(self) -> Check:
+        """Published means were measured without any of these controls."""
+        return Check(
+            "controls", "unknown",
+            "Published means: no random twin, no low-level observer, no trials without references were reported.",
+        )  # fmt: skip
+
+    def twin(self) -> list[Check]:
+        """Trained minus twin; a difference that may be 0 is said in words."""
+        found = [
+            Check("random twin", *_told_apart(self.first.model.name, score), score.estimate, score.observer)
+            for score in self.whole(quantity="trained_minus_twin", references="both")
+        ]
+        sentence = (
+            "No random-weight twin was scored in this condition: nothing says that a network with random weights would "
+            "not do as well."
+        )
+        return found or [Check("random twin", "unknown", sentence)]
+
+    def low_level(self) -> list[Check]:
+        """Excess over the low-level observer, of the model and of its twin."""
+        twins = {s.observer: s.estimate for s in self.whole(quantity="twin_excess", references="both")}
+        found = []
+        for score in self.whole(quantity="excess", references="both"):
+            beside = f"; its twin's is {twins[score.observer]}" if score.observer in twins else ""
+            less = score.estimate.low <= 0
+            words = "does not exceed what colour and spectrum give away" if less else "exceeds the low-level observer"
+            found.append(
+                Check(
+                    "low-level observer", "warns" if less else "holds",
+                    f"By {score.observer}, the score {words}: excess {score.estimate}{beside}.",
+                    score.estimate, score.observer,
+                )
+            )  # fmt: skip
+        return found or [Check("low-level observer", "unknown", "The low-level observer has not answered.")]
+
+    def label(self) -> list[Check]:
+        """How far class labels alone answer the trials."""
+        if not self.first.pool.labelled:
+            return [
+                Check("labels", "unknown", "The pool has no classes, so what labels alone would give is not known.")
+            ]
+        found = self.whole(quantity="score", references="both", observer="label")
+        if not found:
+            return [Check("labels", "unknown", "The label observer has not answered.")]
+        estimate = found[0].estimate
+        more = estimate.low > CHANCE
+        words = "answer more than chance" if more else "do not answer more than chance"
+        return [Check("labels", "warns" if more else "holds", f"Labels alone {words}: {estimate}.", estimate, "label")]
+
+    def no_references(self) -> list[Check]:
+        """What the queries alone give away."""
+        found = []
+        for score in self.whole(quantity="score", references="none"):
+            away = not score.low <= CHANCE <= score.high
+            words = "give something away" if away else "give nothing away"
+            found.append(
+                Check(
+                    "no references", "warns" if away else "holds",
+                    f"By {score.observer}, the queries alone {words}: {score.estimate} without references.",
+                    score.estimate, score.observer,
+                )
+            )  # fmt: skip
+        return found or [Check("no references", "unknown", "No machine has answered trials without references.")]
+
+    def pool_size(self) -> list[Check]:
+        """How the score depends on the number of pictures in the pool."""
+        found = []
+        by_observer: dict[str, list[Score]] = {}
+        for score in self.scores(quantity="score", references="both"):
+            by_observer.setdefault(score.observer, []).append(score)
+        for observer, scores in sorted(by_observer.items()):
+            if len(scores) > 1:
+                scores.sort(key=lambda score: -score.pool_size)
+                steps = ", ".join(f"{score.pool_size:,} pictures {score.estimate}" for score in scores)
+                found.append(
+                    Check("pool size", "holds", f"By {observer}: {steps}.", scores[0].estimate, observer)
+                )  # fmt: skip
+        return found or [Check("pool size", "unknown", "How the score depends on the pool's size was not measured.")]
+
+    def groups(self) -> list[Check]:
+        """Whether tasks show one source photograph, or near-duplicates, twice."""
+        shown = self.first.shown(self.condition)
+        repeated = shown.repeated_groups if shown else 0.0
+        if PLUMBING in self.first.notes:
+            return [
+                Check(
+                    "pool", "fails",
+                    f"Plumbing check, not a measurement: the pool {self.first.pool.name} has too few sources to keep "
+                    f"them apart ({repeated:.1%} of pictures repeat a group of their task).",
+                )
+            ]  # fmt: skip
+        verdict: Verdict = "warns" if repeated > MOST_REPEATED else "holds"
+        return [Check("pool", verdict, f"{repeated:.1%} of pictures repeat a group of their task.")]
+
+    def training(self) -> list[Check]:
+        """Whether the model has seen the pool in training."""
+        seen = self.first.pool.seen_in_training
+        sentences = {
+            "seen": "The model was trained on the pictures of the pool.",
+            "unseen": "The model was not trained on the pictures of the pool.",
+        }
+        verdicts: dict[str, Verdict] = {"seen": "warns", "unseen": "holds"}
+        sentence = sentences.get(seen, "Whether the model was trained on the pictures of the pool is not known.")
+        return [Check("training", verdicts.get(seen, "unknown"), sentence)]
+
+    def ties(self) -> list[Check]:
+        """How many pictures have the activation of another."""
+        shares = np.array([unit.tie_share for unit in self.first.units if unit.tie_share is not None])
+        if not len(shares):
+            return [Check("ties", "unknown", "Ties were not counted.")]
+        many = int((shares > MOST_TIES).sum())
+        sentence = f"{shares.mean():.2%} of a unit's pictures share their activation with another, on average"
+        more = f"; {many} of {len(shares)} units have more than {MOST_TIES:.0%}" if many else ""
+        return [Check("ties", "warns" if many else "holds", f"{sentence}{more}.")]
+
+    def silent(self) -> list[Check]:
+        """Dead, silent and constant units, which are kept apart."""
+        flags = [unit.flag for unit in self.first.units if unit.flag]
+        if not flags:
+            return [Check("dead units", "holds", f"None of the {len(self.first.units)} units is dead or silent.")]
+        counted = ", ".join(f"{flags.count(flag)} {flag}" for flag in sorted(set(flags)))
+        return [
+            Check(
+                "dead units", "warns",
+                f"{counted} of {len(self.first.units)} units; they are kept apart and no part of any score.",
+            )
+        ]  # fmt: skip
+
+    def acceptance(self) -> list[Check]:
+        """Whether synthetic pictures excite the unit as much as natural ones do."""
+        shown = self.first.shown(self.condition)
+        if shown is None or shown.accepted is None:
+            return []
+        few = shown.accepted < LEAST_ACCEPTED
+        return [
+            Check(
+                "visualisations", "warns" if few else "holds",
+                f"{shown.accepted:.0%} of synthetic pictures belong to a set that excites its unit as its best natural "
+                f"exemplars do ({shown.words}).",
+            )
+        ]  # fmt: skip
+
+    def people(self) -> list[Check]:
+        """How people answer without references, and how many sessions were left out."""
+        scores = merged_people_scores(self.results, "human")
+        own = [s for s in scores if (s.condition, s.difficulty) == (self.condition, self.difficulty)]
+        if not own:
+            return []
+        excluded = max(counts.excluded for result in self.results for counts in result.people)
+        found = []
+        for score in own:
+            if score.quantity == "score" and score.references == "none":
+                away = not score.low <= CHANCE <= score.high
+                words = "give something away to people" if away else "give nothing away to people"
+                found.append(
+                    Check(
+                        "guessing", "warns" if away else "holds", f"The queries alone {words}: {score.estimate}.",
+                        score.estimate, PEOPLE,
+                    )
+                )  # fmt: skip
+        if not found:
+            found.append(Check("guessing", "unknown", "People were shown no trials without references."))
+        return [*found, Check("exclusions", "holds", f"{excluded:,} sessions were left out by the protocol's rules.")]
+
+
+def _told_apart(model: str, score: Score) -> tuple[Verdict, str]:
+    """Return the verdict on trained minus twin, and its sentence."""
+    difference = score.estimate
+    if not difference.excludes_zero:
+        return "warns", (
+            f"By {score.observer}, {model} is not told from a network with random weights: trained minus twin "
+            f"{difference} includes 0."
+        )
+    word = "better" if difference.value > 0 else "worse"
+    return ("holds" if difference.value > 0 else "warns"), (
+        f"By {score.observer}, {model} is answered {word} than its random-weight twin: trained minus twin {difference}."
+    )
+
+
+__all__ = ["LOW_LEVEL", "Check", "Verdict", "check_validity"]
