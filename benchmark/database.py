@@ -288,6 +288,25 @@ def hosting_identity(study: Study, create: bool = False) -> str:
     return hosting_identity(study)
 
 
+@contextmanager
+def reading_people(study: Study, url: str = "") -> Iterator[tuple[Connection, str] | None]:
+    """Open the database of a study's people for reading.
+
+    Yields a connection and the study's name there, as :func:`read_answers` takes them; None if the study has never
+    been hosted, or its database is gone.
+    """
+    identity = hosting_identity(study)
+    database = Database(database_url(study, url)) if identity else None
+    if database is None or (database.path is not None and not database.path.is_file()):
+        yield None
+        return
+    try:
+        with database.reading() as connection:
+            yield connection, identity
+    finally:
+        database.close()
+
+
 def read_answers(
     connection: Connection, study: str, *, pilot: bool = False, session: int | None = None
 ) -> pd.DataFrame:

@@ -185,14 +185,7 @@ def _read_files(study: Study) -> pd.DataFrame:
 
 def _people(study: Study, url: str, pilot: bool) -> pd.DataFrame:
     """Return people's answers, if the study has ever been hosted."""
-    from benchmark.database import Database, database_url, hosting_identity, read_answers
+    from benchmark.database import read_answers, reading_people
 
-    identity = hosting_identity(study)
-    database = Database(database_url(study, url)) if identity else None
-    if database is None or (database.path is not None and not database.path.is_file()):
-        return schemas.RESPONSES.empty()
-    try:
-        with database.reading() as connection:
-            return read_answers(connection, identity, pilot=pilot)
-    finally:
-        database.close()
+    with reading_people(study, url) as people:
+        return schemas.RESPONSES.empty() if people is None else read_answers(*people, pilot=pilot)

@@ -120,17 +120,10 @@ def _read_study(study: Study, database: str, pilot: bool) -> Dataset:
 
 def _study_sessions(study: Study, url: str, pilot: bool) -> pd.DataFrame:
     """Return people's sessions in a study's database, if it has ever been hosted."""
-    from benchmark.database import Database, database_url, hosting_identity, read_sessions
+    from benchmark.database import read_sessions, reading_people
 
-    identity = hosting_identity(study)
-    database = Database(database_url(study, url)) if identity else None
-    if database is None or (database.path is not None and not database.path.is_file()):
-        return schemas.SESSIONS.empty()
-    try:
-        with database.reading() as connection:
-            return read_sessions(connection, identity, pilot=pilot)
-    finally:
-        database.close()
+    with reading_people(study, url) as people:
+        return schemas.SESSIONS.empty() if people is None else read_sessions(*people, pilot=pilot)
 
 
 def _read_import(root: Path, manifest: dict[str, Any]) -> Dataset:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from analysis.exclusions import Rule, judge_sessions, protocol_rules, usable_responses
 from benchmark import schemas
-from benchmark.database import Database, answers, database_url, hosting_identity, people, read_sessions
+from benchmark.database import Database, answers, database_url, hosting_identity, people, read_sessions, reading_people
 from benchmark.database import sessions as sessions_table
 from benchmark.errors import DatabaseError, HostingError
 from benchmark.responses import read_responses
@@ -191,20 +191,12 @@ def _check_database(study: Study, url: str, pilot: bool) -> None:
 
 def _read_people(study: Study, url: str, pilot: bool, *, comments: bool = False, traces: bool = False) -> _People:
     """Read sessions, and what else is asked for, if the study has ever been hosted."""
-    found = _People(schemas.SESSIONS.empty(), COMMENTS.empty(), TRACES.empty())
-    identity = hosting_identity(study)
-    database = Database(database_url(study, url))
-    if not identity or (database.path is not None and not database.path.is_file()):
-        return found
-    try:
-        with database.reading() as connection:
-            return _People(
-                read_sessions(connection, identity, pilot=pilot),
-                _read_comments(connection, identity, pilot) if comments else found.comments,
-                _read_traces(connection, identity, pilot) if traces else found.traces,
-            )
-    finally:
-        database.close()
+    with reading_people(study, url) as found:
+        return _People(
+            schemas.SESSIONS.empty() if found is None else read_sessions(*found, pilot=pilot),
+            _read_comments(*found, pilot) if found is not None and comments else COMMENTS.empty(),
+            _read_traces(*found, pilot) if found is not None and traces else TRACES.empty(),
+        )
 
 
 def _read_comments(connection: Connection, study: str, pilot: bool) -> pd.DataFrame:
