@@ -40,6 +40,9 @@ COLUMNS = {
 }
 """Columns of the table of judgements, and what they mean."""
 
+NAMES = ["model", "condition", "difficulty", "references", "unit", "layer", "task", "participant", "session", "kind"]
+"""Those of them that hold names."""
+
 
 def judgements(
     responses: pd.DataFrame,
@@ -108,16 +111,9 @@ def judgements(
             "kind": own["kind"],
         }
     )
-    names = [
-        "model",
-        "condition",
-        "difficulty",
-        "references",
-        "unit",
-        "layer",
-        "task",
-        "participant",
-        "session",
-        "kind",
-    ]
-    return table.astype(dict.fromkeys(names, "category"))
+    return table.astype(dict.fromkeys(NAMES, "category"))
+
+
+def about_trained(responses: pd.DataFrame) -> pd.Series:
+    """Return which answers are about trained models: neither about random-weight twins nor about planted units."""
+    return ~responses["model"].str.endswith(TWIN_SUFFIX) & (responses["model"] != PLANTED)

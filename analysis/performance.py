@@ -23,14 +23,12 @@ from analysis.estimands import Drawing, known_weights, spell_estimand
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
+from benchmark.observers.base import LOW_LEVEL as LOW_LEVEL
 from benchmark.observers.base import SHUFFLED
 from benchmark.units import PLANTED, UNIT_COLUMNS, unit_names
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-LOW_LEVEL = "lowlevel"
-"""The observer that every other machine observer is measured against."""
-
 ESTIMAND = spell_estimand("new units", observer="this observer")
 """What a mean over units speaks for, unless its observer is named."""
 
@@ -248,7 +246,7 @@ def score_machines(
         raise AnalysisError(
             f"Machines answered under {names}, and results of two protocols never share a table: analyse one at a time."
         )
-    machines, apart = _set_flagged_apart(machines, statistics)
+    machines, apart = set_flagged_apart(machines, statistics)
     scores: list[MachineScore] = []
     trained = machines[~machines["model"].str.endswith(TWIN_SUFFIX)]
     keys = ["model", "condition", "difficulty", "references", "observer"]
@@ -286,7 +284,7 @@ def score_machines(
     return scores
 
 
-def _set_flagged_apart(responses: pd.DataFrame, statistics: pd.DataFrame | None) -> tuple[pd.DataFrame, dict[str, int]]:
+def set_flagged_apart(responses: pd.DataFrame, statistics: pd.DataFrame | None) -> tuple[pd.DataFrame, dict[str, int]]:
     """Leave flagged units out; returns the rest, and how many were left out of each model."""
     if statistics is None:
         return responses, {}

@@ -82,7 +82,7 @@ def begin_extension(study: Study, experiment: Experiment, anchor: str = "") -> D
             f"{study.root} can be extended by models, conditions and difficulties, and everything else must stay, but "
             f"{'; '.join(comparison.changed[:5])}. Go back to the settings of the study, or build into another folder."
         )
-    asked = [name for name, facts in study.manifest["models"].items() if not facts["twin"]]
+    asked = study.asked_models
     if anchor and anchor not in asked:
         raise NameNotFound(
             "model to be the anchor", anchor, asked, "An anchor is a model that people were asked about."

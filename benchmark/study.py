@@ -14,6 +14,7 @@ trials.parquet         one row per position of a session slot
 extension/             tables of an extension that is being built, until they take the place of the study's
 embeddings/            what machine observers made of the pictures
 responses/             machine observers' answers, one Parquet file an observer
+pool_sizes/SIZE/       stimuli over a smaller part of the pool, and answers to them
 results/               estimates, figures, report
 gallery/               a static page to look at
 """
@@ -301,6 +302,11 @@ class Study:
         lineage = self.manifest.get("stimuli_lineage", {})
         # Stimuli that have been made anew since have other hashes; what came before them is then no part of them.
         return frozenset([present, *(lineage["earlier"] if lineage.get("of") == present else ())])
+
+    @property
+    def asked_models(self) -> list[str]:
+        """Models whose units people are asked about, in order: twins are controls for machines."""
+        return [name for name, facts in self.manifest.get("models", {}).items() if not facts["twin"]]
 
     @property
     def is_plumbing_check(self) -> bool:

@@ -182,7 +182,7 @@ def plan_waves(study: Study, tasks: pd.DataFrame) -> list[Wave]:
     if extension is None:
         return known if len(known) > 1 else [_begin(study, tasks)]
     earlier = known[: extension["waves"]]
-    added = next_wave(_of_experiment(study, tasks), study.protocol, _asked(study), earlier, extension["anchor"])
+    added = next_wave(_of_experiment(study, tasks), study.protocol, study.asked_models, earlier, extension["anchor"])
     return [*earlier, *([added] if added else [])]
 
 
@@ -192,12 +192,7 @@ def study_waves(study: Study, tasks: pd.DataFrame) -> list[Wave]:
 
 
 def _begin(study: Study, tasks: pd.DataFrame) -> Wave:
-    return first_wave(_of_experiment(study, tasks), study.protocol, _asked(study))
-
-
-def _asked(study: Study) -> list[str]:
-    """Return the models whose units people are asked about: twins are controls for machines."""
-    return [name for name, facts in study.manifest["models"].items() if not facts["twin"]]
+    return first_wave(_of_experiment(study, tasks), study.protocol, study.asked_models)
 
 
 def _of_experiment(study: Study, tasks: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import torch
 
 from benchmark.device import choose_device, prepare_torch
 from benchmark.experiment import Experiment
+from benchmark.model_card import TWIN_SUFFIX
 from benchmark.model_zoo import Model, load_model
 from benchmark.progress import Reporter
 from benchmark.protocol import Protocol
@@ -172,7 +173,7 @@ def _activation_items(
     keeping = 1.5e-8 * size * model.layer_map.unit_count + 2e-9 * 16 * model.layer_map.unit_count * extremes
     stored = 4 * sampled * size + 16 * model.layer_map.column_count * extremes
     for number in range(copies):
-        name = model.name + ("-twin" if number else "")
+        name = model.name + (TWIN_SUFFIX if number else "")
         yield Item("activations", name, size * each + keeping, stored)
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis.judgements import about_trained
 from analysis.preregistration.deviations import Deviation
 from analysis.preregistration.freezing import Preregistration
 from analysis.scaling.results import Refusal, ScalingStudy
 from benchmark.errors import NameNotFound
 from benchmark.estimate import Estimate
-from benchmark.model_card import TWIN_SUFFIX
+from benchmark.observers.base import LOW_LEVEL
 from benchmark.units import PLANTED, UNIT_COLUMNS
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _from_plan(preregistration: Preregistration | None, deviations: Sequence[Dev
 
 def _from_study(study: Study) -> dict[str, str]:
     manifest, experiment, rules = study.manifest, study.experiment, study.protocol.rules
-    models = {name: facts for name, facts in manifest.get("models", {}).items() if not name.endswith(TWIN_SUFFIX)}
+    models = {name: manifest["models"][name] for name in study.asked_models}
     crossed = rules.session.models == "crossed"
     found = {
         "protocol": f"{study.protocol.identity}, experiment {manifest['experiment']}",
@@ -229,8 +230,7 @@ def _from_study(study: Study) -> dict[str, str]:
         found["models"] = f"{len(models)}: {', '.join(sorted(models))}; by family: {counts}"
         seen = [f"{name}: {facts.get('pool_seen_in_training', UNKNOWN)}" for name, facts in sorted(models.items())]
         found["seen"] = "; ".join(seen)
-        twins = [name for name in manifest["models"] if name.endswith(TWIN_SUFFIX)]
-        found["twins"] = f"{len(twins)} of {len(models)} models have one"
+        found["twins"] = f"{len(manifest['models']) - len(models)} of {len(models)} models have one"
     pool = manifest.get("pool", {})
     if "size" in pool:
         found["pool"] = f"{pool.get('name', UNKNOWN)}, {pool['size']:,} pictures" + (
@@ -275,8 +275,8 @@ def _from_responses(responses: pd.DataFrame, study: Study | None) -> dict[str, s
     catch = people[people["kind"] == "catch"]
     if len(catch):
         found["lapse"] = _share(catch["correct"]) + " of the catch trials, before or after exclusions as analysed"
-    low = responses[(responses["observer"] == "lowlevel") & (responses["references"] == "both")]
-    low = low[~low["model"].str.endswith(TWIN_SUFFIX) & (low["model"] != PLANTED)]
+    low = responses[(responses["observer"] == LOW_LEVEL) & (responses["references"] == "both")]
+    low = low[about_trained(low)]
     if len(low):
         found["low level"] = "; ".join(
             f"{model}, {condition}: {_share(own['correct'])}"

@@ -10,12 +10,11 @@ from typing import Any
 import pandas as pd
 
 from analysis.estimands import Drawing, Scope
+from analysis.judgements import about_trained
 from analysis.preregistration.freezing import Preregistration
 from analysis.scaling.families import Test
 from analysis.scaling.results import Rung
 from benchmark.estimate import Estimate
-from benchmark.model_card import TWIN_SUFFIX
-from benchmark.units import PLANTED
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def describe_conduct(
         As in :class:`Conduct`.
     """
     own = responses[(responses["kind"] == "main") & (responses["observer_kind"] != "machine")]
-    own = own[~own["model"].str.endswith(TWIN_SUFFIX) & (own["model"] != PLANTED)]
+    own = own[about_trained(own)]
     times = own["answered_at"].dropna()
     widths = [estimate.high - estimate.low for estimate in estimates]
     return Conduct(

@@ -233,13 +233,11 @@ def known_rules(study: Study) -> list[str]:
 
 def study_design(study: Study) -> dict[str, Any]:
     """Return what a study says of its own design, under the keys of :class:`DesignPlan`."""
-    from benchmark.model_card import TWIN_SUFFIX
-
     experiment = study.experiment
     rules = study.protocol.rules.session
     trials = study.trials()
     return {
-        "models": tuple(name for name in study.manifest["models"] if not name.endswith(TWIN_SUFFIX)),
+        "models": tuple(study.asked_models),
         "conditions": tuple(experiment.stimuli.conditions),
         "difficulties": tuple(experiment.stimuli.difficulties),
         "units_per_model": max(experiment.units_per_model(condition) for condition in experiment.stimuli.conditions),

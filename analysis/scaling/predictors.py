@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.errors import AnalysisError, NameNotFound
-from benchmark.model_card import TWIN_SUFFIX, load_card
+from benchmark.model_card import load_card
 
 if TYPE_CHECKING:
     from benchmark.study import Study
@@ -146,8 +146,10 @@ def models_from_study(study: Study) -> pd.DataFrame:
 
     Parameters are those counted on the networks that were loaded.
     """
-    facts = {name: own for name, own in study.manifest["models"].items() if not name.endswith(TWIN_SUFFIX)}
-    return _table({name: {**own["card"], "parameters": own["parameters"]} for name, own in facts.items()})
+    facts = study.manifest["models"]
+    return _table(
+        {name: {**facts[name]["card"], "parameters": facts[name]["parameters"]} for name in study.asked_models}
+    )
 
 
 def _table(cards: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

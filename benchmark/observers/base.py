@@ -19,6 +19,9 @@ from benchmark.randomness import generator_from
 
 Indices = NDArray[np.int64]
 
+LOW_LEVEL = "lowlevel"
+"""Name of the observer that every other machine observer is measured against."""
+
 SHUFFLED = ":shuffled"
 """What the name of an observer ends with where references were dealt to the sides at random."""
 

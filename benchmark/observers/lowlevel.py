@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.observers.base import SimilarityObserver
+from benchmark.observers.base import LOW_LEVEL, SimilarityObserver
 from benchmark.progress import Reporter
 from benchmark.study import Study
 
@@ -45,7 +45,7 @@ def describe(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 class LowLevelObserver(SimilarityObserver):
     """Compares pictures by their :data:`FEATURES`, standardised over the pictures of the study."""
 
-    name = "lowlevel"
+    name = LOW_LEVEL
 
     def __init__(self, study: Study, reporter: Reporter | None = None) -> None:
         self.study = study

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from benchmark.errors import ObserverError
 from benchmark.progress import Reporter
 from benchmark.study import Study
+from benchmark.units import PLANTED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +57,7 @@ def observe_pool_sizes(
     """
     import pandas as pd
 
+    from benchmark import schemas
     from benchmark.device import choose_device, prepare_torch
     from benchmark.observers import create_observer
     from benchmark.responses import observe, store_responses
@@ -71,13 +73,19 @@ def observe_pool_sizes(
     made = [create_observer(name, study, target, reporter) for name in named]
     views = make_pool_sizes(study, sizes, reporter=reporter)
     parts: list[pd.DataFrame] = []
+    # An observer may standardise over all pictures that it sees: whatever else the study shows is shown beside every
+    # size, so that over the whole pool the answers are those of the study itself.
+    every = study.stimuli()
+    beside = every[(every["condition"] != "natural") | (every["model"] == PLANTED)]
     for view in views:
-        stimuli = view.stimuli()
+        stimuli = schemas.concatenate([view.stimuli(), beside], schemas.STIMULI)
         for name, observer in zip(named, made):
             # The next line's observer may show a bar of its own, which can't stand inside another.
             reporter.say(f"{name} answers over {view.size:,} pictures")
             with study.timed("observers", f"{name} over {view.size} pictures"):
-                responses = observe(view, observer, stimuli=stimuli)
+                answers = observe(view, observer, stimuli=stimuli)
+            own = (answers["condition"] == "natural") & (answers["kind"] == "main")
+            responses = answers[own].reset_index(drop=True)
             store_responses(view, responses)
             parts.append(responses.assign(pool_size=view.size))
     return pd.concat(parts, ignore_index=True)

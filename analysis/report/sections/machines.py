@@ -19,10 +19,10 @@ from analysis.agreement import (
     unit_agreement,
 )
 from analysis.figures import plot_calibration, plot_human_machine, plot_machine_scores
-from analysis.performance import LOW_LEVEL, MachineScore, observer_check, score_machines, score_table
+from analysis.performance import MachineScore, observer_check, score_machines, score_table
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material
-from benchmark.observers.base import SHUFFLED
+from benchmark.observers.base import LOW_LEVEL, SHUFFLED
 from benchmark.units import PLANTED
 
 
