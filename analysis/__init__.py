@@ -93,6 +93,7 @@ if TYPE_CHECKING:
         plot_margins,
         plot_model_comparison,
         plot_natural_against_synthetic,
+        plot_pool_sizes,
         plot_power,
         plot_prior_sweep,
         plot_ranks,
@@ -131,6 +132,13 @@ if TYPE_CHECKING:
         run_multiverse,
     )
     from analysis.performance import MachineScore, observer_check, score_machines, score_table
+    from analysis.pool_sizes import (
+        PoolSizeChange,
+        PoolSizeCurve,
+        pool_size_changes,
+        pool_size_table,
+        score_pool_sizes,
+    )
     from analysis.power import (
         Assessment,
         Costs,
@@ -354,9 +362,10 @@ __all__ += [
 # Do machine observers answer as people do?
 __all__ += [
     "Calibration", "Coverage", "ErrorConsistency", "ForecastScore", "MachineScore", "ModelAgreement",
-    "PoweredScore", "TemperatureFit", "UnitAgreement", "calibrate", "change_temperature", "error_consistency",
-    "fit_temperature", "machine_answers", "model_agreement", "observer_check", "saving_bound", "score_forecasts",
-    "score_machines", "score_table", "score_with_machine", "simulate_coverage", "unit_agreement",
+    "PoolSizeChange", "PoolSizeCurve", "PoweredScore", "TemperatureFit", "UnitAgreement", "calibrate",
+    "change_temperature", "error_consistency", "fit_temperature", "machine_answers", "model_agreement",
+    "observer_check", "pool_size_changes", "pool_size_table", "saving_bound", "score_forecasts", "score_machines",
+    "score_pool_sizes", "score_table", "score_with_machine", "simulate_coverage", "unit_agreement",
 ]  # fmt: skip
 # What was planned, and what came of it?
 __all__ += [
@@ -368,9 +377,9 @@ __all__ += [
 __all__ += [
     "figure_as_svg", "figure_of", "plot_calibration", "plot_confidence", "plot_design_frontier", "plot_difficulty",
     "plot_guessing", "plot_human_machine", "plot_intervals_compared", "plot_layers", "plot_leverage",
-    "plot_machine_scores", "plot_margins", "plot_model_comparison", "plot_natural_against_synthetic", "plot_power",
-    "plot_prior_sweep", "plot_ranks", "plot_reliability_curve", "plot_scaling", "plot_specification_curve",
-    "plot_unit_distribution", "plot_variance_components", "save_figure",
+    "plot_machine_scores", "plot_margins", "plot_model_comparison", "plot_natural_against_synthetic",
+    "plot_pool_sizes", "plot_power", "plot_prior_sweep", "plot_ranks", "plot_reliability_curve", "plot_scaling",
+    "plot_specification_curve", "plot_unit_distribution", "plot_variance_components", "save_figure",
 ]  # fmt: skip
 
 _NAMES = {
@@ -393,7 +402,7 @@ _NAMES = {
     "analysis.figures": (
         "figure_as_svg figure_of plot_calibration plot_confidence plot_design_frontier plot_difficulty plot_guessing "
         "plot_human_machine plot_intervals_compared plot_layers plot_leverage plot_machine_scores plot_margins "
-        "plot_model_comparison plot_natural_against_synthetic plot_power plot_prior_sweep plot_ranks "
+        "plot_model_comparison plot_natural_against_synthetic plot_pool_sizes plot_power plot_prior_sweep plot_ranks "
         "plot_reliability_curve plot_scaling plot_specification_curve plot_unit_distribution "
         "plot_variance_components save_figure"
     ),
@@ -410,6 +419,7 @@ _NAMES = {
         "Agreement Choice Multiverse Specification proportion_headline rule_choices run_multiverse"
     ),
     "analysis.performance": "MachineScore observer_check score_machines score_table",
+    "analysis.pool_sizes": "PoolSizeChange PoolSizeCurve pool_size_changes pool_size_table score_pool_sizes",
     "analysis.power": (
         "Assessment Costs Design Forecast Frame Layout Optimum Outlook Population Power Screening Variances "
         "allocation_table answers_for_difference compare_sessions default_protocol_design describe_power "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from analysis.figures.agreement import plot_calibration, plot_human_machine, plot_reliability_curve
 from analysis.figures.design import plot_design_frontier, plot_power
-from analysis.figures.machine_scores import LEAST_DECADES, LEAST_MODELS, plot_machine_scores, why_no_regression
+from analysis.figures.machine_scores import plot_machine_scores, why_no_regression
 from analysis.figures.models import (
     plot_model_comparison,
     plot_natural_against_synthetic,
@@ -16,6 +16,7 @@ from analysis.figures.models import (
     plot_unit_distribution,
 )
 from analysis.figures.output import figure_as_svg, figure_of, save_figure
+from analysis.figures.pool_sizes import plot_pool_sizes
 from analysis.figures.robustness import (
     plot_guessing,
     plot_intervals_compared,
@@ -26,8 +27,6 @@ from analysis.figures.scaling import plot_leverage, plot_margins, plot_prior_swe
 from analysis.figures.tasks import plot_confidence, plot_difficulty, plot_layers
 
 __all__ = [
-    "LEAST_DECADES",
-    "LEAST_MODELS",
     "figure_as_svg",
     "figure_of",
     "plot_calibration",
@@ -43,6 +42,7 @@ __all__ = [
     "plot_margins",
     "plot_model_comparison",
     "plot_natural_against_synthetic",
+    "plot_pool_sizes",
     "plot_power",
     "plot_prior_sweep",
     "plot_ranks",
