@@ -1,24 +1,29 @@
 """Model cards: what a model is, how it is built, and what it was trained on.
 
 A card is a small TOML file in ``benchmark/cards``. Any other timm model needs none: its card is made from what
-timm knows of it, and what only its author can know (the training data of unknown weights) is asked for.
+timm knows of it, and what only its author can know (the training data of unknown weights) is asked for. A network of
+one's own needs none either: see :mod:`benchmark.own_models`.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from benchmark.documents import Document, parse, read_toml
 from benchmark.errors import CardError, NameNotFound, suggest
 
 TWIN_SUFFIX = "-twin"
 """What the name of a model's random-weight twin ends with."""
+
+OWN = ("python", "object")
+"""Kinds of sources that make the network itself, instead of only its weights: own models."""
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -86,8 +91,9 @@ class WeightsSpec(Document):
     Attributes
     ----------
     source
-        ``timm`` (timm's own hub entry), ``wheel:PACKAGE/PATH`` (a file inside an installed package) or
-        ``url:ADDRESS``.
+        ``timm`` (timm's own hub entry), ``wheel:PACKAGE/PATH`` (a file inside an installed package),
+        ``url:ADDRESS``; or, of an own model, ``python:MODULE:FUNCTION`` (a function that returns the network with its
+        weights) or ``object:NAME`` (a network of this process, see :func:`benchmark.own_models.offer_model`).
     state
         Key under which a checkpoint keeps its weights; empty if it is the weights.
     prefix
@@ -100,14 +106,37 @@ class WeightsSpec(Document):
 
 
 class ModelCard(Document):
-    """Everything vimi knows about a model without building it."""
+    """Everything vimi knows about a model without building it.
+
+    Attributes
+    ----------
+    name, title
+        What it is called in tables, and where there is room.
+    timm
+        timm's name of it, with the tag of its weights; empty for an own model.
+    family
+        Its family of architectures: models of one family are relatives.
+    weights, input, training, accuracy
+        Where its weights come from, what it wants to see, what it was trained on, how good it is.
+    input_note
+        What of the input is assumed, if its author did not state all of it.
+    parameters, parameters_note
+        Their number, and what must be known about it.
+    licence, source
+        Under which terms its weights may be used, and where they are from.
+    layers
+        Patterns of its eligible layers; empty for the general rule.
+    twin
+        Whether it is the random-weight twin of a model.
+    """
 
     name: str
     title: str
-    timm: str
+    timm: str = ""
     family: str
     weights: WeightsSpec
     input: InputSpec
+    input_note: str = ""
     training: TrainingSpec | None = None
     accuracy: AccuracySpec | None = None
     parameters: int | None = None
@@ -117,10 +146,32 @@ class ModelCard(Document):
     layers: tuple[str, ...] = ()
     twin: bool = False
 
+    @model_validator(mode="after")
+    def _made_one_way(self) -> ModelCard:
+        if self.is_own == bool(self.timm):
+            raise ValueError(
+                "weights.source makes the network, so that 'timm' must be left out"
+                if self.is_own
+                else "'timm' is required: timm's name of the architecture, unless weights.source is "
+                "python:MODULE:FUNCTION"
+            )
+        return self
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the network is a user's own: made by a function of theirs, or offered by a notebook."""
+        return self.weights.source.partition(":")[0] in OWN
+
     @property
     def architecture(self) -> str:
-        """timm's name of the architecture, without the tag of the weights."""
-        return self.timm.partition(".")[0]
+        """timm's name of the architecture, without the tag of the weights; of an own model, what makes it."""
+        return self.weights.source if self.is_own else self.timm.partition(".")[0]
+
+    @property
+    def network(self) -> str:
+        """What makes the network, in words: ``timm's resnet50.tv_in1k``, ``my_model:make``."""
+        kind, _, place = self.weights.source.partition(":")
+        return {"python": place, "object": f"the network offered as {place!r}"}.get(kind, f"timm's {self.timm}")
 
     def as_twin(self) -> ModelCard:
         """Return the card of the model's random-weight twin, which was trained on nothing."""
@@ -150,42 +201,76 @@ def card_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-@cache
 def load_card(name: str) -> ModelCard:
     """Return the card of a model.
 
     Parameters
     ----------
     name
-        The name of a card that ships with vimi; a path to a card's TOML file; a timm model with its tag
-        (``resnet50.a1_in1k``); or ``timm:NAME``. A card's name wins over timm's. ``-twin`` behind any of them
-        gives the card of the random-weight twin.
+        One of these, in this order: the name of a card that ships with vimi; the name of a network that was offered
+        to this process (:func:`benchmark.own_models.offer_model`); a path to a card's TOML file; the name of an entry
+        point in the group ``vimi.models``; ``timm:NAME``; an own function, ``MODULE:FUNCTION``; a timm model with its
+        tag (``resnet50.a1_in1k``). ``-twin`` behind any of them gives the card of the random-weight twin.
 
     Raises
     ------
     NameNotFound
-        If neither a card nor timm knows the name.
+        If nothing of that name is known; the message suggests near names.
+    CardError
+        If an own function can't be used; the message names its line.
     """
     if name.endswith(TWIN_SUFFIX):
         return load_card(name.removesuffix(TWIN_SUFFIX)).as_twin()
     if name in card_names():
-        with resources.as_file(resources.files("benchmark") / "cards" / f"{name}.toml") as path:
-            return read_card(path)
+        return _shipped_card(name)
+    from benchmark import own_models
+
+    offered = own_models.find_offered(name)
+    if offered is not None:
+        return offered.card
     if name.endswith(".toml"):
         return read_card(Path(name))
-    if name.startswith("timm:") or "." in name:
-        return card_from_timm(name.removeprefix("timm:"))
+    entry_points = own_models.find_entry_points()
+    if name in entry_points:
+        return own_models.card_from_function(entry_points[name], name)
+    if name.startswith("timm:"):
+        return _card_from_timm(name.removeprefix("timm:"))
+    if ":" in name:
+        return own_models.card_from_function(name)
+    if "." in name:
+        return _card_from_timm(name)
     import timm
 
-    hint = f"timm has a model of that name; write 'timm:{name}' to use it." if timm.is_model(name) else ""
-    if hint:
+    if timm.is_model(name):
+        hint = f"timm has a model of that name; write 'timm:{name}' to use it."
         raise NameNotFound("model card", name, card_names(), hint)
-    raise NameNotFound("model", name, [*card_names(), *(f"timm:{model}" for model in timm.list_models())])
+    known = [*card_names(), *own_models.offered_names(), *entry_points, *(f"timm:{m}" for m in timm.list_models())]
+    raise NameNotFound("model", name, known, own_models.how_to_offer(name))
+
+
+@cache
+def _shipped_card(name: str) -> ModelCard:
+    """Read a card that ships with vimi; an entry point of the same name is not used, and that is said."""
+    from benchmark.own_models import find_entry_points
+
+    if name in find_entry_points():
+        warnings.warn(
+            f"An installed package offers a model {name!r} as well. vimi's card of that name is used; load the other "
+            f"as {find_entry_points()[name]!r}.",
+            stacklevel=3,
+        )
+    with resources.as_file(resources.files("benchmark") / "cards" / f"{name}.toml") as path:
+        return read_card(path)
 
 
 def read_card(path: Path | str) -> ModelCard:
     """Read a card from its file; an unknown key is an error that suggests the near one."""
     return parse(ModelCard, read_toml(path), f"model card {Path(path).name}")
+
+
+@cache
+def _card_from_timm(name: str) -> ModelCard:
+    return card_from_timm(name)
 
 
 def card_from_timm(name: str) -> ModelCard:
@@ -216,7 +301,7 @@ def card_from_timm(name: str) -> ModelCard:
         name=full,
         title=full,
         timm=full,
-        family=_family(architecture),
+        family=timm_family(architecture),
         weights=WeightsSpec(source="timm"),
         input=InputSpec(
             size=config.input_size[-1],
@@ -247,13 +332,21 @@ def training_from_tag(tag: str) -> TrainingSpec | None:
 
 def ask_for_training(card: ModelCard) -> CardError:
     """Return the error that asks for a model's training data, with the lines to write."""
+    kind = card.weights.source.partition(":")[0]
+    ways = {
+        "python": f", or beside the function of {card.network}: FUNCTION.card = "
+        '{"training": {"data": ["imagenet-1k"], "images": 1281167}}',
+        "object": ', or to offer_model: training={"data": ["imagenet-1k"], "images": 1281167}',
+    }
     return CardError(
-        f"What {card.name} was trained on is not known, and a scaling analysis needs it. Say it in the "
-        'experiment, under its [[models]]: training_data = ["imagenet-1k"] and training_images = 1281167.'
+        f"What {card.name} was trained on is not known, and a scaling analysis needs it. Which data sets, and how many "
+        'pictures has the largest? Say it in the experiment, under its [[models]]: training_data = ["imagenet-1k"] and '
+        "training_images = 1281167; to vimi leaderboard add: --training-data imagenet-1k --training-images 1281167"
+        f"{ways.get(kind, '')}."
     )
 
 
-def _family(architecture: str) -> str:
+def timm_family(architecture: str) -> str:
     """Return the family of an architecture: the module of timm that it is defined in."""
     import timm
 

@@ -25,6 +25,7 @@ from benchmark.errors import CardError, WeightsError
 from benchmark.hashing import hash_state
 from benchmark.layers import LayerMap
 from benchmark.model_card import ModelCard, ask_for_training
+from benchmark.own_models import make_network, make_untrained
 from benchmark.protocol import Aggregator
 from benchmark.randomness import seed_from
 from benchmark.tracing import trace_layers
@@ -114,32 +115,11 @@ def load_model(
         If the card contradicts the model, no layer is eligible, or the training data is not known.
     """
     is_random = card.twin or weights == RANDOM
-    if weights and weights != RANDOM and not card.twin:
-        module, card = build_untrained(card, seed), card_for_file(card, Path(weights))
-        load_weights_file(module, Path(weights), card)
-    elif is_random:
-        module = build_untrained(card, seed)
-        if not card.twin:
-            card = card.model_copy(update={"name": f"{card.name}@random", "training": None, "accuracy": None})
-    else:
-        module = build_trained(card)
+    module, card = build_network(card, weights=weights, seed=seed)
     if need_training and not is_random and card.training is None:
         raise ask_for_training(card)
-    module.eval().requires_grad_(False)
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    if card.parameters is not None and card.parameters != parameters:
-        raise CardError(
-            f"The card of {card.name} says {card.parameters:,} parameters, but timm's {card.timm} has "
-            f"{parameters:,}. Correct the card, or install the timm version it was written for."
-        )
-    layer_map = trace_layers(module, card.input.size, card.layers, aggregator)
-    if not layer_map.layers:
-        raise CardError(
-            f"No layer of {card.name} is eligible: its card's patterns {list(card.layers)} match none of its modules."
-            if card.layers
-            else f"No layer of {card.name} is eligible: vimi finds no repeated blocks in it. Name its layers in a "
-            'card, as patterns: layers = ["features.*"].'
-        )
+    parameters = count_parameters(module, card)
+    layer_map = find_layers(module, card, aggregator)
     weights_hash = hash_state(module.state_dict())
     target = torch.device(device)
     module = module.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -147,17 +127,119 @@ def load_model(
     return Model(card, module, layer_map, weights_hash, target, aggregator)
 
 
+def build_network(card: ModelCard, *, weights: str = "", seed: int = 0) -> tuple[nn.Module, ModelCard]:
+    """Build the network of a card with its weights; the first half of :func:`load_model`.
+
+    Parameters
+    ----------
+    card, weights, seed
+        As for :func:`load_model`.
+
+    Returns
+    -------
+    The network on the CPU, in evaluation mode, parameters frozen; and its card, whose name says which weights it has
+    if they are not the card's own.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are missing or can't be loaded safely.
+    CardError
+        If an own network can't be made.
+    """
+    if card.twin:
+        module = build_untrained(card, seed)
+    elif weights == RANDOM:
+        module = build_untrained(card, seed)
+        card = card.model_copy(update={"name": f"{card.name}@random", "training": None, "accuracy": None})
+    elif weights:
+        module, card = build_skeleton(card), card_for_file(card, Path(weights))
+        load_weights_file(module, Path(weights), card)
+    else:
+        module = build_trained(card)
+    return module.cpu().eval().requires_grad_(False), card
+
+
+def count_parameters(module: nn.Module, card: ModelCard) -> int:
+    """Count the parameters of a card's network.
+
+    Raises
+    ------
+    CardError
+        If the card states another number.
+    """
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    if card.parameters is not None and card.parameters != parameters:
+        remedy = "Correct the card" + ("." if card.is_own else ", or install the timm version it was written for.")
+        raise CardError(
+            f"The card of {card.name} says {card.parameters:,} parameters, but {card.network} has "
+            f"{parameters:,}. {remedy}"
+        )
+    return parameters
+
+
+def find_layers(module: nn.Module, card: ModelCard, aggregator: Aggregator = "mean") -> LayerMap:
+    """Find the eligible layers of a card's network, by the card's patterns or by rule.
+
+    Raises
+    ------
+    CardError
+        If no layer is eligible, or the network can't be run at the card's input.
+    """
+    try:
+        layer_map = trace_layers(module, card.input.size, card.layers, aggregator)
+    except Exception:
+        check_forward(module, card)  # if the network itself fails, it says so; otherwise vimi's tracing does
+        raise
+    if not layer_map.layers:
+        raise CardError(
+            f"No layer of {card.name} is eligible: its card's patterns {list(card.layers)} match none of its modules."
+            if card.layers
+            else f"No layer of {card.name} is eligible: vimi finds no repeated blocks in it. Name its layers in a "
+            f'card, as patterns: layers = ["features.*"]. Its modules are {_name_modules(module)}.'
+        )
+    return layer_map
+
+
+def check_forward(module: nn.Module, card: ModelCard) -> Any:
+    """Run a network on two plain pictures of the card's input size, and return what it returns.
+
+    Raises
+    ------
+    CardError
+        If that fails; the message says at which size, and with what.
+    """
+    size = card.input.size
+    try:
+        with torch.no_grad():
+            return module(torch.zeros((2, 3, size, size)))
+    except Exception as error:
+        text = (str(error).strip().splitlines() or [""])[0]
+        assumed = f" (input {card.input_note})" if card.input_note else ""
+        raise CardError(
+            f"{card.name} can't be run on two RGB pictures of {size} px{assumed}: {type(error).__name__}: {text[:300]} "
+            "State what it wants to see: input size, mean and std."
+        ) from None
+
+
+def _name_modules(module: nn.Module) -> str:
+    """Name the modules that compute something, the first of them if they are many."""
+    names = [name for name, inner in module.named_modules() if name and not list(inner.children())]
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"
+
+
 def build_untrained(card: ModelCard, seed: int) -> nn.Module:
     """Build a model with random weights that belong to a seed and the architecture.
 
     A normalisation that timm starts at zero (to begin training as the identity) starts at one: at zero it
     would silence its branch, and most units of a twin would be constant.
+
+    Raises
+    ------
+    CardError
+        If an own network can't be made untrained.
     """
-    name = card.timm if card.timm in timm.list_pretrained() else card.architecture
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch and lucent warn about their own initialisers
-        torch.manual_seed(seed_from(seed, "weights", card.architecture))
-        module = cast(nn.Module, timm.create_model(name, pretrained=False))
+    module = make_untrained(card, seed) if card.is_own else _untrained_from_timm(card, seed)
     for inner in module.modules():
         weight = getattr(inner, "weight", None)
         if isinstance(inner, nn.modules.batchnorm._BatchNorm) and weight is not None and not weight.any():
@@ -165,8 +247,26 @@ def build_untrained(card: ModelCard, seed: int) -> nn.Module:
     return module
 
 
+def build_skeleton(card: ModelCard) -> nn.Module:
+    """Build a model whose weights are about to be replaced by those of a file."""
+    if card.is_own:
+        return make_network(card, trained=False)
+    return build_untrained(card, 0)
+
+
+def _untrained_from_timm(card: ModelCard, seed: int) -> nn.Module:
+    """Build timm's architecture with random weights of a seed."""
+    name = card.timm if card.timm in timm.list_pretrained() else card.architecture
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch and lucent warn about their own initialisers
+        torch.manual_seed(seed_from(seed, "weights", card.architecture))
+        return cast(nn.Module, timm.create_model(name, pretrained=False))
+
+
 def build_trained(card: ModelCard) -> nn.Module:
     """Build a model with the weights that its card names."""
+    if card.is_own:
+        return make_network(card)
     kind, _, address = card.weights.source.partition(":")
     if kind == "timm":
         return _from_timm(card)
@@ -181,14 +281,21 @@ def build_trained(card: ModelCard) -> nn.Module:
     elif kind == "url":
         path = _download(card, address)
     else:
-        raise CardError(f"The card of {card.name} names weights {card.weights.source!r}; use timm, wheel: or url:.")
-    module = build_untrained(card, 0)
+        raise CardError(
+            f"The card of {card.name} names weights {card.weights.source!r}; use timm, wheel:, url: or python:."
+        )
+    module = build_skeleton(card)
     load_weights_file(module, path, card)
     return module
 
 
 def weights_on_machine(card: ModelCard) -> Path | None:
-    """Return the file that holds a model's weights, or None if it would have to be downloaded."""
+    """Return the file that holds a model's weights, or None if it would have to be downloaded.
+
+    Of an own model only its author knows: see :func:`has_weights`.
+    """
+    if card.is_own:
+        return None
     kind, _, address = card.weights.source.partition(":")
     if kind == "wheel":
         return wheel_file(address)
@@ -204,6 +311,11 @@ def weights_on_machine(card: ModelCard) -> Path | None:
         if isinstance(found, str):
             return Path(found)
     return None
+
+
+def has_weights(card: ModelCard) -> bool:
+    """Whether a model's weights can be expected to load without a network; own models bring theirs."""
+    return card.is_own or weights_on_machine(card) is not None
 
 
 def wheel_file(address: str) -> Path | None:
@@ -288,14 +400,14 @@ def load_weights_file(module: nn.Module, path: Path, card: ModelCard) -> None:
             missing = sorted(set(wanted) - set(tensors))[:3]
             extra = sorted(set(tensors) - set(wanted))[:3]
             raise WeightsError(
-                f"The weights in {path} are not those of {card.timm}: missing {missing or 'nothing'}, "
+                f"The weights in {path} are not those of {card.network}: missing {missing or 'nothing'}, "
                 f"unexpected {extra or 'nothing'}."
             )
         tensors = dict(zip(wanted, tensors.values()))
     for name, value in wanted.items():
         if tensors[name].shape != value.shape:
             raise WeightsError(
-                f"The weights in {path} do not fit {card.timm}: {name} has shape {tuple(tensors[name].shape)}, "
+                f"The weights in {path} do not fit {card.network}: {name} has shape {tuple(tensors[name].shape)}, "
                 f"the model needs {tuple(value.shape)}."
             )
     module.load_state_dict(tensors)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from analysis.power.forecast import Forecast as SessionForecast
     from analysis.report import Report, Written
     from benchmark.doctor import Finding
+    from benchmark.smoke_test import SmokeTest
     from benchmark.study import Study
     from stimuli.forecast import Forecast
     from webapp.payment import Payroll
@@ -203,9 +204,10 @@ def _why(study: Study) -> str:
 
 
 def print_cards() -> None:
-    """Print the models that have cards."""
+    """Print the models that have cards, and those that installed packages offer."""
     from benchmark.model_card import card_names, load_card
     from benchmark.model_zoo import weights_on_machine
+    from benchmark.own_models import find_entry_points
 
     table = _table("card", "parameters", "trained on", "top-1", "weights here", right=("parameters", "top-1"))
     for name in card_names():
@@ -218,28 +220,37 @@ def print_cards() -> None:
         )  # fmt: skip
     console = _console()
     console.print(table)
-    console.print("\nAny other timm model needs no card: vimi models show timm:NAME")
+    offered = find_entry_points()
+    if offered:
+        own = _table("offered by installed packages", "function")
+        for name, address in offered.items():
+            own.add_row(escape(name), escape(address) + (" (vimi's card comes first)" if name in card_names() else ""))
+        console.print()
+        console.print(own)
+    console.print(
+        "\nAny other timm model needs no card: vimi models show timm:NAME"
+        "\nNor does a function of yours that returns a network: vimi models check MODULE:FUNCTION"
+    )
 
 
 def print_model(name: str, weights: str, every_layer: bool) -> None:
     """Print a model's card, layers and units."""
     from benchmark.model_card import load_card
-    from benchmark.model_zoo import RANDOM, load_model, weights_on_machine
+    from benchmark.model_zoo import RANDOM, has_weights, load_model, weights_on_machine
 
     console = _console()
     card = load_card(name)
-    here = weights_on_machine(card) if not card.twin else None
-    model = load_model(card, weights=weights or ("" if here or card.twin else RANDOM))
+    model = load_model(card, weights=weights or ("" if card.twin or has_weights(card) else RANDOM))
     table = _table("", "")
     training = card.training
-    table.add_row("model", f"{card.title} ({card.timm}, family {card.family})")
+    table.add_row("model", escape(f"{card.title} ({card.network}, family {card.family})"))
     table.add_row(
         "parameters", f"{model.card.parameters:,}" + (f", {card.parameters_note}" if card.parameters_note else "")
     )
     trained = (
         f"{', '.join(training.data)}: {training.images:,} pictures"
         if training
-        else "unknown: state it in the experiment"
+        else "unknown: state it in the experiment" + (" or beside the network" if card.is_own else "")
     )
     if training and training.note:
         trained += f" ({training.note})"
@@ -247,16 +258,20 @@ def print_model(name: str, weights: str, every_layer: bool) -> None:
     if card.accuracy:
         table.add_row("top-1", f"{card.accuracy.top1} % ({card.accuracy.measured})")
     spec = card.input
-    table.add_row("input", f"{spec.size} px, crop {spec.crop_ratio:g}, {spec.interpolation}")
+    note = f" ({card.input_note})" if card.input_note else ""
+    table.add_row("input", f"{spec.size} px, crop {spec.crop_ratio:g}, {spec.interpolation}{escape(note)}")
     table.add_row("licence", card.licence)
-    table.add_row("source", card.source or "–")
+    table.add_row("source", escape(card.source or "–"))
     if not card.twin:
+        here = weights_on_machine(card)
         where = (
-            f"on this machine: {escape(str(here))}"
+            f"those of {card.network}"
+            if card.is_own
+            else f"on this machine: {here}"
             if here
             else f"not on this machine ({card.weights.source}); shown with random ones"
         )
-        table.add_row("weights", escape(weights) or where)
+        table.add_row("weights", escape(weights or where))
     layer_map = model.layer_map
     distinct = sum(len(channels) for channels in layer_map.representatives().values())
     table.add_row("eligible", f"{len(layer_map.layers)} layers, {layer_map.unit_count:,} units, {distinct:,} canonical")
@@ -275,6 +290,18 @@ def print_model(name: str, weights: str, every_layer: bool) -> None:
     console.print(listing)
     for layer_name, reason in layer_map.unreadable:
         console.print(f"[dim]left out: {escape(layer_name)}, because {escape(reason)}[/]")
+
+
+def print_smoke_test(tested: SmokeTest) -> None:
+    """Print what a smoke test found: every check, whether it passed, and what it says."""
+    console = _console()
+    table = _table("", "check", "", "seconds", right=("seconds",))
+    for check in tested.checks:
+        mark = "[green]ok[/]" if check.passed else "[bold red]fail[/]"
+        table.add_row(mark, check.name, escape(check.words), f"{check.seconds:.1f}")
+    console.print(table)
+    if tested.passed:
+        console.print(f"\n{escape(tested.card.name)} can be studied. Tested in {spell_seconds(tested.seconds)}.")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
+from benchmark.errors import ObserverError
 from benchmark.hashing import hash_settings, pack_hashes, unpack_hashes
 from benchmark.model_card import InputSpec
 from benchmark.model_zoo import Model
@@ -35,27 +37,57 @@ def embed_batch(model: Model, pixels: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     Shape (batch, features), rows of unit length.
+
+    Raises
+    ------
+    ObserverError
+        If the network has no classifier that could be found.
     """
     module: Any = model.module  # timm's models share these methods, but no type
     pictures = model.prepare(pixels)
     with torch.inference_mode():
-        if hasattr(module, "forward_head") and hasattr(module, "forward_features"):
+        if hasattr(module, "forward_features") and _leaves_logits_out(getattr(module, "forward_head", None)):
             features = module.forward_head(module.forward_features(pictures), pre_logits=True)
         else:
-            features = _classifier_input(module, pictures)
+            features = _classifier_input(model, pictures)
         return nn.functional.normalize(features.float().flatten(1), dim=1)
 
 
-def _classifier_input(module: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-    """Return what goes into the classifier of a model that has no forward_head."""
-    classifier = module.get_classifier()  # type: ignore[operator]
+def _leaves_logits_out(head: Any) -> bool:
+    """Whether a head can return what its classifier gets to see, as timm's heads can."""
+    return callable(head) and "pre_logits" in inspect.signature(head).parameters
+
+
+def _classifier_input(model: Model, pictures: torch.Tensor) -> torch.Tensor:
+    """Return what goes into the classifier of a model without timm's head.
+
+    The classifier is what its ``get_classifier()`` returns, else the last linear layer of the forward pass.
+    """
+    module: Any = model.module
+    named = module.get_classifier() if hasattr(module, "get_classifier") else None
+    linear = [inner for inner in module.modules() if isinstance(inner, nn.Linear)]
     seen: list[torch.Tensor] = []
-    handle = classifier.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    handles = [
+        layer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        for layer in ([named] if isinstance(named, nn.Module) else linear)
+    ]
     try:
         module(pictures)
     finally:
-        handle.remove()
-    return seen[0]
+        for handle in handles:
+            handle.remove()
+    if not seen:
+        raise ObserverError(
+            f"{model.name} has no last feature layer that vimi can find: no linear layer runs in its forward pass. "
+            "Give the network a method get_classifier() that returns its classifier, or observe with eligible layers: "
+            f"features:NAME@{model.layer_map.layers[-1].name}."
+        )
+    if seen[-1].shape[0] != len(pictures):
+        raise ObserverError(
+            f"What goes into the last linear layer of {model.name} has shape {tuple(seen[-1].shape)}, which is not one "
+            "row a picture. Give the network a method get_classifier() that returns its classifier."
+        )
+    return seen[-1]
 
 
 def embed_layers(model: Model, pixels: torch.Tensor, layers: tuple[str, ...]) -> torch.Tensor:
