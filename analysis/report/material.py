@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 
@@ -19,12 +19,11 @@ from analysis.preregistration import Preregistration
 from analysis.proportions import Proportions, estimate_proportions
 from analysis.report.document import Figure, Finding, Section, Table
 from analysis.scaling.results import Rung
-from benchmark.errors import AnalysisError, VimiError
+from benchmark.errors import VimiError
 from benchmark.progress import Reporter
 from benchmark.study import Study
 
 EASY = "easy"
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -161,14 +160,6 @@ class Draft:
         self.figures: list[Figure] = []
         self.cautions: list[str] = []
         self.absent: list[str] = []
-
-    def attempt(self, what: str, make: Callable[[], Made]) -> Made | None:
-        """Return what a function makes; if the data can't carry it, note why and return None."""
-        try:
-            return make()
-        except AnalysisError as error:
-            self.absent.append(f"{what}: {error}")
-            return None
 
     @contextmanager
     def trying(self, what: str) -> Iterator[None]:

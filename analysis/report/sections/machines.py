@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -102,10 +101,11 @@ def compare_with_people(material: Material) -> Section:
     people = material.headline
     seed = material.settings.seed
     bins = []
+    machines: dict[str, pd.DataFrame] = {}
     for observer in machine_names(material.responses):
-        machine = draft.attempt(observer, partial(machine_answers, material.responses, observer))
-        if machine is None:
-            continue
+        with draft.trying(observer):
+            machines[observer] = machine_answers(material.responses, observer)
+    for observer, machine in machines.items():
         with draft.trying(f"{observer}: units"):
             units = unit_agreement(people, machine, seed=seed)
             draft.tabulate(
@@ -214,7 +214,7 @@ def compare_with_people(material: Material) -> Section:
         with draft.trying("figure of calibration"):
             draft.draw("calibration", "Calibration against people's choices", plot_calibration(data), data)
     with draft.trying("figure of units"):
-        drawn = _unit_pairs(material, people)
+        drawn = _unit_pairs(people, machines)
         if len(drawn):
             draft.draw("units", "Unit scores of people and machines", plot_human_machine(drawn), drawn)
     return draft.section(
@@ -237,13 +237,12 @@ def _slug(observer: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in observer).strip("-")
 
 
-def _unit_pairs(material: Material, people: pd.DataFrame) -> pd.DataFrame:
+def _unit_pairs(people: pd.DataFrame, machines: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return one row a unit, condition and observer: the mean of people's answers and the machine's score."""
     keys = ["model", "condition", "unit"]
     human = people.groupby(keys, observed=True)["correct"].mean().rename("human")
     parts = []
-    for observer in machine_names(material.responses):
-        machine = machine_answers(material.responses, observer)
+    for observer, machine in machines.items():
         own = machine.groupby(keys, observed=True)["probability"].mean().rename("machine")
         parts.append(pd.concat([human, own], axis=1, join="inner").reset_index().assign(observer=observer))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

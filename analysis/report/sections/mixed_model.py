@@ -82,11 +82,16 @@ def describe_mixed_model(material: Material) -> Section:
         )  # fmt: skip
     table = material.headline
     model = describe_model(table, lapse)
-    fit = draft.attempt("mixed model", lambda: model.fit(table))
-    if fit is None:
-        return draft.section("What varies?", lead)
+    with draft.trying("mixed model"):
+        _describe_fit(draft, material, model, model.fit(table))
+    return draft.section("What varies?", lead)
+
+
+def _describe_fit(draft: Draft, material: Material, model: MixedModel, fit: MixedModelFit) -> None:
+    """Say what a fitted model finds, and how far that hangs on what it assumes."""
+    table = material.headline
     with draft.trying("effects"):
-        _describe_fit(draft, fit)
+        _add_effects(draft, fit)
     with draft.trying("learning"):
         learned = learning_sensitivity(model, table, fit)
         draft.tabulate("learning", "With learning over the session", learned.table().to_dict("records"), folded=True)
@@ -99,10 +104,9 @@ def describe_mixed_model(material: Material) -> Section:
     with draft.trying("lapses"):
         sweep = lapse_sweep(model, table, LAPSES, reporter=material.reporter)
         draft.tabulate("lapse-sweep", "Over lapse rates", sweep.table().to_dict("records"), folded=True)
-    return draft.section("What varies?", lead)
 
 
-def _describe_fit(draft: Draft, fit: MixedModelFit) -> None:
+def _add_effects(draft: Draft, fit: MixedModelFit) -> None:
     rows: list[dict[str, Any]] = [
         {"effect": "fixed", "name": name, "estimate": own} for name, own in fit.fixed.items()
     ] + [

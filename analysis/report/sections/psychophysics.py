@@ -29,7 +29,9 @@ from benchmark.protocol import load_protocol
 def check_controls(material: Material) -> Section:
     """Return the section on what a proportion correct might mean besides understanding."""
     draft = Draft("controls")
-    everything = draft.attempt("controls", lambda: material.people(("main",), None))
+    everything: pd.DataFrame | None = None
+    with draft.trying("controls"):
+        everything = material.people(("main",), None)
     if everything is not None:
         if (everything["references"] == "none").any():
             with draft.trying("guessing without references"):
