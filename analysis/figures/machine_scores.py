@@ -32,18 +32,16 @@ if TYPE_CHECKING:
     from analysis.performance import MachineScore
     from benchmark.estimate import Estimate
 
-LEAST_MODELS = 5
-LEAST_DECADES = 0.5
-"""Fewer models, or models over a shorter range, carry no regression on size."""
-
 
 def why_no_regression(parameters: Sequence[int]) -> str:
-    """Say why a regression on model size would be meaningless, or return nothing if it would not be."""
+    """Say why models of these sizes carry no slope, by the rule of ``fit_scaling``, or return nothing if they do."""
+    from analysis.scaling.predictors import LEAST_MODELS, PREDICTORS
+
     distinct = sorted(set(parameters))
     if len(distinct) < 2:
         return "One model: nothing to regress on."
     decades = float(np.log10(distinct[-1] / distinct[0]))
-    if len(distinct) < LEAST_MODELS or decades < LEAST_DECADES:
+    if len(distinct) < LEAST_MODELS or decades < PREDICTORS["parameters"].least_range:
         return f"{len(distinct)} models over {decades:.2f} decades of parameters carry no regression: no line is drawn."
     return ""
 

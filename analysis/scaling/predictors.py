@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from benchmark.study import Study
 
 
+LEAST_MODELS = 4
+"""Fewer models carry no slope, whatever the predictor."""
+
+
 @dataclass(frozen=True)
 class Predictor:
     """A property of models that a slope may be asked for.

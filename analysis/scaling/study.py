@@ -22,7 +22,7 @@ from analysis.estimands import Drawing, spell_estimand
 from analysis.multiple_tests import adjust_holm
 from analysis.scaling.equivalence import SlopeEquivalence, assess_equivalence
 from analysis.scaling.families import Place, Test, declare_families, take_places
-from analysis.scaling.predictors import Predictor, find_predictor, predictor_values
+from analysis.scaling.predictors import LEAST_MODELS, Predictor, find_predictor, predictor_values
 from analysis.scaling.regression import (
     LeastSquaresFit,
     Slope,
@@ -50,7 +50,6 @@ from analysis.scaling.results import (
     slope_of_rung,
 )
 
-LEAST_MODELS = 4
 FULL_LEVERAGE = 0.99
 """From this leverage on, one model decides the slope: the others only say what it differs from."""
 
