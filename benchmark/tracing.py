@@ -473,22 +473,18 @@ def _drop_unused(
     for product in reversed(products):
         if used[product.start : product.start + product.width].any():
             used[product.columns] = True
-    kept_readings: list[Reading] = []
-    kept_products: list[Product] = []
+    parts: list[Reading | Product] = [*readings, *products]
+    kept = [part for part in parts if used[part.start : part.start + part.width].any()]
+    starts = np.cumsum([0, *(part.width for part in kept)]).tolist()
     renumbered = np.full(len(used), -1, dtype=np.int64)
-    start = 0
-    for reading in readings:
-        if used[reading.start : reading.start + reading.width].any():
-            renumbered[reading.start : reading.start + reading.width] = np.arange(start, start + reading.width)
-            kept_readings.append(replace(reading, start=start))
-            start += reading.width
-    for product in products:
-        if used[product.start : product.start + product.width].any():
-            renumbered[product.start : product.start + product.width] = np.arange(start, start + product.width)
-            kept_products.append(replace(product, start=start, columns=renumbered[product.columns]))
-            start += product.width
-    kept_layers = tuple(replace(layer, columns=renumbered[layer.columns]) for layer in layers)
-    return kept_layers, tuple(kept_readings), tuple(kept_products)
+    for part, start in zip(kept, starts):
+        renumbered[part.start : part.start + part.width] = np.arange(start, start + part.width)
+    moved = [replace(part, start=start) for part, start in zip(kept, starts)]
+    return (
+        tuple(replace(layer, columns=renumbered[layer.columns]) for layer in layers),
+        tuple(part for part in moved if isinstance(part, Reading)),
+        tuple(replace(part, columns=renumbered[part.columns]) for part in moved if isinstance(part, Product)),
+    )
 
 
 def _commutes_with_mean(module: nn.Module) -> bool:
