@@ -104,12 +104,15 @@ class VisualizationSettings(Document):
         ``imi2023`` all step numbers of the recipe shrink with it.
     units
         Only the first so many units of a model get synthetic pictures; all of them if not given.
+    twins
+        Whether random-weight twins get synthetic pictures, too, so that this condition has its negative control.
     """
 
     preset: Literal["fast", "imi2023"] = "fast"
     canvas: int = Field(default=224, ge=16, le=1024)
     steps: int | None = Field(default=None, gt=0)
     units: int | None = Field(default=None, gt=0)
+    twins: bool = False
 
     @property
     def most_steps(self) -> int:
@@ -334,6 +337,8 @@ class Experiment(Document):
         """What the file says of the stimuli and trials, wherever pictures, weights and cards lie."""
         values = self.model_dump(mode="json", exclude=set(_RECEPTION))
         values["pool"]["source"] = self.pool.source.partition(":")[0]
+        if not self.visualization.twins:
+            del values["visualization"]["twins"]  # so that studies from before there were any keep their hash
         for entry in values["models"]:
             entry["weights"] = Path(entry["weights"]).name
             entry["card"] = Path(entry["card"]).name if _is_file(entry["card"]) else entry["card"]
@@ -452,7 +457,7 @@ def read_experiment(path: Path | str) -> Experiment:
         values["models"] = []
     experiment = parse(Experiment, values, str(path))
     folder = path.resolve().parent
-    pool = experiment.pool.model_copy(update={"source": _absolute(experiment.pool.source, folder)})
+    pool = experiment.pool.model_copy(update={"source": absolute_source(experiment.pool.source, folder)})
     models = tuple(_with_absolute_paths(entry, folder) for entry in experiment.models)
     texts = experiment.texts.model_copy(
         update={
@@ -479,8 +484,8 @@ def _with_absolute_paths(entry: ModelEntry, folder: Path) -> ModelEntry:
     return entry.model_copy(update={"card": card, "weights": weights})
 
 
-def _absolute(source: str, folder: Path) -> str:
-    """Return a pool's source with its path made absolute; addresses stay as they are."""
+def absolute_source(source: str, folder: Path) -> str:
+    """Return a pool's source with its path, relative to a folder, made absolute; addresses stay as they are."""
     kind, separator, place = source.partition(":")
     if not separator or not place or "://" in place:
         return source

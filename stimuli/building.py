@@ -431,7 +431,7 @@ class Builder:
             return
         rows = paint_planted(self.study, self.experiment.visualization.canvas)
         for name, model in self.models().items():
-            if model.card.twin:
+            if model.card.twin and not self.experiment.visualization.twins:
                 continue
             with self.study.timed("visualizations", name):
                 rows += make_sets(self.study, model, *self._to_visualize(model), reporter=self.reporter)

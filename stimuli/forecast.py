@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -116,7 +116,10 @@ def forecast_build(experiment: Experiment, device_name: str, reporter: Reporter)
             copies = 2 if has_twin(entry, card) else 1
             items += _activation_items(model, pool, experiment, protocol, decode, copies)
             if "synthetic" in experiment.stimuli.conditions and not card.twin:
-                items.append(_visualization_item(model, experiment, protocol, device))
+                item = _visualization_item(model, experiment, protocol, device)
+                items.append(item)
+                if experiment.visualization.twins and has_twin(entry, card):
+                    items.append(replace(item, what=item.what.replace(model.name, f"{model.name}-twin", 1)))
             advance(1)
     stored = min(size, _distinct_pictures(experiment, protocol))
     items.append(Item("exemplars", f"up to {stored:,} pictures stored", stored * decode * 1.5, stored * per_picture))

@@ -444,6 +444,12 @@ class Result(Document):
         )
         return mine == theirs
 
+    def covers(self, other: Result) -> bool:
+        """Whether everything that another result counted is counted here, too."""
+        mine = {counts.key for counts in self.machines} | {counts.key for counts in self.people}
+        theirs = {counts.key for counts in other.machines} | {counts.key for counts in other.people}
+        return theirs <= mine
+
     @property
     def place(self) -> Path:
         """Path of the file below a folder of results."""

@@ -7,7 +7,7 @@ may be ranked; every other row says what it lacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -180,6 +180,15 @@ class Leaderboard:
 
     def __iter__(self) -> Iterator[Table]:
         return iter(self.tables)
+
+    def only(self, hashes: Collection[str]) -> Leaderboard:
+        """Return the rows that any of some results is part of, with the ranks that they have here."""
+        tables = [
+            replace(table, rows=tuple(row for row in table.rows if any(own.hash in hashes for own in row.results)))
+            for table in self.tables
+        ]
+        kept = tuple(result for result in self.results if result.hash in hashes)
+        return Leaderboard(tuple(table for table in tables if table.rows), kept)
 
     def frame(self) -> pd.DataFrame:
         """Return the rows of all tables; the columns protocol, pool, condition, ... keep them apart."""
@@ -380,8 +389,9 @@ def _check_agreement(results: Sequence[Result]) -> None:
     for result in results:
         cells = [(own.key, own) for own in result.machines] + [(own.key, own) for own in result.people]
         for key, counts in cells:
-            before, others = known.setdefault(key, (result, counts))
-            if others != counts:
+            asked = (counts.right, counts.answered)  # probabilities differ in their last digits between machines
+            before, others = known.setdefault(key, (result, asked))
+            if others != asked:
                 raise LeaderboardError(
                     f"Two result files of {result.label} give different counts of {'/'.join(key)}: "
                     f"{before.place} and {result.place}. Keep one, or name it under the other's 'replaces'."

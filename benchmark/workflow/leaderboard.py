@@ -1,0 +1,460 @@
+"""The leaderboard: adding models, making the release, reading the table, writing the site."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from benchmark.errors import LeaderboardError, ObserverError, VimiError
+from benchmark.experiment import Experiment, ModelEntry, absolute_source
+from benchmark.model_card import ModelCard, card_names, load_card
+from benchmark.observers.base import LOW_LEVEL
+from benchmark.progress import Reporter
+from benchmark.protocol import REFERENCES, References
+from benchmark.release import BUNDLED, Release, load_release
+from benchmark.study import Study
+from benchmark.workflow.building import build, observe_study
+from benchmark.workflow.pool_sizes import observe_pool_sizes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from analysis.leaderboard.result import Result
+    from analysis.leaderboard.standings import Leaderboard
+
+WORKSPACE = Path("leaderboard")
+"""Where models are added if nothing else is said: ``studies/`` below it, and ``results/``."""
+
+STAGES = ("check", "build", "observe", "pool sizes", "result")
+"""What adding a model does, one after the other; each goes on where it was interrupted."""
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A model that was added.
+
+    Attributes
+    ----------
+    model
+        Its name.
+    paths
+        Its result files: one, or as many as a study has models.
+    study
+        The study that they were made from.
+    new
+        Whether the files say anything that was not there before.
+    seconds
+        How long each stage took.
+    """
+
+    model: str
+    paths: tuple[Path, ...]
+    study: Path
+    new: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def add_model(
+    model: str | nn.Module,
+    *,
+    name: str = "",
+    untrained: Callable[[], nn.Module] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    pool: str = BUNDLED,
+    release: str = "",
+    conditions: Sequence[str] = (),
+    weights: str = "",
+    training_data: Sequence[str] = (),
+    training_images: int | None = None,
+    workspace: Path | str = WORKSPACE,
+    pictures: bool = True,
+    device: str = "auto",
+    engine: str = "local",
+    address: str = "",
+    reporter: Reporter | None = None,
+) -> Addition:
+    """Add a model to the leaderboard: check it, build its stimuli, let machines answer, score, write its result file.
+
+    Interrupted, the same call goes on where it stopped.
+
+    Parameters
+    ----------
+    model
+        A timm model's name, a card's name or TOML file, an own function (``module:function`` or an entry point), or a
+        network of this process.
+    name, untrained, facts
+        Of a network that is given itself: its name, what makes it with random weights, and further facts of its card;
+        see ``benchmark.own_models.offer_model``.
+    pool
+        Source of the pool: ``bundled``, ``imagenet:PATH``, ``folder:PATH``, ...
+    release
+        Name or file of the release; if not given, the one for the pool.
+    conditions
+        Only these kinds of references, of those of the release.
+    weights
+        A checkpoint of the model's, or ``random`` for a model that is deliberately untrained.
+    training_data, training_images
+        What the model was trained on, where its card does not say it.
+    workspace
+        Folder of studies and results.
+    pictures
+        Whether each unit's first task goes into the result file, small.
+    device, engine, address
+        Where and how networks run.
+    reporter
+        Shows progress.
+
+    Raises
+    ------
+    LeaderboardError
+        Naming the stage that failed, and why.
+    """
+    folder = Path(workspace)
+    reporter = reporter or Reporter()
+    if not isinstance(model, str):
+        from benchmark.own_models import offer_model
+
+        name = name or type(model).__name__.lower()
+        offer_model(model, name, untrained=untrained, **(facts or {}))
+        model = name
+    progress = _Stages(model, folder, reporter)
+    described = load_release(release, pool)
+    entry = ModelEntry(
+        card=str(Path(model).resolve()) if model.endswith(".toml") else model,
+        twin=weights != "random", weights=str(Path(weights).resolve()) if weights not in ("", "random") else weights,
+        training_data=tuple(training_data), training_images=training_images,
+    )  # fmt: skip
+    experiment = described.experiment_for(entry, absolute_source(pool, Path.cwd()), tuple(conditions))
+    card = progress.run("check", lambda: _check(experiment, device, reporter))
+    root = folder / "studies" / _study_name(card, described, experiment)
+    study = progress.run(
+        "build", lambda: build(experiment, root, device=device, engine=engine, address=address, reporter=reporter)
+    )
+    observers = progress.run("observe", lambda: _observe(study, described, device, engine, address, reporter))
+    answers = progress.run("pool sizes", lambda: _follow_pool_size(study, described, observers, device, reporter))
+    paths, new = progress.run(
+        "result", lambda: _write_results(study, folder / "results", answers, (), pictures, False, "", reporter)
+    )
+    return Addition(card.name, paths, root, new, progress.seconds)
+
+
+def add_study(
+    study: Study | Path | str,
+    *,
+    models: Sequence[str] = (),
+    workspace: Path | str = WORKSPACE,
+    pictures: bool = True,
+    database: str = "",
+    reporter: Reporter | None = None,
+) -> Addition:
+    """Write the result files of a study's models: of machines' answers, and of people's where there are any.
+
+    Parameters
+    ----------
+    study
+        A built study with answers.
+    models
+        Which of its models; all if not given.
+    workspace
+        The files go to ``results/`` below this folder.
+    pictures
+        Whether each unit's first task goes into the result file, small.
+    database
+        URL of the database of people's answers, if it is not the study's own.
+    reporter
+        Shows progress.
+    """
+    opened = study if isinstance(study, Study) else Study.open(study)
+    paths, new = _write_results(
+        opened, Path(workspace) / "results", _stored_pool_sizes(opened), models, pictures, True, database,
+        reporter or Reporter(),
+    )  # fmt: skip
+    return Addition(", ".join(models) or opened.root.name, paths, opened.root, new)
+
+
+@dataclass(frozen=True)
+class ReleaseOutcome:
+    """What came of a release: the models that were added, and why others were not."""
+
+    added: tuple[Addition, ...]
+    failed: dict[str, str]
+    skipped: dict[str, str]
+
+
+def make_release(
+    *,
+    pool: str = BUNDLED,
+    release: str = "",
+    models: Sequence[str] = (),
+    fetch: bool = False,
+    conditions: Sequence[str] = (),
+    workspace: Path | str = WORKSPACE,
+    pictures: bool = True,
+    device: str = "auto",
+    engine: str = "local",
+    address: str = "",
+    reporter: Reporter | None = None,
+) -> ReleaseOutcome:
+    """Add every model that has a card to the leaderboard, one after the other.
+
+    A model that fails does not stop the others; the same call goes on with what is missing.
+
+    Parameters
+    ----------
+    models
+        Which cards; all if not given.
+    fetch
+        Whether weights that are not on this machine are fetched; else their models are skipped, and said.
+    pool, release, conditions, workspace, pictures, device, engine, address, reporter
+        As for :func:`add_model`.
+    """
+    from benchmark.model_zoo import weights_on_machine
+
+    added: list[Addition] = []
+    failed: dict[str, str] = {}
+    skipped: dict[str, str] = {}
+    for name in models or card_names():
+        card = load_card(name)
+        if not fetch and not card.is_own and weights_on_machine(card) is None:
+            skipped[name] = "its weights are not on this machine (--fetch lets them be fetched)"
+            continue
+        try:
+            added.append(
+                add_model(
+                    name, pool=pool, release=release, conditions=conditions, workspace=workspace, pictures=pictures,
+                    device=device, engine=engine, address=address, reporter=reporter,
+                )
+            )  # fmt: skip
+        except VimiError as error:
+            failed[name] = str(error)
+    return ReleaseOutcome(tuple(added), failed, skipped)
+
+
+def read_leaderboard(
+    results: Sequence[Path | str] = (),
+    *,
+    protocol: str = "",
+    condition: str = "",
+    observer: str = "",
+    family: str = "",
+    model: str = "",
+) -> Leaderboard:
+    """Build the leaderboard from result files.
+
+    Parameters
+    ----------
+    results
+        Folders of result files; ``released`` stands for those that come with vimi. If none is given: those, and
+        ``leaderboard/results`` where it exists.
+    protocol, condition, observer, family, model
+        Only what has this property; ranks are those among all.
+    """
+    from analysis.leaderboard.result import read_results
+    from analysis.leaderboard.standings import build_leaderboard
+
+    return build_leaderboard(
+        read_results(*result_folders(results)), protocol=protocol, condition=condition, observer=observer,
+        family=family, model=model,
+    )  # fmt: skip
+
+
+def result_folders(named: Sequence[Path | str] = ()) -> list[Path]:
+    """Return the folders that names of folders of results stand for; see :func:`read_leaderboard`."""
+    from analysis.leaderboard.result import released_folder
+
+    if named:
+        return [released_folder() if str(name) == "released" else Path(name) for name in named]
+    own = WORKSPACE / "results"
+    return [released_folder(), *([own] if own.is_dir() else [])]
+
+
+def build_leaderboard_site(
+    out: Path | str, results: Sequence[Path | str] = (), *, reporter: Reporter | None = None
+) -> Path:
+    """Write the leaderboard as a static site; returns the page to open. Folders are those of ``read_leaderboard``."""
+    from analysis.leaderboard.site import build_site
+
+    return build_site(read_leaderboard(results), Path(out), reporter=reporter)
+
+
+# -------------------------------------------------------------------- stages
+
+
+@dataclass
+class _Stages:
+    """The stages of adding a model: how long each took, and which one failed."""
+
+    model: str
+    folder: Path
+    reporter: Reporter
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, stage: str, work: Callable[[], Value]) -> Value:
+        """Run a stage.
+
+        Raises
+        ------
+        LeaderboardError
+            Naming the stage. What is finished is kept.
+        """
+        number = STAGES.index(stage) + 1
+        self.reporter.say(f"{number} of {len(STAGES)}: {stage}")
+        begun = perf_counter()
+        where = f"{self.model} could not be added: stage {number} of {len(STAGES)}, {stage}, failed."
+        again = "What is finished is kept; the same command goes on here."
+        try:
+            value = work()
+        except VimiError as error:
+            failure = LeaderboardError(f"{where} {error} {again}")
+            failure.exit_code = error.exit_code
+            raise failure from None
+        except Exception as error:
+            # A network of somebody's own may fail in any way: its author needs the whole story, but not here.
+            log = self.folder / "failure.log"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            reason = (str(error).strip().splitlines() or ["no message"])[0][:300]
+            raise LeaderboardError(
+                f"{where} {type(error).__name__}: {reason} The whole story is in {log}. {again}"
+            ) from None
+        self.seconds[stage] = round(perf_counter() - begun, 1)
+        return value
+
+
+def _check(experiment: Experiment, device: str, reporter: Reporter) -> ModelCard:
+    """Check that a model can be read, before anything long begins; returns its card with its parameters."""
+    from benchmark.device import choose_device, prepare_torch
+    from benchmark.smoke_test import smoke_test
+    from stimuli.building import resolve_card
+
+    (entry,) = experiment.models
+    card = resolve_card(entry)
+    prepare_torch(choose_device(device))
+    test = smoke_test(
+        card, weights=entry.weights, seed=experiment.seed, device=device, need_training=True, reporter=reporter,
+        aggregator=experiment.resolve_protocol().rules.units.aggregator,
+        synthetic="synthetic" in experiment.stimuli.conditions,
+    )  # fmt: skip
+    test.require()
+    return test.card
+
+
+def _study_name(card: ModelCard, release: Release, experiment: Experiment) -> str:
+    """Return the name of the folder in which a model's study is built: another pool or release has another."""
+    from urllib.parse import quote
+
+    from benchmark.hashing import hash_settings
+
+    identity = hash_settings([experiment.hash, experiment.pool.source])[:8]
+    return f"{quote(card.name, safe='+@=~').lstrip('.')}-{release.name}-{identity}"
+
+
+def _observe(
+    study: Study, release: Release, device: str, engine: str, address: str, reporter: Reporter
+) -> tuple[str, ...]:
+    """Let the release's observers answer, each once; returns those that could."""
+    from benchmark.responses import machine_responses
+
+    stored = machine_responses(study)
+    hashes = {facts["weights_hash"] for facts in study.manifest["models"].values() if not facts["twin"]}
+    able: list[str] = []
+    for observer in release.observers:
+        if _is_itself(observer, hashes) or (observer == "label" and not study.pool()["label"].notna().any()):
+            continue
+        known = set(stored.loc[stored["observer"] == observer, "references"])
+        conditions = set(stored.loc[stored["observer"] == observer, "condition"])
+        wanted: tuple[References, ...] = tuple(kind for kind in REFERENCES if kind in release.references)
+        if not set(wanted) <= known or not set(study.experiment.stimuli.conditions) <= conditions:
+            observe_study(
+                study, observer, references=wanted, device=device, engine=engine, address=address, reporter=reporter
+            )
+        able.append(observer)
+    if LOW_LEVEL not in able:
+        raise ObserverError(
+            f"The release {release.name} lacks the observer {LOW_LEVEL}: without it no score has a headline."
+        )
+    return tuple(able)
+
+
+def _is_itself(observer: str, hashes: set[str]) -> bool:
+    """Whether a feature observer is made of one of these very networks: nothing is observed by itself."""
+    from benchmark.model_zoo import load_model
+
+    kind, _, named = observer.partition(":")
+    if kind != "features":
+        return False
+    return load_model(load_card(named.partition("@")[0])).weights_hash in hashes
+
+
+def _follow_pool_size(study: Study, release: Release, observers: Sequence[str], device: str, reporter: Reporter) -> Any:
+    """Let observers answer on parts of the pool, as the release asks; returns their answers, or None."""
+    if release.smallest_pool_share >= 1 or "natural" not in study.experiment.stimuli.conditions:
+        return None
+    size = len(study.pool())
+    sizes, smallest = [], study.experiment.resolve_protocol().smallest_pool(study.experiment.stimuli.difficulties)
+    while size >= max(smallest, release.smallest_pool_share * len(study.pool())):
+        sizes.append(size)
+        size //= 2
+    if len(sizes) < 2:
+        return None
+    return observe_pool_sizes(study, list(observers), sizes[1:], device=device, reporter=reporter)
+
+
+def _stored_pool_sizes(study: Study) -> Any:
+    """Return answers on parts of the pool that a study has already, or None."""
+    from benchmark.workflow.pool_sizes import stored_pool_sizes
+
+    answers = stored_pool_sizes(study)
+    return answers if len(answers) else None
+
+
+def _write_results(
+    study: Study,
+    folder: Path,
+    pool_sizes: Any,
+    models: Sequence[str],
+    pictures: bool,
+    people: bool,
+    database: str,
+    reporter: Reporter,
+) -> tuple[tuple[Path, ...], bool]:
+    """Write the results of a study; returns their paths, and whether any says something new."""
+    from analysis.leaderboard.making import make_results
+    from analysis.leaderboard.result import write_result
+
+    made = make_results(
+        study, models=models, pool_sizes=pool_sizes, people=people, pictures=pictures, database=database,
+        reporter=reporter,
+    )  # fmt: skip
+    paths, new = [], False
+    for result in made:
+        before = _present_beside(result, folder)
+        same = [path for path, other in before if result.says_the_same(other)]
+        if same:
+            paths.append(same[0])
+            continue
+        replaced = tuple(other.hash for _, other in before if result.covers(other))
+        paths.append(write_result(result.model_copy(update={"replaces": replaced}), folder))
+        new = True
+    return tuple(paths), new
+
+
+def _present_beside(result: Result, folder: Path) -> list[tuple[Path, Result]]:
+    """Return the present results in a folder that are of the same model, protocol, pool and stimuli."""
+    from analysis.leaderboard.result import present_results, read_result
+
+    beside = (folder / result.place).parent
+    known = {path: read_result(path) for path in sorted(beside.glob("*.json"))} if beside.is_dir() else {}
+    present = {other.hash for other in present_results(known.values())}
+    return [
+        (path, other)
+        for path, other in known.items()
+        if other.hash in present
+        and (other.stimuli_hash, other.pool.identity) == (result.stimuli_hash, result.pool.identity)
+    ]
