@@ -261,9 +261,11 @@ def _change(
         if complete is None or complete.empty:
             changes[name] = None
             continue
+        # Rounded: where all units change alike, rounding errors are no spread.
+        values = np.round(complete.to_numpy(dtype=np.float64) @ weights, 12)
         by = {"low_level": LOW_LEVEL, "excess": f"{observer} minus {LOW_LEVEL}"}.get(name, observer)
         changes[name] = estimate_mean(
-            complete.to_numpy(dtype=np.float64) @ weights,
+            values,
             unit="difference of proportions correct" + (" per halving of the pool" if per_halving else ""),
             seed=seed,
             estimand=f"{spell_estimand('new units', observer=by)}; over these pools",
