@@ -124,8 +124,6 @@ def offer_model(
     if not isinstance(network, nn.Module):
         raise CardError(f"A {type(network).__name__} was offered as {name!r}; a torch.nn.Module is needed.")
     _check_name(name)
-    if "name" in facts:
-        raise CardError(f"The network offered as {name!r} has that name already; leave 'name' out.")
     if name in find_entry_points():
         raise CardError(f"An installed package offers a model {name!r} already; offer yours under another name.")
     card = _complete(facts, name, f"object:{name}", f"the network offered as {name!r}", lambda: network)
@@ -233,21 +231,23 @@ def make_untrained(card: ModelCard, seed: int) -> nn.Module:
 
     The author's way comes first: ``pretrained=False`` of the function, or the ``untrained`` function of an offered
     network. Else the network is copied and its modules reset their parameters and buffers. Nothing trained may be left
-    either way: what is reset is overwritten first, and what comes out the same for two seeds is no random weight.
+    either way: what is reset is overwritten first, and what comes out the same for two seeds is compared with the
+    trained network.
 
     Raises
     ------
     CardError
-        If any parameter would keep its trained value; the message names them.
+        If any parameter would keep its trained value, or none depends on the seed; the message names them.
     """
     first = _draw(card, seed_from(seed, "weights", card.architecture))
     second = _draw(card, seed_from(seed, "other weights", card.architecture))
-    kept = _kept(first, second)
+    fixed, all_fixed = _fixed(first, second)
+    kept = fixed if all_fixed else _kept(card, first, fixed)
     if kept:
         raise CardError(
-            f"The random-weight twin of {card.name} can't be made: {_list(kept)} are the same for two different seeds. "
-            f"Either {_way(card)} keeps trained values, or it sets a seed itself. Leave both out; a fixed table, such "
-            "as positions, belongs into a buffer instead of a parameter."
+            f"{_twin_of(card)} can't be made: {_list(kept)} {'come' if all_fixed else 'are the trained values, and come'} "
+            f"out the same for two different seeds. Does {_way(card)} load weights, or set a seed itself? Leave both out; "
+            "a fixed table, such as positions, belongs into a buffer instead of a parameter."
         )
     return first
 
@@ -298,16 +298,16 @@ def _reset(network: nn.Module, card: ModelCard) -> nn.Module:
     left = [name for name, tensor in values if torch.isnan(tensor).any()]
     if left:
         raise CardError(
-            f"The random-weight twin of {card.name} would keep trained values: {_list(left)} belong to modules without "
-            f"reset_parameters(). Say how the network is made untrained: {_how_untrained(card)}"
+            f"{_twin_of(card)} would keep trained values: {_list(left)} belong to modules without reset_parameters(). "
+            f"Say how the network is made untrained: {_how_untrained(card)}"
         )
     return network
 
 
-def _kept(first: nn.Module, second: nn.Module) -> list[str]:
-    """Return the parameters and batch statistics that are no constants, and equal in two draws of random weights.
+def _fixed(first: nn.Module, second: nn.Module) -> tuple[list[str], bool]:
+    """Return what is equal in two draws of random weights, constants aside; and whether nothing differs.
 
-    If nothing differs at all, everything is named.
+    Parameters are compared, and the statistics of batch norms.
     """
     import torch
 
@@ -316,10 +316,29 @@ def _kept(first: nn.Module, second: nn.Module) -> list[str]:
     statistics = {name for name in before if name.rpartition(".")[2] in ("running_mean", "running_var")}
     compared = [name for name in before if name in learned | statistics]
     equal = [name for name in compared if name in after and torch.equal(before[name], after[name])]
-    varied = [
-        name for name in equal if before[name].numel() and bool((before[name] != before[name].flatten()[0]).any())
-    ]
-    return varied or (equal if len(equal) == len(compared) else [])
+    varied = [name for name in equal if before[name].numel() and (before[name] != before[name].flatten()[0]).any()]
+    return (equal, True) if len(equal) == len(compared) else (varied, False)
+
+
+def _kept(card: ModelCard, untrained: nn.Module, fixed: list[str]) -> list[str]:
+    """Return which of an untrained network's fixed values are those of the trained one.
+
+    A table that training starts from is no trained value. If the trained network can't be made, none is trusted.
+    """
+    import torch
+
+    if not fixed:
+        return []
+    try:
+        trained = make_network(card).state_dict()
+    except CardError:
+        return fixed
+    state = untrained.state_dict()
+    return [name for name in fixed if name in trained and torch.equal(trained[name].cpu(), state[name].cpu())]
+
+
+def _twin_of(card: ModelCard) -> str:
+    return f"The random-weight twin of {card.name.removesuffix(TWIN_SUFFIX)}"
 
 
 def _way(card: ModelCard) -> str:
