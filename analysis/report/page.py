@@ -109,7 +109,7 @@ def _scale(column: pd.Series) -> tuple[float, float] | None:
 def _cell(value: Any, scale: tuple[float, float] | None) -> Cell:
     if isinstance(value, Estimate):
         hint = f"n = {value.n:,}. {value.method}. {value.estimand}".strip()
-        return Cell(str(value), _draw(value, scale) if scale else NOTHING, True, hint)
+        return Cell(str(value), draw_interval(value, scale) if scale else NOTHING, True, hint)
     if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA:
         return Cell("–", NOTHING)
     if isinstance(value, bool | np.bool_):
@@ -132,8 +132,8 @@ def spell_number(value: float) -> str:
     return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _draw(estimate: Estimate, scale: tuple[float, float]) -> Markup:
-    """Draw an interval: a bar for what is uncertain, a tick for the value."""
+def draw_interval(estimate: Estimate, scale: tuple[float, float]) -> Markup:
+    """Draw an interval as SVG on a scale with the given ends: a bar for what is uncertain, a tick for the value."""
     low, high = scale
     span = high - low
 
