@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot
+from matplotlib.text import Text
 
 from analysis import figures
 from analysis.figures import figure_as_svg, figure_of, save_figure
@@ -347,6 +348,17 @@ def test_the_svg_is_the_same_again_whole_and_its_identifiers_are_its_own(name: s
     assert "<metadata" not in first and "<!--" not in first and "xlink" not in first
     assert root.attrib["role"] == "img" and root.attrib["aria-label"] == f"<{name}> & more"
     assert re.search(r"<style[^>]*>#", first), "The rule of style must not reach beyond this element."
+
+
+def test_names_with_a_halo_are_written_as_letters_and_keep_it() -> None:
+    axes = DRAWN["scaling"](2, False)
+    effects = [text.get_path_effects() for text in figure_of(axes).findobj(Text)]
+    text = figure_as_svg(axes)
+    assert [text.get_path_effects() for text in figure_of(axes).findobj(Text)] == effects
+    halos = re.findall(r'<g style="fill: none; stroke: white; stroke-width: ([^"]+)"[^>]*>(.*?)</g>', text, re.DOTALL)
+    assert len(halos) == sum(bool(own) for own in effects) > 0
+    assert all(float(width) > 0 and "<use" in letters and "<path" not in letters for width, letters in halos)
+    assert max(len(path) for path in re.findall(r"<path[^>]*>", text)) < 5000, "Whole words are no outlines."
 
 
 def test_two_equal_figures_on_one_page_can_be_told_apart() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.figures.style import FAINT, INK, MUTED, SMALLEST, counted, display_names, printable
+from analysis.figures.style import FAINT, HALO, INK, MUTED, SMALLEST, counted, display_names, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,7 +128,7 @@ def label_points(
             textcoords="offset points", ha="center", va="center", fontsize=size, zorder=6,
             color=colours[row] if colours is not None else INK,
             arrowprops=line if distances[at] > FARTHEST_WITHOUT_LINE else None,
-            path_effects=[withStroke(linewidth=1.8, foreground="white")],
+            path_effects=[withStroke(**HALO)],
         ).set_in_layout(False)  # fmt: skip
     left_out = sorted(names[row] for row in range(len(names)) if row not in placed)
     if left_out:

@@ -6,12 +6,14 @@ import hashlib
 import html
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.figures.style import drawing
+from analysis.figures.style import HALO, drawing
 from benchmark.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -58,11 +60,13 @@ def figure_as_svg(axes: Any, name: str = "", description: str = "") -> str:
     """
     figure = figure_of(axes)
     buffer = io.StringIO()
-    with drawing():
+    with drawing(), _without_halos(figure) as halos:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     # Comments repeat the text of the figure: nothing in them may be taken for markup below.
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    for halo in halos:
+        text = _with_halo(text, halo)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<metadata/>", "", text, flags=re.DOTALL)
     prefix = "f" + hashlib.sha256(f"{name}\0{text}".encode()).hexdigest()[:10]
@@ -82,3 +86,48 @@ def figure_as_svg(axes: Any, name: str = "", description: str = "") -> str:
     head += f' aria-label="{label}">\n<title>{label}</title>' if description else ' aria-hidden="true">'
     text = head + text[text.index(">") + 1 :]
     return re.sub(r"\n\s*\n+", "\n", text).strip() + "\n"
+
+
+@contextmanager
+def _without_halos(figure: Figure) -> Iterator[list[str]]:
+    """Take the halos off a figure's texts for a while; yields the names that these texts have meanwhile.
+
+    matplotlib writes a text that has a halo as the outlines of whole words, twice over: most of a figure's bytes.
+    """
+    from matplotlib.text import Text
+
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_path_effects()]
+    effects = [text.get_path_effects() for text in texts]
+    names = [f"halo_{number}" for number in range(len(texts))]
+    for text, name in zip(texts, names):
+        text.set_path_effects([])
+        text.set_gid(name)
+    try:
+        yield names
+    finally:
+        for text, own in zip(texts, effects):
+            text.set_path_effects(own)
+            text.set_gid(None)
+
+
+_LETTERS = re.compile(r'<g(?: style="[^"]*")? (transform="[^"]*scale\(([\d.]+) [^"]*")>(.*?)</g>', re.DOTALL)
+"""A line of text as matplotlib writes it: how large it is, and its letters, each a use of a shape."""
+
+_UNITS = 64
+"""Units of a letter's shape in one point of its size 1."""
+
+
+def _with_halo(text: str, name: str) -> str:
+    """Put a halo behind a text: the same letters once more, as broad strokes."""
+
+    def with_strokes(line: re.Match[str]) -> str:
+        letters = re.sub(r"<defs>.*?</defs>\s*", "", line[3], flags=re.DOTALL)
+        style = (
+            f"fill: none; stroke: {HALO['foreground']}; stroke-width: {HALO['linewidth'] * _UNITS / float(line[2]):.6g}"
+        )
+        return f'<g style="{style}" {line[1]}>{letters}</g>\n{line[0]}'
+
+    begin = text.index(f'<g id="{name}">') + 1
+    end = text.find("<g id=", begin)
+    own = text[begin:] if end < 0 else text[begin:end]
+    return text[:begin] + _LETTERS.sub(with_strokes, own) + text[begin + len(own) :]

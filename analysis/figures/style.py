@@ -44,6 +44,8 @@ TEXT = 8.5
 SMALL = 7.5
 SMALLEST = 7.0
 LONGEST_NAME = 28
+HALO: dict[str, Any] = {"linewidth": 1.8, "foreground": "white"}
+"""What keeps names readable where they cross lines."""
 
 SETTINGS: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
