@@ -26,6 +26,7 @@ from analysis.figures.style import (
     title,
     wrapped,
 )
+from analysis.scaling.predictors import LEAST_MODELS, PREDICTORS
 from benchmark.errors import AnalysisError
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 def why_no_regression(parameters: Sequence[int]) -> str:
     """Say why models of these sizes carry no slope, by the rule of ``fit_scaling``, or return nothing if they do."""
-    from analysis.scaling.predictors import LEAST_MODELS, PREDICTORS
-
     distinct = sorted(set(parameters))
     if len(distinct) < 2:
         return "One model: nothing to regress on."
