@@ -5,27 +5,24 @@ into a unit's ranking, so a score depends on the size of the pool. How much it d
 forward pass, since a built study keeps its sampled units' activations of every picture. A smaller pool is the pictures
 whose seeded hash of content comes first: smaller ones lie within larger ones, and no folder's order matters. Units,
 rules, groups, labels and the order of ties are the study's; the windows are those of the protocol for that size, which
-makes it another protocol: scores over pools of two sizes share a figure, never a table.
+makes it another protocol.
 
-What belongs to a size lies in ``STUDY/pool_sizes/SIZE``: ``stimuli.parquet``, ``manifest.json`` (what it was made
-from), and answers in ``responses/``, apart from the study's own.
+Where what belongs to a size is kept says :mod:`benchmark.pool_size`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark import __version__, schemas
-from benchmark.errors import PoolTooSmall, StudyError, StudyMismatch
-from benchmark.hashing import hash_rows, hash_settings, picture_keys
+from benchmark.errors import StudyError, StudyMismatch
+from benchmark.hashing import hash_rows, picture_keys
+from benchmark.pool_size import PoolSize, halved_sizes
 from benchmark.progress import Reporter
 from benchmark.protocol import DIFFICULTIES, Difficulty, Protocol
 from benchmark.randomness import seed_from, tie_keys
@@ -45,89 +42,6 @@ MOST_REPEATED = 0.01
 """A larger share of pictures that repeat a group within their task marks a size as a plumbing check, as in a build."""
 
 
-class PoolSize(Study):
-    """A study over a part of its pool: pictures and units are the study's, stimuli and answers its own.
-
-    Parameters
-    ----------
-    root
-        The study's folder.
-    size
-        Pictures in the part.
-    """
-
-    def __init__(self, root: Path | str, size: int) -> None:
-        super().__init__(root)
-        self.size = size
-
-    @property
-    def folder(self) -> Path:
-        """Folder of what belongs to this size alone."""
-        return self.root / "pool_sizes" / str(self.size)
-
-    @property
-    def facts_path(self) -> Path:
-        """What the stimuli of this size were made from."""
-        return self.folder / "manifest.json"
-
-    @property
-    def stimuli_path(self) -> Path:
-        """The table of stimuli."""
-        return self.folder / "stimuli.parquet"
-
-    def response_path(self, observer: str) -> Path:
-        """File of an observer's answers."""
-        return self.folder / "responses" / super().response_path(observer).name
-
-    @property
-    def protocol(self) -> Protocol:
-        """The protocol with this size of the pool."""
-        return self.experiment.resolve_protocol().for_pool(self.size)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is known of this size: ``protocol`` (its identity), ``difficulties``, ``notes`` and
-        ``share_of_pictures_repeating_a_group``; empty if its stimuli have not been made.
-        """
-        if not self.facts_path.is_file():
-            return {}
-        try:
-            return dict(json.loads(self.facts_path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return {}  # broken: made again
-
-    @property
-    def stimuli_hash(self) -> str:
-        """Hash of the stimuli that observers see at this size.
-
-        Raises
-        ------
-        StudyError
-            If they have not been made.
-        """
-        facts = self.facts
-        if not facts:
-            raise StudyError(f"{self.folder} has no stimuli yet. Make them with stimuli.pool_size.make_pool_sizes.")
-        return hash_settings(["pool size", self.size, facts["outputs"]])
-
-    @property
-    def stimuli_hashes(self) -> frozenset[str]:
-        """Hashes that mark answers at this size."""
-        return frozenset([self.stimuli_hash])
-
-    def is_made_from(self, inputs: str) -> bool:
-        """Whether the stimuli are there, whole, and made from these inputs."""
-        facts = self.facts
-        if facts.get("inputs") != inputs or not self.stimuli_path.is_file():
-            return False
-        try:
-            table = schemas.STIMULI.read(self.stimuli_path)
-        except StudyError:
-            return False
-        whole = hash_rows(table) == facts.get("outputs", {}).get("stimuli")
-        return whole and all(self.image_path(picture).is_file() for picture in table["picture"].unique())
-
-
 def nested_order(pictures: Sequence[str], seed: int) -> NDArray[np.int64]:
     """Return the places of pictures in the order in which growing pools take them in.
 
@@ -145,30 +59,6 @@ def nested_order(pictures: Sequence[str], seed: int) -> NDArray[np.int64]:
 def part_of_pool(pictures: Sequence[str], size: int, seed: int) -> NDArray[np.int64]:
     """Return the places of the pictures in a pool of a smaller size, ascending."""
     return np.sort(nested_order(pictures, seed)[:size])
-
-
-def fitting_difficulties(protocol: Protocol, size: int, wanted: Sequence[Difficulty]) -> tuple[Difficulty, ...]:
-    """Return which difficulties a pool of some size can carry, the easier ones first."""
-    kept: tuple[Difficulty, ...] = ()
-    for difficulty in (name for name in DIFFICULTIES if name in wanted):
-        try:
-            protocol.windows(size, (*kept, difficulty))
-        except PoolTooSmall:
-            continue
-        kept = (*kept, difficulty)
-    return kept
-
-
-def halved_sizes(study: Study) -> list[int]:
-    """Return the sizes at which a study can be asked: its pool, half of it, and so on while one difficulty fits."""
-    size = int(study.manifest["pool"]["size"])
-    sizes: list[int] = []
-    while size and fitting_difficulties(
-        PoolSize(study.root, size).protocol, size, study.experiment.stimuli.difficulties
-    ):
-        sizes.append(size)
-        size //= 2
-    return sizes
 
 
 def make_pool_sizes(
@@ -201,20 +91,19 @@ def make_pool_sizes(
     """
     study.stage_outputs("exemplars")
     views = [PoolSize(study.root, size) for size in _checked_sizes(study, sizes)]
-    inputs = {view.size: _inputs(study, view) for view in views}
     reporter = reporter or Reporter()
     with only_process(study.root / "pool_sizes"):
         remove_unfinished(study.root / "pool_sizes")
         missing: list[PoolSize] = []
         with reporter.task("Looking for smaller pools", len(views)) as advance:
             for view in views:
-                missing += [] if view.is_made_from(inputs[view.size]) else [view]
+                missing += [] if view.is_whole else [view]
                 advance(1)
         if missing:
             builder = Builder(study, device_name="cpu", skip_unreadable=False, reporter=reporter)
             rankings = _read_rankings(study, builder)
             for view in missing:
-                _make(study, view, inputs[view.size], rankings, builder.pool, reporter)
+                _make(study, view, rankings, builder.pool, reporter)
     return views
 
 
@@ -230,41 +119,23 @@ def _checked_sizes(study: Study, sizes: Sequence[int] | None) -> list[int]:
                 f"The pool of {study.root} has {whole:,} pictures, so none of {size:,} can be taken from it. Ask for "
                 f"sizes between 1 and {whole:,}."
             )
-        protocol = PoolSize(study.root, size).protocol
-        if not fitting_difficulties(protocol, size, wanted):
-            protocol.windows(size, (next(name for name in DIFFICULTIES if name in wanted),))  # says what is wrong
+        view = PoolSize(study.root, size)
+        if not view.difficulties:
+            view.protocol.windows(size, (next(name for name in DIFFICULTIES if name in wanted),))  # says what is wrong
     if not sizes:
         raise StudyError("No size of the pool was asked for. Name at least one, or leave sizes out for all that fit.")
     return sorted(set(sizes), reverse=True)
 
 
-def _inputs(study: Study, view: PoolSize) -> str:
-    """Return the hash of everything that the stimuli of a size depend on."""
-    outputs = [study.stage_outputs(stage) for stage in ("units", "activations")]
-    return hash_settings(
-        [
-            *outputs,
-            study.stage_outputs("exemplars")["statistics"],
-            study.experiment.seed,
-            view.size,
-            view.protocol.identity,
-            fitting_difficulties(view.protocol, view.size, study.experiment.stimuli.difficulties),
-        ]
-    )
-
-
-def _make(
-    study: Study, view: PoolSize, inputs: str, rankings: Sequence[Ranking], pool: Pool, reporter: Reporter
-) -> None:
+def _make(study: Study, view: PoolSize, rankings: Sequence[Ranking], pool: Pool, reporter: Reporter) -> None:
     """Choose exemplars for a size, store their pictures and write table and manifest, the manifest last."""
     table, seed = study.pool(), study.experiment.seed
     places = part_of_pool(list(table["picture"]), view.size, seed)
-    difficulties = fitting_difficulties(view.protocol, view.size, study.experiment.stimuli.difficulties)
     rows: list[dict[str, object]] = []
     units = sum(len(ranking.units) for ranking in rankings)
     with reporter.task(f"Exemplars over {view.size:,} pictures", units) as advance:
         for ranking in rankings:
-            for chosen in ranking.rows(table, places, view.protocol, difficulties, seed):
+            for chosen in ranking.rows(table, places, view.protocol, view.difficulties, seed):
                 rows += chosen
                 advance(1)
     stimuli = schemas.STIMULI.conform(pd.DataFrame(rows))
@@ -280,8 +151,8 @@ def _make(
             "vimi": __version__,
             "size": view.size,
             "protocol": view.protocol.identity,
-            "difficulties": list(difficulties),
-            "inputs": inputs,
+            "difficulties": list(view.difficulties),
+            "inputs": view.inputs,
             "outputs": {"stimuli": hash_rows(stimuli)},
             "pictures": int(stimuli["picture"].nunique()),
             "share_of_pictures_repeating_a_group": round(repeated, 6),

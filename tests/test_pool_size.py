@@ -13,21 +13,16 @@ from analysis import plot_pool_sizes, pool_size_changes, pool_size_table, score_
 from benchmark.errors import AnalysisError, ObserverError, PoolTooSmall, StudyError, StudyMismatch
 from benchmark.hashing import hash_pixels, picture_keys
 from benchmark.observers import OBSERVERS
+from benchmark.pool_size import PoolSize, fitting_difficulties, halved_sizes, made_sizes
 from benchmark.protocol import Protocol, load_protocol
 from benchmark.randomness import tie_keys
 from benchmark.responses import machine_responses, observe
+from benchmark.storage import write_json
 from benchmark.study import PLUMBING, Study
 from benchmark.units import UNIT_COLUMNS, Unit
-from benchmark.workflow import observe_pool_sizes
+from benchmark.workflow import observe_pool_sizes, stored_pool_sizes
 from stimuli.order_statistics import content_ties, place_ties
-from stimuli.pool_size import (
-    PoolSize,
-    Ranking,
-    fitting_difficulties,
-    halved_sizes,
-    make_pool_sizes,
-    part_of_pool,
-)
+from stimuli.pool_size import Ranking, make_pool_sizes, part_of_pool
 
 OBSERVED = ["lowlevel", "oracle"]
 
@@ -276,9 +271,20 @@ def test_answers_over_smaller_pools_stay_among_themselves(
     )
     assert responses.loc[responses["observer"] == "oracle", "correct"].all()
     # What is stored is what was returned, and answering again replaces it.
-    again = observe_pool_sizes(study, ["lowlevel"], [30])
-    stored = pd.read_parquet(PoolSize(study.root, 30).response_path("lowlevel"))
-    assert list(stored["response_id"]) == list(again["response_id"])
+    observe_pool_sizes(study, ["lowlevel"], [30])
+    stored = stored_pool_sizes(study)
+    order = ["pool_size", "observer", "trial"]
+    pd.testing.assert_frame_equal(
+        stored.sort_values(order, ignore_index=True).drop(columns="answered_at"),
+        responses.sort_values(order, ignore_index=True).drop(columns="answered_at"),
+    )
+    # Of stimuli that are not those of the present study, answers do not count.
+    facts = PoolSize(study.root, 30).facts
+    write_json(PoolSize(study.root, 30).facts_path, {**facts, "inputs": "others"})
+    assert [view.size for view in made_sizes(study)] == [60]
+    assert set(stored_pool_sizes(study)["pool_size"]) == {60}
+    empty = stored_pool_sizes(made)
+    assert empty.empty and "pool_size" in empty
     curves = score_pool_sizes(responses, study.statistics())
     assert [(curve.model, curve.observer) for curve in curves] == [
         (model, "oracle") for model in sorted(study.asked_models)

@@ -89,3 +89,34 @@ def observe_pool_sizes(
             store_responses(view, responses)
             parts.append(responses.assign(pool_size=view.size))
     return pd.concat(parts, ignore_index=True)
+
+
+def stored_pool_sizes(study: Study | Path | str) -> pd.DataFrame:
+    """Return the answers over smaller pools that a study has already.
+
+    Answers to stimuli that were made before the study was built anew are left out.
+
+    Parameters
+    ----------
+    study
+        The study, or its folder.
+
+    Returns
+    -------
+    The table of :func:`observe_pool_sizes`; without rows if nobody has answered.
+    """
+    import pandas as pd
+
+    from benchmark import schemas
+    from benchmark.pool_size import made_sizes
+
+    study = study if isinstance(study, Study) else Study.open(study)
+    parts: list[pd.DataFrame] = []
+    for view in made_sizes(study):
+        for path in sorted((view.folder / "responses").glob("*.parquet")):
+            stored = schemas.RESPONSES.read(path)
+            present = stored[stored["stimuli_hash"] == view.stimuli_hash]
+            parts += [present.assign(pool_size=view.size)] if len(present) else []
+    if not parts:
+        return schemas.RESPONSES.empty().assign(pool_size=pd.Series(dtype="int64"))
+    return pd.concat(parts, ignore_index=True)
