@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from webapp.submissions import Reconciliation
 
 
-def _console() -> Console:
+def open_console() -> Console:
+    """Return the console that everything is printed on: plain text, unless it is a terminal."""
     console = Console(highlight=False, soft_wrap=False)
     # Into a file or a pipe there is no terminal to fit: give tables room.
     return console if console.is_terminal else Console(highlight=False, width=140)
@@ -55,7 +56,7 @@ def print_scores(scores: Sequence[MachineScore], notes: Sequence[str]) -> None:
     from benchmark.model_card import load_card
     from benchmark.workflow import why_no_regression
 
-    console = _console()
+    console = open_console()
     if PLUMBING in notes:
         console.print(
             f"\n[bold red]{PLUMBING.capitalize()}[/]: the pool is crops of a few photographs, so these numbers show "
@@ -109,7 +110,7 @@ def _score_table(scores: Sequence[MachineScore], title: str = "") -> Table:
 
 def print_simulation(simulation: Simulation) -> None:
     """Print what became of simulated people, and their proportions beside the true ones."""
-    console = _console()
+    console = open_console()
     outcomes = ", ".join(f"{count} {escape(outcome)}" for outcome, count in simulation.outcomes.items())
     answers = sum(len(story.acknowledged) for story in simulation.stories)
     console.print(
@@ -154,7 +155,7 @@ def print_simulation(simulation: Simulation) -> None:
 
 def print_forecast(forecast: Forecast) -> None:
     """Print what a build would take."""
-    console = _console()
+    console = open_console()
     table = _table("stage", "what", "time", "disk", right=("time", "disk"))
     for item in forecast.items:
         table.add_row(item.stage, escape(item.what), spell_seconds(item.seconds), spell_bytes(item.bytes))
@@ -169,7 +170,7 @@ def print_forecast(forecast: Forecast) -> None:
 
 def print_study(study: Study) -> None:
     """Print what a build has made."""
-    console = _console()
+    console = open_console()
     manifest = study.manifest
     pool = manifest["pool"]
     stages = manifest["stages"]
@@ -218,7 +219,7 @@ def print_cards() -> None:
             f"{', '.join(training.data)} ({spell_count(training.images)})" if training else "?",
             f"{card.accuracy.top1:.1f}" if card.accuracy else "–", "yes" if weights_on_machine(card) else "no",
         )  # fmt: skip
-    console = _console()
+    console = open_console()
     console.print(table)
     offered = find_entry_points()
     if offered:
@@ -238,7 +239,7 @@ def print_model(name: str, weights: str, every_layer: bool) -> None:
     from benchmark.model_card import load_card
     from benchmark.model_zoo import RANDOM, has_weights, load_model, weights_on_machine
 
-    console = _console()
+    console = open_console()
     card = load_card(name)
     model = load_model(card, weights=weights or ("" if card.twin or has_weights(card) else RANDOM))
     table = _table("", "")
@@ -294,7 +295,7 @@ def print_model(name: str, weights: str, every_layer: bool) -> None:
 
 def print_smoke_test(tested: SmokeTest) -> None:
     """Print what a smoke test found: every check, whether it passed, and what it says."""
-    console = _console()
+    console = open_console()
     table = _table("", "check", "", "seconds", right=("seconds",))
     for check in tested.checks:
         mark = "[green]ok[/]" if check.passed else "[bold red]fail[/]"
@@ -306,7 +307,7 @@ def print_smoke_test(tested: SmokeTest) -> None:
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print what the doctor found."""
-    console = _console()
+    console = open_console()
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "fail": "[bold red]fail[/]"}
     table = _table("", "", "")
     for finding in findings:
@@ -347,7 +348,7 @@ def print_opening(study: Study, address: str, port: int, *, pilot: bool, preview
     """Print where a hosted study can be reached, and what keeps strangers out of it."""
     import os
 
-    console = _console()
+    console = open_console()
     recruitment = study.experiment.recruitment
     name = "localhost" if address in ("0.0.0.0", "::", "127.0.0.1") else address
     kind = "Preview of" if preview else "Pilot of" if pilot else "Hosting"
@@ -372,7 +373,7 @@ def print_opening(study: Study, address: str, port: int, *, pilot: bool, preview
 
 def print_briefing(briefing: Briefing) -> None:
     """Print what to enter at the recruiter."""
-    console = _console()
+    console = open_console()
     console.print(f"Recruiter: {briefing.recruiter}\n")
     print(f"{briefing.link}\n{briefing.advice}\n")  # as it is: no line of a link may be broken
     table = _table("code", "outcome", "meaning")
@@ -388,7 +389,7 @@ def print_briefing(briefing: Briefing) -> None:
 
 def print_reconciliation(found: Reconciliation) -> None:
     """Print what became of people at their recruiter."""
-    console = _console()
+    console = open_console()
     console.print(
         f"Sessions ended now: {found.returned} returned, {found.timed_out} timed out. Nothing new of "
         f"{found.unchanged} people; {found.strangers} submissions never came here."
@@ -407,7 +408,7 @@ def print_reconciliation(found: Reconciliation) -> None:
 
 def print_payroll(payroll: Payroll) -> None:
     """Print how many people are paid what."""
-    console = _console()
+    console = open_console()
     console.print(
         f"{payroll.count('full')} people finished and are paid in full, {payroll.count('partial')} are paid in part, "
         f"{payroll.count('none')} are not paid: USD {payroll.total:,} in all."
@@ -418,7 +419,7 @@ def print_payroll(payroll: Payroll) -> None:
 
 def print_import(described: Description, answers: int, sessions: int, folder: Path) -> None:
     """Print what an import has read: how many answers of which kind, and what is not known."""
-    console = _console()
+    console = open_console()
     console.print(_frame(described.counts))
     if described.missing:
         console.print(f"\nNot recorded: {', '.join(described.missing)}.")
@@ -432,7 +433,7 @@ def print_import(described: Description, answers: int, sessions: int, folder: Pa
 
 def print_report(report: Report, written: Written) -> None:
     """Print what answers say, and where the report is."""
-    console = _console()
+    console = open_console()
     for note in report.notes:
         console.print(f"[bold red]{escape(note)}[/]")
     for finding in report.headline:
@@ -448,7 +449,7 @@ def print_report(report: Report, written: Written) -> None:
 
 def print_assessment(assessment: Assessment) -> None:
     """Print what a design can see."""
-    console = _console()
+    console = open_console()
     console.print(_frame(assessment.table))
     console.print()
     for sentence in assessment.sentences:
@@ -457,7 +458,7 @@ def print_assessment(assessment: Assessment) -> None:
 
 def print_optimum(optimum: Optimum) -> None:
     """Print how a budget is best spent."""
-    console = _console()
+    console = open_console()
     console.print(_frame(optimum.ladder))
     console.print()
     for sentence in optimum.sentences:
@@ -466,7 +467,7 @@ def print_optimum(optimum: Optimum) -> None:
 
 def print_outlook(forecast: SessionForecast) -> None:
     """Print how many more sessions are needed."""
-    console = _console()
+    console = open_console()
     for sentence in forecast.sentences:
         console.print(escape(sentence))
 
