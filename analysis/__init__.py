@@ -231,9 +231,9 @@ if TYPE_CHECKING:
         estimate_reliability,
         implied_reliability,
         noise_ceiling,
+        reliability_curve,
         reliability_table,
     )
-    from analysis.reliability import learning_curve as _learning_curve
     from analysis.report import Report, Section, Settings, Written, analyze, make_report, render_page, write_report
     from analysis.report.sections.scaling import describe_scaling, scaling_points
     from analysis.scaling import (
@@ -270,8 +270,6 @@ if TYPE_CHECKING:
     from analysis.variance_components import Components, split_variance
     from benchmark.errors import AnalysisError
     from benchmark.estimate import Estimate
-
-    reliability_curve = _learning_curve
 
 # What is in the data?
 __all__ = [
@@ -444,7 +442,7 @@ _NAMES = {
     "analysis.ranks": "RankedModel Ranks rank_models rank_values",
     "analysis.reliability": (
         "AccuracyCeiling CurvePoint ImpliedReliability LearningCurve Reliability accuracy_ceiling answers_needed "
-        "estimate_reliability implied_reliability noise_ceiling reliability_table"
+        "estimate_reliability implied_reliability noise_ceiling reliability_curve reliability_table"
     ),
     "analysis.report": "Report Section Settings Written analyze make_report render_page write_report",
     "analysis.report.sections.scaling": "describe_scaling scaling_points",
@@ -462,8 +460,6 @@ _NAMES = {
 """By module, the names that come from it."""
 
 _HOMES = {name: (module, name) for module, names in _NAMES.items() for name in names.split()}
-# The other learning curve is that of people over a session.
-_HOMES["reliability_curve"] = ("analysis.reliability", "learning_curve")
 
 
 class _Package(ModuleType):

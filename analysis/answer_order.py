@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.arrays import Integers
+from benchmark.randomness import mix
 
 _ROUNDS = 4
 
@@ -29,24 +30,16 @@ def order_by_answers(unit: ArrayLike, person: ArrayLike, mark: ArrayLike) -> tup
     """
     unit, person = np.asarray(unit, dtype=np.int64), np.asarray(person, dtype=np.int64)
     # People's multiplier differs from units', so that the two kinds of colours never cancel.
-    marks = _mix(np.asarray(mark).astype(np.uint64))
+    marks = mix(np.asarray(mark).astype(np.uint64))
     of_units, of_people = np.zeros(unit.max() + 1, np.uint64), np.zeros(person.max() + 1, np.uint64)
     for _ in range(_ROUNDS):
-        to_units = _mix(of_people[person] * np.uint64(3) + marks)
-        to_people = _mix(of_units[unit] * np.uint64(5) + marks)
+        to_units = mix(of_people[person] * np.uint64(3) + marks)
+        to_people = mix(of_units[unit] * np.uint64(5) + marks)
         next_units, next_people = of_units.copy(), of_people.copy()
         np.add.at(next_units, unit, to_units)
         np.add.at(next_people, person, to_people)
-        of_units, of_people = _mix(next_units), _mix(next_people)
+        of_units, of_people = mix(next_units), mix(next_people)
     return _rank(of_units)[unit], _rank(of_people)[person]
-
-
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scatter whole numbers over all 64 bits (the finisher of Steele, Lea & Flood's SplitMix64, 2014)."""
-    mixed = values + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _rank(colours: NDArray[np.uint64]) -> Integers:

@@ -1,10 +1,13 @@
-"""Wilson's interval of a proportion, of independent answers and of answers that hang together."""
+"""Wilson's interval of a proportion, of independent answers and of answers that hang together.
+
+Reference: Wilson (1927), Probable inference, the law of succession, and statistical inference, JASA 22.
+"""
 
 from __future__ import annotations
 
 import math
 
-from scipy.stats import t
+from scipy.stats import norm, t
 
 
 def wilson_interval(value: float, count: float, quantile: float) -> tuple[float, float]:
@@ -23,6 +26,11 @@ def wilson_interval(value: float, count: float, quantile: float) -> tuple[float,
     middle = (value + square / 2) / (1 + square)
     half = quantile * math.sqrt(value * (1 - value) / count + square / (4 * count)) / (1 + square)
     return max(min(middle - half, value), 0.0), min(max(middle + half, value), 1.0)
+
+
+def interval_of_count(right: int, answers: int, level: float) -> tuple[float, float]:
+    """Return Wilson's interval of the proportion of so many right answers among independent ones."""
+    return wilson_interval(right / answers, answers, float(norm.ppf((1 + level) / 2)))
 
 
 def bound_proportion(value: float, variance: float, freedom: float, least: float, level: float) -> tuple[float, float]:

@@ -1,6 +1,6 @@
-"""Hashes of content: canonical rows, pixels, tensors and settings, never of a file's bytes.
+"""Hashes of content: canonical rows, pixels, tensors and settings; a file's bytes only where the file itself is meant.
 
-Two builds of the same experiment must agree in these, whatever library wrote the files and whenever.
+Two builds of the same experiment must agree in the former, whatever library wrote the files and whenever.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,12 @@ def hash_bytes(*parts: bytes) -> str:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()[:LENGTH]
+
+
+def hash_file(path: Path) -> str:
+    """Return the whole SHA-256 of a file, as other programs print it: of what was read, or is handed on."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_settings(settings: Any) -> str:

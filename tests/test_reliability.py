@@ -15,8 +15,8 @@ from analysis.reliability import (
     answers_needed,
     estimate_reliability,
     implied_reliability,
-    learning_curve,
     noise_ceiling,
+    reliability_curve,
     reliability_table,
 )
 from analysis.reliability.analysis_of_variance import intraclass, step_up
@@ -226,7 +226,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(units: int, ans
 
 
 def test_the_curve_that_is_observed_is_the_one_that_is_predicted() -> None:
-    curve = learning_curve(table_of(beta_counts(5, 400, 40)), answers=(1, 5, 20, 80))[0]
+    curve = reliability_curve(table_of(beta_counts(5, 400, 40)), answers=(1, 5, 20, 80))[0]
     for point in curve.points[:3]:
         assert point.observed is not None
         assert point.observed.value == pytest.approx(point.predicted.value, abs=0.03)
@@ -300,7 +300,7 @@ def test_neither_order_nor_names_matter() -> None:
     pd.testing.assert_frame_equal(first, second)
     by_people = [name for name in first.columns if name.startswith("by_participants")]
     pd.testing.assert_frame_equal(first.drop(columns=by_people), third.drop(columns=by_people))
-    curves = [learning_curve(one, resamples=50, splits=20)[0].table() for one in (table, shuffled, renamed)]
+    curves = [reliability_curve(one, resamples=50, splits=20)[0].table() for one in (table, shuffled, renamed)]
     pd.testing.assert_frame_equal(curves[0], curves[1])
     pd.testing.assert_frame_equal(curves[0], curves[2])
 
@@ -331,7 +331,7 @@ def test_one_person_can_not_be_split() -> None:
     ],
 )
 def test_tables_that_carry_nothing_say_so(counts: list[tuple[int, int]], message: str) -> None:
-    for analysis in (estimate_reliability, learning_curve):
+    for analysis in (estimate_reliability, reliability_curve):
         with pytest.raises(AnalysisError, match=message):
             analysis(table_of(counts))
 
@@ -342,7 +342,7 @@ def test_an_empty_table_and_an_impossible_target_are_refused() -> None:
     with pytest.raises(AnalysisError, match="between 0 and 1"):
         estimate_reliability(table_of(beta_counts(9, 10, 4)), target=1.0)
     with pytest.raises(AnalysisError, match="from 1"):
-        learning_curve(table_of(beta_counts(9, 10, 4)), answers=(0, 2))
+        reliability_curve(table_of(beta_counts(9, 10, 4)), answers=(0, 2))
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])

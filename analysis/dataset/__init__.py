@@ -4,7 +4,7 @@ Answers come from a study, from an import (see :mod:`analysis.importing`) or fro
 responses already. Whatever they come from, analyses get the same tables: responses, sessions, units and models.
 """
 
-from analysis.dataset.data import Dataset, hash_file
+from analysis.dataset.data import Dataset
 from analysis.dataset.description import Description, describe
 from analysis.dataset.facts import UNIT_FACTS, derive_sessions, unit_facts
 from analysis.dataset.models import MODEL_FACTS, model_facts, with_models
@@ -17,7 +17,6 @@ __all__ = [
     "Description",
     "derive_sessions",
     "describe",
-    "hash_file",
     "model_facts",
     "read_dataset",
     "unit_facts",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,10 +12,14 @@ import pandas as pd
 
 from benchmark import __version__, schemas
 from benchmark.errors import ImportFailure
+from benchmark.hashing import hash_file
 from benchmark.storage import write_atomically, write_json
 
 KIND = "import of vimi"
 """What the manifest of an import calls itself."""
+
+EXPORT = "export of vimi"
+"""What the manifest of an export calls itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +104,6 @@ class Dataset:
         }
         write_json(root / "manifest.json", {**facts, **finished})
         return root
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _versions() -> dict[str, str]:

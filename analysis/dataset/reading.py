@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.dataset.data import KIND, Dataset, hash_file, read_manifest
+from analysis.dataset.data import EXPORT, KIND, Dataset, read_manifest
 from analysis.dataset.facts import derive_sessions, order_units, unit_facts
 from analysis.dataset.models import model_facts, read_models, with_models
 from analysis.importing.faults import Faults
@@ -15,6 +15,7 @@ from analysis.importing.layout import read_csv_text
 from analysis.importing.schema import conform, convert, with_origin
 from benchmark import schemas
 from benchmark.errors import ImportFailure, suggest
+from benchmark.hashing import hash_file
 from benchmark.model_card import ModelCard
 from benchmark.units import unit_names
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from benchmark.study import Study
 
 
-EXPORT = "export of vimi"
 SEVERAL_PROTOCOLS = "answers of several protocols, which are never comparable as they stand"
 
 

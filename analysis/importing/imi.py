@@ -20,12 +20,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.dataset import Dataset, derive_sessions, hash_file, model_facts, unit_facts
+from analysis.dataset import Dataset, derive_sessions, model_facts, unit_facts
 from analysis.importing.cells import by_distinct, to_booleans, to_integers, to_numbers
 from analysis.importing.faults import FILE, ROW, Faults
 from analysis.importing.schema import conform
 from benchmark import __version__, schemas
 from benchmark.errors import ImportFailure, suggest
+from benchmark.hashing import hash_file
 from benchmark.units import PLANTED, unit_names
 
 NAME = "imi2023"

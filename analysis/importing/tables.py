@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.dataset import Dataset, derive_sessions, hash_file, model_facts, unit_facts
+from analysis.dataset import Dataset, derive_sessions, model_facts, unit_facts
 from analysis.importing.cells import to_booleans, to_numbers
 from analysis.importing.faults import FILE, ROW, Faults
 from analysis.importing.layout import (
@@ -34,6 +34,7 @@ from analysis.importing.rules import Rule, Table, sources_of
 from analysis.importing.schema import conform, convert
 from benchmark import __version__, schemas
 from benchmark.errors import ImportFailure, suggest
+from benchmark.hashing import hash_file
 from benchmark.tasks import flip_coins
 from benchmark.units import PLANTED, UNIT_COLUMNS, unit_names
 

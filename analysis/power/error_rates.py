@@ -15,13 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import norm, rankdata, t
-from statsmodels.stats.proportion import proportion_confint
 
 from analysis.estimands import spell_estimand
 from analysis.power.analyses import LEVEL, model_means, regress_means
 from analysis.power.design import Design
 from analysis.power.simulation import Answers, draw_answers
 from analysis.power.variances import link_slope
+from analysis.wilson import interval_of_count
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
@@ -183,12 +183,9 @@ def error_rates(
 
 def _rate(found: NDArray[np.bool_], level: float) -> Estimate:
     count, n = int(found.sum()), len(found)
-    low, high = proportion_confint(count, n, method="wilson")
-    value = count / n
+    low, high = interval_of_count(count, n, 0.95)
     method = f"share of {n:,} simulated studies with p at most {level:g}; Wilson interval"
-    return Estimate(
-        value, min(float(low), value), max(float(high), value), method, n, "probability", spell_estimand("new models")
-    )
+    return Estimate(count / n, low, high, method, n, "probability", spell_estimand("new models"))
 
 
 def error_rate_table(

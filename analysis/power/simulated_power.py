@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
-from statsmodels.stats.proportion import proportion_confint
 
 from analysis.estimands import spell_estimand
 from analysis.power.analyses import LEVEL
 from analysis.power.design import Bill, Design
 from analysis.power.goals import SCOPES, UNITS, WORDS, Goal, check_goal, prepare_studies
 from analysis.power.simulation import draw_answers, judgement_table
+from analysis.wilson import interval_of_count
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
@@ -196,12 +196,9 @@ def simulate_analysis(
 def _share(reached: NDArray[np.bool_], goal: Goal, level: float) -> Estimate:
     """Return the power, with Wilson's interval over simulations."""
     count, n = int(reached.sum()), len(reached)
-    low, high = proportion_confint(count, n, method="wilson")
+    low, high = interval_of_count(count, n, 0.95)
     words = f"share of {n:,} simulated studies in which {WORDS[goal]}, level {level:.3g}; Wilson interval"
-    value = count / n
-    return Estimate(
-        value, min(float(low), value), max(float(high), value), words, n, "probability", spell_estimand(SCOPES[goal])
-    )
+    return Estimate(count / n, low, high, words, n, "probability", spell_estimand(SCOPES[goal]))
 
 
 def _average(seen: NDArray[np.float64], goal: Goal) -> Estimate:

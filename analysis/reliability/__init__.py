@@ -1,7 +1,7 @@
 """Reliability of unit means: what it is, what it leaves to be reached, and how many answers give it."""
 
 from analysis.reliability.ceilings import AccuracyCeiling, accuracy_ceiling, noise_ceiling
-from analysis.reliability.curves import CurvePoint, LearningCurve, answers_needed, learning_curve
+from analysis.reliability.curves import CurvePoint, LearningCurve, answers_needed, reliability_curve
 from analysis.reliability.estimates import Reliability, estimate_reliability, reliability_table
 from analysis.reliability.published_means import ImpliedReliability, implied_reliability
 
@@ -15,7 +15,7 @@ __all__ = [
     "answers_needed",
     "estimate_reliability",
     "implied_reliability",
-    "learning_curve",
     "noise_ceiling",
+    "reliability_curve",
     "reliability_table",
 ]

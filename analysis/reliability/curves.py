@@ -63,7 +63,7 @@ class LearningCurve:
         )
 
 
-def learning_curve(
+def reliability_curve(
     judgements: pd.DataFrame,
     *,
     answers: Sequence[int] | None = None,

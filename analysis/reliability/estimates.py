@@ -31,7 +31,7 @@ from analysis.reliability.intervals import reliability_estimate, reliability_of_
 from analysis.reliability.split_halves import (
     SPLITS,
     no_spread,
-    order_units,
+    order_by_people,
     split_answers,
     split_half,
     split_participants,
@@ -119,7 +119,7 @@ def estimate_reliability(
     results = []
     for names, own in groups(judgements):
         where = spell_group(names)
-        counts = order_units(own, count_answers(own, least=2, where=where))
+        counts = order_by_people(own, count_answers(own, least=2, where=where))
         answers, right = counts["answers"].to_numpy(), counts["right"].to_numpy()
         rng = np.random.default_rng(seed)
         weights = resample_weights(len(counts), resamples, rng)

@@ -49,7 +49,7 @@ def split_answers(answers: Integers, right: Integers, size: Integers, splits: in
     return Halves((first / m).T, (second / m).T, np.ones(shape).T)
 
 
-def order_units(judgements: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
+def order_by_people(judgements: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
     """Order units of equal counts by who answered about them, and how: names decide nothing of what is drawn."""
     own = judgements[judgements["unit"].isin(counts["unit"])]
     unit = pd.Index(counts["unit"]).get_indexer(own["unit"].astype(str))

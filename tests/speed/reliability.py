@@ -29,7 +29,7 @@ from analysis.agreement import (
     unit_agreement,
 )
 from analysis.power.simulation import Layout, Population, simulate_judgements
-from analysis.reliability import accuracy_ceiling, estimate_reliability, learning_curve
+from analysis.reliability import accuracy_ceiling, estimate_reliability, reliability_curve
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -68,7 +68,7 @@ def show_times() -> None:
     half = people[people["unit"].isin(people["unit"].cat.categories[::2])]
     jobs = {
         "reliability, 9 models": lambda: estimate_reliability(people),
-        "learning curve, 9 models": lambda: learning_curve(people),
+        "learning curve, 9 models": lambda: reliability_curve(people),
         "accuracy ceiling, 9 models": lambda: accuracy_ceiling(people),
         "agreement on units, 9 models and all": lambda: unit_agreement(people, machine),
         "agreement on models": lambda: model_agreement(people, machine),

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from statsmodels.stats.proportion import proportion_confint
 
+from analysis.wilson import interval_of_count
 from benchmark.database import answers, people, sessions
 from benchmark.estimate import Estimate
 from benchmark.protocol import Protocol
@@ -29,15 +29,11 @@ THESE_UNITS = "these units, new people whose sessions are usable; references on 
 
 
 def wilson(successes: int, tries: int, unit: str, estimand: str = "") -> Estimate | None:
-    """Return a proportion with Wilson's interval, or None if nothing was tried.
-
-    Reference: Wilson (1927), Probable inference, the law of succession, and statistical inference, JASA 22.
-    """
+    """Return a proportion with Wilson's interval, or None if nothing was tried."""
     if tries == 0:
         return None
-    low, high = (float(end) for end in proportion_confint(successes, tries, 1 - LEVEL, method="wilson"))
-    value = successes / tries
-    return Estimate(value, min(low, value), max(high, value), "Wilson interval", tries, unit, estimand, LEVEL)
+    low, high = interval_of_count(successes, tries, LEVEL)
+    return Estimate(successes / tries, low, high, "Wilson interval", tries, unit, estimand, LEVEL)
 
 
 def kinds_present(hosting: Hosting) -> list[Kind]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -13,14 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from analysis.dataset.data import EXPORT
 from benchmark import __version__
 from benchmark.errors import HostingError
+from benchmark.hashing import hash_file
 from benchmark.storage import disk_errors, write_json
 from benchmark.study import Study
 
 MANIFEST = "manifest.json"
-KIND = "export of vimi"
-"""What the manifest of an export calls it; nothing without it is ever replaced."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def describe(folder: Folder) -> dict[str, Any]:
     """Return the manifest of an export: what it was made from, and rows and hash of every file."""
     source = folder.source
     return {
-        "kind": KIND,
+        "kind": EXPORT,
         "format": source.format,
         "vimi": __version__,
         "made_at": source.made_at,
@@ -149,7 +148,7 @@ def describe(folder: Folder) -> dict[str, Any]:
             {
                 "path": name,
                 "bytes": (folder.root / name).stat().st_size,
-                "sha256": _hash_file(folder.root / name),
+                "sha256": hash_file(folder.root / name),
                 **({} if rows is None else {"rows": rows}),
             }
             for name, rows in sorted(folder.files.items())
@@ -169,7 +168,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         values = None
-    if not isinstance(values, dict) or values.get("kind") != KIND:
+    if not isinstance(values, dict) or values.get("kind") != EXPORT:
         raise HostingError(f"{folder} is no export of vimi: it has no {MANIFEST} that says so.")
     return values
 
@@ -187,7 +186,7 @@ def find_changes(folder: Path) -> list[str]:
     return [
         *(f"{name} is missing" for name in sorted(set(known) - present)),
         *(f"{name} was added" for name in sorted(present - set(known))),
-        *(f"{name} was changed" for name in sorted(present & set(known)) if _hash_file(folder / name) != known[name]),
+        *(f"{name} was changed" for name in sorted(present & set(known)) if hash_file(folder / name) != known[name]),
     ]
 
 
@@ -230,9 +229,3 @@ def _replace(target: Path, finished: Path) -> None:
         earlier.replace(target)
         raise
     shutil.rmtree(earlier, ignore_errors=True)
-
-
-def _hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

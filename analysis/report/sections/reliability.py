@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from analysis.figures import plot_reliability_curve, plot_unit_distribution
 from analysis.power.forecast import sessions_until
 from analysis.proportions import estimate_proportions
-from analysis.reliability import LearningCurve, estimate_reliability, learning_curve, noise_ceiling
+from analysis.reliability import LearningCurve, estimate_reliability, noise_ceiling, reliability_curve
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material
 
@@ -43,7 +43,7 @@ def describe_reliability(material: Material) -> Section:
             "automated score can show with these unit scores.",
         )  # fmt: skip
     with draft.trying("reliability against answers per unit"):
-        curves = learning_curve(table, seed=seed)
+        curves = reliability_curve(table, seed=seed)
         points = pd.concat([_curve_points(curve, several=len(curves) > 1) for curve in curves], ignore_index=True)
         draft.draw(
             "curve", "Reliability against answers per unit", plot_reliability_curve(points), points,
