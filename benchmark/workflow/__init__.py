@@ -41,7 +41,7 @@ from benchmark.workflow.hosting import (
     serve_study,
     simulate,
 )
-from benchmark.workflow.pool_sizes import observe_pool_sizes
+from benchmark.workflow.pool_sizes import observe_pool_sizes, stored_pool_sizes
 
 __all__ = [
     "Demo",
@@ -74,6 +74,7 @@ __all__ = [
     "score_study",
     "serve_study",
     "simulate",
+    "stored_pool_sizes",
     "try_parametrization",
     "why_no_regression",
 ]
