@@ -18,6 +18,7 @@ leaves with the exit code of the error; a traceback is only ever shown for a def
     │   ├── StudyMismatch      it was built from something else
     │   └── StageMissing       an earlier stage has not run
     ├── ObserverError          an observer that can't answer
+    ├── EngineError            workers that can't be reached, or can't do their work
     ├── DatabaseError          the database of people's answers
     ├── HostingError           the hosted task: settings, texts, links, codes
     ├── ImportFailure          answers from elsewhere that can't be read as they are described
@@ -95,6 +96,10 @@ class StageMissing(StudyError):
 
 class ObserverError(VimiError):
     """An observer can't answer these trials."""
+
+
+class EngineError(VimiError):
+    """The workers of an engine can't be reached, or can't do what this process would do."""
 
 
 class DatabaseError(VimiError):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
+from benchmark.engines.base import Equipment, Piece
 from benchmark.errors import NonFiniteActivation, StudyError, StudyMismatch
 from benchmark.hashing import hash_array, hash_settings, picture_keys
 from benchmark.layers import LayerMap
@@ -71,6 +73,8 @@ class Plan:
         What the model sees of a picture: see :func:`stimuli.loading.model_pixels`.
     batch_size
         Pictures in a batch: activations are exact for a batch shape, and equal within rounding across shapes.
+    device
+        Kind of device that the model is read on, if this process has it on another, because workers read it.
     """
 
     model: Model
@@ -83,6 +87,7 @@ class Plan:
     view: str = "canonical"
     crop: int = 224
     batch_size: int = BATCH_ON_CPU
+    device: str = ""
 
     @cached_property
     def pictures(self) -> list[str]:
@@ -104,7 +109,7 @@ class Plan:
             "ties": self.protocol.rules.tasks.ties,
             "seed": self.seed,
             "batch_size": self.batch_size,
-            "device": self.model.device.type,
+            "device": self.device or self.model.device.type,
         }
 
     @cached_property
@@ -214,10 +219,10 @@ def measure_activations(
     if (folder / "header.json").is_file():
         return read_activations(folder, plan)
     count = len(plan.survey.table)
-    ranges = shard_places(count, plan.batch_size, shards or min(MOST_SHARDS, math.ceil(count / LEAST_SHARD)))
-    paths = [folder / "shards" / f"{places.start:09d}-{places.stop:09d}.safetensors" for places in ranges]
+    ranges = shards_of(plan, shards)
+    paths = [shard_path(folder, places) for places in ranges]
     with (reporter or Reporter()).task(f"Activations of {plan.model.name}", count) as advance:
-        if len(ranges) == 1:
+        if len(ranges) == 1 and not paths[0].is_file():
             merged = merge_shards(plan, [measure_shard(plan, ranges[0], advance)])
         else:
             for places, path in zip(ranges, paths):
@@ -226,6 +231,99 @@ def measure_activations(
                 else:
                     measure_shard(plan, places, advance).write(path, plan.identity)
             merged = merge_shards(plan, (read_shard(path, plan) for path in paths))
+    return _keep(merged, folder)
+
+
+def shards_of(plan: Plan, shards: int | None = None) -> list[range]:
+    """Return the shards that a plan's pool is cut into, as rows of its table: the same, whoever measures them.
+
+    Parameters
+    ----------
+    plan
+        What is measured.
+    shards
+        How many at most, if not as many as the size of the pool suggests.
+    """
+    count = len(plan.survey.table)
+    return shard_places(count, plan.batch_size, shards or min(MOST_SHARDS, math.ceil(count / LEAST_SHARD)))
+
+
+def shard_path(folder: Path, places: range) -> Path:
+    """Return the file of a shard, below the folder of a model's activations."""
+    return folder / "shards" / f"{places.start:09d}-{places.stop:09d}.safetensors"
+
+
+@dataclass(frozen=True)
+class ShardPiece(Piece[Plan, None]):
+    """A shard that is measured by whoever has time, and written where :func:`measure_activations` would write it.
+
+    Attributes
+    ----------
+    equipment
+        Loads the plan.
+    folder
+        Folder of the model's activations.
+    start, stop
+        Rows of the pool's table.
+    identity
+        That of the plan of the process that hands out the piece.
+    """
+
+    equipment: Equipment[Plan]
+    folder: Path
+    start: int
+    stop: int
+    identity: str
+
+    def run(self, tools: Plan, advance: Advance) -> None:
+        """Measure the shard and write it.
+
+        Raises
+        ------
+        StudyMismatch
+            If weights, pictures or settings are others here.
+        """
+        if tools.identity != self.identity:
+            raise StudyMismatch(
+                f"{socket.gethostname()} has other weights, pictures or settings for {tools.model.name} than the "
+                "process that hands out the work: nothing was measured there. Copy the weights and the pool, or "
+                "share the folders that they lie in."
+            )
+        places = range(self.start, self.stop)
+        path = shard_path(self.folder, places)
+        if not _is_shard_of(path, self.identity):
+            measure_shard(tools, places, advance).write(path, self.identity)
+        else:
+            advance(len(places))
+
+
+def missing_shards(plan: Plan, folder: Path, equipment: Equipment[Plan]) -> list[ShardPiece]:
+    """Return the pieces of work that a plan lacks; none, once its activations are written."""
+    remove_unfinished(folder)
+    if (folder / "header.json").is_file():
+        return []
+    return [
+        ShardPiece(equipment, folder, places.start, places.stop, plan.identity)
+        for places in shards_of(plan)
+        if not _is_shard_of(shard_path(folder, places), plan.identity)
+    ]
+
+
+def gather_activations(plan: Plan, folder: Path) -> Activations:
+    """Merge the shards that others measured into the activations of the whole pool.
+
+    Raises
+    ------
+    StudyMismatch
+        If a shard can't be seen here, or the folder holds activations of something else.
+    """
+    if (folder / "header.json").is_file():
+        return read_activations(folder, plan)
+    return _keep(merge_shards(plan, (read_shard(shard_path(folder, part), plan) for part in shards_of(plan))), folder)
+
+
+def _keep(merged: Activations, folder: Path) -> Activations:
+    """Write the activations of the whole pool, in place of their shards."""
     _write(merged, folder)
     shutil.rmtree(folder / "shards", ignore_errors=True)
     return merged

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from benchmark import schemas
 from benchmark.device import choose_device, prepare_torch
-from benchmark.errors import ActivationError, StudyError
+from benchmark.engines.base import Engine, Equipment, check_sendable
+from benchmark.engines.local import LocalEngine
+from benchmark.errors import ActivationError, EngineError, StudyError
 from benchmark.experiment import ModelEntry
+from benchmark.extension import Draft
 from benchmark.hashing import hash_pixels, hash_rows, hash_settings, picture_keys
 from benchmark.model_card import TWIN_SUFFIX, ModelCard, TrainingSpec, load_card
 from benchmark.model_zoo import RANDOM, Model, load_model
 from benchmark.progress import Advance, Reporter
-from benchmark.protocol import Protocol, Window, Windows
+from benchmark.protocol import Aggregator, Protocol, Window, Windows
 from benchmark.storage import write_atomically
 from benchmark.study import PLUMBING, Stage, Study
 from benchmark.tasks import assemble_tasks
@@ -30,7 +36,9 @@ from stimuli.activations import (
     BATCH_ON_ACCELERATOR,
     BATCH_ON_CPU,
     Plan,
+    gather_activations,
     measure_activations,
+    missing_shards,
     read_activations,
 )
 from stimuli.exemplars import choose_exemplars, exemplar_rows
@@ -41,7 +49,7 @@ from stimuli.pictures import canonical_crop, resize_to, to_pixels
 from stimuli.planted import DETECTORS
 from stimuli.pools import Pool, open_pool
 from stimuli.survey import Survey, survey_pool
-from stimuli.synthetic import make_sets, paint_planted
+from stimuli.synthetic import SetMaker, make_sets, paint_planted, set_pieces
 from stimuli.unit_statistics import choose_used, describe, layer_ranges, statistics_table
 
 PLANTED_TASKS = 6
@@ -64,19 +72,42 @@ def has_twin(entry: ModelEntry, card: ModelCard) -> bool:
 
 @dataclass
 class Builder:
-    """Builds the stages of a study, one after the other."""
+    """Builds the stages of a study, one after the other.
+
+    Attributes
+    ----------
+    study
+        The study, or the draft of an extension.
+    device_name
+        Where networks run: ``auto``, ``cpu``, ``cuda``.
+    skip_unreadable
+        Whether files that are no readable picture are left out.
+    reporter
+        Shows progress.
+    engine
+        Who measures activations and makes synthetic pictures.
+    device
+        Where that is done; what is made depends on its kind.
+    """
 
     study: Study
     device_name: str
     skip_unreadable: bool
     reporter: Reporter
+    engine: Engine = field(default_factory=LocalEngine)
     _models: dict[str, Model] = field(default_factory=dict)
+    _entries: dict[str, int] = field(default_factory=dict)
     _survey: Survey | None = None
     _pool: Pool | None = None
 
     def __post_init__(self) -> None:
-        self.device = choose_device(self.device_name)
-        prepare_torch(self.device)
+        self.device = self.engine.choose_device(self.device_name)
+        self._own_device = self._surveying_device = self.device
+        if self.engine.is_elsewhere:
+            # Others need the accelerator. This process reads layers off the models, and surveys the pool where it can.
+            self._own_device = torch.device("cpu")
+            self._surveying_device = choose_device("auto" if self.device.type == "cuda" else "cpu")
+        prepare_torch(self._own_device)
         self.experiment = self.study.experiment
         self.seed = self.experiment.seed
 
@@ -99,7 +130,7 @@ class Builder:
                     self.study.root / "survey",
                     crop=self.experiment.pool.crop,
                     skip_unreadable=self.skip_unreadable,
-                    device=self.device,
+                    device=self._surveying_device,
                     progress=advance,
                 )
         return self._survey
@@ -122,22 +153,38 @@ class Builder:
         return self._models
 
     def _load(self, advance: Advance) -> dict[str, Model]:
-        aggregator = self.experiment.resolve_protocol().rules.units.aggregator
         models: dict[str, Model] = {}
-        for entry in self.experiment.models:
+        for number, entry in enumerate(self.experiment.models):
             card = resolve_card(entry)
-            model = load_model(
-                card, weights=entry.weights, seed=self.seed, device=self.device, aggregator=aggregator,
-                need_training=True,
-            )  # fmt: skip
+            if self.engine.is_elsewhere:
+                check_sendable(card)
+            model = self.load_entry(number)
             if model.name in models:
                 raise StudyError(f"Two entries under [[models]] are both {model.name}; name each model once.")
             models[model.name] = model
+            self._entries[model.name] = number
             if has_twin(entry, card):
                 twin = model.card.as_twin()
-                models[twin.name] = load_model(twin, seed=self.seed, device=self.device, aggregator=aggregator)
+                models[twin.name] = self.load_twin(twin)
+                self._entries[twin.name] = number
             advance(1)
         return models
+
+    def load_entry(self, number: int) -> Model:
+        """Load the model of an entry of the experiment."""
+        entry = self.experiment.models[number]
+        return load_model(
+            resolve_card(entry), weights=entry.weights, seed=self.seed, device=self._own_device,
+            aggregator=self._aggregator, need_training=True,
+        )  # fmt: skip
+
+    def load_twin(self, card: ModelCard) -> Model:
+        """Load the random-weight twin of a card."""
+        return load_model(card, seed=self.seed, device=self._own_device, aggregator=self._aggregator)
+
+    @property
+    def _aggregator(self) -> Aggregator:
+        return self.experiment.resolve_protocol().rules.units.aggregator
 
     # ---------------------------------------------------------------- stages
 
@@ -285,6 +332,7 @@ class Builder:
             view=self.experiment.pool.view,
             crop=self.experiment.pool.crop,
             batch_size=BATCH_ON_CPU if self.device.type == "cpu" else BATCH_ON_ACCELERATOR,
+            device=self.device.type,
         )
 
     def activations(self) -> None:
@@ -294,12 +342,42 @@ class Builder:
             return
         outputs: dict[str, str] = {}
         ties: dict[str, float] = {}
+        if self.engine.is_elsewhere:
+            self._measure_elsewhere()
         for name, model in self.models().items():
+            plan, folder = self.plan(model), self.study.activations(name)
             with self.study.timed("activations", name):
-                measured = measure_activations(self.plan(model), self.study.activations(name), reporter=self.reporter)
+                if self.engine.is_elsewhere:
+                    measured = gather_activations(plan, folder)
+                else:
+                    measured = measure_activations(plan, folder, reporter=self.reporter)
             outputs[name] = measured.hash
             ties[name] = round(float(measured.extreme_tie_share().mean()), 6)
         self.study.finish_stage("activations", inputs, outputs, tie_share_of_extremes=ties)
+
+    def _measure_elsewhere(self) -> None:
+        """Let others measure the shards that are missing, those of all models at once."""
+        models = self.models()
+        site = Site.of(self.study, self.device, ("units",))
+        pieces = [
+            piece
+            for name, model in models.items()
+            for piece in missing_shards(
+                self.plan(model),
+                self.study.activations(name).resolve(),
+                PlanEquipment(site, name, self._entries[name], model.card.twin),
+            )
+        ]
+        if not pieces:
+            return
+        total = len(models) * len(self.survey.table)
+        with (
+            self.study.timed("activations", f"shards, engine {self.engine.name}"),
+            self.reporter.task(f"Activations of {_count(models)}", total) as advance,
+        ):
+            advance(total - sum(piece.stop - piece.start for piece in pieces))
+            for _ in self.engine.run(pieces, device=self.device, advance=advance):
+                pass
 
     def exemplars(self) -> None:
         """Choose natural exemplars, flag units, and store the pictures."""
@@ -430,11 +508,14 @@ class Builder:
             self.study.finish_stage("visualizations", inputs, {})
             return
         rows = paint_planted(self.study, self.experiment.visualization.canvas)
-        for name, model in self.models().items():
-            if model.card.twin and not self.experiment.visualization.twins:
-                continue
-            with self.study.timed("visualizations", name):
-                rows += make_sets(self.study, model, *self._to_visualize(model), reporter=self.reporter)
+        twins = self.experiment.visualization.twins
+        models = {name: model for name, model in self.models().items() if twins or not model.card.twin}
+        if self.engine.is_elsewhere:
+            rows += self._make_sets_elsewhere(models)
+        else:
+            for name, model in models.items():
+                with self.study.timed("visualizations", name):
+                    rows += make_sets(self.study, model, *self._to_visualize(model), reporter=self.reporter)
         synthetic = schemas.STIMULI.conform(pd.DataFrame(rows))
         schemas.STIMULI.write(schemas.concatenate([natural, synthetic], schemas.STIMULI), self.study.stimuli_path)
         own = synthetic[synthetic["model"].isin(self.models())]
@@ -446,12 +527,43 @@ class Builder:
             accepted_share={name: round(float(share), 6) for name, share in accepted.items()},
         )
 
+    def _make_sets_elsewhere(self, models: dict[str, Model]) -> list[dict[str, Any]]:
+        """Let others make the sets of all models; returns their rows in the order that this process would have."""
+        site = Site.of(self.study, self.device, ("units", "activations", "exemplars"))
+        pieces = [
+            piece
+            for name, model in models.items()
+            for piece in set_pieces(
+                SetEquipment(site, name, self._entries[name], model.card.twin),
+                self.study,
+                self._visualized(model, self.drawn(name)),
+                self.device,
+            )
+        ]
+        made: dict[int, list[dict[str, Any]]] = {}
+        with (
+            self.study.timed("visualizations", f"sets, engine {self.engine.name}"),
+            self.reporter.task(
+                f"Visualisations of {_count(models)}", sum(piece.stop - piece.start for piece in pieces)
+            ) as advance,
+        ):
+            made.update(self.engine.run(pieces, device=self.device, advance=advance))
+        return [row for number in range(len(pieces)) for row in made[number]]
+
+    def set_maker(self, model: Model) -> SetMaker:
+        """Return what makes the synthetic pictures of a model."""
+        return SetMaker(self.study, model, *self._to_visualize(model))
+
+    def _visualized(self, model: Model, units: Sequence[Unit]) -> list[Unit]:
+        """Return those of a model's units that get synthetic pictures."""
+        statistics = self.study.statistics()
+        used = set(read_units(statistics[(statistics["model"] == model.name) & statistics["used"]]))
+        return [unit for unit in units if unit in used][: self.experiment.visualization.units]
+
     def _to_visualize(self, model: Model) -> tuple[list[Unit], dict[Unit, NDArray[np.float32]], Any]:
         """Return the units of a model that get synthetic pictures, their columns, and how to read a picture."""
         measured = read_activations(self.study.activations(model.name), self.plan(model))
-        statistics = self.study.statistics()
-        used = set(read_units(statistics[(statistics["model"] == model.name) & statistics["used"]]))
-        units = [unit for unit in measured.units if unit in used][: self.experiment.visualization.units]
+        units = self._visualized(model, measured.units)
         canvas, crop = self.experiment.visualization.canvas, self.experiment.pool.crop
         pool, places, pictures = self.pool, self.survey.places, self.survey.table["picture"]
 
@@ -482,6 +594,119 @@ class Builder:
         self.study.finish_stage(
             "trials", inputs, {"trials": hash_rows(trials)}, sessions=int(trials["session"].nunique())
         )
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a worker finds a study that is being built.
+
+    Attributes
+    ----------
+    root
+        The study's folder, which all workers share.
+    draft
+        Whether an extension of it is being built.
+    device
+        Kind of device that networks run on.
+    stages
+        Stages that the work follows from.
+    state
+        Hash of what they made, so that a worker never works on another study's remains.
+    """
+
+    root: str
+    draft: bool
+    device: str
+    stages: tuple[Stage, ...]
+    state: str
+
+    @classmethod
+    def of(cls, study: Study, device: torch.device, stages: tuple[Stage, ...]) -> Site:
+        """Return the site of a study as it is now."""
+        return cls(str(study.root.resolve()), isinstance(study, Draft), device.type, stages, _state_of(study, stages))
+
+    def open(self) -> Builder:
+        """Return the study's builder, in this process.
+
+        Raises
+        ------
+        EngineError
+            If the folder is not there, or holds something else.
+        """
+        study = Draft(self.root) if self.draft else Study(self.root)
+        if not study.manifest_path.is_file() or _state_of(study, self.stages) != self.state:
+            problem = "holds another state of the study" if study.manifest_path.is_file() else "is not there"
+            raise EngineError(
+                f"On {socket.gethostname()} the folder {self.root} {problem}. The machines of a cluster must share the "
+                "study's folder, the pool and the weights through their file system, under the same paths."
+            )
+        builder = Builder(study, self.device, True, Reporter())
+        builder._known_survey()
+        return builder
+
+
+def _state_of(study: Study, stages: Sequence[Stage]) -> str:
+    manifest = study.manifest
+    made = [manifest["stages"].get(stage, {}).get("outputs", {}) for stage in stages]
+    return hash_settings([manifest["experiment"], made])
+
+
+@lru_cache(maxsize=1)
+def _open_site(site: Site) -> Builder:
+    """Return the builder of a site; a worker opens a study once for all models."""
+    return site.open()
+
+
+@dataclass(frozen=True)
+class PlanEquipment(Equipment[Plan]):
+    """What a shard is measured with.
+
+    Attributes
+    ----------
+    site
+        Where the study is.
+    model
+        Name of the model.
+    entry
+        Number of its entry in the experiment.
+    twin
+        Whether it is the entry's twin.
+    """
+
+    site: Site
+    model: str
+    entry: int
+    twin: bool
+
+    def load(self) -> Plan:
+        """Load the model and what its activations depend on."""
+        builder = _open_site(self.site)
+        return builder.plan(_load_named(builder, self.model, self.entry, self.twin))
+
+
+@dataclass(frozen=True)
+class SetEquipment(Equipment[SetMaker]):
+    """What sets of pictures are made with; attributes as in :class:`PlanEquipment`."""
+
+    site: Site
+    model: str
+    entry: int
+    twin: bool
+
+    def load(self) -> SetMaker:
+        """Load the model and the activations of its units."""
+        builder = _open_site(self.site)
+        return builder.set_maker(_load_named(builder, self.model, self.entry, self.twin))
+
+
+def _load_named(builder: Builder, name: str, entry: int, twin: bool) -> Model:
+    """Load a model of the study, and no other."""
+    facts = builder.study.manifest["models"][name]
+    return builder.load_twin(ModelCard.model_validate(facts["card"])) if twin else builder.load_entry(entry)
+
+
+def _count(models: Sized) -> str:
+    return f"{len(models)} model{'' if len(models) == 1 else 's'}"
 
 
 def _numbers(names: pd.Series) -> NDArray[np.int64]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmark.engines.base import Equipment, Piece
 from benchmark.experiment import VisualizationSettings
 from benchmark.hashing import hash_settings
 from benchmark.model_zoo import Model
-from benchmark.progress import Reporter
+from benchmark.progress import Advance, Reporter
 from benchmark.storage import write_json
 from benchmark.study import Study
 from benchmark.units import Unit
@@ -27,6 +28,10 @@ from stimuli.visualization.thresholds import measure_thresholds
 
 SETS_ON_CPU = 2
 SETS_ON_ACCELERATOR = 16
+
+BATCHES_IN_A_PIECE = 4
+"""A piece of work is so many batches of sets at most: in smaller ones, more of a batch would idle while its last set
+converges."""
 
 Preset = fast.FastSettings | recipe2023.RecipeSettings
 
@@ -45,18 +50,10 @@ def preset_settings(settings: VisualizationSettings, images: int, device: torch.
     )
 
 
-def make_sets(
-    study: Study,
-    model: Model,
-    units: Sequence[Unit],
-    columns: dict[Unit, NDArray[np.float32]],
-    read: Callable[[int], NDArray[np.uint8]],
-    *,
-    reporter: Reporter | None = None,
-) -> list[dict[str, Any]]:
-    """Make the synthetic pictures of a model's units; returns their rows of the table of stimuli.
+class SetMaker:
+    """Makes the synthetic pictures of a model's units, and stores each set as soon as it is finished.
 
-    Each set is stored as soon as it is finished, so that a killed build goes on behind it.
+    A set that an earlier run finished is not made again, so that a killed build goes on behind it.
 
     Parameters
     ----------
@@ -70,41 +67,132 @@ def make_sets(
         Their activations over the pool.
     read
         Returns a natural picture at the canvas, by row of the pool.
-    reporter
-        Shows progress.
     """
-    wanted = study.experiment.visualization
-    settings = preset_settings(wanted, study.protocol.references_per_side, model.device)
-    seed = study.experiment.seed
-    folder = study.root / "visualizations" / model.name
-    rows: list[dict[str, Any]] = []
+
+    def __init__(
+        self,
+        study: Study,
+        model: Model,
+        units: Sequence[Unit],
+        columns: Mapping[Unit, NDArray[np.float32]],
+        read: Callable[[int], NDArray[np.uint8]],
+    ) -> None:
+        self.study, self.model, self.columns, self.read = study, model, columns, read
+        self.by_layer = _by_layer(units)
+        self.preset = study.experiment.visualization.preset
+        self.settings = preset_settings(
+            study.experiment.visualization, study.protocol.references_per_side, model.device
+        )
+        self.seed = study.experiment.seed
+        self.folder = study.root / "visualizations" / model.name
+        self._requests: dict[str, list[SetRequest]] = {}
+
+    def requests(self, layer: str) -> list[SetRequest]:
+        """Return the sets of a layer's units. What each has to beat is measured with all of the layer's together."""
+        if layer not in self._requests:
+            members = self.by_layer[layer]
+            canvas = self.settings.canvas
+            prefix = fast.Prefix(self.model, self.model.layer_map[layer], canvas, dtype=torch.float32)
+            columns = [self.columns[unit] for unit in members]
+            self._requests[layer] = measure_thresholds(
+                prefix, members, columns, self.read, canvas=canvas, seed=self.seed
+            )
+        return self._requests[layer]
+
+    def make(self, layer: str, sets: slice, advance: Advance) -> list[dict[str, Any]]:
+        """Make some of a layer's sets; returns their rows of the table of stimuli."""
+        requests = self.requests(layer)[sets]
+        records: dict[str, dict[str, Any]] = {}
+        missing: list[SetRequest] = []
+        for request in requests:
+            record = _stored(self.study, self._record_path(request))
+            if record is not None:
+                records[request.name] = record
+                advance(1)
+            else:
+                missing.append(request)
+        for result in _visualize(self.model, layer, missing, self.settings, self.seed):
+            record = _record(self.study, result, self.preset, self.settings)
+            write_json(self._record_path(result.request), record)
+            records[result.request.name] = record
+            advance(1)
+        return [row for request in requests for row in _rows(request, records[request.name])]
+
+    def _record_path(self, request: SetRequest) -> Path:
+        return _record_path(self.folder, request, self.settings, self.model, self.seed)
+
+
+@dataclass(frozen=True)
+class SetPiece(Piece[SetMaker, list[dict[str, Any]]]):
+    """Sets of one layer that share batches; its result is their rows of the table of stimuli.
+
+    Attributes
+    ----------
+    equipment
+        Loads the set maker.
+    layer
+        The layer.
+    start, stop
+        Which of the layer's sets.
+    """
+
+    equipment: Equipment[SetMaker]
+    layer: str
+    start: int
+    stop: int
+
+    def run(self, tools: SetMaker, advance: Advance) -> list[dict[str, Any]]:
+        """Make the sets."""
+        return tools.make(self.layer, slice(self.start, self.stop), advance)
+
+
+def set_pieces(
+    equipment: Equipment[SetMaker],
+    study: Study,
+    units: Sequence[Unit],
+    device: torch.device,
+) -> list[SetPiece]:
+    """Cut the sets of a model's units into pieces: whole layers, or, where a layer has many, several batches of it.
+
+    A set does not depend on who shares its batch, so neither does it on the cut.
+    """
+    settings = preset_settings(study.experiment.visualization, study.protocol.references_per_side, device)
+    step = BATCHES_IN_A_PIECE * settings.sets if isinstance(settings, fast.FastSettings) else 1
+    return [
+        SetPiece(equipment, layer, start, min(start + step, 2 * len(members)))
+        for layer, members in _by_layer(units).items()
+        for start in range(0, 2 * len(members), step)
+    ]
+
+
+def _by_layer(units: Sequence[Unit]) -> dict[str, list[Unit]]:
     by_layer: dict[str, list[Unit]] = {}
     for unit in units:
         by_layer.setdefault(unit.layer, []).append(unit)
+    return by_layer
+
+
+def make_sets(
+    study: Study,
+    model: Model,
+    units: Sequence[Unit],
+    columns: Mapping[Unit, NDArray[np.float32]],
+    read: Callable[[int], NDArray[np.uint8]],
+    *,
+    reporter: Reporter | None = None,
+) -> list[dict[str, Any]]:
+    """Make the synthetic pictures of a model's units in this process; returns their rows of the table of stimuli.
+
+    Parameters
+    ----------
+    study, model, units, columns, read
+        As in :class:`SetMaker`.
+    reporter
+        Shows progress.
+    """
+    maker = SetMaker(study, model, units, columns, read)
     with (reporter or Reporter()).task(f"Visualisations of {model.name}", 2 * len(units)) as advance:
-        for name, members in by_layer.items():
-            layer = model.layer_map[name]
-            prefix = fast.Prefix(model, layer, settings.canvas, dtype=torch.float32)
-            requests = measure_thresholds(
-                prefix, members, [columns[unit] for unit in members], read, canvas=settings.canvas, seed=seed
-            )
-            records: dict[str, dict[str, Any]] = {}
-            missing: list[SetRequest] = []
-            for request in requests:
-                record = _stored(study, _record_path(folder, request, settings, model, seed))
-                if record is not None:
-                    records[request.name] = record
-                    advance(1)
-                else:
-                    missing.append(request)
-            for result in _visualize(model, name, missing, settings, seed):
-                record = _record(study, result, wanted.preset, settings)
-                write_json(_record_path(folder, result.request, settings, model, seed), record)
-                records[result.request.name] = record
-                advance(1)
-            for request in requests:
-                rows += _rows(request, records[request.name])
-    return rows
+        return [row for layer in maker.by_layer for row in maker.make(layer, slice(None), advance)]
 
 
 def _visualize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.command_line.options import Device, StudyFolder, app, terminal_reporter
+from benchmark.command_line.options import Address, Device, EngineName, StudyFolder, app, terminal_reporter
 
 if TYPE_CHECKING:
     from benchmark.experiment import Experiment
@@ -55,6 +55,8 @@ def build(
     anchor: Annotated[
         str, typer.Option(help="With --extend: the old model that people judge again, if not the first.")
     ] = "",
+    engine: EngineName = "local",
+    address: Address = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,
 ) -> None:
     """Build a study from an experiment file, go on building it, or extend it."""
@@ -72,7 +74,7 @@ def build(
         return
     study = workflow.build(
         described, out, stage=stage or None, device=device, skip_unreadable=skip_unreadable, extend=extend,
-        anchor=anchor, reporter=terminal_reporter(),
+        anchor=anchor, engine=engine, address=address, reporter=terminal_reporter(),
     )  # fmt: skip
     print_study(study)
     if extend:
@@ -105,19 +107,20 @@ def observe(
         typer.Option("--shuffle-references", help="Deal references at random: a check that answers are then chance."),
     ] = False,
     device: Device = "auto",
+    engine: EngineName = "local",
+    address: Address = "",
 ) -> None:
     """Let machine observers answer the tasks of a study."""
     from benchmark.command_line.tables import print_scores
     from benchmark.study import Study
-    from benchmark.workflow import observe_study, score_study
+    from benchmark.workflow import observe_study_together, score_study
 
     opened = Study.open(study)
     kinds = tuple(part.strip() for part in references.split(","))
-    for name in observer:
-        observe_study(
-            opened, name, references=kinds, shuffle_references=shuffle_references,  # type: ignore[arg-type]
-            device=device, reporter=terminal_reporter(),
-        )  # fmt: skip
+    observe_study_together(
+        opened, observer, references=kinds, shuffle_references=shuffle_references,  # type: ignore[arg-type]
+        device=device, engine=engine, address=address, reporter=terminal_reporter(),
+    )  # fmt: skip
     print_scores(score_study(opened), opened.manifest["notes"])
 
 

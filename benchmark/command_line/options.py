@@ -20,6 +20,16 @@ app = typer.Typer(
 )
 
 Device = Annotated[str, typer.Option(help="Where networks run: auto, cpu, cuda.")]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="Who does the work: local (this process), ray (a cluster, or all cores here).")
+]
+Address = Annotated[
+    str,
+    typer.Option(
+        help="With --engine ray: HOST:PORT of the cluster's head, ray://HOST:PORT from outside of it, auto for the one "
+        "on this machine. Without it, Ray is started here."
+    ),
+]
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study.")]
 Database = Annotated[
     str, typer.Option(help="URL of the database: sqlite:///FILE or postgresql://…; VIMI_DATABASE, or the study's own.")

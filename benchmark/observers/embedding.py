@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,16 +15,21 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
+from benchmark.engines.base import Engine, Equipment, Piece
+from benchmark.engines.local import LocalEngine
 from benchmark.errors import ObserverError
 from benchmark.hashing import hash_settings, pack_hashes, unpack_hashes
 from benchmark.model_card import InputSpec
 from benchmark.model_zoo import Model
-from benchmark.progress import Reporter
+from benchmark.progress import Advance, Reporter
 from benchmark.readings import PlaceReader
 from benchmark.storage import write_atomically
 from benchmark.study import Study
 
 BATCH = 16
+
+BATCHES_IN_A_PIECE = 8
+"""Batches that are embedded as one piece of work: seconds on two cores, and some 600 kB of vectors."""
 
 
 def embed_batch(model: Model, pixels: torch.Tensor) -> torch.Tensor:
@@ -104,33 +112,143 @@ def embed_study_pictures(
     pictures: tuple[str, ...],
     layers: tuple[str, ...] = (),
     reporter: Reporter | None = None,
+    spread: Spread | None = None,
 ) -> NDArray[np.float32]:
     """Embed pictures of a study, each once: what has been embedded before is read from the study.
+
+    Parameters
+    ----------
+    study
+        The study.
+    model
+        The network.
+    pictures
+        Hashes of the pictures.
+    layers
+        Eligible layers to embed with, if not the last feature layer.
+    reporter
+        Shows progress.
+    spread
+        Who embeds, if not this process.
 
     Returns
     -------
     Shape (pictures, features), float32.
     """
-    key = hash_settings([model.weights_hash, model.card.input.model_dump(), layers])
-    path = study.root / "embeddings" / f"{key}.safetensors"
+    path = study.root / "embeddings" / f"{_embedding_key(model, layers)}.safetensors"
     known: dict[str, NDArray[np.float32]] = {}
     if path.is_file():
         stored = load_file(path)
         known = dict(zip(unpack_hashes(stored["pictures"]), stored["vectors"]))
+    already = list(known)
     missing = [picture for picture in dict.fromkeys(pictures) if picture not in known]
     if missing:
+        engine = spread.engine if spread else LocalEngine()
+        equipment: Equipment[Embedder] = spread.equipment if spread else _InHand(str(study.root.resolve()), path.stem)
+        step = BATCHES_IN_A_PIECE * BATCH
+        pieces = [
+            EmbeddingPiece(equipment, path.stem, tuple(missing[start : start + step]))
+            for start in range(0, len(missing), step)
+        ]
+        device = spread.device if spread else model.device
+        tools = {equipment: Embedder(study, model, layers)}
         with (reporter or Reporter()).task(f"Embedding with {model.name}", len(missing)) as advance:
-            for start in range(0, len(missing), BATCH):
-                members = missing[start : start + BATCH]
-                pixels = [resized(study.image(picture), model.card.input) for picture in members]
-                pixels += pixels[:1] * (BATCH - len(members))
-                batch = torch.from_numpy(np.stack(pixels))
-                vectors = embed_layers(model, batch, layers) if layers else embed_batch(model, batch)
-                known.update(zip(members, vectors.cpu().numpy()[: len(members)]))
-                advance(len(members))
-        contents = {"pictures": pack_hashes(list(known)), "vectors": np.stack(list(known.values()))}
+            for number, vectors in engine.run(pieces, device=device, advance=advance, tools=tools):
+                known.update(zip(pieces[number].pictures, vectors))
+        order = [*already, *missing]  # pieces finish in any order
+        contents = {"pictures": pack_hashes(order), "vectors": np.stack([known[picture] for picture in order])}
         write_atomically(path, lambda target: save_file(contents, target))
     return np.stack([known[picture] for picture in pictures])
+
+
+def _embedding_key(model: Model, layers: tuple[str, ...]) -> str:
+    return hash_settings([model.weights_hash, model.card.input.model_dump(), layers])
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """A network that embeds pictures of a study."""
+
+    study: Study
+    model: Model
+    layers: tuple[str, ...]
+
+    def embed(self, pictures: Sequence[str], advance: Advance) -> NDArray[np.float32]:
+        """Embed pictures, shape (pictures, features), in batches of one shape."""
+        rows: list[NDArray[np.float32]] = []
+        for start in range(0, len(pictures), BATCH):
+            members = pictures[start : start + BATCH]
+            pixels = [resized(self.study.image(picture), self.model.card.input) for picture in members]
+            pixels += pixels[:1] * (BATCH - len(members))
+            batch = torch.from_numpy(np.stack(pixels))
+            vectors = embed_layers(self.model, batch, self.layers) if self.layers else embed_batch(self.model, batch)
+            rows.append(vectors.cpu().numpy()[: len(members)])
+            advance(len(members))
+        return np.concatenate(rows)
+
+
+@dataclass(frozen=True)
+class EmbeddingPiece(Piece[Embedder, NDArray[np.float32]]):
+    """Pictures that are embedded together: whole batches, the last one perhaps filled up.
+
+    Attributes
+    ----------
+    equipment
+        Loads the embedder.
+    key
+        What the vectors depend on besides the pictures, as the process that hands out the piece sees it.
+    pictures
+        Hashes of the pictures.
+    """
+
+    equipment: Equipment[Embedder]
+    key: str
+    pictures: tuple[str, ...]
+
+    def run(self, tools: Embedder, advance: Advance) -> NDArray[np.float32]:
+        """Embed the pictures.
+
+        Raises
+        ------
+        ObserverError
+            If the network has other weights here.
+        """
+        if _embedding_key(tools.model, tools.layers) != self.key:
+            raise ObserverError(
+                f"{socket.gethostname()} has other weights for {tools.model.name} than the process that hands out the "
+                "work. Copy them there, or share the folder that they lie in."
+            )
+        return tools.embed(self.pictures, advance)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Who embeds pictures in place of this process.
+
+    Attributes
+    ----------
+    engine
+        The engine.
+    device
+        Its device.
+    equipment
+        Loads the embedder where the work is done.
+    """
+
+    engine: Engine
+    device: torch.device
+    equipment: Equipment[Embedder]
+
+
+@dataclass(frozen=True)
+class _InHand(Equipment[Embedder]):
+    """An embedder that this process has already."""
+
+    root: str
+    key: str
+
+    def load(self) -> Embedder:
+        raise ObserverError("An embedder of this process can't be loaded by another one.")
 
 
 def resized(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from benchmark.model_card import load_card
 from benchmark.model_zoo import load_model
 from benchmark.observers.base import Kinship, SimilarityObserver
-from benchmark.observers.embedding import embed_study_pictures
+from benchmark.observers.embedding import Spread, embed_study_pictures
 from benchmark.progress import Reporter
 from benchmark.study import Study
 
@@ -19,7 +19,14 @@ class FeatureObserver(SimilarityObserver):
 
     By default it uses the last feature layer. Early layers turn it into a low-level observer: measured on the
     bundled models, three layers answer the trials of a random network as well as those of a trained one.
+
+    Attributes
+    ----------
+    spread
+        Who embeds pictures, if not this process.
     """
+
+    spread: Spread | None = None
 
     def __init__(
         self, specification: str, study: Study, device: torch.device | str = "cpu", reporter: Reporter | None = None
@@ -37,4 +44,4 @@ class FeatureObserver(SimilarityObserver):
 
     def embed(self, pictures: tuple[str, ...]) -> NDArray[np.float32]:
         """Return the features, one row per picture; what the study has embedded before is not embedded again."""
-        return embed_study_pictures(self.study, self.model, pictures, self.layers, self.reporter)
+        return embed_study_pictures(self.study, self.model, pictures, self.layers, self.reporter, self.spread)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.performance import MachineScore
+    from benchmark.engines.base import Engine
     from stimuli.forecast import Forecast
 
 
@@ -31,6 +32,8 @@ def build(
     skip_unreadable: bool = False,
     extend: bool = False,
     anchor: str = "",
+    engine: Engine | str = "local",
+    address: str = "",
     reporter: Reporter | None = None,
 ) -> Study:
     """Build a study, or go on building one, or extend one that is built.
@@ -52,6 +55,11 @@ def build(
         answers stay as they are; new trials make a wave of their own, see :mod:`benchmark.waves`.
     anchor
         The old model whose units people of the new wave judge again, if not the first.
+    engine
+        Who measures activations and makes synthetic pictures: ``local`` for this process, ``ray`` for a cluster, or an
+        engine that is open already. A build may change engines where it was interrupted.
+    address
+        Where the cluster is: see :func:`benchmark.engines.create_engine`.
     reporter
         Shows progress.
 
@@ -72,13 +80,16 @@ def build(
         raise DocumentError("An anchor is chosen when a study is extended: give --extend with --anchor.")
     check_sessions(experiment)
     study = Study.open(out) if extend else Study(out)
-    with study.building():
-        if extend and _extend(study, experiment, stage, device, skip_unreadable, anchor, reporter or Reporter()):
+    from benchmark.engines import opened_engine
+
+    with study.building(), opened_engine(engine, address, reporter) as opened:
+        reporter = reporter or Reporter()
+        if extend and _extend(study, experiment, stage, device, skip_unreadable, anchor, opened, reporter):
             return Study.open(out)
         study = Study.create(out, experiment)
         from stimuli.building import Builder
 
-        builder = Builder(study, device, skip_unreadable, reporter or Reporter())
+        builder = Builder(study, device, skip_unreadable, reporter, opened)
         for name in STAGES:
             builder.run(name)
             if name == stage:
@@ -93,6 +104,7 @@ def _extend(
     device: str,
     skip_unreadable: bool,
     anchor: str,
+    engine: Engine,
     reporter: Reporter,
 ) -> bool:
     """Extend a study; returns whether the experiment adds anything to it."""
@@ -105,7 +117,7 @@ def _extend(
     if experiment.hash == study.manifest["experiment"]:
         return False
     draft = begin_extension(study, experiment, anchor)
-    builder = Builder(draft, device, skip_unreadable, reporter)
+    builder = Builder(draft, device, skip_unreadable, reporter, engine)
     for name in STAGES:
         builder.run(name)
         check_stage(study, draft, name)
@@ -154,6 +166,8 @@ def observe_study(
     references: Sequence[References] = ("both",),
     shuffle_references: bool = False,
     device: str = "auto",
+    engine: Engine | str = "local",
+    address: str = "",
     reporter: Reporter | None = None,
 ) -> pd.DataFrame:
     """Let a machine observer answer a study's tasks and store its answers.
@@ -170,6 +184,8 @@ def observe_study(
         Deal the references at random: an honest observer is then at chance.
     device
         Where networks run.
+    engine, address
+        Who does the work, as in :func:`build`.
     reporter
         Shows progress.
 
@@ -177,8 +193,32 @@ def observe_study(
     -------
     The observer's answers.
     """
-    from benchmark.device import choose_device, prepare_torch
+    (responses,) = observe_study_together(
+        study, (observer,), references=references, shuffle_references=shuffle_references, device=device, engine=engine,
+        address=address, reporter=reporter,
+    )  # fmt: skip
+    return responses
+
+
+def observe_study_together(
+    study: Study | Path | str,
+    observers: Sequence[str],
+    *,
+    references: Sequence[References] = ("both",),
+    shuffle_references: bool = False,
+    device: str = "auto",
+    engine: Engine | str = "local",
+    address: str = "",
+    reporter: Reporter | None = None,
+) -> list[pd.DataFrame]:
+    """Let several machine observers answer a study's tasks and store their answers, side by side if the engine can.
+
+    Parameters are those of :func:`observe_study`; returns the answers of each observer, in their order.
+    """
+    from benchmark.device import prepare_torch
+    from benchmark.engines import opened_engine
     from benchmark.observers import create_observer
+    from benchmark.observing import observe_elsewhere
     from benchmark.responses import observe, store_responses
 
     study = study if isinstance(study, Study) else Study.open(study)
@@ -186,13 +226,26 @@ def observe_study(
         if kind not in get_args(References):
             raise NameNotFound("kind of references", kind, get_args(References))
     study.stage_outputs("exemplars")
-    target = choose_device(device)
-    prepare_torch(target)
-    made = create_observer(observer, study, target, reporter)
-    with study.timed("observers", observer):
-        responses = observe(study, made, references=references, shuffle_references=shuffle_references)
-    store_responses(study, responses)
-    return responses
+    answers: list[pd.DataFrame] = []
+    with opened_engine(engine, address, reporter) as opened:
+        target = opened.choose_device(device)
+        if opened.is_elsewhere:
+            with study.timed("observers", ", ".join(observers)):
+                answers = observe_elsewhere(
+                    study, observers, opened, target, references=references, shuffle_references=shuffle_references,
+                    reporter=reporter,
+                )  # fmt: skip
+            for responses in answers:
+                store_responses(study, responses)
+            return answers
+        prepare_torch(target)
+        for name in observers:
+            made = create_observer(name, study, target, reporter)
+            with study.timed("observers", name):
+                responses = observe(study, made, references=references, shuffle_references=shuffle_references)
+            store_responses(study, responses)
+            answers.append(responses)
+    return answers
 
 
 def score_study(study: Study | Path | str) -> list[MachineScore]:
