@@ -14,6 +14,10 @@ from benchmark.units import PLANTED
 if TYPE_CHECKING:
     import pandas as pd
 
+    from benchmark.engines.base import Engine
+    from benchmark.observers.base import Observer
+    from benchmark.pool_size import PoolSize
+
 
 def observe_pool_sizes(
     study: Study | Path | str,
@@ -22,6 +26,8 @@ def observe_pool_sizes(
     *,
     device: str = "auto",
     reporter: Reporter | None = None,
+    engine: Engine | str = "local",
+    address: str = "",
 ) -> pd.DataFrame:
     """Let machine observers answer a study's natural tasks as they are over smaller pools.
 
@@ -42,6 +48,9 @@ def observe_pool_sizes(
         Where networks run.
     reporter
         Shows progress.
+    engine, address
+        Who embeds the pictures that feature observers have not embedded yet, as in
+        :func:`benchmark.workflow.observe_study`; all else is quick and done by this process.
 
     Returns
     -------
@@ -57,38 +66,67 @@ def observe_pool_sizes(
     """
     import pandas as pd
 
-    from benchmark import schemas
-    from benchmark.device import choose_device, prepare_torch
-    from benchmark.observers import create_observer
-    from benchmark.responses import observe, store_responses
+    from benchmark.engines import opened_engine
     from stimuli.pool_size import make_pool_sizes
 
     if not observers:
         raise ObserverError("No observer was named; name at least one, such as features:efficientnet_lite0.")
     study = study if isinstance(study, Study) else Study.open(study)
     reporter = reporter or Reporter()
-    target = choose_device(device)
-    prepare_torch(target)
-    named = list(dict.fromkeys(observers))
-    made = [create_observer(name, study, target, reporter) for name in named]
-    views = make_pool_sizes(study, sizes, reporter=reporter)
-    parts: list[pd.DataFrame] = []
-    # An observer may standardise over all pictures that it sees: whatever else the study shows is shown beside every
-    # size, so that over the whole pool the answers are those of the study itself.
-    every = study.stimuli()
-    beside = every[(every["condition"] != "natural") | (every["model"] == PLANTED)]
-    for view in views:
-        stimuli = schemas.concatenate([view.stimuli(), beside], schemas.STIMULI)
-        for name, observer in zip(named, made):
-            # The next line's observer may show a bar of its own, which can't stand inside another.
-            reporter.say(f"{name} answers over {view.size:,} pictures")
-            with study.timed("observers", f"{name} over {view.size} pictures"):
-                answers = observe(view, observer, stimuli=stimuli)
-            own = (answers["condition"] == "natural") & (answers["kind"] == "main")
-            responses = answers[own].reset_index(drop=True)
-            store_responses(view, responses)
-            parts.append(responses.assign(pool_size=view.size))
+    with opened_engine(engine, address, reporter) as opened:
+        made = [_make_observer(study, name, opened, device, reporter) for name in dict.fromkeys(observers)]
+        views = make_pool_sizes(study, sizes, reporter=reporter)
+        # An observer may standardise over all pictures that it sees: whatever else the study shows is shown beside
+        # every size, so that over the whole pool the answers are those of the study itself.
+        every = study.stimuli()
+        beside = every[(every["condition"] != "natural") | (every["model"] == PLANTED)]
+        parts: list[pd.DataFrame] = []
+        for view in views:
+            parts += _observe_size(view, made, beside, reporter)
     return pd.concat(parts, ignore_index=True)
+
+
+def _make_observer(study: Study, name: str, engine: Engine, device: str, reporter: Reporter) -> Observer:
+    """Make an observer; where the engine's workers are elsewhere, they embed the pictures of one that has features."""
+    from benchmark.device import prepare_torch
+    from benchmark.observers import create_observer
+
+    target = engine.choose_device(device)
+    if not engine.is_elsewhere:
+        prepare_torch(target)
+        return create_observer(name, study, target, reporter)
+    from benchmark.engines.base import check_sendable
+    from benchmark.observers.embedding import Spread
+    from benchmark.observers.features import FeatureObserver
+    from benchmark.observing import FeatureEquipment, StudyEquipment
+
+    observer = create_observer(name, study, "cpu", reporter)
+    if isinstance(observer, FeatureObserver):
+        check_sendable(observer.model.card)
+        equipment = FeatureEquipment(StudyEquipment.of(study), name.partition(":")[2], target.type)
+        observer.spread = Spread(engine, target, equipment)
+    return observer
+
+
+def _observe_size(
+    view: PoolSize, observers: Sequence[Observer], beside: pd.DataFrame, reporter: Reporter
+) -> list[pd.DataFrame]:
+    """Let observers answer over one size, keep their answers, and return them."""
+    from benchmark import schemas
+    from benchmark.responses import observe, store_responses
+
+    stimuli = schemas.concatenate([view.stimuli(), beside], schemas.STIMULI)
+    parts: list[pd.DataFrame] = []
+    for observer in observers:
+        # The observer may show a bar of its own, which can't stand inside another.
+        reporter.say(f"{observer.name} answers over {view.size:,} pictures")
+        with view.timed("observers", f"{observer.name} over {view.size} pictures"):
+            answers = observe(view, observer, stimuli=stimuli)
+        own = (answers["condition"] == "natural") & (answers["kind"] == "main")
+        responses = answers[own].reset_index(drop=True)
+        store_responses(view, responses)
+        parts.append(responses.assign(pool_size=view.size))
+    return parts
 
 
 def stored_pool_sizes(study: Study | Path | str) -> pd.DataFrame:
