@@ -244,10 +244,11 @@ def make_untrained(card: ModelCard, seed: int) -> nn.Module:
     fixed, all_fixed = _fixed(first, second)
     kept = fixed if all_fixed else _kept(card, first, fixed)
     if kept:
+        found = "come" if all_fixed else "are the trained values, and come"
         raise CardError(
-            f"{_twin_of(card)} can't be made: {_list(kept)} {'come' if all_fixed else 'are the trained values, and come'} "
-            f"out the same for two different seeds. Does {_way(card)} load weights, or set a seed itself? Leave both out; "
-            "a fixed table, such as positions, belongs into a buffer instead of a parameter."
+            f"{_twin_of(card)} can't be made: {_list(kept)} {found} out the same for two different seeds. Does "
+            f"{_way(card)} load weights, or set a seed itself? Leave both out; a fixed table, such as positions, "
+            "belongs into a buffer instead of a parameter."
         )
     return first
 

@@ -45,8 +45,11 @@ ROUNDING = 1e-3
 CONSTANT = 1e-6
 """A channel whose values differ by less than this share of their size is constant, up to rounding."""
 
-MOST_CONSTANT = 0.5
-"""Share of constant channels from which on a model is refused."""
+CANCELLED = 1e-5
+"""A change that is smaller than this share of a layer's single values is rounding, whatever their mean is."""
+
+MOST_CONSTANT = 0.9
+"""Share of constant channels from which on a model is refused; networks whose branches begin at zero have many."""
 
 NAMED = 3
 """Layers that a message names, at most."""
@@ -474,10 +477,18 @@ class _Run:
         names = []
         for layer in self._map.layers:
             one, other = _values(before, layer), _values(after, layer)
-            largest = float(np.abs(one).max(initial=0.0))
-            if not np.abs(one - other).max(initial=0.0) <= tolerance * largest:
+            largest, change = float(np.abs(one).max(initial=0.0)), float(np.abs(one - other).max(initial=0.0))
+            # What is normalised over channels and then averaged over them cancels to nothing but rounding.
+            same = change <= tolerance * largest  # not so if it is NaN
+            if not same and not (tolerance and change <= CANCELLED * self._magnitude(layer)):
                 names.append(layer.name)
         return names
+
+    def _magnitude(self, layer: Layer) -> float:
+        """Return the size of the largest single value in a layer's tensor, before it is reduced."""
+        pictures = self._model.prepare(torch.from_numpy(self._pictures(0)[:2]))
+        with torch.no_grad():
+            return float(forward_to(self._model.module, layer.place)(pictures).abs().max())
 
 
 def varied_pictures(count: int, size: int, seed: int, number: int = 0) -> NDArray[np.uint8]:
