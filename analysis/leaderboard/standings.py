@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from analysis.leaderboard.result import (
     iterate_scores,
     present_results,
 )
-from analysis.leaderboard.scores import CONTROLS, PEOPLE, counted_judgements, merged_people_scores
+from analysis.leaderboard.scores import CONTROLS, PEOPLE, QUANTITIES, counted_judgements, merged_people_scores
 from analysis.leaderboard.validity import Check, check_validity
 from analysis.ranks import Ranks, rank_models, rank_values
 from analysis.rows import spread_out
@@ -34,6 +34,9 @@ from benchmark.estimate import Estimate
 from benchmark.observers.base import LOW_LEVEL
 from benchmark.protocol import load_protocol
 from benchmark.study import PLUMBING
+
+if TYPE_CHECKING:
+    from analysis.leaderboard.sections import Section
 
 PUBLISHED = "published"
 """Observer of imported scores: the people whom a paper asked."""
@@ -84,6 +87,18 @@ class Standing:
         """Kind and name of the observer."""
         return (self.observer_kind, self.observer)
 
+    @property
+    def spelled_rank(self) -> str:
+        """The rank with its confidence set, in whole numbers: ``1 [1, 6]``; a dash if there is none."""
+        rank = self.rank
+        return f"{rank.value:.0f} [{rank.low:.0f}, {rank.high:.0f}]" if rank is not None else "–"
+
+    @property
+    def named_numbers(self) -> list[tuple[str, Estimate, str]]:
+        """Every number of it: its name, the number, and what it means; the headline first."""
+        named = {self.quantity: self.headline, "score": self.score, **(self.quantities or {})}
+        return [(name.replace("_", " "), estimate, QUANTITIES.get(name, "")) for name, estimate in named.items()]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -117,6 +132,20 @@ class Row:
     checks: tuple[Check, ...]
     notes: tuple[str, ...]
     results: tuple[Result, ...]
+
+    @property
+    def description(self) -> str:
+        """What is known of the model, in a sentence."""
+        model, training = self.model, self.model.training
+        facts = [
+            f"{model.kind}, family {model.family}",
+            f"{model.parameters:,} parameters" if model.parameters else "",
+            f"trained on {' + '.join(training.data)} ({training.images:,} pictures)" if training else "",
+            f"top-1 {model.accuracy.top1:g} % ({model.accuracy.measured})" if model.accuracy else "",
+            f"licence {model.licence}",
+            f"weights {model.weights}" if model.weights else "weights not known",
+        ]
+        return "; ".join(filter(None, facts)) + "."
 
     def standing(self, kind: str, observer: str) -> Standing | None:
         """Return the standing by an observer, or None."""
@@ -166,6 +195,13 @@ class Table:
         """Whether its numbers only show that the parts work together."""
         return PLUMBING in self.notes
 
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """The table by each observer by itself, as people read it."""
+        from analysis.leaderboard.sections import lay_out_sections
+
+        return lay_out_sections(self)
+
     def frame(self) -> pd.DataFrame:
         """Return one row for each model and observer, every number at full precision."""
         return pd.DataFrame([_flat(self, row, standing) for row in self.rows for standing in row.standings])
@@ -180,6 +216,20 @@ class Leaderboard:
 
     def __iter__(self) -> Iterator[Table]:
         return iter(self.tables)
+
+    def choose(
+        self, *, protocol: str = "", condition: str = "", observer: str = "", family: str = "", model: str = ""
+    ) -> Leaderboard:
+        """Return what has these properties, with the ranks that it has here; as for :func:`build_leaderboard`.
+
+        Raises
+        ------
+        NameNotFound
+            If one of them names something that no row has.
+        """
+        chosen = _Choice(protocol, condition, observer, family, model)
+        chosen.check(self.tables)
+        return Leaderboard(tuple(made for table in self.tables if (made := chosen.keep(table)).rows), self.results)
 
     def only(self, hashes: Collection[str]) -> Leaderboard:
         """Return the rows that any of some results is part of, with the ranks that they have here."""
@@ -266,11 +316,10 @@ def build_leaderboard(
     """
     present = present_results(results)
     tables = [_table(key, members) for key, members in _grouped(present).items()]
-    chosen = _Choice(protocol, condition, observer, family, model)
-    chosen.check(tables)
-    kept = [made for table in tables if (made := chosen.keep(table)).rows]
-    kept.sort(key=lambda t: (t.is_plumbing_check, t.protocol.name, t.protocol.identity, t.pool.name, t.condition))
-    return Leaderboard(tuple(kept), tuple(present))
+    tables.sort(key=lambda t: (t.is_plumbing_check, t.protocol.name, t.protocol.identity, t.pool.name, t.condition))
+    return Leaderboard(tuple(tables), tuple(present)).choose(
+        protocol=protocol, condition=condition, observer=observer, family=family, model=model
+    )
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ def verify_results(
             path, study=study if about else None, pool_sizes=pool_sizes, database=database, place=place,
             known=[*others.values(), *_released()], reporter=reporter,
         )  # fmt: skip
-        twice = [at for at, other in others.items() if own is not None and other.hash == own.hash]
+        twice = [at for at, other in others.items() if own is not None and other.content == own.content]
         if twice:
             once = Inspection("once", False, f"The same result is also in {twice[0]}.")
             verification = replace(verification, inspections=(*verification.inspections, once))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,14 +14,14 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table as Grid
 
-from benchmark.command_line.tables import open_console, spell_count
+from benchmark.command_line.tables import open_console
 from benchmark.errors import LeaderboardError
 from benchmark.study import PLUMBING
 
 if TYPE_CHECKING:
-    from analysis.leaderboard.standings import Leaderboard, Row, Standing, Table
+    from analysis.leaderboard.sections import Section
+    from analysis.leaderboard.standings import Leaderboard, Row, Table
     from analysis.leaderboard.verification import Verification, Verifications
-    from benchmark.estimate import Estimate
 
 FORMATS = ("table", "csv", "json")
 """How the leaderboard can be printed."""
@@ -32,21 +31,6 @@ GAP = 2
 
 MOST_SHOWN = 10
 """Differences of a result file that are spelled out; the others are counted."""
-
-NOTHING = "–"
-
-_HEADLINES = {"excess": "excess", "score": "proportion correct"}
-_PEOPLE = {"human": "people", "simulated": "simulated people", "published": "published"}
-
-
-@dataclass(frozen=True)
-class _Column:
-    """A column: its name, what stands in it, and when it is left out (the highest first; 0 for never)."""
-
-    name: str
-    write: Callable[[Row, Standing], str]
-    dropped: int = 0
-    right: bool = True
 
 
 def print_leaderboard(leaderboard: Leaderboard, form: str = "table") -> None:
@@ -102,11 +86,8 @@ def _print_table(console: Console, table: Table, left_out: list[str]) -> None:
     for source in dict.fromkeys(result.source for row in table.rows for result in row.results if result.source):
         console.print(f"Imported: {_text(source)}")
     _print_notes(console, table.notes)
-    for kind, observer in table.observers:
-        standings = [(row, own) for row in table.rows if (own := row.standing(kind, observer)) is not None]
-        # By this observer's own headline: the rows of a table are in the order of its first observer.
-        standings.sort(key=lambda pair: (pair[1].rank is None, -pair[1].headline.value, pair[0].name))
-        _print_standings(console, standings, left_out)
+    for section in table.sections:
+        _print_section(console, section, left_out)
     console.print()
 
 
@@ -116,31 +97,29 @@ def _print_notes(console: Console, notes: Sequence[str]) -> None:
         console.print(f"[bold red]{_text(note[:1].upper() + note[1:])}[/]{more}.")
 
 
-def _print_standings(console: Console, pairs: Sequence[tuple[Row, Standing]], left_out: list[str]) -> None:
+def _print_section(console: Console, section: Section, left_out: list[str]) -> None:
     """Print the rows by one observer."""
-    first = pairs[0][1]
-    reasons = list(dict.fromkeys(_shorten(reason) for _, own in pairs for reason in own.missing))
-    columns = _columns(first.quantity, {reason: number for number, reason in enumerate(reasons, start=1)})
-    cells = {column.name: [column.write(row, own) for row, own in pairs] for column in columns}
-    columns = [column for column in columns if any(cell != NOTHING for cell in cells[column.name])]
-    widths = {column.name: max(map(len, [column.name, *cells[column.name]])) for column in columns}
+    widths = {column.name: max(map(len, [column.name, *column.cells])) for column in section.columns}
+    columns = section.columns
     if console.is_terminal:
-        kept = fit_columns([(column.name, widths[column.name], column.dropped) for column in columns], console.width)
+        kept = fit_columns([(column.name, widths[column.name], column.left_out) for column in columns], console.width)
         left_out += [column.name for column in columns if column.name not in kept]
-        columns = [column for column in columns if column.name in kept]
+        columns = tuple(column for column in columns if column.name in kept)
     else:
         console.width = max(console.width, sum(widths.values()) + GAP * len(widths))
     grid = Grid(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     for column in columns:
+        # Only names may take a second line: numbers are never cut.
+        foldable = column.name in ("model", "family")
         grid.add_column(
-            column.name, justify="right" if column.right else "left", no_wrap=column.name != "model", overflow="fold"
+            column.name, justify="right" if column.is_number else "left", no_wrap=not foldable, overflow="fold"
         )
-    for number in range(len(pairs)):
-        grid.add_row(*(_text(cells[column.name][number]) for column in columns))
-    console.print(f"\n{_heading(first)}")
+    for cells in zip(*(column.cells for column in columns)):
+        grid.add_row(*map(_text, cells))
+    console.print(f"\nBy [bold]{_text(section.who)}[/]: {_text(section.what)}.")
     console.print(grid)
-    if reasons:
-        spelled = "; ".join(f"({number}) {reason}" for number, reason in enumerate(reasons, start=1))
+    if section.reasons:
+        spelled = "; ".join(f"({number}) {reason}" for number, reason in enumerate(section.reasons, start=1))
         console.print(f"[dim]Not ranked: {_text(spelled)}.[/]")
 
 
@@ -160,68 +139,6 @@ def fit_columns(columns: Sequence[tuple[str, int, int]], width: int) -> list[str
     return [name for name, _, _ in kept]
 
 
-def _columns(quantity: str, numbers: dict[str, int]) -> list[_Column]:
-    """Return the columns of a table whose headline is this quantity; ``numbers`` are those of the footnotes."""
-    return [
-        _Column("rank", lambda row, own: _spell_rank(own, numbers), right=False),
-        _Column("groups", lambda row, own: own.groups or NOTHING, 2, right=False),
-        _Column("model", lambda row, own: row.name, right=False),
-        _Column(_HEADLINES[quantity], lambda row, own: str(own.headline)),
-        _Column("score", lambda row, own: NOTHING if own.quantity == "score" else str(own.score), 3),
-        _Column("trained - twin", lambda row, own: _quantity(own, "trained_minus_twin"), 1),
-        _Column("noise ceiling", lambda row, own: _quantity(own, "noise_ceiling"), 4),
-        _Column("units", lambda row, own: f"{own.units:,}", 5),
-        _Column("answers", lambda row, own: f"{own.answers:,}", 6),
-        _Column("parameters", lambda row, own: _count(row.model.parameters), 7),
-        _Column(
-            "training images", lambda row, own: _count(row.model.training.images if row.model.training else None), 8
-        ),
-        _Column("accuracy", lambda row, own: f"{row.model.accuracy.top1:g} %" if row.model.accuracy else NOTHING, 9),
-        _Column("family", lambda row, own: row.model.family, 10, right=False),
-    ]
-
-
-def _heading(standing: Standing) -> str:
-    """Say who answered, what is shown of it and what its intervals speak for."""
-    kind = _PEOPLE.get(standing.observer_kind, "machine")
-    who = _text(standing.observer) if standing.observer != "people" else kind
-    what = {
-        "excess": "excess over the low-level observer, the headline of a machine",
-        "score": "proportion correct",
-    }[standing.quantity]
-    estimate = standing.headline
-    # By whom stands before it already.
-    about = f" for {_text(estimate.estimand.partition('; by ')[0])}" if estimate.estimand else ""
-    return f"By [bold]{who}[/]: {what}; {100 * estimate.level:g} % intervals{about}."
-
-
-def _spell_rank(standing: Standing, numbers: dict[str, int]) -> str:
-    """Write a rank with its confidence set, in whole numbers; of a row without one, the footnotes that say why."""
-    if standing.rank is not None:
-        return spell_rank(standing.rank)
-    notes = ", ".join(map(str, sorted({numbers[_shorten(reason)] for reason in standing.missing})))
-    return f"{NOTHING} ({notes})" if notes else NOTHING
-
-
-def _shorten(reason: str) -> str:
-    """Return a reason as many rows share it: ``83 of 84 units`` becomes ``fewer than 84 units``."""
-    return re.sub(r"^[\d,]+ of ([\d,]+ .*?)( at least)?$", r"fewer than \1", reason)
-
-
-def spell_rank(rank: Estimate) -> str:
-    """Write a rank with its confidence set, in whole numbers: ``1 [1, 6]``."""
-    return f"{rank.value:.0f} [{rank.low:.0f}, {rank.high:.0f}]"
-
-
-def _quantity(standing: Standing, name: str) -> str:
-    estimate = (standing.quantities or {}).get(name)
-    return str(estimate) if estimate is not None else NOTHING
-
-
-def _count(number: int | None) -> str:
-    return spell_count(number) if number else NOTHING
-
-
 def _text(text: object) -> str:
     """Return a text of a result file as the terminal may show it: no markup of rich's, nothing that can't be seen."""
     return escape("".join(character if character.isprintable() else "\ufffd" for character in str(text)))
@@ -232,33 +149,20 @@ def _text(text: object) -> str:
 
 def print_validity(table: Table, row: Row) -> None:
     """Print how a model stands in a table by every observer, and its validity panel, in sentences."""
-    from analysis.leaderboard.scores import QUANTITIES
-
     console = open_console()
-    model = row.model
     console.print(f"[bold]{_text(row.name)}[/] in {_text(table.title)}")
     _print_notes(console, row.notes)
-    training = model.training
-    facts = [
-        f"{model.kind}, family {model.family}",
-        f"{model.parameters:,} parameters" if model.parameters else "",
-        f"trained on {' + '.join(training.data)} ({training.images:,} pictures)" if training else "",
-        f"top-1 {model.accuracy.top1:g} % ({model.accuracy.measured})" if model.accuracy else "",
-        f"licence {model.licence}",
-        f"weights {model.weights}" if model.weights else "weights not known",
-    ]
-    console.print(_text("; ".join(filter(None, facts))) + ".")
-    for own in row.standings:
-        console.print(f"\n{_heading(own)}")
+    console.print(_text(row.description))
+    for section in replace(table, rows=(row,)).sections:
+        own = section.standings[0]
+        console.print(f"\nBy [bold]{_text(section.who)}[/]: {_text(section.what)}.")
         grid = Grid(box=None, pad_edge=False, show_header=False, padding=(0, GAP, 0, 0))
         grid.add_column(no_wrap=True)
         grid.add_column(no_wrap=True)
         grid.add_column(style="dim")
-        rank = "–" if own.rank is None else spell_rank(own.rank)
-        grid.add_row("rank", rank, f"groups {own.groups}" if own.groups else "")
-        named = {own.quantity: own.headline, "score": own.score, **(own.quantities or {})}
-        for name, estimate in named.items():
-            grid.add_row(name.replace("_", " "), str(estimate), QUANTITIES.get(name, ""))
+        grid.add_row("rank", own.spelled_rank, f"groups {own.groups}" if own.groups else "")
+        for name, estimate, meaning in own.named_numbers:
+            grid.add_row(_text(name), str(estimate), meaning)
         console.print(grid)
         console.print(f"{own.units:,} units, {own.answers:,} answers.")
         if own.missing:

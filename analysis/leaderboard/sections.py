@@ -1,0 +1,167 @@
+"""A table of the leaderboard as people read it: by each observer by itself, cells written out.
+
+The terminal and the page of the web app show the same cells, and leave out columns in the same order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis.leaderboard.scores import PEOPLE
+
+if TYPE_CHECKING:
+    from analysis.leaderboard.standings import Row, Standing, Table
+
+NOTHING = "–"
+"""What stands in a cell that has nothing to say."""
+
+_WHO = {"human": "people", "simulated": "simulated people"}
+_WHAT = {
+    "excess": "excess over the low-level observer, the headline of a machine",
+    "score": "proportion correct",
+}
+_HEADLINES = {"excess": "excess", "score": "proportion correct"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a section.
+
+    Attributes
+    ----------
+    name
+        What stands above it.
+    cells
+        One text a row.
+    left_out
+        When it is left out for want of room: the highest number first, 0 for never.
+    is_number
+        Whether it is set to the right.
+    """
+
+    name: str
+    cells: tuple[str, ...]
+    left_out: int = 0
+    is_number: bool = True
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows of a table by one observer.
+
+    Attributes
+    ----------
+    kind, observer
+        Who answered.
+    who, what
+        The same in words, and what is shown of it.
+    rows, standings
+        The rows and how they stand, the highest rank first; rows without a rank come last.
+    columns
+        Those that say anything of any row.
+    reasons
+        Footnotes: why rows are not ranked, in the order of their numbers, from 1 on.
+    """
+
+    kind: str
+    observer: str
+    who: str
+    what: str
+    rows: tuple[Row, ...]
+    standings: tuple[Standing, ...]
+    columns: tuple[Column, ...]
+    reasons: tuple[str, ...]
+
+    def column(self, name: str) -> Column:
+        """Return a column by its name."""
+        return next(column for column in self.columns if column.name == name)
+
+
+def lay_out_sections(table: Table) -> tuple[Section, ...]:
+    """Return a table by each of its observers, people first."""
+    return tuple(_section(table, kind, observer) for kind, observer in table.observers)
+
+
+def _section(table: Table, kind: str, observer: str) -> Section:
+    pairs = [(row, own) for row in table.rows if (own := row.standing(kind, observer)) is not None]
+    # By this observer's own headline: the rows of a table are in the order of its first observer.
+    pairs.sort(key=lambda pair: (pair[1].rank is None, -pair[1].headline.value, pair[0].name))
+    reasons = tuple(dict.fromkeys(_shared(reason) for _, own in pairs for reason in own.missing))
+    number = {reason: place for place, reason in enumerate(reasons, start=1)}
+    first = pairs[0][1]
+    columns = [
+        Column(name, tuple(write(row, own) for row, own in pairs), left_out, is_number)
+        for name, write, left_out, is_number in _columns(first.quantity, number)
+    ]
+    return Section(
+        kind=kind,
+        observer=observer,
+        who=_WHO.get(kind, observer) if observer == PEOPLE else observer,
+        what=_describe(first),
+        rows=tuple(row for row, _ in pairs),
+        standings=tuple(own for _, own in pairs),
+        columns=tuple(column for column in columns if any(cell != NOTHING for cell in column.cells)),
+        reasons=reasons,
+    )
+
+
+def _columns(quantity: str, number: dict[str, int]) -> list[tuple[str, Callable[[Row, Standing], str], int, bool]]:
+    """Return name, writer, when it is left out, and whether it is a number, of every column."""
+    return [
+        ("rank", lambda row, own: _rank_or_notes(own, number), 0, False),
+        ("groups", lambda row, own: own.groups or NOTHING, 2, False),
+        ("model", lambda row, own: row.name, 0, False),
+        (_HEADLINES[quantity], lambda row, own: str(own.headline), 0, True),
+        ("score", lambda row, own: NOTHING if own.quantity == "score" else str(own.score), 3, True),
+        ("trained - twin", lambda row, own: _named(own, "trained_minus_twin"), 1, True),
+        ("noise ceiling", lambda row, own: _named(own, "noise_ceiling"), 4, True),
+        ("units", lambda row, own: f"{own.units:,}", 5, True),
+        ("answers", lambda row, own: f"{own.answers:,}", 6, True),
+        ("parameters", lambda row, own: _count(row.model.parameters), 7, True),
+        (
+            "training images",
+            lambda row, own: _count(row.model.training.images if row.model.training else None),
+            8,
+            True,
+        ),
+        ("accuracy", lambda row, own: f"{row.model.accuracy.top1:g} %" if row.model.accuracy else NOTHING, 9, True),
+        ("family", lambda row, own: row.model.family, 10, False),
+    ]
+
+
+def _describe(standing: Standing) -> str:
+    """Say what a standing shows, and what its intervals speak for."""
+    estimate = standing.headline
+    # By whom is said elsewhere.
+    speaks_for = estimate.estimand.partition("; by ")[0]
+    about = f" for {speaks_for}" if speaks_for else ""
+    return f"{_WHAT[standing.quantity]}; {100 * estimate.level:g} % intervals{about}"
+
+
+def _rank_or_notes(standing: Standing, number: dict[str, int]) -> str:
+    """Write a rank; of a row without one, the numbers of the footnotes that say why."""
+    if standing.rank is not None:
+        return standing.spelled_rank
+    notes = ", ".join(map(str, sorted({number[_shared(reason)] for reason in standing.missing})))
+    return f"{NOTHING} ({notes})" if notes else NOTHING
+
+
+def _shared(reason: str) -> str:
+    """Return a reason as many rows share it: ``83 of 84 units`` becomes ``fewer than 84 units``."""
+    return re.sub(r"^[\d,]+ of ([\d,]+ .*?)( at least)?$", r"fewer than \1", reason)
+
+
+def _named(standing: Standing, name: str) -> str:
+    estimate = (standing.quantities or {}).get(name)
+    return str(estimate) if estimate is not None else NOTHING
+
+
+def _count(number: int | None) -> str:
+    """Write a large number shortly: ``25.6 M``."""
+    for size, unit in ((10**9, " B"), (10**6, " M"), (10**3, " k")):
+        if number and number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number) if number else NOTHING
