@@ -338,7 +338,7 @@ def make_published_results() -> list[Result]:
             Result(
                 model=ModelFacts.model_validate(
                     {
-                        "name": model, "title": card.title, "family": facts["family"], "architecture": card.timm,
+                        "name": model, "title": card.title, "family": card.family, "architecture": card.timm,
                         "kind": "published", "parameters": int(facts["parameters"]), "licence": card.licence,
                         "input": card.input.model_dump(mode="json"), "source": card.source,
                         "training": card.training.model_dump(mode="json") if card.training else None,

@@ -16,6 +16,7 @@ import pandas as pd
 from analysis.judgements import judgements, unit_names
 from analysis.leaderboard.result import MachineCounts, PeopleCounts, Result, Score
 from analysis.performance import MachineScore, score_machines
+from analysis.pool_sizes import score_pool_sizes
 from analysis.proportions import estimate_proportions
 from analysis.reliability import estimate_reliability
 from benchmark import schemas
@@ -34,6 +35,9 @@ QUANTITIES: Mapping[str, str] = {
     "trained_minus_twin": "score minus twin, paired by unit",
     "twin_low_level": "proportion correct of the low-level observer on the twin",
     "twin_excess": "twin minus low-level on the twin, paired by unit",
+    "score_per_halving": "change of the score for each halving of the pool",
+    "excess_per_halving": "change of the excess for each halving of the pool",
+    "trained_minus_twin_per_halving": "change of trained minus twin for each halving of the pool",
     "reliability": "how well unit means would agree with those of as many new answers",
     "noise_ceiling": "the largest correlation with unit means that the noise in them allows",
 }
@@ -44,6 +48,9 @@ PEOPLE = "people"
 
 CONTROLS = (LOW_LEVEL, "random", "oracle", "label")
 """Machine observers that mark the scale; they have no excess and no rank."""
+
+FOLLOWED = ("score", "excess", "trained_minus_twin")
+"""Quantities that are followed over smaller pools."""
 
 _MACHINE = ("score", "mis", "low_level", "excess", "twin", "trained_minus_twin")
 
@@ -145,34 +152,49 @@ def unit_flags(result: Result) -> pd.DataFrame:
 
 def score_result(result: Result, reporter: Reporter | None = None) -> tuple[Score, ...]:
     """Compute every score of a result from its counts, the seed of bootstraps being that of its study."""
-    sizes = sorted({counts.pool_size for counts in result.machines}, reverse=True)
-    conditions = {(counts.kind, counts.condition, counts.difficulty) for counts in result.people}
+    kinds = sorted({counts.kind for counts in result.people})
     scores: list[Score] = []
-    with (reporter or Reporter()).task(f"Scoring {result.model.name}", len(sizes) + len(conditions)) as advance:
-        for size in sizes:
-            scores += _machine_scores(result, size)
+    with (reporter or Reporter()).task(f"Scoring {result.model.name}", 2 + len(kinds)) as advance:
+        if result.machines:
+            scores += _machine_scores(result)
             advance(1)
-        for kind in sorted({kind for kind, _, _ in conditions}):
+            scores += _twin_scores(result)
+            advance(1)
+        for kind in kinds:
             scores += _people_scores(result, kind)
-        advance(len(conditions))
+            advance(1)
     return tuple(scores)
 
 
-def _machine_scores(result: Result, size: int) -> Iterator[Score]:
-    answers, flags, seed = machine_answers(result, size), unit_flags(result), result.made.seed
-    twin = answers[answers["model"].str.endswith(TWIN_SUFFIX)]
-    # Scored by itself, under a name that is no twin's, the twin has an excess of its own.
-    alone = twin.assign(model=twin["model"].str.removesuffix(TWIN_SUFFIX) + "@twin")
-    flagged = flags[flags["model"].str.endswith(TWIN_SUFFIX)]
-    alone_flags = flagged.assign(model=flagged["model"].str.removesuffix(TWIN_SUFFIX) + "@twin")
-    own = {_cell(score): score for score in score_machines(alone, alone_flags, seed)} if len(alone) else {}
-    for score in score_machines(answers, flags, seed):
-        for name in _MACHINE:
-            yield from _record(name, getattr(score, name), score, size)
-        beside = own.get(_cell(score))
-        if beside is not None:
-            yield from _record("twin_low_level", beside.low_level, score, size)
-            yield from _record("twin_excess", beside.excess, score, size)
+def _machine_scores(result: Result) -> Iterator[Score]:
+    """Yield machines' scores over the whole pool and over its parts, and how they change with its size."""
+    sizes = sorted({counts.pool_size for counts in result.machines})
+    answers = pd.concat([machine_answers(result, size).assign(pool_size=size) for size in sizes], ignore_index=True)
+    for curve in score_pool_sizes(answers, unit_flags(result), result.made.seed):
+        for size, point in zip(curve.sizes, curve.points):
+            for name in _MACHINE:
+                yield from _record(name, getattr(point, name), point, size)
+        if curve.per_halving is not None:
+            for name in FOLLOWED:
+                change: Estimate | None = getattr(curve.per_halving, name)
+                yield from _record(f"{name}_per_halving", change, curve.points[0], curve.sizes[0])
+
+
+def _twin_scores(result: Result) -> Iterator[Score]:
+    """Yield the twin's own excess: scored by itself, under a name that is no twin's."""
+    answers, flags = machine_answers(result), unit_flags(result)
+    trained = set(answers.loc[answers["model"] == result.model.name, _CELL].itertuples(index=False, name=None))
+    alone, flagged = (
+        table[table["model"].str.endswith(TWIN_SUFFIX)].assign(model=result.model.name + "@twin")
+        for table in (answers, flags)
+    )
+    for score in score_machines(alone, flagged, result.made.seed) if len(alone) else ():
+        if _cell(score) in trained:
+            yield from _record("twin_low_level", score.low_level, score, result.pool.size)
+            yield from _record("twin_excess", score.excess, score, result.pool.size)
+
+
+_CELL = ["condition", "difficulty", "references", "observer"]
 
 
 def _cell(score: MachineScore) -> tuple[str, ...]:

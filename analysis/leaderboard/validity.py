@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ import numpy as np
 
 from analysis.leaderboard.result import Result, Score, iterate_scores
 from analysis.leaderboard.scores import CONTROLS, PEOPLE, merged_people_scores
+from analysis.pool_sizes import PoolSizeChange
 from benchmark.estimate import Estimate
 from benchmark.observers.base import LOW_LEVEL
 from benchmark.study import PLUMBING
@@ -165,16 +167,23 @@ class _Panel:
     def pool_size(self) -> list[Check]:
         """How the score depends on the number of pictures in the pool."""
         found = []
-        by_observer: dict[str, list[Score]] = {}
-        for score in self.scores(quantity="score", references="both"):
-            by_observer.setdefault(score.observer, []).append(score)
-        for observer, scores in sorted(by_observer.items()):
-            if len(scores) > 1:
-                scores.sort(key=lambda score: -score.pool_size)
-                steps = ", ".join(f"{score.pool_size:,} pictures {score.estimate}" for score in scores)
-                found.append(
-                    Check("pool size", "holds", f"By {observer}: {steps}.", scores[0].estimate, observer)
-                )  # fmt: skip
+        for slope in self.whole(quantity="score_per_halving", references="both"):
+            about = {"references": "both", "observer": slope.observer}
+            scores = sorted(self.scores(quantity="score", **about), key=lambda score: -score.pool_size)
+            excess = self.whole(quantity="excess_per_halving", **about)
+            largest, smallest = scores[0].pool_size, scores[-1].pool_size
+            change = PoolSizeChange(
+                largest, smallest, math.log2(largest / smallest), True, slope.estimate, None,
+                excess[0].estimate if excess else None, None, None,
+            )  # fmt: skip
+            steps = ", ".join(f"{score.estimate} over {score.pool_size:,} pictures" for score in scores)
+            words = (change.sentence(self.first.model.name, name) for name in ("score", "excess"))
+            found.append(
+                Check(
+                    "pool size", "warns" if slope.estimate.excludes_zero else "holds",
+                    " ".join([f"By {slope.observer}: {steps}.", *filter(None, words)]), slope.estimate, slope.observer,
+                )
+            )  # fmt: skip
         return found or [Check("pool size", "unknown", "How the score depends on the pool's size was not measured.")]
 
     def groups(self) -> list[Check]:

@@ -13,6 +13,7 @@ from benchmark.errors import LeaderboardError, ObserverError, VimiError
 from benchmark.experiment import Experiment, ModelEntry, absolute_source
 from benchmark.model_card import ModelCard, card_names, load_card
 from benchmark.observers.base import LOW_LEVEL
+from benchmark.pool_size import halved_sizes
 from benchmark.progress import Reporter
 from benchmark.protocol import REFERENCES, References
 from benchmark.release import BUNDLED, Release, load_release
@@ -396,11 +397,8 @@ def _follow_pool_size(study: Study, release: Release, observers: Sequence[str], 
     """Let observers answer on parts of the pool, as the release asks; returns their answers, or None."""
     if release.smallest_pool_share >= 1 or "natural" not in study.experiment.stimuli.conditions:
         return None
-    size = len(study.pool())
-    sizes, smallest = [], study.experiment.resolve_protocol().smallest_pool(study.experiment.stimuli.difficulties)
-    while size >= max(smallest, release.smallest_pool_share * len(study.pool())):
-        sizes.append(size)
-        size //= 2
+    least = release.smallest_pool_share * len(study.pool())
+    sizes = [size for size in halved_sizes(study) if size >= least]
     if len(sizes) < 2:
         return None
     return observe_pool_sizes(study, list(observers), sizes[1:], device=device, reporter=reporter)
