@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark import __version__
 from benchmark.database import PILOT, Database, database_url, hosting_identity
@@ -20,6 +20,9 @@ from webapp.layout import Layout
 from webapp.recruitment import RECRUITERS, Outcome, Recruiter, completion_code
 from webapp.store import SECRET, open_store, read_setting, secret_key, write_setting
 from webapp.wording import Wording
+
+if TYPE_CHECKING:
+    from webapp.result_files import ResultFiles
 
 
 @dataclass
@@ -48,6 +51,8 @@ class Hosting:
         Whether trials are drawn with plain buttons instead of the component.
     bots
         Whether simulated people may take part, over HTTP too.
+    result_files
+        What the page of the leaderboard shows; there is no such page without any.
     clock
         Tells the time, in seconds since 1970.
     """
@@ -62,6 +67,7 @@ class Hosting:
     preview: bool = False
     plain: bool = False
     bots: bool = False
+    result_files: ResultFiles | None = None
     clock: Callable[[], float] = time
 
     @cached_property
@@ -150,6 +156,7 @@ def open_hosting(
     preview: bool = False,
     plain: bool = False,
     bots: bool = False,
+    result_files: ResultFiles | None = None,
     clock: Callable[[], float] = time,
 ) -> Hosting:
     """Prepare a study for being hosted: open its database, lay out its slots, read its texts.
@@ -160,7 +167,7 @@ def open_hosting(
         A study with trials.
     url
         The database, if it is not the study's own nor the one that ``VIMI_DATABASE`` names.
-    pilot, preview, plain, bots, clock
+    pilot, preview, plain, bots, result_files, clock
         As in :class:`Hosting`.
 
     Raises
@@ -178,7 +185,9 @@ def open_hosting(
     with database.writing() as connection:
         keys = {name: secret_key(connection, name) for name in ("people", "trials")}
     identity = hosting_identity(study, create=True)
-    hosting = Hosting(study, database, identity, layout, wording, keys, pilot, preview, plain, bots, clock)
+    hosting = Hosting(
+        study, database, identity, layout, wording, keys, pilot, preview, plain, bots, result_files, clock
+    )
     # Read together with the slots: an extension that takes the study's place later is not what is shown here.
     _ = hosting.provenance, hosting.weights
     return hosting

@@ -62,6 +62,13 @@ def serve(
     new_key: Annotated[
         bool, typer.Option("--new-key", help="Go on with another VIMI_SECRET than before, because that one is lost.")
     ] = False,
+    leaderboard: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Show the result files of this folder on a page /leaderboard, to anybody; 'released' for those that "
+            "come with vimi; may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Put the forced-choice task on the web."""
     from benchmark.command_line.tables import print_opening
@@ -69,10 +76,10 @@ def serve(
     from benchmark.workflow import serve_study
 
     opened = Study.open(study)
-    print_opening(opened, address, port, pilot=pilot, preview=preview, bots=bots)
+    print_opening(opened, address, port, pilot=pilot, preview=preview, bots=bots, leaderboard=bool(leaderboard))
     serve_study(
         opened, database, address=address, port=port, hosts=host or (), pilot=pilot, preview=preview, plain=plain,
-        bots=bots, new_key=new_key,
+        bots=bots, new_key=new_key, leaderboard=leaderboard or (),
     )  # fmt: skip
 
 

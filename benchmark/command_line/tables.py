@@ -344,7 +344,9 @@ def spell_bytes(count: int) -> str:
     return f"{value:.1f} TB"
 
 
-def print_opening(study: Study, address: str, port: int, *, pilot: bool, preview: bool, bots: bool) -> None:
+def print_opening(
+    study: Study, address: str, port: int, *, pilot: bool, preview: bool, bots: bool, leaderboard: bool = False
+) -> None:
     """Print where a hosted study can be reached, and what keeps strangers out of it."""
     import os
 
@@ -368,6 +370,8 @@ def print_opening(study: Study, address: str, port: int, *, pilot: bool, preview
         console.print("There is no page for the experimenter: VIMI_ADMIN_HASH is not set (vimi password makes one).")
     else:
         console.print(f"Experimenter: http://{name}:{port}/admin")
+    if leaderboard:
+        console.print(f"Leaderboard, for anybody who has the address: http://{name}:{port}/leaderboard")
     console.print("Stop with Ctrl-C; answers are safe.\n")
 
 

@@ -18,4 +18,9 @@ pages = [
 ]
 if admin_hash():
     pages.append(st.Page(lambda: show_experimenter_page(hosting), title="vimi", url_path="admin"))
+if hosting.result_files is not None:
+    from webapp.screens.leaderboard import show_leaderboard_page
+
+    files = hosting.result_files
+    pages.append(st.Page(lambda: show_leaderboard_page(files), title="Leaderboard", url_path="leaderboard"))
 st.navigation(pages, position="hidden").run()
