@@ -141,6 +141,7 @@ def serve_study(
     plain: bool = False,
     bots: bool = False,
     new_key: bool = False,
+    leaderboard: Sequence[Path | str] = (),
 ) -> None:
     """Put the forced-choice task of a study on the web, until the process is stopped.
 
@@ -164,6 +165,9 @@ def serve_study(
         Let simulated people take part over HTTP.
     new_key
         Recognise people with the key as it is now, although it was another one before, and is lost.
+    leaderboard
+        Folders of result files to show on a page ``/leaderboard``, ``released`` for those that come with vimi; without
+        any there is no such page.
     """
     import tempfile
 
@@ -175,11 +179,19 @@ def serve_study(
     study = study if isinstance(study, Study) else Study.open(study)
     study.stage_outputs("trials")
     study.take_texts_over()
+    result_files = None
+    if leaderboard:
+        from benchmark.workflow.leaderboard import result_folders
+        from webapp.result_files import ResultFiles
+
+        result_files = ResultFiles(result_folders(leaderboard))
     environment_hash()  # one that is none would fail before the first participant
     with tempfile.TemporaryDirectory() as folder:
         if preview:
             database = f"sqlite:///{Path(folder) / 'preview.sqlite'}"
-        hosting = open_hosting(study, database, pilot=pilot, preview=preview, plain=plain, bots=bots)
+        hosting = open_hosting(
+            study, database, pilot=pilot, preview=preview, plain=plain, bots=bots, result_files=result_files
+        )
         refuse_mixing(hosting)
         check_key(hosting, accept=new_key)
         run_server(hosting, address=address, port=port, hosts=hosts)
