@@ -11,8 +11,7 @@ What the data can't carry is refused: a :class:`Refusal` stands in the place of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,36 +21,24 @@ from analysis.estimands import Drawing, spell_estimand
 from analysis.multiple_tests import adjust_holm
 from analysis.scaling.equivalence import SlopeEquivalence, assess_equivalence
 from analysis.scaling.families import Place, Test, declare_families, take_places
-from analysis.scaling.predictors import LEAST_MODELS, Predictor, find_predictor, predictor_values
-from analysis.scaling.regression import (
-    LeastSquaresFit,
-    Slope,
-    condition_number,
-    least_squares,
-    make_slope,
-    meta_regression,
-)
-from analysis.scaling.verdicts import MarginTests
-from benchmark.errors import AnalysisError, NameNotFound
-from benchmark.estimate import Estimate
-
-if TYPE_CHECKING:
-    from analysis.proportions import Proportions
+from analysis.scaling.ladder import FULL_LEVERAGE, Draft, count_models, fit_slope, own_points, two_sided, why_not
+from analysis.scaling.predictors import LEAST_MODELS, find_predictor, predictor_values
+from analysis.scaling.regression import condition_number, least_squares, make_slope
 from analysis.scaling.results import (
-    INFLUENTIAL,
     RUNGS,
     JointRegression,
     MixedModel,
-    MixedModelSlope,
     Refusal,
     Rung,
     ScalingResult,
     ScalingStudy,
     slope_of_rung,
 )
+from analysis.scaling.verdicts import MarginTests
+from benchmark.errors import AnalysisError, NameNotFound
 
-FULL_LEVERAGE = 0.99
-"""From this leverage on, one model decides the slope: the others only say what it differs from."""
+if TYPE_CHECKING:
+    from analysis.proportions import Proportions
 
 MODELS_PER_PREDICTOR = 5
 MOST_CONDITION = 10.0
@@ -145,12 +132,12 @@ def fit_scaling(
     tests = declare_families(named, predictors, families)
     estimand = spell_estimand("new models", drawing)
     in_study = set(models["model"].astype(str))
-    drafts: dict[Test, _Draft | Refusal] = {}
+    drafts: dict[Test, Draft | Refusal] = {}
     held: dict[Test, float] = {}
     for condition in named:
         for name in predictors:
             values = predictor_values(models, name)
-            draft = _draft(points, values, condition, find_predictor(name), mixed_model, rung, estimand, in_study)
+            draft = fit_slope(points, values, condition, find_predictor(name), mixed_model, rung, estimand, in_study)
             drafts[condition, name] = draft
             held[condition, name] = _p_that_holds_its_place(points, values, condition, draft, rung)
     places: dict[str, dict[Test, Place]] = {}
@@ -186,21 +173,6 @@ def fit_scaling(
     return ScalingStudy(results, jointly, places, rung)
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """A result before its family is known."""
-
-    points: pd.DataFrame
-    fit: LeastSquaresFit
-    least_squares: Slope
-    meta_regression: Slope | Refusal
-    mixed_model: MixedModelSlope | Refusal | None
-    between_models: Estimate | None
-    within_families: Slope | Refusal
-    warnings: tuple[str, ...]
-    effective_sample_size: str
-
-
 def _check_means(means: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     """Return the means with the families of their models, in an order that does not depend on the rows'."""
     for column in ("model", "condition", "value"):
@@ -231,250 +203,34 @@ def _check_means(means: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     return table.assign(family=table["model"].map(family))
 
 
-def _own_points(points: pd.DataFrame, values: pd.Series, condition: str) -> pd.DataFrame:
-    """Return a condition's models that have the predictor, from the lowest to the highest."""
-    own = points[points["condition"] == condition]
-    own = own[own["model"].isin(values.index)]
-    own = own.assign(x=values.reindex(own["model"]).to_numpy())
-    return own.sort_values(["x", "value", "model"], ignore_index=True)
-
-
-def _why_not(own: pd.DataFrame, predictor: Predictor) -> str:
-    """Say why models carry no slope, or return nothing if they do."""
-    x = own["x"].to_numpy()
-    if len(own) < LEAST_MODELS:
-        return f"{_count(len(own), 'model')}, and a slope needs at least {LEAST_MODELS}"
-    close = 1e-9 * max(1.0, float(np.abs(x).max()))
-    if np.ptp(x) <= close:
-        return f"all {len(own)} models have the same {predictor.column.replace('_', ' ')}"
-    centred = x - x.mean()
-    leverage = 1 / len(x) + centred**2 / float(centred @ centred)
-    if leverage.max() >= FULL_LEVERAGE:
-        alone = own["model"].iloc[int(leverage.argmax())]
-        return f"one model ({alone}) against {_spell(len(x) - 1)}"
-    distinct = np.unique(np.round(x / close) * close)
-    if len(distinct) < 3:
-        low = own["model"][x <= distinct[0] + close]
-        high = own["model"][x > distinct[0] + close]
-        smaller = low if len(low) < len(high) else high
-        return (
-            f"two values only: {_spell(len(smaller))} models ({', '.join(sorted(smaller))}) against "
-            f"{_spell(len(x) - len(smaller))}"
-        )
-    if np.ptp(x) < predictor.least_range:
-        return (
-            f"the {len(x)} models span only {np.ptp(x):.2f} on the scale of {predictor.label}; a slope needs at least "
-            f"{predictor.least_range:g}"
-        )
-    if least_squares(x, own["value"].to_numpy()).standard_errors[0] <= 1e-12:
-        return "the means lie exactly on a line, so that there is nothing to measure an error from"
-    return ""
-
-
-def _draft(
-    points: pd.DataFrame,
-    values: pd.Series,
-    condition: str,
-    predictor: Predictor,
-    mixed_model: MixedModel | None,
-    rung: Rung,
-    estimand: str,
-    in_study: set[str],
-) -> _Draft | Refusal:
-    """Fit the rungs of one slope, or say why there is none."""
-    own = _own_points(points, values, condition)
-    names = tuple(own["model"])
-
-    def refusal(reason: str) -> Refusal:
-        return Refusal(condition, predictor.name, reason, names)
-
-    if reason := _why_not(own, predictor):
-        others = int((points["condition"] == condition).sum()) - len(own)
-        if others and len(own) < LEAST_MODELS:
-            reason += f", and the predictor is not known of the other {others}"
-        return refusal(reason)
-    x, y = own["x"].to_numpy(), own["value"].to_numpy()
-    n = len(y)
-
-    def slope(value: float, error: float, freedom: float, method: str) -> Slope:
-        return make_slope(
-            predictor.name, value, error, freedom, n=n, unit=predictor.unit, method=method, estimand=estimand
-        )
-
-    fit = least_squares(x, y)
-    least = slope(
-        float(fit.coefficients[0]), float(fit.standard_errors[0]), fit.degrees_of_freedom,
-        f"ordinary least squares on {n} model means",
-    )  # fmt: skip
-    meta: Slope | Refusal
-    between: Estimate | None = None
-    errors = own["standard_error"].to_numpy(dtype=np.float64)
-    if not (np.isfinite(errors).all() and (errors > 0).all()):
-        without = [name for name, error in zip(names, errors) if not (np.isfinite(error) and error > 0)]
-        meta = refusal(f"no positive standard error is known for the mean of {', '.join(without)}")
-    else:
-        found = meta_regression(x, y, errors)
-        meta = slope(
-            float(found.coefficients[0]), float(found.standard_errors[0]), found.degrees_of_freedom,
-            f"random-effects meta-regression of {n} model means, REML, Knapp-Hartung",
-        )  # fmt: skip
-        between = Estimate(
-            found.between, found.between_low, found.between_high,
-            f"REML, Q-profile interval; Q({found.degrees_of_freedom}) = {found.heterogeneity:.1f}, p = {found.p:.3g}",
-            n, "proportion correct", estimand,
-        )  # fmt: skip
-    mixed: MixedModelSlope | Refusal | None = None
-    if mixed_model is not None:
-        answer = mixed_model(condition, predictor, pd.Series(x, index=pd.Index(names), name=predictor.name))
-        mixed = refusal(answer) if isinstance(answer, str) else answer
-    if rung == "meta-regression" and isinstance(meta, Refusal):
-        return meta
-    if rung == "mixed model" and not isinstance(mixed, MixedModelSlope):
-        return mixed if isinstance(mixed, Refusal) else refusal("no mixed model was given")
-    own = _leave_one_out(own.assign(leverage=fit.leverage, cook=fit.cook))
-    return _Draft(
-        own, fit, least, meta, mixed, between, _fit_within_families(own, refusal, slope),
-        _warnings(points, own, condition, in_study, least), _effective_sample_size(own, fit.degrees_of_freedom),
-    )  # fmt: skip
-
-
-def _leave_one_out(own: pd.DataFrame) -> pd.DataFrame:
-    """Add slope, standard error and p with each model left out."""
-    rows = []
-    freedom = len(own) - 3
-    for left_out in range(len(own)):
-        x, y = np.delete(own["x"].to_numpy(), left_out), np.delete(own["value"].to_numpy(), left_out)
-        centred = x - x.mean()
-        spread = float(centred @ centred)
-        value = float(centred @ y) / spread
-        residual = y - y.mean() - value * centred
-        error = float(np.sqrt(residual @ residual / freedom / spread))
-        # The rest may lie exactly on a line: its slope is then certain, as far as these points go.
-        p = _two_sided(value, error, freedom) if error > 1e-12 else float(abs(value) < 1e-12)
-        rows.append((value, error, p))
-    names = ["slope_without", "standard_error_without", "p_without"]
-    columns = ["model", "family", "x", "value", "standard_error", "leverage", "cook", "answers"]
-    kept = own[[column for column in columns if column in own.columns]]
-    return pd.concat([kept, pd.DataFrame(rows, columns=names, index=own.index)], axis=1)
-
-
-def _two_sided(value: float, error: float, freedom: float) -> float:
-    from scipy.stats import t
-
-    return float(2 * t.sf(abs(value) / error, freedom))
-
-
-def _fit_within_families(
-    own: pd.DataFrame, refusal: Callable[[str], Refusal], slope: Callable[[float, float, float, str], Slope]
-) -> Slope | Refusal:
-    """Fit the slope with a constant for each family of architectures, or say why not."""
-    counts = own["family"].value_counts()
-    if (own["family"] == "").any():
-        unknown = own.loc[own["family"] == "", "model"]
-        return refusal(f"the family of {', '.join(unknown)} is not known")
-    if len(counts) == 1:
-        return refusal(f"all models are of one family ({counts.index[0]})")
-    freedom = len(own) - len(counts) - 1
-    if freedom < 2:
-        return refusal(f"{len(own)} models of {len(counts)} families leave too little to tell size from family")
-    dummies = np.column_stack([(own["family"] == name).to_numpy(dtype=np.float64) for name in sorted(counts.index)[1:]])
-    inner = own["x"] - own.groupby("family")["x"].transform("mean")
-    total = float((inner**2).sum())
-    if total <= 1e-9 * float(((own["x"] - own["x"].mean()) ** 2).sum()):
-        return refusal("within families all models have the same value")
-    share = (inner**2).groupby(own["family"]).sum() / total
-    if share.max() >= FULL_LEVERAGE and counts[share.idxmax()] < 3:
-        return refusal(f"only the two models of the family {share.idxmax()} differ within a family")
-    if float((inner**2).max() / total) >= FULL_LEVERAGE:
-        return refusal(f"one model ({own.loc[(inner**2).idxmax(), 'model']}) carries the slope within families")
-    fit = least_squares(np.column_stack([own["x"], dummies]), own["value"].to_numpy())
-    if fit.standard_errors[0] <= 1e-12:
-        return refusal("within families the means lie exactly on lines")
-    families = ", ".join(f"{counts[name]} {name}" for name in sorted(counts.index))
-    return slope(
-        float(fit.coefficients[0]), float(fit.standard_errors[0]), fit.degrees_of_freedom,
-        f"ordinary least squares with a constant for each family ({families})",
-    )  # fmt: skip
-
-
-def _warnings(
-    points: pd.DataFrame, own: pd.DataFrame, condition: str, in_study: set[str], least: Slope
-) -> tuple[str, ...]:
-    """Say what a reader must know of the points."""
-    said = []
-    judged = set(points.loc[points["condition"] == condition, "model"])
-    if absent := sorted(in_study - judged):
-        said.append(f"{len(judged)} of {len(in_study)} models have a {condition} mean; {', '.join(absent)} has none.")
-        if len(absent) > 1:
-            said[-1] = said[-1].replace(" has none.", " have none.")
-    if lacking := sorted(judged - set(own["model"])):
-        said.append(f"Left out, because the predictor is not known: {', '.join(lacking)}.")
-    common = own["x"].mode().iloc[0]
-    others = own[own["x"] != common]
-    if 0 < len(others) <= 2 < len(own) - len(others):
-        names = ", ".join(sorted(others["model"]))
-        said.append(
-            f"{_spell(len(others))[0].upper()}{_spell(len(others))[1:]} models in all ({names}) differ from the other "
-            f"{_spell(len(own) - len(others))}: the slope is their contrast, with whatever else they differ in."
-        )
-    worst = own.loc[own["cook"].idxmax()]
-    if worst["cook"] > INFLUENTIAL:
-        said.append(
-            f"The slope rests on one influential model: {worst['model']} (Cook's distance {worst['cook']:.2f}); "
-            f"without it, it is {worst['slope_without']:.3f}."
-        )
-    signs = np.sign(own["slope_without"])
-    if (signs != np.sign(least.value)).any():
-        turning = own.loc[signs != np.sign(least.value), "model"]
-        said.append(f"The slope changes its sign without {_either(turning)}.")
-    elif least.p < 1 - least.estimate.level and (own["p_without"] >= 1 - least.estimate.level).any():
-        losing = own.loc[own["p_without"] >= 1 - least.estimate.level]
-        row = losing.loc[losing["p_without"].idxmax()]
-        said.append(
-            f"Tested alone the slope is off zero, but not without {_either(losing['model'])} "
-            f"(p up to {row['p_without']:.3f})."
-        )
-    return tuple(said)
-
-
-def _effective_sample_size(own: pd.DataFrame, freedom: int) -> str:
-    asked = ""
-    if "answers" in own.columns and own["answers"].notna().all():
-        asked = f", not the {int(own['answers'].sum()):,} answers about them"
-    return (
-        f"The sample size of this slope is {len(own)} models{asked}: it is a claim about new models, and has "
-        f"{freedom} degrees of freedom."
-    )
-
-
 def _p_that_holds_its_place(
-    points: pd.DataFrame, values: pd.Series, condition: str, draft: _Draft | Refusal, rung: Rung
+    points: pd.DataFrame, values: pd.Series, condition: str, draft: Draft | Refusal, rung: Rung
 ) -> float:
     """Return a test's p-value; a refused test holds its place in its family, for leaving it out would be a choice.
 
     It holds it with the p-value that least squares would have had (of one model against six: that of a t-test), or
     with 1 where there is none.
     """
-    if isinstance(draft, _Draft):
+    if isinstance(draft, Draft):
         return slope_of_rung(rung, draft.least_squares, draft.meta_regression, draft.mixed_model).p
-    own = _own_points(points, values, condition)
+    own = own_points(points, values, condition)
     try:
         fit = least_squares(own["x"].to_numpy(), own["value"].to_numpy())
     except AnalysisError:
         return 1.0
     value, error = float(fit.coefficients[0]), float(fit.standard_errors[0])
-    return _two_sided(value, error, fit.degrees_of_freedom) if error > 1e-12 else 1.0
+    return two_sided(value, error, fit.degrees_of_freedom) if error > 1e-12 else 1.0
 
 
 def _margin_tests(
-    members: Sequence[Test], drafts: Mapping[Test, _Draft | Refusal], margins: Mapping[str, float | None], rung: Rung
+    members: Sequence[Test], drafts: Mapping[Test, Draft | Refusal], margins: Mapping[str, float | None], rung: Rung
 ) -> dict[Test, MarginTests]:
     """Test a family's slopes against their margins, each kind of test corrected over all that have a margin."""
     with_margin = [test for test in members if margins.get(test[1]) is not None]
     tested: dict[Test, SlopeEquivalence] = {}
     for test in with_margin:
         draft = drafts[test]
-        if isinstance(draft, _Draft):
+        if isinstance(draft, Draft):
             chosen = slope_of_rung(rung, draft.least_squares, draft.meta_regression, draft.mixed_model)
             tested[test] = assess_equivalence(chosen, margins[test[1]])
     if not tested:
@@ -493,7 +249,7 @@ def _fit_joint(
 ) -> JointRegression | Refusal:
     """Regress on several predictors at once, or say why not."""
     together = pd.concat([predictor_values(models, name) for name in predictors], axis=1).dropna()
-    own = _own_points(points, together[predictors[0]], condition)
+    own = own_points(points, together[predictors[0]], condition)
     names = tuple(own["model"])
     what = " + ".join(predictors)
 
@@ -502,12 +258,12 @@ def _fit_joint(
 
     if len(own) < LEAST_MODELS or round(len(own) / MODELS_PER_PREDICTOR) < len(predictors):
         return refusal(
-            f"{_count(len(own), 'model')} for {len(predictors)} predictors, and each needs about {MODELS_PER_PREDICTOR}"
+            f"{count_models(len(own))} for {len(predictors)} predictors, and each needs about {MODELS_PER_PREDICTOR}"
         )
     x = together.reindex(own["model"]).to_numpy()
     for column, name in enumerate(predictors):
         alone = own.assign(x=x[:, column])
-        if reason := _why_not(alone, find_predictor(name)):
+        if reason := why_not(alone, find_predictor(name)):
             return refusal(f"{name}: {reason}")
     number = condition_number(x)
     if number > MOST_CONDITION:
@@ -527,20 +283,3 @@ def _fit_joint(
         for k, name in enumerate(predictors)
     )  # fmt: skip
     return JointRegression(condition, slopes, number, fit, names)
-
-
-_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-
-
-def _spell(number: int) -> str:
-    return _WORDS[number] if number < len(_WORDS) else str(number)
-
-
-def _either(names: pd.Series) -> str:
-    """Join names, in order, as alternatives."""
-    words = sorted(names)
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
