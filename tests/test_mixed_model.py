@@ -28,10 +28,11 @@ from analysis.mixed_model import (
 )
 from analysis.mixed_model.design import Design, lay_out_design, split_formula
 from analysis.mixed_model.expectation_propagation import normal_mixture
-from analysis.mixed_model.factorisation import Factorisation, System
+from analysis.mixed_model.factorisation import Factorisation
 from analysis.mixed_model.marginal_means import integrate
 from analysis.mixed_model.optimisation import maximise
 from analysis.mixed_model.structure import find_structure
+from analysis.mixed_model.system import System
 from analysis.power.simulation import Layout, Population, simulate_judgements
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate

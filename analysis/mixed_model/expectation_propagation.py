@@ -21,9 +21,10 @@ from typing import Literal
 import numpy as np
 from scipy.special import ndtr
 
-from analysis.mixed_model.factorisation import Factorisation, NotPositiveDefinite, SelectedInverse, System
+from analysis.mixed_model.factorisation import Factorisation, NotPositiveDefinite, SelectedInverse
 from analysis.mixed_model.laplace import Evaluation, Laplace, Mode, ModeNotFound
 from analysis.mixed_model.links import Floats, Link, LinkName
+from analysis.mixed_model.system import System
 
 _NORMALS = 8
 _MOST_SWEEPS = 400

@@ -10,235 +10,17 @@ of Laplace's approximation needs no others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.sparse import csr_array
 
-from analysis.mixed_model.design import Design, Integers
 from analysis.mixed_model.links import Floats
-from analysis.mixed_model.structure import ChainFactor, Structure
-
-_SPARSE_COST = 20.0
-"""How much longer a multiplication takes in a sparse product than in LAPACK's dense ones."""
-_MOST_PAIRS = 20_000_000
-"""Pairs of entries that are worth the memory that they take."""
-_CHUNK = 4_000_000
-"""Most numbers in a dense intermediate result."""
+from analysis.mixed_model.system import System, rowwise
 
 
 class NotPositiveDefinite(Exception):
     """The Hessian has a direction in which the penalised likelihood does not bend downwards."""
-
-
-@dataclass(frozen=True)
-class BlockOfLink:
-    """What a factor of the chain has to do with one block of outer levels.
-
-    Attributes
-    ----------
-    rows
-        Which levels meet the block.
-    entries
-        Which entries of the factor's sparse matrix belong to it, row by row.
-    local_rows, local_columns, pointers
-        The same entries as a sparse matrix (rows, width of the block).
-    dense
-        Whether products of this matrix are sooner made as dense ones.
-    pairs
-        If not, and if they are not too many: all pairs of entries in one row, as (first entry, second entry, where
-        their columns meet in the block's own square matrix); entries are counted as here.
-    """
-
-    rows: Integers
-    entries: Integers
-    local_rows: Integers
-    local_columns: NDArray[np.int32]
-    pointers: NDArray[np.int32]
-    dense: bool
-    pairs: tuple[Integers, Integers, Integers] | None
-
-    def sparse(self, data: Floats, width: int) -> csr_array:
-        """Return the block as a sparse matrix."""
-        return csr_array((data[self.entries], self.local_columns, self.pointers), shape=(len(self.rows), width))
-
-    def fill(self, data: Floats, width: int) -> Floats:
-        """Return the block as a dense matrix."""
-        made = np.zeros((len(self.rows), width))
-        made[self.local_rows, self.local_columns] = data[self.entries]
-        return made
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """Which rows of the border the levels of a factor meet.
-
-    Attributes
-    ----------
-    pairs
-        Shape (answers,): which pair of a level and a row each answer belongs to.
-    levels, rows
-        Level and row of each pair, sorted by level.
-    pointers
-        Where the pairs of each level begin.
-    shape
-        Levels and rows.
-    """
-
-    pairs: Integers
-    levels: Integers
-    rows: Integers
-    pointers: Integers
-    shape: tuple[int, int]
-
-    @classmethod
-    def of(cls, codes: Integers, size: int, profile: Integers, profiles: int) -> Meeting:
-        """Return the pairs of levels and rows that occur."""
-        keys, pairs = np.unique(codes * profiles + profile, return_inverse=True)
-        levels, rows = np.divmod(keys, profiles)
-        return cls(pairs, levels, rows, np.searchsorted(levels, np.arange(size + 1)), (size, profiles))
-
-    def add_up(self, weights: Floats, border: Floats) -> Floats:
-        """Return, for each level, the weighted sum of the border's rows over its answers."""
-        totals = np.bincount(self.pairs, weights, minlength=len(self.levels))
-        return np.asarray(csr_array((totals, self.rows, self.pointers), shape=self.shape) @ border)
-
-    def multiply(self, values: Floats, border: Floats) -> Floats:
-        """Return, for each answer, the product of its level's row of values and its row of the border."""
-        return _rowwise(values[self.levels], border[self.rows])[self.pairs]
-
-
-class System:
-    """All that does not change from one factorisation to the next.
-
-    Attributes
-    ----------
-    size
-        Unknowns: all levels, then the coefficients.
-    positions
-        For each factor of the design: shape (answers,), which unknown each answer's level is.
-    levels
-        For each factor of the design: shape (levels,), which unknown each level is.
-    """
-
-    def __init__(self, design: Design, structure: Structure) -> None:
-        self.design = design
-        self.structure = structure
-        self.coefficients = design.fixed.shape[1]
-        self.border_width = structure.border_size + self.coefficients
-        sizes = [link.size for link in structure.chain]
-        self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self.outer_start = int(self.starts[-1])
-        self.border_start = self.outer_start + structure.outer_size
-        self.fixed_start = self.border_start + structure.border_size
-        self.size = self.fixed_start + self.coefficients
-        positions: dict[int, Integers] = {
-            link.factor: link.codes + start for link, start in zip(structure.chain, self.starts)
-        }
-        positions |= {which: levels + self.outer_start for which, levels in structure.outer}
-        positions |= {which: levels + self.border_start for which, levels in structure.border}
-        self.positions = [positions[which] for which in range(len(design.factors))]
-        self.levels = []
-        for factor, position in zip(design.factors, self.positions):
-            own = np.empty(factor.size, dtype=np.int64)
-            own[factor.codes] = position
-            self.levels.append(own)
-        border = np.zeros((design.size, self.border_width))
-        for _, levels in structure.border:
-            border[np.arange(design.size), levels] = 1.0
-        border[:, structure.border_size :] = design.fixed
-        # Many answers have the same fixed effects and the same levels in the border: one row stands for them all.
-        self.border, self.profile = _distinct_rows(border)
-        self.border_factor = np.full(structure.border_size, -1, dtype=np.int64)
-        for which, levels in structure.border:
-            self.border_factor[levels] = which
-        profiles = len(self.border)
-        self.meetings = [Meeting.of(link.codes, link.size, self.profile, profiles) for link in structure.chain]
-        self.outer_meetings = [
-            Meeting.of(levels, structure.outer_size, self.profile, profiles) for _, levels in structure.outer
-        ]
-        self.gather_parents = [
-            [_indicator(parent, later.size) for parent, later in zip(link.parents, structure.chain[place + 1 :])]
-            for place, link in enumerate(structure.chain)
-        ]
-        self.rows = [np.repeat(np.arange(link.size), np.diff(link.pointers)) for link in structure.chain]
-        self.blocks = [self._split(link, rows) for link, rows in zip(structure.chain, self.rows)]
-
-    def _split(self, link: ChainFactor, rows: Integers) -> list[BlockOfLink]:
-        """Split a factor's sparse matrix by blocks of outer levels."""
-        bounds = self.structure.blocks
-        own = np.searchsorted(bounds, link.columns, side="right") - 1
-        order = np.argsort(own, kind="stable")
-        ends = np.searchsorted(own[order], np.arange(len(bounds)))
-        blocks = []
-        for block in range(len(bounds) - 1):
-            entries = order[ends[block] : ends[block + 1]]
-            present, local_rows = np.unique(rows[entries], return_inverse=True)
-            counts = np.bincount(local_rows, minlength=len(present))
-            width = int(bounds[block + 1] - bounds[block])
-            many = float((counts.astype(np.float64) ** 2).sum())
-            dense = len(present) * width <= 4 * _CHUNK and len(present) * width**2 / _SPARSE_COST < many
-            pointers = np.concatenate([[0], np.cumsum(counts)])
-            columns = link.columns[entries] - bounds[block]
-            pairs = None
-            if not dense and many <= _MOST_PAIRS:
-                first = np.repeat(np.arange(len(entries)), counts[local_rows])
-                starts = np.repeat(np.cumsum(counts[local_rows]) - counts[local_rows], counts[local_rows])
-                second = pointers[local_rows[first]] + np.arange(len(first)) - starts
-                pairs = first, second, (columns[first] * width + columns[second]).astype(np.int64)
-            blocks.append(
-                BlockOfLink(
-                    rows=present,
-                    entries=entries,
-                    local_rows=local_rows,
-                    local_columns=columns.astype(np.int32),
-                    pointers=pointers.astype(np.int32),
-                    dense=dense,
-                    pairs=pairs,
-                )
-            )
-        return blocks
-
-    def with_answers(self, correct: NDArray[np.bool_]) -> System:
-        """Return the same system for other answers to the same questions."""
-        other = copy(self)
-        other.design = replace(self.design, correct=correct)
-        return other
-
-    def linear_predictor(self, unknowns: Floats, sds: Sequence[float] | Floats) -> Floats:
-        """Return the linear predictor of every answer."""
-        eta: Floats = self.design.fixed @ unknowns[self.fixed_start :]
-        for position, sd in zip(self.positions, sds):
-            eta += sd * unknowns[position]
-        return eta
-
-    def add_up(self, values: Floats, sds: Sequence[float] | Floats) -> Floats:
-        """Return A' times a value for every answer: the transpose of ``linear_predictor``."""
-        total = np.zeros(self.size)
-        for position, sd in zip(self.positions, sds):
-            total += sd * np.bincount(position, values, minlength=self.size)
-        total[self.fixed_start :] = self.design.fixed.T @ values
-        return total
-
-
-def _distinct_rows(matrix: Floats) -> tuple[Floats, Integers]:
-    """Return the distinct rows of a matrix, in order of first appearance, and which of them each row is."""
-    keys = np.zeros(len(matrix), dtype=np.int64)
-    for column in matrix.T:
-        own = np.unique(column, return_inverse=True)[1]
-        keys = np.unique(keys * (int(own.max()) + 1) + own, return_inverse=True)[1]
-    first = np.unique(keys, return_index=True)[1]
-    return np.ascontiguousarray(matrix[first]), keys
-
-
-def _indicator(codes: Integers, size: int) -> csr_array:
-    """Return the sparse matrix (levels, things) that adds things up by level."""
-    order = np.argsort(codes, kind="stable")
-    pointers = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=size))])
-    return csr_array((np.ones(len(codes)), order.astype(np.int32), pointers.astype(np.int32)), shape=(size, len(codes)))
 
 
 def _factorise_dense(matrix: Floats) -> Floats:
@@ -477,9 +259,9 @@ class SelectedInverse:
                 border += csr_array((data, link.columns, link.pointers), shape=(link.size, structure.outer_size)) @ (
                     outer_corner
                 )
-                outer += _rowwise(side[rows], outer_corner[link.columns])
+                outer += rowwise(side[rows], outer_corner[link.columns])
                 for block, part in enumerate(system.blocks[place]):
-                    outer[part.entries] += _multiply_at(part, data, blocks[block])
+                    outer[part.entries] += part.multiply_at(data, blocks[block])
             for step, parent in enumerate(link.parents):
                 border += up[step][:, None] * with_border[place + 1 + step][parent]
                 if structure.outer:
@@ -488,7 +270,7 @@ class SelectedInverse:
             with_outer[place] = -inverse[rows] * outer
             for step, parent in enumerate(link.parents):
                 later = place + 1 + step
-                total = _rowwise(side, with_border[later][parent])
+                total = rowwise(side, with_border[later][parent])
                 if structure.outer:
                     total += np.bincount(rows, data * with_outer[later][link.carried[step]], minlength=link.size)
                 for other, other_parent in enumerate(link.parents):
@@ -499,7 +281,7 @@ class SelectedInverse:
                     else:
                         total += up[other] * with_later[later][other - step - 1][parent]
                 with_later[place].append(-inverse * total)
-            total = _rowwise(side, with_border[place])
+            total = rowwise(side, with_border[place])
             if structure.outer:
                 total += np.bincount(rows, data * with_outer[place], minlength=link.size)
             for step in range(len(link.parents)):
@@ -529,7 +311,7 @@ class SelectedInverse:
         system, structure, sds = factorised.system, factorised.system.structure, factorised.sds
         width = len(corner)
         rows = system.border[:, :width] * factorised.border_scale[:width]
-        total = _rowwise(rows, rows @ corner)[system.profile]
+        total = rowwise(rows, rows @ corner)[system.profile]
         for place, link in enumerate(structure.chain):
             sd = sds[link.factor]
             own_part = sd * own[place]
@@ -545,28 +327,3 @@ class SelectedInverse:
         for (which, _), meeting in zip(structure.outer, system.outer_meetings):
             total += (2 * sds[which]) * meeting.multiply(outer_corner, rows)
         return total
-
-
-def _rowwise(one: Floats, other: Floats) -> Floats:
-    """Return the inner product of each row of one with the same row of the other."""
-    return np.asarray(np.einsum("ij,ij->i", one, other))
-
-
-def _multiply_at(part: BlockOfLink, data: Floats, dense: Floats) -> Floats:
-    """Return C times a dense matrix, at the entries of the sparse C alone."""
-    width = len(dense)
-    if part.dense:
-        return np.asarray((part.fill(data, width) @ dense)[part.local_rows, part.local_columns])
-    if part.pairs is not None:
-        first, second, places = part.pairs
-        products = data[part.entries][second] * dense.ravel()[places]
-        return np.asarray(np.bincount(first, products, minlength=len(part.entries)), dtype=np.float64)
-    sparse = part.sparse(data, width)
-    step = max(_CHUNK // max(width, 1), 1)
-    made = np.empty(len(part.entries))
-    for low in range(0, len(part.rows), step):
-        high = min(low + step, len(part.rows))
-        first, last = part.pointers[low], part.pointers[high]
-        product = sparse[low:high] @ dense
-        made[first:last] = product[part.local_rows[first:last] - low, part.local_columns[first:last]]
-    return made

@@ -19,11 +19,11 @@ from scipy.stats import chi2, norm, t
 from analysis.estimands import Scope, spell_estimand
 from analysis.mixed_model.design import Design, lay_out_design, split_formula
 from analysis.mixed_model.expectation_propagation import ExpectationPropagation
-from analysis.mixed_model.factorisation import System
 from analysis.mixed_model.laplace import Curvature, Evaluation, Laplace
 from analysis.mixed_model.links import LINKS, Floats, Link, LinkName
 from analysis.mixed_model.optimisation import NotConverged, Optimum, maximise
 from analysis.mixed_model.structure import find_structure
+from analysis.mixed_model.system import System
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter

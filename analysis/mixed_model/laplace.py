@@ -25,8 +25,9 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.mixed_model.factorisation import Factorisation, NotPositiveDefinite, SelectedInverse, System
+from analysis.mixed_model.factorisation import Factorisation, NotPositiveDefinite, SelectedInverse
 from analysis.mixed_model.links import Floats, Link, Terms
+from analysis.mixed_model.system import System
 
 Objective = Literal["joint", "restricted", "penalised"]
 Curvature = Literal["observed", "expected"]
