@@ -7,21 +7,18 @@ click.
 
 from __future__ import annotations
 
-import html
 import io
 import math
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from benchmark.estimate import Estimate
 from webapp import dashboard
 from webapp.admission import SECRET_NAME, Gate, check_hash, environment_hash
 from webapp.backup import back_up
@@ -29,6 +26,23 @@ from webapp.dashboard import Kind
 from webapp.hosting import Hosting
 from webapp.recruitment import OUTCOMES
 from webapp.screens import charts
+from webapp.screens.pieces import (
+    draw_funnel,
+    draw_table,
+    draw_tiles,
+    escape,
+    make_tile,
+    make_track,
+    spell_interval,
+    spell_moment,
+    spell_percent,
+    spell_seconds,
+    spell_share,
+    spell_usd,
+    write_banner,
+    write_heading,
+    write_note,
+)
 from webapp.store import write_setting
 
 REFRESH_SECONDS = 20
@@ -136,14 +150,14 @@ def _show_study(hosting: Hosting, hashed: str) -> None:
 def _show_head(hosting: Hosting) -> None:
     paused = dashboard.is_paused(hosting)
     if hosting.closed_because:
-        state = f'<span class="v-pill off">closed: {_escape(", ".join(hosting.closed_because))} not filled</span>'
+        state = f'<span class="v-pill off">closed: {escape(", ".join(hosting.closed_because))} not filled</span>'
     elif paused:
         state = '<span class="v-pill off">recruitment paused</span>'
     else:
         state = '<span class="v-pill on">open to newcomers</span>'
     marks = [name for name, given in (("pilot", hosting.pilot), ("preview", hosting.preview)) if given]
     pills = "".join(f'<span class="v-pill plain">{mark}</span>' for mark in marks)
-    st.html(f'<div class="v-head"><h1>{_escape(hosting.study.root.name)}</h1>{state}{pills}</div>')
+    st.html(f'<div class="v-head"><h1>{escape(hosting.study.root.name)}</h1>{state}{pills}</div>')
 
 
 def _choose_kind(hosting: Hosting) -> Kind:
@@ -167,21 +181,31 @@ def _show_overview(hosting: Hosting, kind: Kind) -> None:
     planned = sum(plan.planned for plan in hosting.layout.cells.values())
     filled = planned - money.missing
     wrong = int(dashboard.found_problems(hosting).kinds["times"].sum())
-    expected = "" if math.isinf(money.expected.high) else f" ({_usd(money.expected.low)}–{_usd(money.expected.high)})"
-    _tiles(
+    expected = (
+        ""
+        if math.isinf(money.expected.high)
+        else f" ({spell_usd(money.expected.low)}–{spell_usd(money.expected.high)})"
+    )
+    draw_tiles(
         [
-            _tile("planned sessions filled", f"{filled:,} <small>of {planned:,}</small>", _track(filled, planned)),
-            _tile(
+            make_tile(
+                "planned sessions filled", f"{filled:,} <small>of {planned:,}</small>", make_track(filled, planned)
+            ),
+            make_tile(
                 "finished",
                 f"{people.finished:,}",
-                f"{_percent(people.completion)} of those who are done; {people.withdrawn} withdrew",
+                f"{spell_percent(people.completion)} of those who are done; {people.withdrawn} withdrew",
             ),
-            _tile("at work now", f"{people.at_work:,}", f"{people.silent:,} silent for too long"),
-            _tile("to pay so far", _usd(money.so_far), f"about {_usd(money.expected.value)} in the end{expected}"),
-            _tile("problems", f"{wrong:,}", "missing pictures, slow decoding, errors"),
+            make_tile("at work now", f"{people.at_work:,}", f"{people.silent:,} silent for too long"),
+            make_tile(
+                "to pay so far",
+                spell_usd(money.so_far),
+                f"about {spell_usd(money.expected.value)} in the end{expected}",
+            ),
+            make_tile("problems", f"{wrong:,}", "missing pictures, slow decoding, errors"),
         ]
     )
-    _heading("Arrivals")
+    write_heading("Arrivals")
     if len(people.arrivals):
         st.altair_chart(
             charts.draw_arrivals(people.arrivals, people.endings),
@@ -190,29 +214,29 @@ def _show_overview(hosting: Hosting, kind: Kind) -> None:
             alt=f"{people.arrived} people came, {people.finished} finished.",
         )
     else:
-        _note("Nobody has come yet.")
+        write_note("Nobody has come yet.")
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        _heading("How far people get")
-        _funnel(people.steps)
-        _heading("Last seen")
+        write_heading("How far people get")
+        draw_funnel(people.steps)
+        write_heading("Last seen")
         seen = dashboard.last_seen(hosting, kind)
         seen["seconds since"] = [f"{value:,.0f} s ago" for value in seen["seconds since"]]
-        _table(
+        draw_table(
             seen.rename(columns={"seconds since": "last seen"}),
             numbers=["answers", "last seen"],
             empty="Nobody is at work.",
         )
     with right:
-        _heading("How it ended")
-        _table(people.outcomes, numbers=["people"], empty="Nobody has come to an end yet.")
-        _heading("Where the others are")
-        _table(people.phases, numbers=["at work", "silent"], empty="Nobody is under way.")
+        write_heading("How it ended")
+        draw_table(people.outcomes, numbers=["people"], empty="Nobody has come to an end yet.")
+        write_heading("Where the others are")
+        draw_table(people.phases, numbers=["at work", "silent"], empty="Nobody is under way.")
 
 
 def _show_coverage(hosting: Hosting, kind: Kind) -> None:
     table = dashboard.coverage(hosting, kind)
-    _heading(
+    write_heading(
         "Usable answers about each unit",
         "Answers count once their session is finished and passes the protocol's exclusion rules.",
     )
@@ -222,11 +246,11 @@ def _show_coverage(hosting: Hosting, kind: Kind) -> None:
     summary = dashboard.summarize_coverage(table)
     summary["answers"] = [f"{done:,} of {of:,}" for done, of in zip(summary["answers"], summary.pop("of"))]
     summary = summary.rename(columns={"fewest": "fewest per unit", "most": "most per unit"})
-    _table(summary, numbers=["units", "fewest per unit", "most per unit", "answers"])
-    _heading("Session slots by cell")
+    draw_table(summary, numbers=["units", "fewest per unit", "most per unit", "answers"])
+    write_heading("Session slots by cell")
     rows = [(s.name, s.slots, s.usable, s.leased, s.free, s.coming) for s in dashboard.slots(hosting)]
     names = ["cell", "slots", "filled", "being worked on", "free", "people on their way"]
-    _table(pd.DataFrame(rows, columns=names), numbers=names[1:])
+    draw_table(pd.DataFrame(rows, columns=names), numbers=names[1:])
 
 
 def _show_precision(hosting: Hosting, kind: Kind) -> None:
@@ -235,16 +259,18 @@ def _show_precision(hosting: Hosting, kind: Kind) -> None:
     in_sequence = any(item.at_any_time is not None for item in found)
     complete = any(item.mean is not None for item in found)
     if complete:
-        _banner("Every planned slot is filled: the plan's stopping rule is met, and means are shown.", good=True)
+        write_banner("Every planned slot is filled: the plan's stopping rule is met, and means are shown.", good=True)
     elif in_sequence:
-        _banner("Means are shown as confidence sequences: these hold however often you look and whenever you stop.")
+        write_banner(
+            "Means are shown as confidence sequences: these hold however often you look and whenever you stop."
+        )
     else:
-        _banner(
+        write_banner(
             "Means are hidden until every planned slot is filled with a usable session. Whoever looks early and "
             "stops when they like what they see is wrong more often than the interval says."
         )
     if any(item.width is not None for item in found):
-        _heading(
+        write_heading(
             "How wide the intervals are",
             f"The dashed line is the target, {target:g}. The dark tick is where no number of sessions gets below "
             "with these units: intervals speak for new units and new people.",
@@ -252,11 +278,11 @@ def _show_precision(hosting: Hosting, kind: Kind) -> None:
         chart = charts.draw_widths(found, target)
         st.altair_chart(chart, theme=None, width="stretch", alt="Widths, as in the table below.")
     if complete:
-        _heading("Means")
+        write_heading("Means")
         alt = "Means, as in the table below."
         st.altair_chart(charts.draw_intervals(found, "mean"), theme=None, width="stretch", alt=alt)
     if in_sequence:
-        _heading(
+        write_heading(
             "Confidence sequences",
             "For these units and new people; each rests on the means of sessions, and may be looked at any time.",
         )
@@ -276,36 +302,40 @@ def _show_precision(hosting: Hosting, kind: Kind) -> None:
         }
         for item in found
     ]
-    _table(pd.DataFrame(rows), numbers=["sessions", "answers", "width", "mean", "at any time"])
+    draw_table(pd.DataFrame(rows), numbers=["sessions", "answers", "width", "mean", "at any time"])
 
 
 def _show_quality(hosting: Hosting, kind: Kind) -> None:
     found = dashboard.quality(hosting, kind)
     times = dashboard.reaction_times(hosting, kind)
     middle = times.quantiles.get(0.5)
-    _tiles(
+    draw_tiles(
         [
-            _tile("pass the catch trials", _share(found.catch), _interval(found.catch)),
-            _tile("come through the practice", _share(found.practice), _interval(found.practice)),
-            _tile("usable sessions", _share(found.usable), _interval(found.usable)),
-            _tile("answers with the page in sight", _share(found.visible), _interval(found.visible)),
-            _tile(
+            make_tile("pass the catch trials", spell_share(found.catch), spell_interval(found.catch)),
+            make_tile("come through the practice", spell_share(found.practice), spell_interval(found.practice)),
+            make_tile("usable sessions", spell_share(found.usable), spell_interval(found.usable)),
+            make_tile("answers with the page in sight", spell_share(found.visible), spell_interval(found.visible)),
+            make_tile(
                 "median reaction time",
                 "–" if middle is None else f"{middle.value / 1000:.2f} <small>s</small>",
-                "" if middle is None else f"{_seconds(middle.low)} to {_seconds(middle.high)} s, {middle.n:,} sessions",
+                ""
+                if middle is None
+                else f"{spell_seconds(middle.low)} to {spell_seconds(middle.high)} s, {middle.n:,} sessions",
             ),
         ]
     )
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        _heading("Exclusion rules", "They decide what is analysed and which slots are offered anew, never who is paid.")
-        _table(found.rules, numbers=["fail", "fail only this"])
+        write_heading(
+            "Exclusion rules", "They decide what is analysed and which slots are offered anew, never who is paid."
+        )
+        draw_table(found.rules, numbers=["fail", "fail only this"])
     with right:
-        _heading("Signs of programs", "Evidence for a person to judge. It decides nothing by itself.")
-        _table(found.signs, numbers=["people", "times"], empty="None so far.")
-    _heading("Reaction times")
+        write_heading("Signs of programs", "Evidence for a person to judge. It decides nothing by itself.")
+        draw_table(found.signs, numbers=["people", "times"], empty="None so far.")
+    write_heading("Reaction times")
     if not len(times.medians):
-        _note("No session is finished yet.")
+        write_note("No session is finished yet.")
         return
     chart = charts.draw_reaction_times(times)
     st.altair_chart(chart, theme=None, width="stretch", alt="Spread of the sessions' median reaction times.")
@@ -313,36 +343,36 @@ def _show_quality(hosting: Hosting, kind: Kind) -> None:
         (
             f"{share:.0%} of sessions are quicker",
             f"{e.value / 1000:.2f} s",
-            f"{_seconds(e.low)} to {_seconds(e.high)} s",
+            f"{spell_seconds(e.low)} to {spell_seconds(e.high)} s",
         )
         for share, e in times.quantiles.items()
     ]
     columns = ["quantile", "median of the session", "95 % interval"]
-    _table(pd.DataFrame(rows, columns=columns), numbers=columns[1:])
+    draw_table(pd.DataFrame(rows, columns=columns), numbers=columns[1:])
 
 
 def _show_problems(hosting: Hosting, kind: Kind) -> None:
     found = dashboard.found_problems(hosting)
-    _heading("What went wrong, by kind")
-    kinds = found.kinds.assign(last=[_moment(at) for at in found.kinds["last"]])
-    _table(kinds, numbers=["times", "trials"], empty="Nothing so far.")
+    write_heading("What went wrong, by kind")
+    kinds = found.kinds.assign(last=[spell_moment(at) for at in found.kinds["last"]])
+    draw_table(kinds, numbers=["times", "trials"], empty="Nothing so far.")
     if len(found.latest):
-        _heading("The latest")
-        latest = found.latest.assign(at=[_moment(at) for at in found.latest["at"]])
-        _table(latest.fillna("–"), codes=["trial", "participant"])
+        write_heading("The latest")
+        latest = found.latest.assign(at=[spell_moment(at) for at in found.latest["at"]])
+        draw_table(latest.fillna("–"), codes=["trial", "participant"])
 
 
 def _show_data(hosting: Hosting, kind: Kind) -> None:
     """Show downloads. Files are made when a button is pressed, and only then."""
     complete = hosting.pilot or dashboard.is_complete(hosting)
     looks = dashboard.early_looks(hosting)
-    _heading(
+    write_heading(
         "Answers and sessions",
         "One row an answer and one row a session, under pseudonyms, in the form that vimi export writes.",
     )
     agreed = True
     if not complete:
-        _banner(
+        write_banner(
             "The plan is not filled. Taking answers out now is an early look at the means; it is written down, so "
             f"that the report can say so. Early looks so far: {len(looks)}."
         )
@@ -358,7 +388,9 @@ def _show_data(hosting: Hosting, kind: Kind) -> None:
                 disabled=not agreed,
                 key=f"export_{format}",
             )
-    _heading("Payments", "Everyone who finished is paid, excluded or not. The file names people as the recruiter does.")
+    write_heading(
+        "Payments", "Everyone who finished is paid, excluded or not. The file names people as the recruiter does."
+    )
     st.download_button(
         "Download payments (CSV)",
         data=_payments(hosting),
@@ -366,7 +398,7 @@ def _show_data(hosting: Hosting, kind: Kind) -> None:
         mime="text/csv",
         key="payments",
     )
-    _heading(
+    write_heading(
         "Backup",
         "The whole study, taken while people answer; vimi restore puts it back. It holds keys: keep it to yourself.",
     )
@@ -430,29 +462,31 @@ def _url(hosting: Hosting) -> str:
 
 def _show_recruitment(hosting: Hosting, kind: Kind) -> None:
     paused = dashboard.is_paused(hosting)
-    _heading("Newcomers")
+    write_heading("Newcomers")
     if paused:
-        _note("Newcomers are turned away for now. Whoever has begun goes on.")
+        write_note("Newcomers are turned away for now. Whoever has begun goes on.")
     else:
-        _note("Newcomers are let in while there are slots. A pause turns them away; whoever has begun goes on.")
+        write_note("Newcomers are let in while there are slots. A pause turns them away; whoever has begun goes on.")
     verb = "Resume" if paused else "Pause"
     if not st.session_state.get("asked_to_change"):
         st.button(f"{verb} recruitment", key="change", on_click=_ask_to_change, args=(True,))
     else:
         words = "let newcomers in again" if paused else "turn newcomers away"
-        _banner(f"This will {words}, at once and on all servers of this study.")
+        write_banner(f"This will {words}, at once and on all servers of this study.")
         with st.container(horizontal=True):
             change = {"on_click": _set_paused, "args": (hosting, not paused)}
             st.button(f"{verb} now", key="confirm", type="primary", **change)
             st.button("Cancel", key="cancel", on_click=_ask_to_change, args=(False,))
-    _heading(
+    write_heading(
         "Completion codes",
         f"What people take back to the recruiter ({hosting.recruiter.name}), by how their session ended.",
     )
     rows = [(outcome, hosting.code(outcome)) for outcome in OUTCOMES]
-    _table(pd.DataFrame(rows, columns=["outcome", "code"]), codes=["code"])
+    draw_table(pd.DataFrame(rows, columns=["outcome", "code"]), codes=["code"])
     if hosting.recruitment.unfilled:
-        _banner(f"Before a recruiter's link works, fill in [recruitment]: {', '.join(hosting.recruitment.unfilled)}.")
+        write_banner(
+            f"Before a recruiter's link works, fill in [recruitment]: {', '.join(hosting.recruitment.unfilled)}."
+        )
 
 
 def _ask_to_change(asked: bool) -> None:
@@ -475,103 +509,3 @@ SECTIONS: dict[str, tuple[Callable[[Hosting, Kind], None], bool]] = {
     "Recruitment": (_show_recruitment, False),
 }
 """Sections of the page: what draws them, and whether they refresh themselves."""
-
-
-# -------------------------------------------------------------------- pieces
-
-
-def _escape(value: object) -> str:
-    return html.escape(str(value))
-
-
-def _heading(text: str, note: str = "") -> None:
-    below = f'<p class="v-note">{_escape(note)}</p>' if note else ""
-    st.html(f"<h2>{_escape(text)}</h2>{below}")
-
-
-def _note(text: str) -> None:
-    st.html(f'<p class="v-note">{_escape(text)}</p>')
-
-
-def _banner(text: str, good: bool = False) -> None:
-    st.html(f'<div class="v-banner{" good" if good else ""}" role="note">{_escape(text)}</div>')
-
-
-def _tile(name: str, value: str, more: str = "") -> str:
-    """Return a tile: ``value`` and ``more`` are HTML of ours."""
-    return (
-        f'<div class="v-tile"><div class="name">{_escape(name)}</div><div class="value">{value}</div>'
-        f'<div class="more">{more}</div></div>'
-    )
-
-
-def _tiles(tiles: Sequence[str]) -> None:
-    st.html(f'<div class="v-tiles">{"".join(tiles)}</div>')
-
-
-def _track(done: int, of: int) -> str:
-    """Return a bar that is filled so far."""
-    share = 100 * done / of if of else 0
-    return f'<div class="v-track"><i style="width:{share:.1f}%"></i></div>{share:.0f} % of the plan'
-
-
-def _funnel(steps: pd.DataFrame) -> None:
-    rows = "".join(
-        f"<span>{_escape(step.step)}</span>"
-        f'<div class="v-track"><i style="width:{100 * step.share:.1f}%"></i></div><b>{step.reached:,}</b>'
-        for step in steps.itertuples()
-    )
-    st.html(f'<div class="v-funnel">{rows}</div>')
-
-
-def _table(
-    frame: pd.DataFrame, numbers: Sequence[str] = (), codes: Sequence[str] = (), empty: str = "Nothing."
-) -> None:
-    """Draw a table; everything in it is escaped, since some of it was sent by browsers."""
-    classes = {name: ' class="number"' if name in numbers else "" for name in frame.columns}
-    head = "".join(f"<th{classes[name]}>{_escape(name)}</th>" for name in frame.columns)
-    body = "".join(
-        "<tr>" + "".join(_cell(name, row[name], classes[name], name in codes) for name in frame.columns) + "</tr>"
-        for row in frame.to_dict("records")
-    )
-    if not len(frame):
-        body = f'<tr><td class="quiet" colspan="{max(len(frame.columns), 1)}">{_escape(empty)}</td></tr>'
-    table = f'<table class="v-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    st.html(f'<div class="v-scroll">{table}</div>')
-
-
-def _cell(name: str, value: Any, style: str, code: bool) -> str:
-    text = f"{value:,}" if isinstance(value, int) else _escape(value)
-    if code and text != "–":
-        text = f"<code>{text}</code>"
-    if name == "detail":
-        return f'<td class="long"><div title="{text}">{text}</div></td>'
-    return f"<td{style}>{text}</td>"
-
-
-def _share(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else f"{100 * estimate.value:.1f} <small>%</small>"
-
-
-def _interval(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "nothing to count yet"
-    return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f} %, n = {estimate.n:,}"
-
-
-def _percent(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "–"
-    return f"{100 * estimate.value:.0f} % [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
-
-
-def _usd(amount: float) -> str:
-    return f"${amount:,.0f}" if amount >= 1000 else f"${amount:,.2f}"
-
-
-def _seconds(milliseconds: float) -> str:
-    return "∞" if math.isinf(milliseconds) else f"{milliseconds / 1000:.2f}"
-
-
-def _moment(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%d %b %H:%M:%S}"
