@@ -4,10 +4,13 @@ experiment.toml        the frozen experiment
 texts/LANGUAGE/        its own texts, taken over from where the experimenter keeps them
 manifest.json          versions, hashes, states of the stages
 timings.parquet        how long what took (outside every hash)
+survey/                what is seen of the pool's pictures, in shards, until all are seen
 pool.parquet           pictures of the pool
+planted.safetensors    what planted units make of them
 units.parquet          units that were drawn
 activations/MODEL/     sampled units' columns, extremes of all units, header
 statistics.parquet     which units are used, flagged, constant
+visualizations/MODEL/  records of synthetic sets, one by one
 images/ab/abcd….webp   content-addressed, lossless
 stimuli.parquet        which picture serves which unit, role and rank
 trials.parquet         one row per position of a session slot
@@ -15,7 +18,11 @@ extension/             tables of an extension that is being built, until they ta
 embeddings/            what machine observers made of the pictures
 responses/             machine observers' answers, one Parquet file an observer
 pool_sizes/SIZE/       stimuli over a smaller part of the pool, and answers to them
+plan.toml              a plan of the analysis; preregistration.json once it is frozen
+hosting.json           the study's name in the database of its people
+study.sqlite           that database, unless another one is named
 results/               estimates, figures, report
+exports/, backups/     what was handed out, and what was kept before a restore
 gallery/               a static page to look at
 """
 
@@ -87,14 +94,16 @@ class Study:
     # ---------------------------------------------------------------- opening
 
     @classmethod
-    def open(cls, root: Path | str) -> Study:
-        """Open a study that has been built.
+    def open(cls, root: Study | Path | str) -> Study:
+        """Open a study that has been built; one that is open already is returned as it is.
 
         Raises
         ------
         StudyError
             If the folder is no study.
         """
+        if isinstance(root, Study):
+            return root
         study = cls(root)
         if not study.manifest_path.is_file():
             raise StudyError(

@@ -92,7 +92,7 @@ def preregister(
     """
     from benchmark.responses import read_responses
 
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     content = read_plan(plan)
     check_plan(content, study)
     earlier = preregistrations(study)

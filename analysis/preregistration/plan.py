@@ -270,7 +270,7 @@ def write_plan_template(study: Study | Path | str, path: Path | str | None = Non
 
     from benchmark.storage import write_text
 
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     target = Path(path) if path is not None else study.root / "plan.toml"
     if target.exists():
         raise DocumentError(f"{target} exists already; it is not overwritten. Edit it, or give another name.")

@@ -70,7 +70,7 @@ def simulate(
     from webapp.bots import Population
     from webapp.simulation import simulate_over_http, simulate_study
 
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     population = Population(dropout=dropout, inattentive=inattentive)
     with (reporter or Reporter()).task("simulated people", participants) as advance:
         if http:
@@ -98,7 +98,7 @@ def back_up_study(study: Study | Path | str, out: Path | str, database: str = ""
     """
     from webapp.backup import back_up
 
-    return back_up(study if isinstance(study, Study) else Study.open(study), out, database)
+    return back_up(Study.open(study), out, database)
 
 
 def restore_study(
@@ -119,7 +119,7 @@ def restore_study(
     """
     from webapp.backup import restore
 
-    return restore(study if isinstance(study, Study) else Study.open(study), backup, database, replace=replace)
+    return restore(Study.open(study), backup, database, replace=replace)
 
 
 def hash_password(password: str) -> str:
@@ -176,7 +176,7 @@ def serve_study(
     from webapp.hosting import check_key, open_hosting
     from webapp.server import run_server
 
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     study.stage_outputs("trials")
     study.take_texts_over()
     result_files = None
@@ -293,7 +293,7 @@ def _hosted(study: Study | Path | str, database: str, pilot: bool = False) -> It
     """Open a study and the database of its people for a moment."""
     from webapp.hosting import open_hosting
 
-    hosting = open_hosting(study if isinstance(study, Study) else Study.open(study), database, pilot=pilot)
+    hosting = open_hosting(Study.open(study), database, pilot=pilot)
     try:
         yield hosting
     finally:
@@ -315,7 +315,7 @@ def export_study(
     """Write a study's answers, or its trials, into a folder; see :func:`webapp.export.export_study`."""
     from webapp import export
 
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     return export.export_study(
         study, format, out, database=database, pilot=pilot, usable_only=usable_only, comments=comments, traces=traces,
         reporter=reporter,
