@@ -155,15 +155,22 @@ def build(
 
 @verbs.command()
 def verify(
-    files: Annotated[list[Path], typer.Argument(help="Result files, or folders of them.")],
+    files: Annotated[list[Path] | None, typer.Argument(help="Result files, or folders of them.")] = None,
     study: Annotated[Path | None, typer.Option(help="Recompute everything from this study as well.")] = None,
+    against: Annotated[
+        str,
+        typer.Option(
+            help="In place of files: the branch that this checkout is to be added to (origin/main). It must add "
+            "exactly one result file, which is verified."
+        ),
+    ] = "",
+    database: Database = "",
 ) -> None:
     """Recompute every number of result files from their counts, and say where a file differs."""
-    from analysis.leaderboard.verification import verify_results
-
     from benchmark.command_line.leaderboard_tables import print_verification
+    from benchmark.workflow.leaderboard import verify_results
 
-    outcome = verify_results(files, study=study, reporter=terminal_reporter())
+    outcome = verify_results(files or (), against=against, study=study, database=database, reporter=terminal_reporter())
     print_verification(outcome)
     if not outcome.holds:
         raise typer.Exit(2)

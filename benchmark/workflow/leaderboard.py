@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from analysis.leaderboard.result import Result
     from analysis.leaderboard.standings import Leaderboard
+    from analysis.leaderboard.verification import Verifications
 
 WORKSPACE = Path("leaderboard")
 """Where models are added if nothing else is said: ``studies/`` below it, and ``results/``."""
@@ -282,6 +283,47 @@ def build_leaderboard_site(
     from analysis.leaderboard.site import build_site
 
     return build_site(read_leaderboard(results), Path(out), reporter=reporter)
+
+
+def verify_results(
+    files: Sequence[Path | str] = (),
+    *,
+    against: str = "",
+    study: Study | Path | str | None = None,
+    database: str = "",
+    reporter: Reporter | None = None,
+) -> Verifications:
+    """Verify result files: recompute every number from their counts, and say where a file differs.
+
+    Parameters
+    ----------
+    files
+        Result files, or folders of them.
+    against
+        In place of files: the branch or commit that this checkout is to be added to. What it adds must then be exactly
+        one result file, and that is verified.
+    study
+        A study to recompute counts, weights, stimuli and scores from as well.
+    database
+        URL of the database of people's answers, if it is not the study's own.
+    reporter
+        Shows progress.
+
+    Raises
+    ------
+    LeaderboardError
+        If there is no such file, or the checkout adds something else than one result file.
+    """
+    from analysis.leaderboard.contribution import find_contribution
+    from analysis.leaderboard.verification import verify_results as verify
+
+    if bool(files) == bool(against):
+        raise LeaderboardError("Name result files to verify, or the branch that they are to be added to (--against).")
+    opened = study if study is None or isinstance(study, Study) else Study.open(study)
+    return verify(
+        [find_contribution(against)] if against else files, study=opened, database=database, reporter=reporter,
+        pool_sizes=None if opened is None else _stored_pool_sizes(opened),
+    )  # fmt: skip
 
 
 # -------------------------------------------------------------------- stages
