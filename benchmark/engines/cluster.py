@@ -138,9 +138,14 @@ class RayEngine(Engine):
         self.num_cpus = num_cpus
         self.reporter = reporter or Reporter()
         self.losses = 0
+        place = address or os.environ.get("RAY_ADDRESS", "") or "local"
+        if place not in ("local", "auto"):
+            _knock(place)
         self._connected_before = ray.is_initialized()
-        if not self._connected_before:
-            _connect(address or os.environ.get("RAY_ADDRESS", "") or "local")
+        if self._connected_before:
+            _check_connection(address)
+        else:
+            _connect(place)
 
     def close(self) -> None:
         """Disconnect, if the engine connected itself; a Ray of its own ends."""
@@ -228,8 +233,6 @@ class RayEngine(Engine):
 
 def _connect(address: str) -> None:
     """Connect to a cluster, or start Ray on this machine."""
-    if address not in ("local", "auto"):
-        _knock(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address == "local":
         options["include_dashboard"] = False
@@ -242,6 +245,16 @@ def _connect(address: str) -> None:
         ) from None
 
 
+def _check_connection(address: str) -> None:
+    """Check that an address, if one is given, is that of the cluster that this process is connected to."""
+    connected = ray.get_runtime_context().gcs_address
+    if address not in ("", "auto", connected) and not address.startswith("ray://"):
+        raise EngineError(
+            f"This process is connected to the Ray cluster at {connected}, and can't work on the one at {address} as "
+            "well. Call ray.shutdown() first."
+        )
+
+
 def _knock(address: str) -> None:
     """Make sure that somebody listens at an address, which Ray would otherwise find out in minutes."""
     place = address.removeprefix("ray://")
@@ -249,12 +262,29 @@ def _knock(address: str) -> None:
     if not host or not port.isdigit():
         raise EngineError(f"The address {address!r} is not one of Ray's: write HOST:PORT, ray://HOST:PORT or auto.")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER) as connection:
+            speaks = _speaks_http2(connection)
     except (OSError, OverflowError) as error:
         raise EngineError(
             f"Nothing answers at {place} ({error}). Start a cluster with ray start --head, and give the address that "
             "it prints."
         ) from None
+    if not speaks and os.environ.get("RAY_USE_TLS", "0") != "1":
+        raise EngineError(
+            f"Something answers at {place}, but it is no Ray cluster. Give the address that ray start --head prints; "
+            "from a machine that is no node of the cluster, ray://HOST:10001."
+        )
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Whether the other end begins a connection as HTTP/2 does (RFC 9113, section 3.4), on which Ray's protocol runs.
+
+    Ray itself would wait for minutes for a server that does not.
+    """
+    settings = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+    reply = connection.recv(9)
+    return len(reply) > 3 and reply[3] == settings[3]
 
 
 def _most_of_a_node(resource: str) -> float:
