@@ -95,12 +95,17 @@ def hash_rows(frame: pd.DataFrame) -> str:
             numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
             parts.append(np.where(np.isnan(numbers), np.nan, numbers + 0.0).tobytes())
         else:
-            parts.append(json.dumps([_plain(value) for value in values], separators=(",", ":")).encode())
+            cells = values.to_numpy(dtype=object).tolist()
+            parts.append(json.dumps([_plain(value) for value in cells], separators=(",", ":")).encode())
     return hash_bytes(*parts)
 
 
 def _plain(value: Any) -> Any:
     """Return a table's cell as JSON can say it; a missing value is null."""
+    if type(value) is str:
+        return value
+    if type(value) is list and set(map(type, value)) == {str}:
+        return value  # names of pictures, which most cells of most tables hold
     if isinstance(value, np.ndarray | list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, np.generic):

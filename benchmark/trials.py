@@ -57,9 +57,8 @@ class Cell:
     _kinds: list[list[str]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
-        self.units = [key for key, _ in self.tasks.groupby(UNIT_COLUMNS, sort=True)]
-        self.by_unit = dict(iter(self.tasks.groupby(UNIT_COLUMNS, sort=True)))
-        self.by_planted = dict(iter(self.planted.groupby(UNIT_COLUMNS, sort=True)))
+        self.by_unit, self.by_planted = _rows_by_unit(self.tasks), _rows_by_unit(self.planted)
+        self.units = list(self.by_unit)
         self.length = self.protocol.rules.session.main_trials
         check_units(self.name, len(self.units), self.length)
         generator = generator_from(self.seed, "first task", self.name)
@@ -154,14 +153,14 @@ class Cell:
         for index, (kind, row, references) in enumerate([("practice", row, "both") for row in practice] + body):
             yield self._trial(name, index, kind, row, references, generator)
 
-    def _task(self, unit: int, turn: int) -> pd.Series:
+    def _task(self, unit: int, turn: int) -> dict[Any, Any]:
         """Return the task that a unit's turn uses: its tasks follow one another from a seeded first one."""
         own = self.by_unit[self.units[unit]]
-        return own.iloc[(int(self.first_task[unit]) + turn) % len(own)]
+        return own[(int(self.first_task[unit]) + turn) % len(own)]
 
     def _planted_trials(
         self, generator: np.random.Generator, kind: str, turn: int, obvious: int, less_obvious: int
-    ) -> list[pd.Series]:
+    ) -> list[dict[Any, Any]]:
         """Return tasks of planted units, no unit twice as long as there are enough.
 
         Practice and catch trials have tasks of their own: people are told the answers of practice, and would know
@@ -174,12 +173,12 @@ class Cell:
         tasks = []
         for position, key in enumerate(chosen):
             own = self.by_planted[key]
-            own = own.iloc[0 if kind == "practice" else 1 :: 2] if len(own) > 1 else own
-            tasks.append(own.iloc[(turn + position // max(len(order), 1)) % len(own)])
+            own = own[0 if kind == "practice" else 1 :: 2] if len(own) > 1 else own
+            tasks.append(own[(turn + position // max(len(order), 1)) % len(own)])
         return tasks
 
     def _trial(
-        self, session: str, index: int, kind: str, task: pd.Series, references: str, generator: np.random.Generator
+        self, session: str, index: int, kind: str, task: dict[Any, Any], references: str, generator: np.random.Generator
     ) -> dict[str, Any]:
         """Return a row of the table of trials: sides, and the order of the references, are drawn here."""
         row: dict[str, Any] = {name: task[name] for name in (*UNIT_COLUMNS, "condition", "difficulty", "task")}
@@ -197,6 +196,14 @@ class Cell:
             "query_top": "max" if generator.random() < 0.5 else "min",
             "label_overlap": task["label_overlap"],
         }
+
+
+def _rows_by_unit(tasks: pd.DataFrame) -> dict[tuple[Any, ...], list[dict[Any, Any]]]:
+    """Return the tasks of each unit as plain rows, units in order: sessions take them one by one."""
+    found: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
+    for row in tasks.to_dict("records"):
+        found.setdefault(tuple(row[name] for name in UNIT_COLUMNS), []).append(row)
+    return dict(sorted(found.items()))
 
 
 def make_cells(tasks: pd.DataFrame, protocol: Protocol, seed: int, asked: set[str]) -> list[Cell]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
@@ -72,7 +72,13 @@ class Unit:
 
     def fields(self) -> dict[str, Any]:
         """Return the columns that name the unit in a row of a table."""
-        return asdict(self)
+        return {
+            "model": self.model,
+            "layer": self.layer,
+            "index": self.index,
+            "basis": self.basis,
+            "aggregator": self.aggregator,
+        }
 
     def key(self, seed: int) -> int:
         """Return the 64-bit key that orders this unit's ties.

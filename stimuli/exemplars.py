@@ -212,12 +212,12 @@ def exemplar_rows(
         What chose them: the identity of the protocol.
     """
     pictures, labels, groups = (pool[name].to_numpy() for name in ("picture", "label", "group"))
-    size = len(pool)
+    size, names = len(pool), unit.fields()
 
     def row(role: str, side: str, difficulty: str, task: int, position: int, place: int) -> dict[str, object]:
         rank = int(chosen.ranks[place])
         return {
-            **unit.fields(),
+            **names,
             "condition": "natural",
             "role": role,
             "side": side,
