@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from benchmark.extension import Draft
 from benchmark.hashing import hash_pixels, hash_rows, hash_settings, picture_keys
 from benchmark.model_card import TWIN_SUFFIX, ModelCard, TrainingSpec, load_card
 from benchmark.model_zoo import RANDOM, Model, load_model
+from benchmark.observers.embedding import keep_embeddings
 from benchmark.progress import Advance, Reporter
 from benchmark.protocol import Aggregator, Protocol, Window, Windows
 from benchmark.storage import write_atomically
@@ -132,6 +133,7 @@ class Builder:
                     skip_unreadable=self.skip_unreadable,
                     device=self._surveying_device,
                     progress=advance,
+                    keep=partial(keep_embeddings, self.study),
                 )
         return self._survey
 

@@ -25,7 +25,7 @@ from benchmark.errors import PoolError, UnreadablePicture
 from benchmark.hashing import hash_pixels, hash_rows, hash_settings, pack_hashes, unpack_hashes
 from benchmark.model_card import load_card
 from benchmark.model_zoo import Model, load_model
-from benchmark.observers.embedding import embed_batch
+from benchmark.observers.embedding import BATCH, embed_batch
 from benchmark.storage import write_atomically
 from stimuli.groups import EMBEDDER, join_groups, near_duplicates, perceptual_hash
 from stimuli.loading import map_ahead
@@ -36,9 +36,12 @@ from stimuli.pools import Pool
 SHARD = 2048
 """Pictures between two moments that a killed survey goes on from."""
 
-_BATCH = 16
+MOST_KEPT = 65_536
+"""Pictures of a pool, at most, whose embeddings are handed on: 320 MiB of features."""
 
 Progress = Callable[[int], None]
+Keep = Callable[[Model, list[str], NDArray[np.float32]], None]
+"""Is given the network that embedded the pool, the pictures' hashes and their embeddings, one row a picture."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def survey_pool(
     skip_unreadable: bool = False,
     device: torch.device | str = "cpu",
     progress: Progress = lambda count: None,
+    keep: Keep | None = None,
 ) -> Survey:
     """Look at every picture of a pool.
 
@@ -116,6 +120,9 @@ def survey_pool(
         Where pictures are embedded and compared.
     progress
         Called with the number of pictures done since the last call.
+    keep
+        Is given the embeddings, if any were needed and the pool has at most :data:`MOST_KEPT` pictures, so that no
+        observer embeds the pictures again.
 
     Raises
     ------
@@ -126,20 +133,25 @@ def survey_pool(
     """
     need_groups = any(entry.group is None for entry in pool.entries)
     embedder = load_model(load_card(EMBEDDER), device=device) if need_groups else None
-    identity = hash_settings([pool.name, crop, need_groups, [e.source for e in pool.entries]])
+    # Near-duplicates are found in half precision; only what is handed on has to be exact.
+    exact = keep is not None and embedder is not None and len(pool) <= MOST_KEPT
+    identity = hash_settings([pool.name, crop, need_groups, exact, [e.source for e in pool.entries]])
     shards: list[dict[str, NDArray[Any]]] = []
     for number, start in enumerate(range(0, len(pool), SHARD)):
         places = range(start, min(start + SHARD, len(pool)))
         path = folder / f"{number:06d}.safetensors"
         shard = _read_shard(path, identity)
         if shard is None or (len(shard["failures"]) and not skip_unreadable):
-            shard = _survey_places(pool, places, crop, skip_unreadable, embedder, progress)
+            shard = _survey_places(pool, places, crop, skip_unreadable, embedder, exact, progress)
             contents = {name: np.ascontiguousarray(value) for name, value in shard.items()}
             write_atomically(path, lambda target: save_file(contents, target, {"identity": identity}))  # noqa: B023
         else:
             progress(len(places))
         shards.append(shard)
     survey = _join(pool, shards, device)
+    if keep is not None and embedder is not None and exact:
+        pictures = [name for shard in shards for name in unpack_hashes(shard["pictures"])]
+        keep(embedder, pictures, np.concatenate([shard["embeddings"] for shard in shards]))
     shutil.rmtree(folder)
     return survey
 
@@ -177,10 +189,11 @@ def _survey_places(
     crop: int,
     skip_unreadable: bool,
     embedder: Model | None,
+    exact: bool,
     progress: Progress,
 ) -> dict[str, NDArray[Any]]:
     """Look at some pictures."""
-    size = embedder.card.input.size if embedder else 0
+    size, method = (embedder.card.input.size, embedder.card.input.interpolation) if embedder else (0, "bicubic")
 
     def inspect(place: int) -> _Look | UnreadablePicture:
         try:
@@ -190,7 +203,7 @@ def _survey_places(
                 return error
             raise
         image = canonical_crop(original, crop)
-        small = to_pixels(resize_to(image, size)).transpose(2, 0, 1) if embedder else None
+        small = to_pixels(resize_to(image, size, method)).transpose(2, 0, 1) if embedder else None
         return _Look(to_pixels(image), *original.size, perceptual_hash(image), scores(image), small)
 
     kept: list[int] = []
@@ -198,16 +211,17 @@ def _survey_places(
     pictures: list[str] = []
     looks: list[_Look] = []
     waiting: list[NDArray[np.uint8]] = []
-    embeddings: list[NDArray[np.float16]] = []
+    embeddings: list[NDArray[np.floating]] = []
+    precision = np.float32 if exact else np.float16
 
     def flush() -> None:
         if waiting and embedder:
-            batch = np.stack(waiting + [waiting[0]] * (_BATCH - len(waiting)))
+            batch = np.stack(waiting + [waiting[0]] * (BATCH - len(waiting)))
             vectors = embed_batch(embedder, torch.from_numpy(batch))[: len(waiting)]
-            embeddings.append(vectors.cpu().numpy().astype(np.float16))
+            embeddings.append(vectors.cpu().numpy().astype(precision))
             waiting.clear()
 
-    for place, seen in zip(places, map_ahead(inspect, places, ahead=4 * _BATCH)):
+    for place, seen in zip(places, map_ahead(inspect, places, ahead=4 * BATCH)):
         progress(1)
         if isinstance(seen, UnreadablePicture):
             failures.append(f"{pool.entries[place].source}\x1f{seen}")
@@ -216,7 +230,7 @@ def _survey_places(
         pictures.append(hash_pixels(seen.pixels))
         if seen.small is not None:
             waiting.append(seen.small)
-            if len(waiting) == _BATCH:
+            if len(waiting) == BATCH:
                 flush()
         looks.append(_Look(seen.pixels[:0], seen.width, seen.height, seen.perceptual_hash, seen.planted, None))
     flush()
@@ -227,7 +241,7 @@ def _survey_places(
         "sizes": np.array([(seen.width, seen.height) for seen in looks], dtype=np.int64).reshape(-1, 2),
         "hashes": np.array([seen.perceptual_hash for seen in looks], dtype=np.int64),
         "planted": np.array([seen.planted for seen in looks], dtype=np.float32).reshape(-1, len(DETECTORS)),
-        "embeddings": np.concatenate(embeddings) if embeddings else np.zeros((0, features), np.float16),
+        "embeddings": np.concatenate(embeddings) if embeddings else np.zeros((0, features), precision),
         "failures": np.frombuffer("\x1e".join(failures).encode(), dtype=np.uint8),
     }
 
@@ -255,7 +269,8 @@ def _join(pool: Pool, shards: list[dict[str, NDArray[Any]]], device: torch.devic
     sizes = np.concatenate([shard["sizes"] for shard in shards])[kept]
     pairs: list[tuple[int, int]] = []
     if any(entry.group is None for entry in entries):
-        embeddings = np.concatenate([shard["embeddings"] for shard in shards if len(shard["embeddings"])])[kept]
+        found = [shard["embeddings"].astype(np.float16) for shard in shards if len(shard["embeddings"])]
+        embeddings = np.concatenate(found)[kept]
         pairs = near_duplicates(hashes, embeddings, device=device)
     table = pd.DataFrame(
         {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,16 @@ from scipy.sparse.csgraph import connected_components
 from benchmark.errors import PoolError, UnreadablePicture
 from benchmark.experiment import Experiment
 from benchmark.hashing import hash_pixels
-from benchmark.model_card import ModelCard
+from benchmark.model_card import ModelCard, load_card
 from benchmark.model_zoo import Model, load_model
+from benchmark.observers.embedding import BATCH, embed_study_pictures, keep_embeddings
 from benchmark.progress import Reporter
 from benchmark.study import Study
 from stimuli import survey as module
 from stimuli.building import Builder
 from stimuli.bundled import PHOTOGRAPHS, photograph
-from stimuli.groups import ALIKE, NEAR_BITS, SAME, join_groups, near_duplicates, perceptual_hash
+from stimuli.groups import ALIKE, EMBEDDER, NEAR_BITS, SAME, join_groups, near_duplicates, perceptual_hash
+from stimuli.image_store import store_picture
 from stimuli.pictures import canonical_crop, decode, to_pixels
 from stimuli.planted import scores
 from stimuli.pools import Entry, Pool
@@ -105,6 +107,28 @@ def test_progress_counts_every_picture_once(tmp_path: Path) -> None:
         StoredPool([*painted(4), None]), tmp_path / "survey", crop=48, skip_unreadable=True, progress=counted.append
     )
     assert sum(counted) == 5
+
+
+def test_what_the_survey_embedded_no_observer_embeds_again_and_it_is_the_same_to_the_bit(tmp_path: Path) -> None:
+    pictures = painted(BATCH + 3)
+    kept, other = Study(tmp_path / "kept"), Study(tmp_path / "other")
+    pool = StoredPool(pictures, [None] * len(pictures))
+    found = survey_pool(pool, tmp_path / "survey", crop=48, keep=partial(keep_embeddings, kept)).table
+    for picture in pictures:
+        store_picture(other, to_pixels(canonical_crop(picture, 48)))
+    model = load_once(load_card(EMBEDDER))
+    names = tuple(sorted(found["picture"]))
+    # No picture lies in the first study: whoever embedded anew would not find it.
+    assert np.array_equal(embed_study_pictures(kept, model, names), embed_study_pictures(other, model, names))
+
+
+def test_embeddings_of_a_large_pool_are_not_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures, kept = painted(3), Study(tmp_path / "kept")
+    keep = partial(keep_embeddings, kept)
+    monkeypatch.setattr(module, "MOST_KEPT", 2)
+    found = survey_pool(StoredPool(pictures, [None] * 3), tmp_path / "survey", crop=48, keep=keep)
+    assert not kept.root.exists()
+    assert same(found, survey_pool(StoredPool(pictures, [None] * 3), tmp_path / "survey", crop=48))
 
 
 # -------------------------------------------------------------------- groups

@@ -6,6 +6,7 @@ import inspect
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,11 +136,8 @@ def embed_study_pictures(
     -------
     Shape (pictures, features), float32.
     """
-    path = study.root / "embeddings" / f"{_embedding_key(model, layers)}.safetensors"
-    known: dict[str, NDArray[np.float32]] = {}
-    if path.is_file():
-        stored = load_file(path)
-        known = dict(zip(unpack_hashes(stored["pictures"]), stored["vectors"]))
+    path = _embedding_path(study, model, layers)
+    known = _read_embeddings(path)
     already = list(known)
     missing = [picture for picture in dict.fromkeys(pictures) if picture not in known]
     if missing:
@@ -156,9 +154,43 @@ def embed_study_pictures(
             for number, vectors in engine.run(pieces, device=device, advance=advance, tools=tools):
                 known.update(zip(pieces[number].pictures, vectors))
         order = [*already, *missing]  # pieces finish in any order
-        contents = {"pictures": pack_hashes(order), "vectors": np.stack([known[picture] for picture in order])}
-        write_atomically(path, lambda target: save_file(contents, target))
+        _write_embeddings(path, order, np.stack([known[picture] for picture in order]))
     return np.stack([known[picture] for picture in pictures])
+
+
+def keep_embeddings(study: Study, model: Model, pictures: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    """Keep embeddings by a model's last feature layer in a study, so that no observer makes them again.
+
+    Parameters
+    ----------
+    study
+        The study.
+    model
+        The network.
+    pictures
+        Hashes of the pictures, which the network saw as the canonical crop resized to its input.
+    vectors
+        Shape (pictures, features): what :func:`embed_batch` made of them, in batches of :data:`BATCH`.
+    """
+    path = _embedding_path(study, model, ())
+    known = {**_read_embeddings(path), **dict(zip(pictures, vectors))}
+    _write_embeddings(path, list(known), np.stack(list(known.values())))
+
+
+def _embedding_path(study: Study, model: Model, layers: tuple[str, ...]) -> Path:
+    return study.root / "embeddings" / f"{_embedding_key(model, layers)}.safetensors"
+
+
+def _read_embeddings(path: Path) -> dict[str, NDArray[np.float32]]:
+    if not path.is_file():
+        return {}
+    stored = load_file(path)
+    return dict(zip(unpack_hashes(stored["pictures"]), stored["vectors"]))
+
+
+def _write_embeddings(path: Path, pictures: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    contents = {"pictures": pack_hashes(pictures), "vectors": vectors}
+    write_atomically(path, lambda target: save_file(contents, target))
 
 
 def _embedding_key(model: Model, layers: tuple[str, ...]) -> str:
