@@ -22,17 +22,8 @@ from matplotlib.text import Text
 from analysis import figures
 from analysis.figures import figure_as_svg, figure_of, save_figure
 from analysis.figures.labels import label_points, spread
-from analysis.figures.style import (
-    display_names,
-    drawing,
-    limited,
-    log_ticks,
-    looks,
-    number,
-    open_figure,
-    printable,
-    quantity,
-)
+from analysis.figures.style import drawing, limited, log_ticks, looks, open_figure
+from analysis.figures.words import display_names, number, printable, quantity
 from benchmark.errors import AnalysisError
 
 CONDITIONS = ("natural", "synthetic")

@@ -16,32 +16,25 @@ from analysis.figures.style import (
     SMALLEST,
     WIDTH,
     Look,
-    check_numbers,
-    check_table,
-    counted,
-    display_names,
     dodge,
     draw_band,
     draw_intervals,
     draws,
     few_ticks,
-    in_order,
     key_of,
-    known_intervals,
     lighter,
     limited,
     log_ticks,
     looks,
     mark_level,
     name_rows,
-    number,
     open_figure,
-    printable,
     stripe_rows,
     tidy,
     title,
-    with_interval,
 )
+from analysis.figures.tables import check_numbers, check_table, in_order, known_intervals
+from analysis.figures.words import counted, display_names, number, printable, with_interval
 from benchmark.errors import AnalysisError
 
 if TYPE_CHECKING:

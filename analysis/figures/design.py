@@ -12,22 +12,18 @@ from analysis.figures.style import (
     INK,
     SMALL,
     Look,
-    check_numbers,
-    check_table,
-    display_names,
     draw_band,
     draw_intervals,
     draws,
     few_ticks,
-    known_intervals,
     limited,
     looks,
     mark_level,
-    number,
     open_figure,
-    printable,
     tidy,
 )
+from analysis.figures.tables import check_numbers, check_table, known_intervals
+from analysis.figures.words import display_names, number, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.figures.style import FAINT, HALO, INK, MUTED, SMALLEST, counted, display_names, printable
+from analysis.figures.style import FAINT, HALO, INK, MUTED, SMALLEST
+from analysis.figures.words import counted, display_names, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

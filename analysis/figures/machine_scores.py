@@ -14,9 +14,7 @@ from analysis.figures.style import (
     MUTED,
     SMALLEST,
     WIDTH,
-    display_names,
     draws,
-    in_order,
     lighter,
     log_ticks,
     looks,
@@ -26,6 +24,8 @@ from analysis.figures.style import (
     title,
     wrapped,
 )
+from analysis.figures.tables import in_order
+from analysis.figures.words import display_names
 from analysis.scaling.predictors import LEAST_MODELS, PREDICTORS
 from benchmark.errors import AnalysisError
 

@@ -16,29 +16,24 @@ from analysis.figures.style import (
     MUTED,
     SMALLEST,
     Look,
-    check_numbers,
-    check_table,
-    counted,
-    display_names,
     dodge,
     draw_intervals,
     draws,
     few_ticks,
     hide,
     hollow_key,
-    in_order,
     key_of,
-    known_intervals,
     limited,
     looks,
     mark_level,
     name_rows,
     open_figure,
-    printable,
     stripe_rows,
     tidy,
     title,
 )
+from analysis.figures.tables import check_numbers, check_table, in_order, known_intervals
+from analysis.figures.words import counted, display_names, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

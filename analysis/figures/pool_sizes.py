@@ -16,17 +16,14 @@ from analysis.figures.style import (
     SMALLEST,
     WIDTH,
     Look,
-    check_numbers,
-    check_table,
-    display_names,
     draws,
-    known_intervals,
     limited,
     mark_level,
     open_figure,
-    quantity,
     tidy,
 )
+from analysis.figures.tables import check_numbers, check_table, known_intervals
+from analysis.figures.words import display_names, quantity
 from benchmark.errors import AnalysisError
 
 if TYPE_CHECKING:

@@ -18,29 +18,23 @@ from analysis.figures.style import (
     WARNING,
     WIDTH,
     Look,
-    check_table,
-    counted,
-    display_names,
     dodge,
     draw_intervals,
     draws,
     few_ticks,
-    in_order,
     key_of,
-    known_intervals,
     lighter,
     limited,
     looks,
     mark_level,
     name_rows,
     open_figure,
-    printable,
-    shorten,
     stripe_rows,
     tidy,
     title,
-    with_interval,
 )
+from analysis.figures.tables import check_table, in_order, known_intervals
+from analysis.figures.words import counted, display_names, printable, shorten, with_interval
 from benchmark.errors import AnalysisError
 
 if TYPE_CHECKING:

@@ -20,32 +20,24 @@ from analysis.figures.style import (
     WARNING,
     WIDTH,
     Look,
-    check_numbers,
-    check_table,
-    counted,
-    display_names,
     draw_band,
     draw_intervals,
     draws,
     few_ticks,
     hide,
-    in_order,
-    known_intervals,
     lighter,
     limited,
     log_ticks,
     looks,
     mark_level,
     name_rows,
-    number,
     open_figure,
-    printable,
-    quantity,
     stripe_rows,
     tidy,
-    with_interval,
     wrapped,
 )
+from analysis.figures.tables import check_numbers, check_table, in_order, known_intervals
+from analysis.figures.words import counted, display_names, number, printable, quantity, with_interval
 from benchmark.errors import AnalysisError
 
 if TYPE_CHECKING:

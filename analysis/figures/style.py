@@ -20,7 +20,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from benchmark.errors import AnalysisError
+from analysis.figures.tables import in_order, known_intervals
+from analysis.figures.words import printable
+from analysis.figures.words import quantity as quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +45,6 @@ WIDTH = 7.0
 TEXT = 8.5
 SMALL = 7.5
 SMALLEST = 7.0
-LONGEST_NAME = 28
 HALO: dict[str, Any] = {"linewidth": 1.8, "foreground": "white"}
 """What keeps names readable where they cross lines."""
 
@@ -111,147 +112,7 @@ def draws(function: Callable[Arguments, Returned]) -> Callable[Arguments, Return
     return inside
 
 
-# ---------------------------------------------------------------- tables
-
-
-def check_table(
-    table: pd.DataFrame,
-    figure: str,
-    columns: Sequence[str],
-    intervals: Sequence[tuple[str, str, str]] = (("value", "low", "high"),),
-    *,
-    may_lack: bool = False,
-) -> pd.DataFrame:
-    """Return a copy of the table behind a figure, with rows counted from 0, after a look at what it must hold.
-
-    Parameters
-    ----------
-    table
-        The table.
-    figure
-        Name of the figure, for messages.
-    columns
-        Columns that it must have, those of intervals apart.
-    intervals
-        Names of the columns of value and ends of the interval.
-    may_lack
-        Whether a row may lack a value together with its interval.
-
-    Raises
-    ------
-    AnalysisError
-        If nothing is there to draw, a column is missing, a value is no finite number or lies outside its interval.
-    """
-    if not len(table):
-        raise AnalysisError(f"The figure '{figure}' has nothing to show: its table has no rows.")
-    wanted = [*columns, *(name for interval in intervals for name in interval)]
-    missing = [name for name in wanted if name not in table.columns]
-    if missing:
-        raise AnalysisError(
-            f"The figure '{figure}' needs the column(s) {', '.join(missing)}; its table has {', '.join(table.columns)}."
-        )
-    own = table.reset_index(drop=True).copy()
-    for value, low, high in intervals:
-        numbers = own[[value, low, high]].astype(np.float64).to_numpy()
-        own[[value, low, high]] = numbers
-        lacking = np.isnan(numbers).any(axis=1)
-        if may_lack:
-            lacking = np.isnan(numbers).any(axis=1) & ~np.isnan(numbers).all(axis=1)
-        wrong = lacking | np.isinf(numbers[:, 0])
-        slack = 1e-9 * np.maximum(1, np.abs(numbers[:, 0]))
-        with np.errstate(invalid="ignore"):
-            wrong |= (numbers[:, 0] < numbers[:, 1] - slack) | (numbers[:, 0] > numbers[:, 2] + slack)
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise AnalysisError(
-                f"The figure '{figure}' can't show row {row}: {value} {numbers[row, 0]:g}, {low} {numbers[row, 1]:g}, "
-                f"{high} {numbers[row, 2]:g}. A value must be a number between the ends of its interval."
-            )
-    return own
-
-
-def check_numbers(table: pd.DataFrame, figure: str, columns: Iterable[str]) -> None:
-    """See that columns hold finite numbers.
-
-    Raises
-    ------
-    AnalysisError
-        If one does not; the message names the column and the row.
-    """
-    for column in columns:
-        finite = np.isfinite(table[column].astype(np.float64).to_numpy())
-        if not finite.all():
-            row = int(np.flatnonzero(~finite)[0])
-            raise AnalysisError(f"The figure '{figure}' can't show row {row}: {column} is {table[column].iloc[row]}.")
-
-
-def known_intervals(table: pd.DataFrame, low: str = "low", high: str = "high") -> NDArray[np.bool_]:
-    """Say which rows have an interval: finite ends, and no method that begins with "no interval"."""
-    known: NDArray[np.bool_] = np.isfinite(table[low].to_numpy(np.float64)) & np.isfinite(
-        table[high].to_numpy(np.float64)
-    )
-    if "method" in table.columns:
-        known &= ~table["method"].astype(str).str.startswith("no interval").to_numpy()
-    return known
-
-
-def in_order(names: Iterable[object], first: Sequence[str] = ("natural", "synthetic")) -> list[str]:
-    """Return distinct names: those that come first by custom, then the others by the alphabet."""
-    distinct = {str(name) for name in names}
-    return [name for name in first if name in distinct] + sorted(distinct - set(first))
-
-
-# ---------------------------------------------------------------- words
-
-
-@functools.lru_cache(maxsize=1)
-def _characters() -> frozenset[int]:
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    return frozenset(get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap())
-
-
-def printable(text: object) -> str:
-    """Return text as the figures' font can write it: what it lacks becomes a box, and a dollar sign is no formula."""
-    known = _characters()
-    return "".join(c if ord(c) in known or c == "\n" else "\N{WHITE SQUARE}" for c in str(text)).replace("$", r"\$")
-
-
-def display_names(names: Iterable[object], longest: int = LONGEST_NAME) -> dict[str, str]:
-    """Return names as they are written in figures: long ones lose their middle, but all stay distinct."""
-    distinct = sorted({str(name) for name in names})
-    while True:
-        short = {name: shorten(name, longest) for name in distinct}
-        if len(set(short.values())) == len(distinct) or longest >= max(map(len, distinct)):
-            return {name: printable(text) for name, text in short.items()}
-        longest += 4
-
-
-def shorten(name: str, longest: int) -> str:
-    """Take out the middle of a name that is too long."""
-    if len(name) <= longest:
-        return name
-    tail = longest * 2 // 5
-    return f"{name[: longest - tail - 1]}…{name[len(name) - tail :]}"
-
-
-def number(value: float, decimals: int = 3) -> str:
-    """Write a number as papers do: no zero before the point, and a true minus."""
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    text = f"{abs(value):.{decimals}f}"
-    text = text.removeprefix("0") if abs(value) < 1 and decimals else text
-    return f"−{text}" if value < 0 and float(f"{value:.{decimals}f}") else text
-
-
-def with_interval(value: float, low: float, high: float, decimals: int = 3) -> str:
-    """Write a value with its interval."""
-    return f"{number(value, decimals)} [{number(low, decimals)}, {number(high, decimals)}]"
-
-
-def counted(n: int, noun: str) -> str:
-    """Write how many: 1 model, 9 models."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+# ---------------------------------------------------------------- room
 
 
 def wrapped(text: str, inches: float, size: float = SMALL) -> str:
@@ -561,11 +422,3 @@ def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
         best = [float(x) for x in MaxNLocator(min(4, most)).tick_values(low, high) if low <= x <= high and x > 0]
     return best
-
-
-def quantity(value: float) -> str:
-    """Write a large number shortly: 25 M, 1.3 M, 2 bn."""
-    for size, letter in ((1e12, "tn"), (1e9, "bn"), (1e6, "M"), (1e3, "k")):
-        if value >= size * 0.9999:
-            return f"{value / size:.3g} {letter}"
-    return f"{value:.3g}"

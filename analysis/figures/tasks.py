@@ -15,27 +15,23 @@ from analysis.figures.style import (
     SMALLEST,
     WIDTH,
     Look,
-    check_numbers,
-    check_table,
-    display_names,
     dodge,
     draw_band,
     draw_intervals,
     draws,
     few_ticks,
-    in_order,
     key_of,
-    known_intervals,
     limited,
     looks,
     mark_level,
     name_rows,
     open_figure,
-    printable,
     separated,
     stripe_rows,
     tidy,
 )
+from analysis.figures.tables import check_numbers, check_table, in_order, known_intervals
+from analysis.figures.words import display_names, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
