@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.errors import AnalysisError
+from benchmark.units import UNIT_COLUMNS, unit_names
 
 Scope = Literal["these units and people", "new people", "new units", "new units and people", "new models"]
 Drawing = Literal["layer-uniform", "unit-uniform"]
@@ -50,6 +51,16 @@ def spell_estimand(scope: Scope, drawing: Drawing = "layer-uniform", observer: s
     if units.split()[0] == people.split()[0]:
         units, people = f"{units} and {people.split()[1]}", ""
     return ", ".join(part for part in (models, units, people) if part) + f"; {drawing}"
+
+
+def name_units(units: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of units with the column ``unit``, spelled as in judgements."""
+    if "unit" in units.columns:
+        return units.astype({"unit": str})
+    missing = [name for name in UNIT_COLUMNS if name not in units.columns]
+    if missing:
+        raise AnalysisError(f"The table of units has neither the column 'unit' nor {', '.join(missing)}.")
+    return units.assign(unit=unit_names(units).astype(str))
 
 
 def unit_weights(units: pd.Series, layers: pd.DataFrame, drawing: Drawing) -> NDArray[np.float64]:

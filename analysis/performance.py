@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import DegenerateDataWarning, bootstrap, norm
 
-from analysis.estimands import Drawing, known_weights, spell_estimand
+from analysis.estimands import Drawing, known_weights, name_units, spell_estimand
+from analysis.rows import spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
@@ -203,9 +204,7 @@ class MachineScore:
         }
         row["units"] = self.score.n
         for name in ("score", "mis", "low_level", "excess", "twin", "trained_minus_twin"):
-            estimate: Estimate | None = getattr(self, name)
-            for part in ("value", "low", "high"):
-                row[name if part == "value" else f"{name}_{part}"] = getattr(estimate, part) if estimate else np.nan
+            row |= spread_out(name, getattr(self, name))
         return row
 
 
@@ -310,9 +309,7 @@ class _Question:
         """Estimate the mean of one number per unit, indexed by what names a unit but its model."""
         weights = None
         if self.drawing == "unit-uniform":
-            layers = self.units
-            if layers is not None and "unit" not in layers:
-                layers = layers.assign(unit=unit_names(layers))
+            layers = None if self.units is None else name_units(self.units)
             names = unit_names(values.index.to_frame(index=False).assign(model=self.model))
             weights = known_weights(names, layers, self.drawing)
         estimand = spell_estimand("new units", self.drawing, observer)

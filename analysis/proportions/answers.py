@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.arrays import Floats
-from analysis.estimands import Drawing, known_weights
+from analysis.estimands import Drawing, known_weights, name_units
 from benchmark.errors import AnalysisError, NameNotFound
-from benchmark.units import UNIT_COLUMNS, unit_names
 
 Codes = NDArray[np.int64]
 
@@ -161,16 +160,6 @@ def read_answers(
     if not np.isin(correct, (0.0, 1.0)).all():
         raise AnalysisError("The column 'correct' of the judgements holds something else than 0 and 1.")
     return Answers(correct, cell, unit, person, model, cells, weight, unit_list, model_list)
-
-
-def name_units(units: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of units with the column ``unit``, spelled as in judgements."""
-    if "unit" in units.columns:
-        return units.astype({"unit": str})
-    missing = [name for name in UNIT_COLUMNS if name not in units.columns]
-    if missing:
-        raise AnalysisError(f"The table of units has neither the column 'unit' nor {', '.join(missing)}.")
-    return units.assign(unit=unit_names(units).astype(str))
 
 
 def layer_labels(unit_list: NDArray[np.str_], named: pd.DataFrame | None, factor: str) -> list[str]:
