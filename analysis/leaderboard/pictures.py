@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -22,6 +23,8 @@ SIDE = 48
 QUALITY = 60
 LARGEST_SIDE = 16_383
 """What WebP can hold."""
+MOST_PIXELS = 2**25
+"""Of a sheet that is opened at all: twice what the largest sheet of a study has."""
 
 
 def paint_sheets(study: Study, result: Result, reporter: Reporter | None = None) -> tuple[Sheet, ...]:
@@ -66,13 +69,18 @@ def open_sheet(sheet: Sheet) -> Image.Image:
     Raises
     ------
     LeaderboardError
-        If it is no WebP of the size that the sheet says.
+        If it is no WebP of the size that the sheet says, or larger than any sheet.
     """
+    expected = (sheet.columns * sheet.side, len(sheet.units) * sheet.side)
     try:
-        image = Image.open(io.BytesIO(base64.b64decode(sheet.webp, validate=True)), formats=["WEBP"])
-        expected = (sheet.columns * sheet.side, len(sheet.units) * sheet.side)
+        if expected[0] * expected[1] > MOST_PIXELS:
+            raise ValueError(f"{expected[0]:,} x {expected[1]:,} pixels are more than any sheet has")
+        with warnings.catch_warnings():
+            # A picture that says it is far larger than its sheet is turned away before it is decoded.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(base64.b64decode(sheet.webp, validate=True)), formats=["WEBP"])
         if image.size != expected:
             raise ValueError(f"{image.size} pixels in place of {expected}")
         return image.convert("RGB")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise LeaderboardError(f"A sheet of pictures ({sheet.condition}) can't be read: {error}") from None

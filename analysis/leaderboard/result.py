@@ -81,8 +81,8 @@ class ModelFacts(Document):
     family: str
     architecture: str = ""
     kind: Kind
-    weights: str = ""
-    twin_weights: str = ""
+    weights: str = Field(default="", pattern=r"^[0-9a-f]*$")
+    twin_weights: str = Field(default="", pattern=r"^[0-9a-f]*$")
     parameters: int | None = None
     layers: int | None = None
     units: int | None = None
@@ -166,7 +166,7 @@ class UnitFacts(Document):
 
     layer: str
     basis: str
-    index: int
+    index: int = Field(ge=0)
     aggregator: str
     kind: str = ""
     depth: float | None = None
