@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -124,7 +125,36 @@ def test_what_reads_a_study_works_without_torch(package: str) -> None:
     assert not loaded & {"torch", "torchvision", "timm", "lucent", "kornia"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["build", "--help"], ["models", "--help"]])
+HEAVY = {
+    "PIL", "analysis", "jinja2", "kornia", "lucent", "matplotlib", "pandas", "pyarrow", "ray", "safetensors", "scipy",
+    "skimage", "sklearn", "sqlalchemy", "statsmodels", "stimuli", "streamlit", "timm", "torch", "torchvision", "webapp",
+}  # fmt: skip
+"""What takes tenths of a second or more to load: only work may load it, no question about the program itself."""
+
+
+def test_heavy_modules_are_called_by_their_names() -> None:
+    assert {name for name in HEAVY if find_spec(name) is None} <= {"ray"}, "ray comes with vimi[cluster]"
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    loaded = modules_loaded_by("import benchmark")
+    assert "benchmark" in loaded
+    assert not loaded & (HEAVY | {"numpy", "pydantic", "typer", "rich"})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["build", "--help"],
+        ["models", "--help"],
+        ["serve", "--help"],
+        ["analyze", "--help"],
+        ["leaderboard", "--help"],
+        ["leaderboard", "show", "--help"],
+    ],
+)
 def test_the_command_line_answers_questions_about_itself_without_torch(arguments: list[str]) -> None:
     statement = (
         "import sys\n"
@@ -134,7 +164,7 @@ def test_the_command_line_answers_questions_about_itself_without_torch(arguments
     )
     loaded = modules_loaded_by(statement)
     assert "typer" in loaded
-    assert not loaded & {"torch", "torchvision", "timm", "lucent", "pandas", "scipy", "matplotlib", "stimuli"}
+    assert not loaded & HEAVY
 
 
 # ---------------------------------------------------------------- safety
