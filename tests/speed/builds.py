@@ -276,9 +276,8 @@ def show(ledgers: list[Ledger], threshold: float) -> None:
         totals["all else"] += processor - sum(spent.values())
         table.add_row("", "all else", "", f"{rest:.1f}", "")
     processor = median([sum(ledger.processor.values()) for ledger in ledgers])
-    table.add_row(
-        "together", "", "", f"[bold]{processor:.1f}[/]", f"{median([sum(x.wall.values()) for x in ledgers]):.1f}"
-    )
+    wall = median([sum(ledger.wall.values()) for ledger in ledgers])
+    table.add_row("together", "", "", f"[bold]{processor:.1f}[/]", f"{wall:.1f}")
     for group, seconds in sorted(totals.items(), key=lambda item: -item[1]):
         if seconds >= threshold:
             table.add_row("", group, "", f"{seconds:.1f}", "")
@@ -307,9 +306,8 @@ def main() -> None:
     for _ in range(arguments.rounds):
         ledger, study_hash = measure(arguments.experiment, observers, arguments.out if arguments.rounds == 1 else "")
         ledgers.append(ledger)
-        print(
-            f"study {study_hash}, torch with {arguments.threads} thread(s), from {Path(importlib.import_module('benchmark').__file__).parent}"
-        )
+        version = Path(str(importlib.import_module("benchmark").__file__)).parent
+        print(f"study {study_hash}, torch with {arguments.threads} thread(s), from {version}")
     print(f"imports: {imports[0]:.1f} s of processor, {imports[1]:.1f} s")
     show(ledgers, arguments.threshold)
 
