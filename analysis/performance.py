@@ -24,8 +24,7 @@ from analysis.rows import spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
-from benchmark.observers.base import LOW_LEVEL as LOW_LEVEL
-from benchmark.observers.base import SHUFFLED
+from benchmark.observers.base import LOW_LEVEL, SHUFFLED
 from benchmark.units import PLANTED, UNIT_COLUMNS, unit_names
 
 RESAMPLES = 10_000

@@ -123,7 +123,11 @@ class _Stimuli:
 
 
 def task_names(tasks: pd.DataFrame) -> list[str]:
-    """Return the name of each task: ``resnet50/layer3.2.conv1/neuron/17/mean/natural/easy/4``."""
+    """Return the name of each task: ``resnet50/layer3.2.conv1/neuron/17/mean/natural/easy/4``.
+
+    Coins and identifiers of answers are made from it, so that it spells out what a unit's own name leaves unsaid, and
+    must stay as it is.
+    """
     return ["/".join(map(str, key)) for key in tasks[TASK_COLUMNS].itertuples(index=False, name=None)]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.units import UNIT_COLUMNS
+from benchmark.units import unit_names
 from webapp.dashboard import Precision, ReactionTimes
 
 INK = "#1b1f24"
@@ -35,7 +35,7 @@ def draw_coverage(table: pd.DataFrame) -> Any:
     """
     several = table["difficulty"].nunique() > 1
     data = table.assign(
-        unit=table[UNIT_COLUMNS[1:]].astype(str).agg(" ".join, axis=1),
+        unit=unit_names(table),
         row=row_names(table, several),
         share=(table["answers"] / table["target"]).clip(upper=1),
     )[["row", "position", "unit", "answers", "target", "share"]]
