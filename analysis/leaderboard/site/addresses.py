@@ -64,4 +64,4 @@ def unit_address(unit: Unit) -> str:
 def anchor(*names: str) -> str:
     """Return a name for a place on a page: small letters, digits and hyphens, and a hash of the names in full."""
     words = "-".join(filter(None, (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] for name in names)))
-    return f"{words or 'place'}-{hash_settings(list(names))[:6]}"
+    return f"{words[:LONGEST].strip('-') or 'place'}-{hash_settings(list(names))[:8]}"
