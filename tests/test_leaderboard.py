@@ -49,7 +49,7 @@ def answered(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Stu
     study = Study.open(folder)
     for observer in ("lowlevel", "label", LITE):
         observe_study(study, observer, references=("both", "none"))
-    simulate(study, 40, seed=1, dropout=0.1)
+    simulate(study, 16, seed=1, dropout=0.1)
     return study
 
 
@@ -430,7 +430,7 @@ def test_adding_goes_on_where_it_failed_and_adds_nothing_twice(
         def fail(*_: object, **__: object) -> None:
             raise RuntimeError("a network fell over\nand more")
 
-        patched.setattr(jobs, "observe_study", fail)
+        patched.setattr(jobs, "observe_study_together", fail)
         with pytest.raises(
             LeaderboardError, match=r"3 of 5, observe, failed\. RuntimeError: a network fell over"
         ):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.command_line.options import Database, Device, app, terminal_reporter
+from benchmark.command_line.options import Address, Database, Device, EngineName, app, terminal_reporter
 from benchmark.errors import LeaderboardError
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ Pictures = Annotated[
         help="Put each unit's first task into the result file, small; not where the pool's licence forbids it.",
     ),
 ]
-Engine = Annotated[str, typer.Option(help="Where work runs: local (this process) or ray.")]
-Address = Annotated[str, typer.Option(help="Address of a running Ray cluster, with --engine ray.")]
 Results = Annotated[
     list[str] | None,
     typer.Option(
@@ -68,7 +66,7 @@ def add(
     pictures: Pictures = True,
     database: Database = "",
     device: Device = "auto",
-    engine: Engine = "local",
+    engine: EngineName = "local",
     address: Address = "",
 ) -> None:
     """Add a model: check it, build its stimuli, let machines answer, score, and write its result file."""
@@ -99,7 +97,7 @@ def release(
     workspace: Workspace = Path("leaderboard"),
     pictures: Pictures = True,
     device: Device = "auto",
-    engine: Engine = "local",
+    engine: EngineName = "local",
     address: Address = "",
 ) -> None:
     """Add every model that has a card; with --pool imagenet:PATH --fetch, the real release."""

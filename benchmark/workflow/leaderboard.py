@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from benchmark.engines import opened_engine
 from benchmark.errors import LeaderboardError, ObserverError, VimiError
 from benchmark.experiment import Experiment, ModelEntry, absolute_source
 from benchmark.model_card import ModelCard, card_names, load_card
@@ -18,7 +19,7 @@ from benchmark.progress import Reporter
 from benchmark.protocol import REFERENCES, References
 from benchmark.release import BUNDLED, Release, load_release
 from benchmark.study import Study
-from benchmark.workflow.building import build, observe_study
+from benchmark.workflow.building import build, observe_study_together
 from benchmark.workflow.pool_sizes import observe_pool_sizes
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from analysis.leaderboard.result import Result
     from analysis.leaderboard.standings import Leaderboard
     from analysis.leaderboard.verification import Verifications
+    from benchmark.engines.base import Engine
 
 WORKSPACE = Path("leaderboard")
 """Where models are added if nothing else is said: ``studies/`` below it, and ``results/``."""
@@ -77,7 +79,7 @@ def add_model(
     workspace: Path | str = WORKSPACE,
     pictures: bool = True,
     device: str = "auto",
-    engine: str = "local",
+    engine: Engine | str = "local",
     address: str = "",
     reporter: Reporter | None = None,
 ) -> Addition:
@@ -133,13 +135,14 @@ def add_model(
         training_data=tuple(training_data), training_images=training_images,
     )  # fmt: skip
     experiment = described.experiment_for(entry, absolute_source(pool, Path.cwd()), tuple(conditions))
-    card = progress.run("check", lambda: _check(experiment, device, reporter))
+    card = progress.run("check", lambda: _check(experiment, device if engine == "local" else "cpu", reporter))
     root = folder / "studies" / _study_name(card, described, experiment)
-    study = progress.run(
-        "build", lambda: build(experiment, root, device=device, engine=engine, address=address, reporter=reporter)
-    )
-    observers = progress.run("observe", lambda: _observe(study, described, device, engine, address, reporter))
-    answers = progress.run("pool sizes", lambda: _follow_pool_size(study, described, observers, device, reporter))
+    with opened_engine(engine, address, reporter) as opened:
+        study = progress.run("build", lambda: build(experiment, root, device=device, engine=opened, reporter=reporter))
+        observers = progress.run("observe", lambda: _observe(study, described, device, opened, reporter))
+        answers = progress.run(
+            "pool sizes", lambda: _follow_pool_size(study, described, observers, device, opened, reporter)
+        )
     paths, new = progress.run(
         "result", lambda: _write_results(study, folder / "results", answers, (), pictures, False, "", reporter)
     )
@@ -199,7 +202,7 @@ def make_release(
     workspace: Path | str = WORKSPACE,
     pictures: bool = True,
     device: str = "auto",
-    engine: str = "local",
+    engine: Engine | str = "local",
     address: str = "",
     reporter: Reporter | None = None,
 ) -> ReleaseOutcome:
@@ -221,20 +224,21 @@ def make_release(
     added: list[Addition] = []
     failed: dict[str, str] = {}
     skipped: dict[str, str] = {}
-    for name in models or card_names():
-        card = load_card(name)
-        if not fetch and not card.is_own and weights_on_machine(card) is None:
-            skipped[name] = "its weights are not on this machine (--fetch lets them be fetched)"
-            continue
-        try:
-            added.append(
-                add_model(
-                    name, pool=pool, release=release, conditions=conditions, workspace=workspace, pictures=pictures,
-                    device=device, engine=engine, address=address, reporter=reporter,
-                )
-            )  # fmt: skip
-        except VimiError as error:
-            failed[name] = str(error)
+    with opened_engine(engine, address, reporter) as opened:
+        for name in models or card_names():
+            card = load_card(name)
+            if not fetch and not card.is_own and weights_on_machine(card) is None:
+                skipped[name] = "its weights are not on this machine (--fetch lets them be fetched)"
+                continue
+            try:
+                added.append(
+                    add_model(
+                        name, pool=pool, release=release, conditions=conditions, workspace=workspace,
+                        pictures=pictures, device=device, engine=opened, reporter=reporter,
+                    )
+                )  # fmt: skip
+            except VimiError as error:
+                failed[name] = str(error)
     return ReleaseOutcome(tuple(added), failed, skipped)
 
 
@@ -398,26 +402,24 @@ def _study_name(card: ModelCard, release: Release, experiment: Experiment) -> st
     return f"{quote(card.name, safe='+@=~').lstrip('.')}-{release.name}-{identity}"
 
 
-def _observe(
-    study: Study, release: Release, device: str, engine: str, address: str, reporter: Reporter
-) -> tuple[str, ...]:
+def _observe(study: Study, release: Release, device: str, engine: Engine, reporter: Reporter) -> tuple[str, ...]:
     """Let the release's observers answer, each once; returns those that could."""
     from benchmark.responses import machine_responses
 
     stored = machine_responses(study)
     hashes = {facts["weights_hash"] for facts in study.manifest["models"].values() if not facts["twin"]}
     able: list[str] = []
+    asked: list[str] = []
+    wanted: tuple[References, ...] = tuple(kind for kind in REFERENCES if kind in release.references)
     for observer in release.observers:
         if _is_itself(observer, hashes) or (observer == "label" and not study.pool()["label"].notna().any()):
             continue
-        known = set(stored.loc[stored["observer"] == observer, "references"])
-        conditions = set(stored.loc[stored["observer"] == observer, "condition"])
-        wanted: tuple[References, ...] = tuple(kind for kind in REFERENCES if kind in release.references)
-        if not set(wanted) <= known or not set(study.experiment.stimuli.conditions) <= conditions:
-            observe_study(
-                study, observer, references=wanted, device=device, engine=engine, address=address, reporter=reporter
-            )
         able.append(observer)
+        known = stored[stored["observer"] == observer]
+        conditions = set(study.experiment.stimuli.conditions)
+        if not (set(wanted) <= set(known["references"]) and conditions <= set(known["condition"])):
+            asked.append(observer)
+    observe_study_together(study, asked, references=wanted, device=device, engine=engine, reporter=reporter)
     if LOW_LEVEL not in able:
         raise ObserverError(
             f"The release {release.name} lacks the observer {LOW_LEVEL}: without it no score has a headline."
@@ -435,7 +437,9 @@ def _is_itself(observer: str, hashes: set[str]) -> bool:
     return load_model(load_card(named.partition("@")[0])).weights_hash in hashes
 
 
-def _follow_pool_size(study: Study, release: Release, observers: Sequence[str], device: str, reporter: Reporter) -> Any:
+def _follow_pool_size(
+    study: Study, release: Release, observers: Sequence[str], device: str, engine: Engine, reporter: Reporter
+) -> Any:
     """Let observers answer on parts of the pool, as the release asks; returns their answers, or None."""
     if release.smallest_pool_share >= 1 or "natural" not in study.experiment.stimuli.conditions:
         return None
@@ -443,7 +447,7 @@ def _follow_pool_size(study: Study, release: Release, observers: Sequence[str], 
     sizes = [size for size in halved_sizes(study) if size >= least]
     if len(sizes) < 2:
         return None
-    return observe_pool_sizes(study, list(observers), sizes[1:], device=device, reporter=reporter)
+    return observe_pool_sizes(study, list(observers), sizes[1:], device=device, engine=engine, reporter=reporter)
 
 
 def _stored_pool_sizes(study: Study) -> Any:
