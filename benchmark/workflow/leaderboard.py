@@ -135,7 +135,8 @@ def add_model(
         training_data=tuple(training_data), training_images=training_images,
     )  # fmt: skip
     experiment = described.experiment_for(entry, absolute_source(pool, Path.cwd()), tuple(conditions))
-    card = progress.run("check", lambda: _check(experiment, device if engine == "local" else "cpu", reporter))
+    elsewhere = engine != "local" if isinstance(engine, str) else engine.is_elsewhere
+    card = progress.run("check", lambda: _check(experiment, "cpu" if elsewhere else device, reporter))
     root = folder / "studies" / _study_name(card, described, experiment)
     with opened_engine(engine, address, reporter) as opened:
         study = progress.run("build", lambda: build(experiment, root, device=device, engine=opened, reporter=reporter))
