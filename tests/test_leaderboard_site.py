@@ -237,7 +237,10 @@ def test_addresses_are_made_of_names_alone(board: Leaderboard, site: Path, tmp_p
     assert {place for place in places if "-" in place} <= set(Page(site / "index.html").places)
 
 
-NAMES = ["../x", "a/b", "a~2Fb", "..", ".", "", ".git", "con", "CON", "con.tar", "Conv", "conv", "cONV", "a b", "<script>", "ü", "x" * 400, "x" * 400 + "y", "end.", "a\\b", "a:b", "null\0", "?q#f", "~~", "A", "a"]  # fmt: skip
+NAMES = [
+    "../x", "a/b", "a~2Fb", "..", ".", "", ".git", "con", "CON", "con.tar", "Conv", "conv", "cONV", "a b", "<script>",
+    "ü", "x" * 400, "x" * 400 + "y", "end.", "a\\b", "a:b", "null\0", "?q#f", "~~", "A", "a",
+]  # fmt: skip
 
 
 def test_any_name_is_a_safe_part_of_a_path() -> None:

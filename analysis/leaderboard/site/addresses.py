@@ -9,6 +9,7 @@ systems take for one, get the beginning of a hash, as names do that are too long
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from benchmark.hashing import hash_settings
 from benchmark.units import NEURON, Unit
@@ -61,7 +62,15 @@ def unit_address(unit: Unit) -> str:
     return f"units/{safe_part(unit.model, '@')}/{safe_part(unit.layer)}{basis}/{unit.index}{aggregator}.html"
 
 
-def anchor(*names: str) -> str:
-    """Return a name for a place on a page: small letters, digits and hyphens, and a hash of the names in full."""
+def anchor(*names: str, of: Sequence[str] = ()) -> str:
+    """Return a name for a place on a page: small letters, digits and hyphens, and a hash of the names in full.
+
+    Parameters
+    ----------
+    names
+        What can be read in it.
+    of
+        What else tells it from other places.
+    """
     words = "-".join(filter(None, (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] for name in names)))
-    return f"{words[:LONGEST].strip('-') or 'place'}-{hash_settings(list(names))[:8]}"
+    return f"{words[:LONGEST].strip('-') or 'place'}-{hash_settings([*names, *of])[:8]}"

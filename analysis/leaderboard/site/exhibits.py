@@ -112,9 +112,8 @@ class Exhibit:
     def place(self) -> str:
         """Where it is found on pages: made of what its files say, so that links to it last."""
         first = self.first
-        return anchor(
-            first.protocol.identity, first.pool.name, first.pool.identity, first.model.weights, first.stimuli_hash
-        )
+        told = [first.pool.identity, first.model.weights, first.stimuli_hash]
+        return anchor(first.protocol.identity, first.pool.name, of=told)
 
     @property
     def is_plumbing_check(self) -> bool:

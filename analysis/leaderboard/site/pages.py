@@ -61,6 +61,11 @@ FLAGS = {
 
 REFERENCES = {"both": "both sides", "max": "maximal side only", "min": "minimal side only", "none": "none"}
 
+MOST_HINTED = 120
+"""Lines of all tables up to which marks of the validity panel say what was found when they are pointed at; where there
+are more, the page would grow too heavy, and they only lead to it.
+"""
+
 SHOWN_OF_A_SIDE = 6
 """References of each side that a list of units shows."""
 
@@ -113,7 +118,8 @@ class Pages:
         groups
             Tables of one protocol, pool and difficulty, with the scaling of their scores.
         """
-        shown = [_group(tables, scalings) for tables, scalings in groups]
+        lines = sum(len(row.standings) for table in self.leaderboard for row in table.rows)
+        shown = [_group(tables, scalings, lines <= MOST_HINTED) for tables, scalings in groups]
         rows = [row for table in self.leaderboard for row in table.rows]
         observers = {section.who for table in self.leaderboard for section in table.sections}
         filters = [
@@ -248,12 +254,13 @@ def _place(table: Table) -> str:
 def _table_anchor(table: Table) -> str:
     """Return a place made of all that tells tables apart, so that a link to it outlives every rebuilding."""
     return anchor(
-        table.condition, table.difficulty, table.method, table.protocol.identity, table.pool.name, table.pool.identity
-    )
+        table.condition, table.difficulty, table.method, table.protocol.identity, table.pool.name,
+        of=[table.pool.identity],
+    )  # fmt: skip
 
 
 def _row_place(table: Table, row: Row) -> str:
-    return anchor(_table_anchor(table), row.name)
+    return anchor(table.condition, table.difficulty, of=[_table_anchor(table), row.name])
 
 
 def _heading(table: Table) -> dict[str, Any]:
@@ -266,25 +273,27 @@ def _heading(table: Table) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _group(tables: Sequence[Table], scalings: Sequence[Scaling]) -> dict[str, Any]:
+def _group(tables: Sequence[Table], scalings: Sequence[Scaling], hints: bool) -> dict[str, Any]:
     first = tables[0]
     sources = dict.fromkeys(r.source for table in tables for row in table.rows for r in row.results if r.source)
     lead = f"Protocol {first.protocol.identity}; pool “{first.pool.name}”, {first.pool.size:,} pictures."
     if sources:
         lead += f" Imported, not measured with vimi: {'; '.join(sources)}."
     return {
-        "anchor": anchor("tables", first.protocol.identity, first.pool.name, first.pool.identity, first.difficulty),
+        "anchor": anchor(
+            "tables", first.protocol.identity, first.pool.name, first.difficulty, of=[first.pool.identity]
+        ),
         "title": _place(first) + ("" if first.difficulty == "easy" else f", {first.difficulty.replace('_', ' ')}"),
         "plumbing": first.is_plumbing_check,
         "notes": list(dict.fromkeys(note for table in tables for note in table.notes)),
         "lead": lead,
-        "tables": [_whole_table(table) for table in tables],
+        "tables": [_whole_table(table, hints) for table in tables],
         "scalings": scalings,
     }
 
 
-def _whole_table(table: Table) -> dict[str, Any]:
-    return {**_heading(table), "sections": [_section(table, section) for section in table.sections]}
+def _whole_table(table: Table, hints: bool) -> dict[str, Any]:
+    return {**_heading(table), "sections": [_section(table, section, hints) for section in table.sections]}
 
 
 _IN_WORDS = {
@@ -296,7 +305,7 @@ _IN_WORDS = {
 """Columns that say what a model is stand below its name."""
 
 
-def _section(table: Table, section: Section) -> dict[str, Any]:
+def _section(table: Table, section: Section, hints: bool) -> dict[str, Any]:
     """Return the rows of a table by one observer: the cells of the terminal, and what only a page has room for."""
     shown = [column for column in section.columns if column.name not in _IN_WORDS]
     # The headline is the first number: all views write the same columns in the same order.
@@ -312,7 +321,7 @@ def _section(table: Table, section: Section) -> dict[str, Any]:
                 *(_IN_WORDS[c.name].format(c.cells[number]) for c in section.columns if c.name in _IN_WORDS),
                 f"pool {SEEN.get(row.pool.seen_in_training, row.pool.seen_in_training)}",
             ],
-            "checks": list(_panel(table, row, section)),
+            "checks": list(_panel(table, row, section, hints)),
         }
         for number, (row, own) in enumerate(zip(section.rows, section.standings))
     ]
@@ -385,10 +394,10 @@ def _lines(table: Table, row: Row) -> Iterator[dict[str, Any]]:
 
 
 def _check_place(table: Table, row: Row, name: str) -> str:
-    return anchor(_row_place(table, row), name)
+    return anchor(name, of=[_row_place(table, row)])
 
 
-def _panel(table: Table, row: Row, section: Section) -> Iterator[dict[str, str]]:
+def _panel(table: Table, row: Row, section: Section, hints: bool) -> Iterator[dict[str, str]]:
     """Yield a mark for each thing that was looked at: the worst verdict, and all sentences.
 
     Of checks that speak of one machine observer, a machine's rows have its own, and people's rows have all.
@@ -400,8 +409,9 @@ def _panel(table: Table, row: Row, section: Section) -> Iterator[dict[str, str]]
         named.setdefault(check.name, []).append(check)
     for name, checks in named.items():
         verdict = min((check.verdict for check in checks), key=_WORST_FIRST.index)
+        found = " ".join(check.sentence for check in checks) if hints else verdict
         yield {
-            "name": name, "verdict": verdict, "hint": f"{name}: " + " ".join(check.sentence for check in checks),
+            "name": name, "verdict": verdict, "hint": f"{name}: {found}",
             "place": _check_place(table, row, name),
         }  # fmt: skip
 

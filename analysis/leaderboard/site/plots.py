@@ -124,7 +124,9 @@ def _scaling_of(tables: Sequence[Table], kind: str, observer: str, site: SiteFol
         if (own := row.standing(kind, observer)) is not None
     ]
     first = tables[0]
-    name = anchor("scaling", first.protocol.identity, first.pool.name, first.pool.identity, first.difficulty, observer)
+    name = anchor(
+        "scaling", first.protocol.identity, first.pool.name, first.difficulty, observer, of=[first.pool.identity, kind]
+    )  # fmt: skip
     quantity = standings[0][2].quantity
     by = {"published": "the people of the publication", "human": "people"}.get(kind, observer)
     heading = f"Answered by {by}"
@@ -137,13 +139,17 @@ def _scaling_of(tables: Sequence[Table], kind: str, observer: str, site: SiteFol
         drawn = [(c, row, own) for c, row, own in standings if row.model.parameters and row.model.kind == "trained"]
         if len({row.name for _, row, _ in drawn}) > 1:
             plots.append(_machine_plot(drawn, first.difficulty, note, name, site))
-        sizes = [row.model.parameters for _, row, _ in drawn if row.model.parameters]
-        if reason := why_no_regression(sizes) if sizes else "":
-            said.append(reason)
     if len({row.name for _, row, _ in ranked}) >= LEAST_MODELS:
-        plot, findings = _slopes(ranked, quantity, note, name, site)
+        plot, findings, unknown = _slopes(ranked, quantity, note, name, site)
         plots += plot
+        if quantity == "excess":
+            said.append("Slopes are those of the excess over the low-level observer.")
+        if unknown:
+            said.append(f"Not known of these models, and so without a slope: {', '.join(unknown)}.")
     else:
+        sizes = [row.model.parameters for _, row, _ in standings if row.model.parameters]
+        if plots and (reason := why_no_regression(sizes)):
+            said.append(reason)
         count = len({row.name for _, row, _ in ranked})
         why = (
             "a plumbing check carries no slope" if any(table.is_plumbing_check for table in tables)
@@ -185,8 +191,8 @@ def _as_machine_score(row: Row, standing: Standing, condition: str, difficulty: 
 
 def _slopes(
     standings: Sequence[tuple[str, Row, Standing]], quantity: str, note: str, name: str, site: SiteFolder
-) -> tuple[list[Plot], tuple[Finding, ...]]:
-    """Return the figure of slopes, and what may be said of them."""
+) -> tuple[list[Plot], tuple[Finding, ...], list[str]]:
+    """Return the figure of slopes, what may be said of them, and which predictors are not known."""
     means = pd.DataFrame(
         [
             {
@@ -209,7 +215,11 @@ def _slopes(
             for row in {row.name: row for _, row, _ in standings}.values()
         ]
     )
-    known = [name for name in ("parameters", "training images", "accuracy") if len(predictor_values(models, name))]
+    wanted = ("parameters", "training images", "accuracy")
+    known = [name for name in wanted if len(predictor_values(models, name))]
+    unknown = [name for name in wanted if name not in known]
+    if not known:
+        return [], (), unknown
     study = fit_scaling(means, models, predictors=known)
     findings = tuple(verdict_findings(study))
     points = []
@@ -231,7 +241,7 @@ def _slopes(
         f"{label[0].upper()}{label[1:]} against {', '.join(known)}, a panel for each kind of references; "
         f"{carried} of {len(fits)} panels carry a line"
     )
-    return [write_figure(site, name, axes, title)], findings
+    return [write_figure(site, name, axes, title)], findings, unknown
 
 
 # ------------------------------------------------------------ size of the pool
@@ -255,8 +265,8 @@ def plot_sizes(results: Sequence[Result], condition: str, difficulty: str, note:
         return None
     first = results[0]
     name = anchor(
-        "pool-size", first.model.name, first.protocol.identity, first.pool.identity, first.model.weights,
-        first.stimuli_hash, condition, difficulty,
+        "pool-size", first.model.name, first.protocol.identity, condition, difficulty,
+        of=[first.pool.identity, first.model.weights, first.stimuli_hash],
     )  # fmt: skip
     title = (
         f"Proportion correct against the number of pictures in the pool, {condition} references, {difficulty} queries"
