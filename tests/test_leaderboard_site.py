@@ -178,6 +178,26 @@ def test_a_unit_page_has_the_counts_of_the_file(board: Leaderboard, site: Path) 
     assert "It is dead" in dead and "no part of any score" in dead
 
 
+def test_the_answer_that_is_revealed_is_the_right_one(board: Leaderboard, site: Path) -> None:
+    answers = set()
+    (result,) = (result for result in board.results if result.model.name == HOSTILE)
+    for facts in result.units:
+        unit = Unit(HOSTILE, facts.layer, facts.index, facts.basis, facts.aggregator)  # type: ignore[arg-type]
+        text = (site / unit_address(unit)).read_text(encoding="utf-8")
+        tiles = re.findall(r'object-position: ([\d.]+)% 0" alt="(\w+) query"', text)
+        # Six pictures: references, the maximal query at four fifths of the way, the minimal one at the end.
+        shown = {place: {"80": "maximal", "100": "minimal"}[position] for position, place in tiles}
+        assert sorted(shown) == ["lower", "upper"]
+        answer = re.search(r"<p>The (upper|lower) one.</p>", text)
+        assert answer is not None and shown[answer[1]] == "maximal"
+        answers.add(answer[1])
+        strip = re.search(r'src="\.\./\.\./\.\./(pictures/[^"]+)"', text)
+        assert strip is not None
+        with Image.open(site / strip[1]) as picture:
+            assert picture.size == (48, 8)
+    assert answers == {"upper", "lower"}
+
+
 def test_slopes_are_given_where_models_carry_them_and_refused_elsewhere(site: Path) -> None:
     page = Page(site / "index.html")
     published = page.text("scaling-imi2023")
@@ -415,6 +435,8 @@ def test_pages_in_a_browser(site: Path) -> None:
                 assert not serious, serious
                 if address == "index.html":
                     check_filters(page, site)
+                elif address == model_address(HOSTILE):
+                    check_sorting(page)
                 page.close()
         finally:
             browser.close()
@@ -439,3 +461,21 @@ def check_filters(page: Any, site: Path) -> None:
     assert len(shown()) == everything
     page.locator("a.mark").first.focus()
     assert page.locator(".tip").inner_text()
+
+
+def check_sorting(page: Any) -> None:
+    """Check that the list of units can be sorted by score, both ways, and back."""
+
+    def column(number: int) -> list[str]:
+        found: list[str] = page.locator(f"table.units tbody tr > :nth-child({number})").all_inner_texts()
+        return found
+
+    units = column(1)
+    button = page.get_by_role("button", name=SEER)
+    button.click()
+    rising = column(5)
+    assert [int(text.split()[0]) for text in rising] == sorted(int(text.split()[0]) for text in rising)
+    button.click()
+    assert column(5) == rising[::-1] and button.locator("..").get_attribute("aria-sort") == "descending"
+    page.get_by_role("button", name="Unit").click()
+    assert column(1) == units
