@@ -21,6 +21,7 @@ from benchmark.trials import planned_sessions
 from benchmark.units import draw_units, reserve
 from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU
 from stimuli.building import has_twin, resolve_card
+from stimuli.cost_model import activation_bytes, keeping_seconds, steps_of_sets, synthetic_bytes
 from stimuli.image_store import LOSSLESS
 from stimuli.loading import decoding_threads, model_pixels
 from stimuli.pictures import canonical_crop
@@ -32,10 +33,6 @@ from stimuli.visualization.sets import SetRequest, Threshold
 
 SAMPLE = 24
 """Pictures that are decoded to learn how long that takes."""
-TYPICAL_STEPS = 115
-"""Steps after which sets converge, averaged over layers of EfficientNet-Lite0; a lower cap is reached instead."""
-RECIPE_RUNS = 12
-"""Runs per set of the preset ``imi2023``: one plain, the search over weights, seven bisections."""
 
 
 @dataclass(frozen=True)
@@ -172,9 +169,9 @@ def _activation_items(
     extremes = min(protocol.windows(size, experiment.stimuli.difficulties).reach, size)
     rules = protocol.rules.units
     sampled = reserve(experiment.units.per_model, rules.drawn, rules.used)
-    # Keeping extremes: about 15 ns per unit and picture, and writing the file.
-    keeping = 1.5e-8 * size * model.layer_map.unit_count + 2e-9 * 16 * model.layer_map.unit_count * extremes
-    stored = 4 * sampled * size + 16 * model.layer_map.column_count * extremes
+    columns = model.layer_map.column_count
+    keeping = keeping_seconds(size, columns, extremes)
+    stored = activation_bytes(size, sampled, columns, extremes)
     for number in range(copies):
         name = model.name + (TWIN_SUFFIX if number else "")
         yield Item("activations", name, size * each + keeping, stored)
@@ -202,13 +199,13 @@ def _visualization_item(model: Model, experiment: Experiment, protocol: Protocol
         seconds.append(_time(run, repeats=1) / (4 + 1) / 2)
     per_step = float(np.interp(np.mean(depths), [model.layer_map[u.layer].depth for u in probes], seconds))
     if isinstance(settings, fast.FastSettings):
-        steps = min(settings.steps, TYPICAL_STEPS) * (1 + 0.4 / settings.check_every)
+        steps = steps_of_sets(settings.steps, check_every=settings.check_every)
     else:
-        steps = 4.0 * RECIPE_RUNS * min(settings.most_steps, 2 * settings.least_steps)
+        steps = steps_of_sets(settings.most_steps, least_steps=settings.least_steps)
     sets = 2 * len(units)
     name = f"{model.name}, {sets} sets of {images} at {wanted.canvas} px"
     return Item("visualizations", name, sets * steps * per_step + 0.4 * len({u.layer for u in units}),
-                round(sets * images * 2.2 * wanted.canvas**2))  # fmt: skip
+                synthetic_bytes(sets, images, wanted.canvas))  # fmt: skip
 
 
 def _distinct_pictures(experiment: Experiment, protocol: Protocol) -> int:
