@@ -110,6 +110,7 @@ def modules_loaded_by(statement: str) -> set[str]:
         "webapp.server",
         "webapp.screens.participant",
         "webapp.screens.experimenter",
+        "webapp.screens.leaderboard",
         "webapp.export",
         "webapp.simulation",
         "webapp.backup",
