@@ -32,6 +32,9 @@ LEVEL = 0.95
 ESTIMAND = spell_estimand("new units", observer="this observer")
 """What a mean over units speaks for, unless its observer is named."""
 
+ROUNDING = 1e-12
+"""Units whose values lie no further apart all agree: shares of answers differ by more, sums of floats by less."""
+
 UNIT_KEY = [name for name in UNIT_COLUMNS if name != "model"]
 """What a unit and its counterpart in the twin share."""
 
@@ -83,8 +86,8 @@ def estimate_mean(
         raise ValueError("There are no units to estimate from.")
     shares = np.ones(len(data)) if weights is None else np.asarray(weights, dtype=np.float64)
     mean = float(data.mean()) if weights is None else float(np.average(data, weights=shares))
-    if np.ptp(data) == 0:
-        return _without_spread(float(data[0]), len(data), unit, estimand, level)
+    if np.ptp(data) <= ROUNDING:
+        return _without_spread(float(np.median(data)), len(data), unit, estimand, level)
     order = np.lexsort((shares, data))
     data, shares = data[order], shares[order]
     even = bool(np.ptp(shares) == 0)

@@ -132,6 +132,16 @@ def test_differences_that_all_agree_say_that_they_have_no_interval() -> None:
     assert not found.excludes_zero
 
 
+def test_differences_that_only_rounding_tells_apart_all_agree() -> None:
+    score, low_level = np.array([1.0, 0.4, 0.2]), np.array([0.9, 0.3, 0.1])
+    data = np.tile(score - low_level, 4)
+    assert 0 < np.ptp(data) < 1e-15
+    found = estimate_mean(data, unit="difference of proportions correct")
+    assert (found.value, found.low, found.high) == (pytest.approx(0.1), -1.0, 1.0)
+    assert found.method == "no interval: all units agree"
+    assert found == estimate_mean(data[::-1], unit="difference of proportions correct")
+
+
 def test_no_units_are_an_error() -> None:
     with pytest.raises(ValueError, match="no units"):
         estimate_mean(np.array([]), unit=PROPORTION)
