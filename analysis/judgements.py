@@ -14,8 +14,7 @@ import pandas as pd
 
 from benchmark.errors import AnalysisError
 from benchmark.model_card import TWIN_SUFFIX
-from benchmark.units import PLANTED
-from benchmark.units import unit_names as unit_names
+from benchmark.units import PLANTED, unit_names
 
 PEOPLE = ("human", "simulated")
 """Observers whose answers are people's, or stand for people's."""

@@ -10,7 +10,7 @@ import pandas as pd
 from benchmark.errors import StudyError
 from benchmark.observers.base import Presentation
 from benchmark.randomness import seed_from, uniforms
-from benchmark.units import UNIT_COLUMNS as UNIT_COLUMNS
+from benchmark.units import UNIT_COLUMNS
 
 TASK_COLUMNS = [*UNIT_COLUMNS, "condition", "difficulty", "task"]
 """The columns that name a task."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.judgements import judgements, unit_names
+from analysis.judgements import judgements
 from analysis.leaderboard.result import MachineCounts, PeopleCounts, Result, Score
 from analysis.performance import MachineScore, score_machines
 from analysis.pool_sizes import score_pool_sizes
@@ -25,6 +25,7 @@ from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
 from benchmark.observers.base import LOW_LEVEL
 from benchmark.progress import Reporter
+from benchmark.units import unit_names
 
 QUANTITIES: Mapping[str, str] = {
     "score": "proportion correct",
