@@ -25,6 +25,7 @@ from analysis.leaderboard.result import (
     UnitFacts,
 )
 from analysis.leaderboard.scores import score_result
+from analysis.performance import UNIT_KEY
 from analysis.published import SOURCE, UNITS, published_means, published_models
 from benchmark.errors import LeaderboardError, NameNotFound
 from benchmark.hashing import hash_rows, hash_settings
@@ -32,13 +33,9 @@ from benchmark.model_card import TWIN_SUFFIX, ModelCard, load_card
 from benchmark.observers.base import SHUFFLED
 from benchmark.protocol import load_protocol
 from benchmark.study import Study, package_versions
-from benchmark.tasks import UNIT_COLUMNS
 
 if TYPE_CHECKING:
     from benchmark.progress import Reporter
-
-UNIT_KEY = [name for name in UNIT_COLUMNS if name != "model"]
-"""What a unit and its counterpart in the twin share."""
 
 _SHOWN = [*UNIT_KEY, "condition", "role", "side", "difficulty", "task", "position", "picture"]
 """What a set of stimuli is made of: which picture serves which unit in which role. Activations are left out: they
@@ -83,8 +80,7 @@ def make_results(
     NameNotFound
         If the study has no such model.
     """
-    manifest = study.manifest
-    known = [name for name, facts in manifest["models"].items() if not facts["twin"]]
+    known = study.asked_models
     for name in models:
         if name not in known:
             raise NameNotFound("model", name, known)

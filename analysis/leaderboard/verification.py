@@ -186,8 +186,7 @@ def verify_results(
     LeaderboardError
         If a path does not exist, or a folder holds no result file.
     """
-    if study is not None and not isinstance(study, Study):
-        study = Study.open(study)
+    study = None if study is None else Study.open(study)
     files = _find_files(paths)
     # Not only the files that were asked for: one may contradict, or take the place of, another beside it.
     beside = sorted({other for path in files if (folder := _folder_of(path)) for other in folder.rglob("*.json")})

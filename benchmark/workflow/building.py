@@ -221,7 +221,7 @@ def observe_study_together(
     from benchmark.observing import observe_elsewhere
     from benchmark.responses import observe, store_responses
 
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     for kind in references:
         if kind not in get_args(References):
             raise NameNotFound("kind of references", kind, get_args(References))
@@ -254,7 +254,7 @@ def score_study(study: Study | Path | str) -> list[MachineScore]:
     from benchmark.responses import machine_responses
     from benchmark.storage import write_text
 
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     scores = score_machines(machine_responses(study), study.statistics(), study.experiment.seed)
     table = score_table(scores)
     table.insert(0, "note", "; ".join(study.manifest["notes"]))
@@ -269,7 +269,7 @@ def make_gallery(
     from benchmark.responses import machine_responses
     from stimuli.gallery import build_gallery
 
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     if scores is None:
         scores = score_study(study) if len(machine_responses(study)) else []
     summary = [(s.model, s.condition, s.observer, str(s.score), str(s.excess or "–")) for s in scores]

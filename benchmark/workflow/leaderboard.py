@@ -176,7 +176,7 @@ def add_study(
     reporter
         Shows progress.
     """
-    opened = study if isinstance(study, Study) else Study.open(study)
+    opened = Study.open(study)
     paths, new = _write_results(
         opened, Path(workspace) / "results", _stored_pool_sizes(opened), models, pictures, True, database,
         reporter or Reporter(),
@@ -324,7 +324,7 @@ def verify_results(
 
     if bool(files) == bool(against):
         raise LeaderboardError("Name result files to verify, or the branch that they are to be added to (--against).")
-    opened = study if study is None or isinstance(study, Study) else Study.open(study)
+    opened = None if study is None else Study.open(study)
     return verify(
         [find_contribution(against)] if against else files, study=opened, database=database, reporter=reporter,
         pool_sizes=None if opened is None else _stored_pool_sizes(opened),

@@ -71,7 +71,7 @@ def observe_pool_sizes(
 
     if not observers:
         raise ObserverError("No observer was named; name at least one, such as features:efficientnet_lite0.")
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     reporter = reporter or Reporter()
     with opened_engine(engine, address, reporter) as opened:
         made = [_make_observer(study, name, opened, device, reporter) for name in dict.fromkeys(observers)]
@@ -148,7 +148,7 @@ def stored_pool_sizes(study: Study | Path | str) -> pd.DataFrame:
     from benchmark import schemas
     from benchmark.pool_size import made_sizes
 
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     parts: list[pd.DataFrame] = []
     for view in made_sizes(study):
         for path in sorted((view.folder / "responses").glob("*.parquet")):
