@@ -116,7 +116,7 @@ def forecast_build(experiment: Experiment, device_name: str, reporter: Reporter)
                 item = _visualization_item(model, experiment, protocol, device)
                 items.append(item)
                 if experiment.visualization.twins and has_twin(entry, card):
-                    items.append(replace(item, what=item.what.replace(model.name, f"{model.name}-twin", 1)))
+                    items.append(replace(item, what=item.what.replace(model.name, model.name + TWIN_SUFFIX, 1)))
             advance(1)
     stored = min(size, _distinct_pictures(experiment, protocol))
     items.append(Item("exemplars", f"up to {stored:,} pictures stored", stored * decode * 1.5, stored * per_picture))
