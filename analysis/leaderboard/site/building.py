@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from analysis.leaderboard.result import Result, write_result
-from analysis.leaderboard.site.addresses import model_address, unit_address
+from analysis.leaderboard.site.addresses import model_address
 from analysis.leaderboard.site.exhibits import Exhibit, gather_models, gather_units
 from analysis.leaderboard.site.folder import SiteFolder, new_site
 from analysis.leaderboard.site.pages import Pages
@@ -203,6 +203,3 @@ def _plain(value: float | int | str) -> float | int | str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return value
-
-
-__all__ = ["build_site", "model_address", "unit_address"]
