@@ -108,6 +108,11 @@ if TYPE_CHECKING:
     from analysis.importing.mapping import read_mapping
     from analysis.importing.tables import import_csv
     from analysis.judgements import judgements
+    from analysis.leaderboard.making import make_published_results, make_results
+    from analysis.leaderboard.result import Result, read_result, read_results, write_result
+    from analysis.leaderboard.site import build_site
+    from analysis.leaderboard.standings import Leaderboard, build_leaderboard
+    from analysis.leaderboard.verification import verify_result, verify_results
     from analysis.mixed_model import (
         Bootstrap,
         GuessRates,
@@ -365,6 +370,11 @@ __all__ += [
     "observer_check", "pool_size_changes", "pool_size_table", "saving_bound", "score_forecasts", "score_machines",
     "score_pool_sizes", "score_table", "score_with_machine", "simulate_coverage", "unit_agreement",
 ]  # fmt: skip
+# How do models stand?
+__all__ += [
+    "Leaderboard", "Result", "build_leaderboard", "build_site", "make_published_results", "make_results",
+    "read_result", "read_results", "verify_result", "verify_results", "write_result",
+]  # fmt: skip
 # What was planned, and what came of it?
 __all__ += [
     "Checklist", "Conduct", "Deviation", "Plan", "Preregistration", "Report", "Section", "Settings", "Written",
@@ -408,6 +418,11 @@ _NAMES = {
     "analysis.importing.mapping": "read_mapping",
     "analysis.importing.tables": "import_csv",
     "analysis.judgements": "judgements",
+    "analysis.leaderboard.making": "make_published_results make_results",
+    "analysis.leaderboard.result": "Result read_result read_results write_result",
+    "analysis.leaderboard.site": "build_site",
+    "analysis.leaderboard.standings": "Leaderboard build_leaderboard",
+    "analysis.leaderboard.verification": "verify_result verify_results",
     "analysis.mixed_model": (
         "Bootstrap GuessRates LapseSweep MixedModel MixedModelFit Sensitivity estimate_guess_rates estimate_lapse "
         "guessing_sensitivity lapse_sweep learning_sensitivity"

@@ -16,7 +16,7 @@ from analysis.exclusions import exclude, protocol_rules
 from analysis.judgements import judgements
 from analysis.leaderboard.making import make_published_results, make_results
 from analysis.leaderboard.result import Result, present_results, read_result, read_results, write_result
-from analysis.leaderboard.scores import machine_answers
+from analysis.leaderboard.scores import spread_machine_counts
 from analysis.leaderboard.standings import Leaderboard, Row, Standing, build_leaderboard
 from analysis.performance import unit_means
 from analysis.proportions import estimate_proportions
@@ -87,7 +87,7 @@ def test_a_file_gives_the_very_scores_of_the_study(answered: Study, trained: Res
 
 def test_counts_spread_out_again_are_the_answers_of_each_unit(answered: Study, trained: Result) -> None:
     before = machine_responses(answered)
-    after = machine_answers(trained)
+    after = spread_machine_counts(trained)
     keys = ["model", "condition", "references", "observer"]
     compared = 0
     for key, part in after.groupby(keys):
@@ -155,6 +155,14 @@ def test_a_file_is_written_once_and_reads_as_it_was(trained: Result, tmp_path: P
     path.write_text(path.read_text().replace('"title": "test', '"title": "best'))
     with pytest.raises(LeaderboardError, match="never changed"):
         write_result(trained, tmp_path)
+
+
+def test_a_file_that_was_changed_makes_no_table(tmp_path: Path) -> None:
+    path = write_result(made_up_result("model"), tmp_path)
+    path.write_text(path.read_text().replace('"title": "model"', '"title": "modes"'))
+    assert read_result(path).model.title == "modes"
+    with pytest.raises(LeaderboardError, match="changed after it was written"):
+        read_results(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../../escape", "a/b", ".hidden", "..", "<script>", "x" * 200])

@@ -518,7 +518,7 @@ def read_results(*folders: Path | str) -> list[Result]:
     Raises
     ------
     LeaderboardError
-        If a folder does not exist, or a file can't be read.
+        If a folder does not exist, or a file can't be read or was changed after it was written.
     """
     found: dict[str, Result] = {}
     for folder in folders:
@@ -528,6 +528,11 @@ def read_results(*folders: Path | str) -> list[Result]:
             )
         for path in sorted(Path(folder).rglob("*.json")):
             result = read_result(path)
+            if not result.is_sealed:
+                raise LeaderboardError(
+                    f"{path} was changed after it was written: its hash is not that of its content. Restore it, or see "
+                    f"what differs: vimi leaderboard verify {path}"
+                )
             found.setdefault(result.hash, result)
     return list(found.values())
 

@@ -56,7 +56,7 @@ FOLLOWED = ("score", "excess", "trained_minus_twin")
 _MACHINE = ("score", "mis", "low_level", "excess", "twin", "trained_minus_twin")
 
 
-def machine_answers(result: Result, pool_size: int | None = None) -> pd.DataFrame:
+def spread_machine_counts(result: Result, pool_size: int | None = None) -> pd.DataFrame:
     """Spread a result's machine counts out into a table of responses.
 
     Parameters
@@ -71,7 +71,7 @@ def machine_answers(result: Result, pool_size: int | None = None) -> pd.DataFram
     return schemas.concatenate(parts, schemas.RESPONSES)
 
 
-def people_answers(results: Iterable[Result], kind: str = "human") -> pd.DataFrame:
+def spread_people_counts(results: Iterable[Result], kind: str = "human") -> pd.DataFrame:
     """Spread people's counts out into a table of responses; people who judged several models are the same in all."""
     parts = [_spread_people(result, counts) for result in results for counts in result.people if counts.kind == kind]
     return schemas.concatenate(parts, schemas.RESPONSES)
@@ -170,7 +170,7 @@ def score_result(result: Result, reporter: Reporter | None = None) -> tuple[Scor
 def _machine_scores(result: Result) -> Iterator[Score]:
     """Yield machines' scores over the whole pool and over its parts, and how they change with its size."""
     sizes = sorted({counts.pool_size for counts in result.machines})
-    answers = pd.concat([machine_answers(result, size).assign(pool_size=size) for size in sizes], ignore_index=True)
+    answers = pd.concat([spread_machine_counts(result, size).assign(pool_size=size) for size in sizes], ignore_index=True)
     for curve in score_pool_sizes(answers, unit_flags(result), result.made.seed):
         for size, point in zip(curve.sizes, curve.points):
             for name in _MACHINE:
@@ -183,7 +183,7 @@ def _machine_scores(result: Result) -> Iterator[Score]:
 
 def _twin_scores(result: Result) -> Iterator[Score]:
     """Yield the twin's own excess: scored by itself, under a name that is no twin's."""
-    answers, flags = machine_answers(result), unit_flags(result)
+    answers, flags = spread_machine_counts(result), unit_flags(result)
     trained = set(answers.loc[answers["model"] == result.model.name, _CELL].itertuples(index=False, name=None))
     alone, flagged = (
         table[table["model"].str.endswith(TWIN_SUFFIX)].assign(model=result.model.name + "@twin")
@@ -247,7 +247,7 @@ def merged_people_scores(results: Iterable[Result], kind: str) -> list[Score]:
 def counted_judgements(results: Iterable[Result], kind: str = "human") -> pd.DataFrame:
     """Return people's judgements of some results, without flagged units; see ``analysis.judgements``."""
     known = list(results)
-    table = judgements(people_answers(known, kind), observer_kinds=(kind,), references=None)
+    table = judgements(spread_people_counts(known, kind), observer_kinds=(kind,), references=None)
     flags = pd.concat([unit_flags(result) for result in known])
     flagged = flags[flags["flag"] != ""]
     return table[~table["unit"].isin(unit_names(flagged))] if len(flagged) else table

@@ -191,13 +191,9 @@ class _Panel:
         shown = self.first.shown(self.condition)
         repeated = shown.repeated_groups if shown else 0.0
         if PLUMBING in self.first.notes:
-            return [
-                Check(
-                    "pool", "fails",
-                    f"Plumbing check, not a measurement: the pool {self.first.pool.name} has too few sources to keep "
-                    f"them apart ({repeated:.1%} of pictures repeat a group of their task).",
-                )
-            ]  # fmt: skip
+            share = f": {repeated:.1%} of pictures repeat a group of their task" if repeated else ""
+            sentence = f"the pool {self.first.pool.name} has too few sources to keep them apart{share}."
+            return [Check("pool", "fails", f"Plumbing check, not a measurement: {sentence}")]
         verdict: Verdict = "warns" if repeated > MOST_REPEATED else "holds"
         return [Check("pool", verdict, f"{repeated:.1%} of pictures repeat a group of their task.")]
 
