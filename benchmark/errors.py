@@ -128,6 +128,17 @@ class StorageError(VimiError):
     exit_code = 1
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what somebody else's error says, its type if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def spell_error(error: BaseException, most: int = 300) -> str:
+    """Return the type of somebody else's error, and the first line of what it says."""
+    name = type(error).__name__
+    return f"{name}: {first_line(error)[:most]}" if str(error).strip() else name
+
+
 def suggest(name: str, options: Iterable[str], most: int = 3) -> str:
     """Return "Did you mean ...?" for the options nearest to a name, or the options themselves if few."""
     known = sorted(set(options))

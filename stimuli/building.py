@@ -2,193 +2,46 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Sequence, Sized
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from collections.abc import Sized
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from benchmark import schemas
-from benchmark.device import choose_device, prepare_torch
-from benchmark.engines.base import Engine, Equipment, check_sendable
-from benchmark.engines.local import LocalEngine
-from benchmark.errors import ActivationError, EngineError, StudyError
-from benchmark.experiment import ModelEntry
-from benchmark.extension import Draft
-from benchmark.hashing import hash_pixels, hash_rows, hash_settings, picture_keys
-from benchmark.model_card import TWIN_SUFFIX, ModelCard, TrainingSpec, load_card
-from benchmark.model_zoo import RANDOM, Model, load_model
-from benchmark.observers.embedding import keep_embeddings
-from benchmark.progress import Advance, Reporter
-from benchmark.protocol import Aggregator, Protocol, Window, Windows
-from benchmark.storage import write_atomically
-from benchmark.study import PLUMBING, Stage, Study
+from benchmark.errors import ActivationError, StudyError
+from benchmark.hashing import hash_rows, hash_settings, picture_keys
+from benchmark.model_card import TWIN_SUFFIX
+from benchmark.model_zoo import Model
+from benchmark.protocol import Window, Windows
+from benchmark.study import PLUMBING, Stage
 from benchmark.tasks import assemble_tasks
 from benchmark.trials import lay_out_trials, wave_cells
-from benchmark.units import Unit, draw_units, read_units, reserve, unit_columns
+from benchmark.units import Unit, draw_units, reserve, unit_columns
 from benchmark.waves import plan_waves
 from stimuli.activations import (
-    BATCH_ON_ACCELERATOR,
-    BATCH_ON_CPU,
-    Plan,
     gather_activations,
     measure_activations,
     missing_shards,
     read_activations,
 )
+from stimuli.equipment import PlanEquipment, SetEquipment, Site
 from stimuli.exemplars import choose_exemplars, exemplar_rows
 from stimuli.image_store import store_crops
 from stimuli.loading import check_picture
+from stimuli.materials import Materials
 from stimuli.order_statistics import content_ties, full_order
-from stimuli.pictures import canonical_crop, resize_to, to_pixels
 from stimuli.planted import DETECTORS
-from stimuli.pools import Pool, open_pool
-from stimuli.survey import Survey, survey_pool
-from stimuli.synthetic import SetMaker, make_sets, paint_planted, set_pieces
+from stimuli.synthetic import make_sets, paint_planted, set_pieces
 from stimuli.unit_statistics import choose_used, describe, layer_ranges, statistics_table
 
 PLANTED_TASKS = 6
 """Tasks of each planted unit: enough for practice and catch trials never to repeat within a session."""
 
 
-def resolve_card(entry: ModelEntry) -> ModelCard:
-    """Return the card of a model of an experiment, with the training data that the experiment states."""
-    card = load_card(entry.card)
-    if entry.training_images is not None:
-        stated = TrainingSpec(data=entry.training_data, images=entry.training_images, note="stated by the experiment")
-        card = card.model_copy(update={"training": stated})
-    return card
-
-
-def has_twin(entry: ModelEntry, card: ModelCard) -> bool:
-    """Whether a model of an experiment is scored beside its twin: one that is random already has none."""
-    return entry.twin and entry.weights != RANDOM and not card.twin
-
-
-@dataclass
-class Builder:
-    """Builds the stages of a study, one after the other.
-
-    Attributes
-    ----------
-    study
-        The study, or the draft of an extension.
-    device_name
-        Where networks run: ``auto``, ``cpu``, ``cuda``.
-    skip_unreadable
-        Whether files that are no readable picture are left out.
-    reporter
-        Shows progress.
-    engine
-        Who measures activations and makes synthetic pictures.
-    device
-        Where that is done; what is made depends on its kind.
-    """
-
-    study: Study
-    device_name: str
-    skip_unreadable: bool
-    reporter: Reporter
-    engine: Engine = field(default_factory=LocalEngine)
-    _models: dict[str, Model] = field(default_factory=dict)
-    _entries: dict[str, int] = field(default_factory=dict)
-    _survey: Survey | None = None
-    _pool: Pool | None = None
-
-    def __post_init__(self) -> None:
-        self.device = self.engine.choose_device(self.device_name)
-        self._own_device = self._surveying_device = self.device
-        if self.engine.is_elsewhere:
-            # Others need the accelerator. This process reads layers off the models, and surveys the pool where it can.
-            self._own_device = torch.device("cpu")
-            self._surveying_device = choose_device("auto" if self.device.type == "cuda" else "cpu")
-        prepare_torch(self._own_device)
-        self.experiment = self.study.experiment
-        self.seed = self.experiment.seed
-
-    # ---------------------------------------------------------------- parts
-
-    @property
-    def pool(self) -> Pool:
-        """The pool of the experiment."""
-        if self._pool is None:
-            self._pool = open_pool(self.experiment.pool.source)
-        return self._pool
-
-    @property
-    def survey(self) -> Survey:
-        """What is known of every picture of the pool."""
-        if self._survey is None:
-            with self.reporter.task("Surveying the pool", len(self.pool)) as advance:
-                self._survey = survey_pool(
-                    self.pool,
-                    self.study.root / "survey",
-                    crop=self.experiment.pool.crop,
-                    skip_unreadable=self.skip_unreadable,
-                    device=self._surveying_device,
-                    progress=advance,
-                    keep=partial(keep_embeddings, self.study),
-                )
-        return self._survey
-
-    @property
-    def protocol(self) -> Protocol:
-        """The protocol with the size of the pool."""
-        return self.experiment.resolve_protocol().for_pool(len(self.survey.table))
-
-    @property
-    def windows(self) -> Windows:
-        """Where exemplars come from."""
-        return self.protocol.windows(len(self.survey.table), self.experiment.stimuli.difficulties)
-
-    def models(self) -> dict[str, Model]:
-        """Return the models of the experiment and the twins asked for, by name."""
-        if not self._models:
-            with self.reporter.task("Loading models", len(self.experiment.models)) as advance:
-                self._models = self._load(advance)
-        return self._models
-
-    def _load(self, advance: Advance) -> dict[str, Model]:
-        models: dict[str, Model] = {}
-        for number, entry in enumerate(self.experiment.models):
-            card = resolve_card(entry)
-            if self.engine.is_elsewhere:
-                check_sendable(card)
-            model = self.load_entry(number)
-            if model.name in models:
-                raise StudyError(f"Two entries under [[models]] are both {model.name}; name each model once.")
-            models[model.name] = model
-            self._entries[model.name] = number
-            if has_twin(entry, card):
-                twin = model.card.as_twin()
-                models[twin.name] = self.load_twin(twin)
-                self._entries[twin.name] = number
-            advance(1)
-        return models
-
-    def load_entry(self, number: int) -> Model:
-        """Load the model of an entry of the experiment."""
-        entry = self.experiment.models[number]
-        return load_model(
-            resolve_card(entry), weights=entry.weights, seed=self.seed, device=self._own_device,
-            aggregator=self._aggregator, need_training=True,
-        )  # fmt: skip
-
-    def load_twin(self, card: ModelCard) -> Model:
-        """Load the random-weight twin of a card."""
-        return load_model(card, seed=self.seed, device=self._own_device, aggregator=self._aggregator)
-
-    @property
-    def _aggregator(self) -> Aggregator:
-        return self.experiment.resolve_protocol().rules.units.aggregator
-
-    # ---------------------------------------------------------------- stages
+class Builder(Materials):
+    """Builds the stages of a study, one after the other."""
 
     def run(self, stage: Stage) -> None:
         """Run a stage, unless it has finished from the same inputs."""
@@ -202,7 +55,7 @@ class Builder:
 
     def units(self) -> None:
         """Survey the pool, load the models and draw units."""
-        if self._known_survey():
+        if self.recall_survey():
             inputs = hash_settings([self.experiment.hash, self.survey.hash, self._weights(), self._cards()])
             if self.study.stage_is_done("units", inputs):
                 return
@@ -240,38 +93,6 @@ class Builder:
             },
         )
         self.study.finish_stage("units", inputs, {"pool": survey.hash, "units": hash_rows(table)})
-
-    def _known_survey(self) -> bool:
-        """Take the survey over from an earlier run, if the pool still lists the same files."""
-        state = self.study.manifest["stages"].get("units", {})
-        path = self.study.tables / "pool.parquet"
-        if state.get("state") != "done" or not path.is_file():
-            return False
-        table = schemas.POOL.read(path)
-        places = {entry.source: place for place, entry in enumerate(self.pool.entries)}
-        facts = self.study.manifest["pool"]
-        expected = facts["size"] + facts["exact_copies_left_out"] + facts["unreadable_skipped"]
-        if len(self.pool) != expected or not set(table["source"]) <= set(places):
-            raise StudyError(
-                f"The pool {self.experiment.pool.source} has changed since {self.study.root} was built. Restore "
-                "it, or build into another folder."
-            )
-        self._survey = Survey(
-            table,
-            np.array([places[source] for source in table["source"]], dtype=np.int64),
-            self._read_planted(),
-            tuple((name, "") for name in facts["unreadable"]),
-            facts["exact_copies_left_out"],
-        )
-        return True
-
-    def _write_planted(self, survey: Survey) -> None:
-        contents = {"scores": np.ascontiguousarray(survey.planted.T)}
-        path = self.study.tables / "planted.safetensors"
-        write_atomically(path, lambda target: save_file(contents, target))
-
-    def _read_planted(self) -> NDArray[np.float32]:
-        return np.ascontiguousarray(load_file(self.study.tables / "planted.safetensors")["scores"].T)
 
     def _weights(self) -> dict[str, str]:
         return {name: model.weights_hash for name, model in self.models().items()}
@@ -316,27 +137,6 @@ class Builder:
         if self.pool.few_sources:
             self.study.add_note(PLUMBING)
 
-    def drawn(self, model: str) -> list[Unit]:
-        """Return the units drawn from a model, in order."""
-        table = self.study.units()
-        return read_units(table[table["model"] == model].sort_values("draw"))
-
-    def plan(self, model: Model) -> Plan:
-        """Return what a model's activations depend on."""
-        return Plan(
-            model=model,
-            pool=self.pool,
-            survey=self.survey,
-            units=tuple(self.drawn(model.name)),
-            extremes=min(self.windows.reach, len(self.survey.table)),
-            protocol=self.protocol,
-            seed=self.seed,
-            view=self.experiment.pool.view,
-            crop=self.experiment.pool.crop,
-            batch_size=BATCH_ON_CPU if self.device.type == "cpu" else BATCH_ON_ACCELERATOR,
-            device=self.device.type,
-        )
-
     def activations(self) -> None:
         """Read every model's activations in one pass each."""
         inputs = hash_settings([self.study.stage_outputs("units"), self._weights(), self.device.type])
@@ -367,7 +167,7 @@ class Builder:
             for piece in missing_shards(
                 self.plan(model),
                 self.study.activations(name).resolve(),
-                PlanEquipment(site, name, self._entries[name], model.card.twin),
+                PlanEquipment(site, name, self.entries[name], model.card.twin),
             )
         ]
         if not pieces:
@@ -517,7 +317,7 @@ class Builder:
         else:
             for name, model in models.items():
                 with self.study.timed("visualizations", name):
-                    rows += make_sets(self.study, model, *self._to_visualize(model), reporter=self.reporter)
+                    rows += make_sets(self.study, model, *self.to_visualize(model), reporter=self.reporter)
         synthetic = schemas.STIMULI.conform(pd.DataFrame(rows))
         schemas.STIMULI.write(schemas.concatenate([natural, synthetic], schemas.STIMULI), self.study.stimuli_path)
         own = synthetic[synthetic["model"].isin(self.models())]
@@ -536,9 +336,9 @@ class Builder:
             piece
             for name, model in models.items()
             for piece in set_pieces(
-                SetEquipment(site, name, self._entries[name], model.card.twin),
+                SetEquipment(site, name, self.entries[name], model.card.twin),
                 self.study,
-                self._visualized(model, self.drawn(name)),
+                self.visualized(model, self.drawn(name)),
                 self.device,
             )
         ]
@@ -551,32 +351,6 @@ class Builder:
         ):
             made.update(self.engine.run(pieces, device=self.device, advance=advance))
         return [row for number in range(len(pieces)) for row in made[number]]
-
-    def set_maker(self, model: Model) -> SetMaker:
-        """Return what makes the synthetic pictures of a model."""
-        return SetMaker(self.study, model, *self._to_visualize(model))
-
-    def _visualized(self, model: Model, units: Sequence[Unit]) -> list[Unit]:
-        """Return those of a model's units that get synthetic pictures."""
-        statistics = self.study.statistics()
-        used = set(read_units(statistics[(statistics["model"] == model.name) & statistics["used"]]))
-        return [unit for unit in units if unit in used][: self.experiment.visualization.units]
-
-    def _to_visualize(self, model: Model) -> tuple[list[Unit], dict[Unit, NDArray[np.float32]], Any]:
-        """Return the units of a model that get synthetic pictures, their columns, and how to read a picture."""
-        measured = read_activations(self.study.activations(model.name), self.plan(model))
-        units = self._visualized(model, measured.units)
-        canvas, crop = self.experiment.visualization.canvas, self.experiment.pool.crop
-        pool, places, pictures = self.pool, self.survey.places, self.survey.table["picture"]
-
-        @lru_cache(maxsize=512)
-        def read(row: int) -> NDArray[np.uint8]:
-            place = int(places[row])
-            seen = canonical_crop(pool.original(place), crop)
-            check_picture(hash_pixels(to_pixels(seen)), str(pictures[row]), pool.entries[place].source)
-            return np.ascontiguousarray(to_pixels(resize_to(seen, canvas)).transpose(2, 0, 1))
-
-        return units, {unit: measured.column(unit) for unit in units}, read
 
     def trials(self) -> None:
         """Lay out the trials of all sessions."""
@@ -596,115 +370,6 @@ class Builder:
         self.study.finish_stage(
             "trials", inputs, {"trials": hash_rows(trials)}, sessions=int(trials["session"].nunique())
         )
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where a worker finds a study that is being built.
-
-    Attributes
-    ----------
-    root
-        The study's folder, which all workers share.
-    draft
-        Whether an extension of it is being built.
-    device
-        Kind of device that networks run on.
-    stages
-        Stages that the work follows from.
-    state
-        Hash of what they made, so that a worker never works on another study's remains.
-    """
-
-    root: str
-    draft: bool
-    device: str
-    stages: tuple[Stage, ...]
-    state: str
-
-    @classmethod
-    def of(cls, study: Study, device: torch.device, stages: tuple[Stage, ...]) -> Site:
-        """Return the site of a study as it is now."""
-        return cls(str(study.root.resolve()), isinstance(study, Draft), device.type, stages, _state_of(study, stages))
-
-    def open(self) -> Builder:
-        """Return the study's builder, in this process.
-
-        Raises
-        ------
-        EngineError
-            If the folder is not there, or holds something else.
-        """
-        study = Draft(self.root) if self.draft else Study(self.root)
-        if not study.manifest_path.is_file() or _state_of(study, self.stages) != self.state:
-            problem = "holds another state of the study" if study.manifest_path.is_file() else "is not there"
-            raise EngineError(
-                f"On {socket.gethostname()} the folder {self.root} {problem}. The machines of a cluster must share the "
-                "study's folder, the pool and the weights through their file system, under the same paths."
-            )
-        builder = Builder(study, self.device, True, Reporter())
-        builder._known_survey()
-        return builder
-
-
-def _state_of(study: Study, stages: Sequence[Stage]) -> str:
-    manifest = study.manifest
-    made = [manifest["stages"].get(stage, {}).get("outputs", {}) for stage in stages]
-    return hash_settings([manifest["experiment"], made])
-
-
-@lru_cache(maxsize=1)
-def _open_site(site: Site) -> Builder:
-    """Return the builder of a site; a worker opens a study once for all models."""
-    return site.open()
-
-
-@dataclass(frozen=True)
-class PlanEquipment(Equipment[Plan]):
-    """What a shard is measured with.
-
-    Attributes
-    ----------
-    site
-        Where the study is.
-    model
-        Name of the model.
-    entry
-        Number of its entry in the experiment.
-    twin
-        Whether it is the entry's twin.
-    """
-
-    site: Site
-    model: str
-    entry: int
-    twin: bool
-
-    def load(self) -> Plan:
-        """Load the model and what its activations depend on."""
-        builder = _open_site(self.site)
-        return builder.plan(_load_named(builder, self.model, self.entry, self.twin))
-
-
-@dataclass(frozen=True)
-class SetEquipment(Equipment[SetMaker]):
-    """What sets of pictures are made with; attributes as in :class:`PlanEquipment`."""
-
-    site: Site
-    model: str
-    entry: int
-    twin: bool
-
-    def load(self) -> SetMaker:
-        """Load the model and the activations of its units."""
-        builder = _open_site(self.site)
-        return builder.set_maker(_load_named(builder, self.model, self.entry, self.twin))
-
-
-def _load_named(builder: Builder, name: str, entry: int, twin: bool) -> Model:
-    """Load a model of the study, and no other."""
-    facts = builder.study.manifest["models"][name]
-    return builder.load_twin(ModelCard.model_validate(facts["card"])) if twin else builder.load_entry(entry)
 
 
 def _count(models: Sized) -> str:

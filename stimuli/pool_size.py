@@ -30,10 +30,10 @@ from benchmark.storage import only_process, remove_unfinished, write_json
 from benchmark.study import PLUMBING, Study
 from benchmark.units import Unit, read_units
 from stimuli.activations import Plan, read_activations
-from stimuli.building import Builder
 from stimuli.exemplars import choose_exemplars, exemplar_rows
 from stimuli.image_store import store_crops
 from stimuli.loading import check_picture
+from stimuli.materials import Materials
 from stimuli.order_statistics import TieKeys, full_order
 from stimuli.pools import Pool
 from stimuli.survey import Survey
@@ -100,10 +100,10 @@ def make_pool_sizes(
                 missing += [] if view.is_whole else [view]
                 advance(1)
         if missing:
-            builder = Builder(study, device_name="cpu", skip_unreadable=False, reporter=reporter)
-            rankings = _read_rankings(study, builder)
+            materials = Materials(study, device_name="cpu", skip_unreadable=False, reporter=reporter)
+            rankings = _read_rankings(study, materials)
             for view in missing:
-                _make(study, view, rankings, builder.pool, reporter)
+                _make(study, view, rankings, materials.pool, reporter)
     return views
 
 
@@ -222,7 +222,7 @@ class Ranking:
             yield list(exemplar_rows(unit, chosen, own, part, protocol.identity))
 
 
-def _read_rankings(study: Study, builder: Builder) -> list[Ranking]:
+def _read_rankings(study: Study, materials: Materials) -> list[Ranking]:
     """Read how every model's used units rank the pool, in the order of the study's stimuli.
 
     Models are loaded for their layers alone, which say how ties are ordered; nothing is run.
@@ -231,9 +231,9 @@ def _read_rankings(study: Study, builder: Builder) -> list[Ranking]:
     # Of a survey, the order of ties needs the pictures alone.
     survey = Survey(table, np.arange(len(table)), np.empty((len(table), 0), dtype=np.float32), (), 0)
     rankings: list[Ranking] = []
-    for name, model in builder.models().items():
+    for name, model in materials.models().items():
         measured = read_activations(study.activations(name))
-        plan = Plan(model, builder.pool, survey, measured.units, 0, study.protocol, study.experiment.seed)
+        plan = Plan(model, materials.pool, survey, measured.units, 0, study.protocol, study.experiment.seed)
         other = [what for what in ("weights", "pictures") if measured.header[what] != plan.header[what]]
         if other:
             raise StudyMismatch(

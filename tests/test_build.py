@@ -40,7 +40,7 @@ from benchmark.tasks import assemble_tasks
 from benchmark.units import PLANTED, UNIT_COLUMNS
 from benchmark.workflow import build
 from stimuli.activations import read_activations
-from stimuli.building import resolve_card
+from stimuli.materials import resolve_card
 from stimuli.pictures import canonical_crop, model_view, to_pixels
 from tests.conftest import paint_picture, write_pictures
 from tests.experiments import FEW, small_experiment, write_experiment

@@ -28,7 +28,8 @@ from benchmark.progress import Advance, Reporter
 from benchmark.study import Study
 from benchmark.workflow import build, observe_study_together
 from stimuli.activations import measure_activations, missing_shards, shard_path
-from stimuli.building import Builder, PlanEquipment, Site
+from stimuli.equipment import PlanEquipment, Site
+from stimuli.materials import Materials
 from stimuli.synthetic import set_pieces
 
 from .experiments import small_experiment
@@ -150,7 +151,7 @@ def test_a_network_of_this_process_is_not_sent() -> None:
 
 
 def test_sets_are_cut_into_whole_layers_or_whole_batches(local_study: Study) -> None:
-    units = Builder(local_study, "cpu", False, Reporter()).drawn(next(iter(local_study.manifest["models"])))
+    units = Materials(local_study, "cpu", False, Reporter()).drawn(next(iter(local_study.manifest["models"])))
     equipment: Any = Number(1, "")
     pieces = set_pieces(equipment, local_study, units, CPU)
     assert [piece.layer for piece in pieces] == list(dict.fromkeys(unit.layer for unit in units))
@@ -326,10 +327,10 @@ def test_shards_of_one_engine_are_taken_over_by_the_other(
     monkeypatch.setattr("stimuli.activations.LEAST_SHARD", 32)
     study, name = spread_study[0], "timm:test_resnet@random"
     name = next(name for name, facts in study.manifest["models"].items() if facts["twin"])
-    builder = Builder(study, "cpu", False, Reporter())
-    plan = builder.plan(builder.models()[name])
+    materials = Materials(study, "cpu", False, Reporter())
+    plan = materials.plan(materials.models()[name])
     site = Site.of(study, CPU, ("units",))
-    equipment = PlanEquipment(site, name, builder._entries[name], twin=True)
+    equipment = PlanEquipment(site, name, materials.entries[name], twin=True)
     begun = tmp_path / "begun"
     pieces = missing_shards(plan, begun, equipment)
     assert len(pieces) == 2

@@ -176,7 +176,7 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_or_broken_is(
     study = copy_of(made, tmp_path)
     before = files_below(study.root)
     with monkeypatch.context() as patch:
-        patch.setattr(pool_size, "Builder", None)  # no model is loaded
+        patch.setattr(pool_size, "Materials", None)  # no model is loaded
         make_pool_sizes(study)
     assert files_below(study.root) == before
     half = PoolSize(study.root, 30)

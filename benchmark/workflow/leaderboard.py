@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from benchmark.engines import opened_engine
-from benchmark.errors import LeaderboardError, ObserverError, VimiError
+from benchmark.errors import LeaderboardError, ObserverError, VimiError, spell_error
 from benchmark.experiment import Experiment, ModelEntry, absolute_source
 from benchmark.model_card import ModelCard, card_names, load_card
 from benchmark.observers.base import LOW_LEVEL
@@ -367,10 +367,7 @@ class _Stages:
             log = self.folder / "failure.log"
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-            reason = (str(error).strip().splitlines() or ["no message"])[0][:300]
-            raise LeaderboardError(
-                f"{where} {type(error).__name__}: {reason} The whole story is in {log}. {again}"
-            ) from None
+            raise LeaderboardError(f"{where} {spell_error(error)} The whole story is in {log}. {again}") from None
         self.seconds[stage] = round(perf_counter() - begun, 1)
         return value
 
@@ -379,7 +376,7 @@ def _check(experiment: Experiment, device: str, reporter: Reporter) -> ModelCard
     """Check that a model can be read, before anything long begins; returns its card with its parameters."""
     from benchmark.device import choose_device, prepare_torch
     from benchmark.smoke_test import smoke_test
-    from stimuli.building import resolve_card
+    from stimuli.materials import resolve_card
 
     (entry,) = experiment.models
     card = resolve_card(entry)
