@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from benchmark import schemas
-from benchmark.errors import DatabaseError
+from benchmark.errors import DatabaseError, first_line
 from benchmark.storage import disk_errors, write_json
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Database:
         except sa.exc.DatabaseError as error:
             if isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
                 raise  # the database is well; what was to be written is not
-            reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
+            reason = first_line(error.orig) if error.orig else type(error).__name__
             raise DatabaseError(
                 f"The database {self} can't be used: {reason}. Check that it runs, that the URL is right, and that "
                 "vimi serve or vimi simulate has set it up."

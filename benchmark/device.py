@@ -8,7 +8,7 @@ import platform
 
 import torch
 
-from benchmark.errors import VimiError
+from benchmark.errors import VimiError, first_line
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -29,7 +29,7 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = (str(error).strip().splitlines() or ["unknown"])[0]
+        reason = first_line(error)
         raise VimiError(f"The device {name!r} can't be used here: {reason}. Use --device cpu, or auto.") from None
     return device
 

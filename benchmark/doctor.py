@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from benchmark.errors import VimiError, first_line
 from benchmark.study import package_versions
 
 PACKAGES = ("benchmark", "stimuli", "webapp", "analysis")
@@ -78,7 +79,7 @@ def _torch() -> list[Finding]:
         findings.append(Finding("ok", "torchvision's operators", "work with this torch"))
     except Exception as error:
         findings.append(
-            Finding("fail", "torchvision's operators", f"{_first_line(error)}: torch and torchvision are of different "
+            Finding("fail", "torchvision's operators", f"{first_line(error)}: torch and torchvision are of different "
                     "builds; install both in one go")
         )  # fmt: skip
     try:
@@ -86,7 +87,7 @@ def _torch() -> list[Finding]:
         findings.append(Finding("ok", "lucent's parametrisation", "can be used"))
     except Exception as error:
         findings.append(
-            Finding("fail", "lucent's parametrisation", f"{_first_line(error)}: kornia must be 0.4.1 or older")
+            Finding("fail", "lucent's parametrisation", f"{first_line(error)}: kornia must be 0.4.1 or older")
         )
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -110,15 +111,10 @@ def _models() -> list[Finding]:
 
 
 def _photographs() -> list[Finding]:
-    from benchmark.errors import VimiError
     from benchmark.workflow import open_photographs
 
     try:
         count = open_photographs()
     except (VimiError, OSError) as error:
-        return [Finding("fail", "bundled photographs", _first_line(error))]
+        return [Finding("fail", "bundled photographs", first_line(error))]
     return [Finding("ok", "bundled photographs", f"{count} of {count}")]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -21,7 +21,7 @@ from torch import nn
 
 from benchmark import architectures  # noqa: F401  (registers vimi's own with timm)
 from benchmark.conversion import unknown_names
-from benchmark.errors import CardError, WeightsError
+from benchmark.errors import CardError, WeightsError, first_line, spell_error
 from benchmark.hashing import hash_state
 from benchmark.layers import LayerMap
 from benchmark.model_card import ModelCard, ask_for_training
@@ -214,10 +214,9 @@ def check_forward(module: nn.Module, card: ModelCard) -> Any:
         with torch.no_grad():
             return module(torch.zeros((2, 3, size, size)))
     except Exception as error:
-        text = (str(error).strip().splitlines() or [""])[0]
         assumed = f" (input {card.input_note})" if card.input_note else ""
         raise CardError(
-            f"{card.name} can't be run on two RGB pictures of {size} px{assumed}: {type(error).__name__}: {text[:300]} "
+            f"{card.name} can't be run on two RGB pictures of {size} px{assumed}: {spell_error(error)} "
             "State what it wants to see: input size, mean and std."
         ) from None
 
@@ -369,7 +368,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "which runs none of it, and use the new file."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise WeightsError(f"{path} is no readable checkpoint: {reason}") from None
     if not isinstance(loaded, dict):
         raise WeightsError(f"{path} holds a {type(loaded).__name__}, not a dictionary of weights.")
@@ -460,7 +459,7 @@ def _download(card: ModelCard, address: str) -> Path:
 
 def _unreachable(card: ModelCard, error: Exception) -> WeightsError:
     """Return the error for weights that could not be fetched."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return WeightsError(
         f"The weights of {card.name} ({card.weights.source if ':' in card.weights.source else card.timm}) are not on "
         f"this machine and could not be fetched: {reason[:200]} Fetch them where there is a network and give the file "

@@ -35,7 +35,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from benchmark.documents import parse
-from benchmark.errors import CardError, NameNotFound, VimiError
+from benchmark.errors import CardError, NameNotFound, VimiError, first_line, spell_error
 from benchmark.hashing import hash_bytes
 from benchmark.model_card import TWIN_SUFFIX, InputSpec, ModelCard, card_names, timm_family
 from benchmark.randomness import seed_from
@@ -577,7 +577,6 @@ def _guard(work: Callable[[], Any], what: str, function: object) -> Any:
 
 def _failure(error: BaseException, what: str, file: str) -> str:
     """Say what an author's code raised and where: type, text, and the last line of theirs that was running."""
-    text = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{Path(error.filename).name}, line {error.lineno}"
     else:
@@ -586,7 +585,7 @@ def _failure(error: BaseException, what: str, file: str) -> str:
             frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename
         ]
         place = f"{Path(theirs[-1].filename).name}, line {theirs[-1].lineno}" if theirs else "no line of yours"
-    return f"{what} raised {type(error).__name__}{f': {text}' if text else ''} ({place})."
+    return f"{what} raised {spell_error(error)} ({place})."
 
 
 def _file_of(function: object) -> str:
@@ -608,7 +607,7 @@ def _copy(card: ModelCard, network: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(network)
     except Exception as error:
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        text = first_line(error)
         raise CardError(
             f"{card.network[0].upper()}{card.network[1:]} can't be copied ({text}). Move it into a function that "
             "returns it, and name that: MODULE:FUNCTION."

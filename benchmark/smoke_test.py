@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmark.device import choose_device
-from benchmark.errors import CardError, VimiError
+from benchmark.errors import CardError, VimiError, first_line, spell_error
 from benchmark.hashing import hash_state
 from benchmark.layers import Layer, LayerMap
 from benchmark.model_card import ModelCard, ask_for_training
@@ -286,7 +286,7 @@ class _Run:
             try:
                 out = self._network(_normalized(self.card, self._pictures(0)[:2]))
             except Exception as error:
-                raise _Failure(f"the forward pass raises {type(error).__name__}: {_first_line(error)}") from None
+                raise _Failure(f"the forward pass raises {spell_error(error, 200)}") from None
         tensors = [tensor for tensor in _tensors(out) if tensor.is_floating_point()]
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
             raise _Failure(
@@ -365,8 +365,8 @@ class _Run:
             module = copy.deepcopy(self._model.module)
         except Exception as error:
             raise _Failure(
-                f"the network can't be copied, as visualisations need it ({_first_line(error)}). Keep no tensors as "
-                "attributes that are results of a computation."
+                f"the network can't be copied, as visualisations need it ({first_line(error)[:200]}). Keep no tensors "
+                "as attributes that are results of a computation."
             ) from None
         for name in chosen:
             layer = self._map[name]
@@ -392,7 +392,7 @@ class _Run:
                 return "there is no gradient"
             (gradient,) = torch.autograd.grad(reduced[:, channel].sum(), pixels, allow_unused=True)
         except RuntimeError as error:
-            return f"there is no gradient ({_first_line(error)})"
+            return f"there is no gradient ({first_line(error)[:200]})"
         if gradient is None or not bool(gradient.any()):
             return "the gradient is zero"
         return "" if bool(torch.isfinite(gradient).all()) else "the gradient is not finite"
@@ -468,7 +468,7 @@ class _Run:
             raise
         except Exception as error:
             raise _Failure(
-                f"a batch of {len(pictures)} pictures raises {type(error).__name__}: {_first_line(error)} The network "
+                f"a batch of {len(pictures)} pictures raises {spell_error(error, 200)} The network "
                 "must take batches of any number of pictures."
             ) from None
 
@@ -552,7 +552,3 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _tensors(part)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -17,7 +17,7 @@ from analysis.leaderboard.pictures import open_sheet
 from analysis.leaderboard.result import MachineCounts, PeopleCounts, Result, Score
 from analysis.leaderboard.scores import score_result
 from benchmark.documents import parse
-from benchmark.errors import VimiError, suggest
+from benchmark.errors import VimiError, first_line, suggest
 from benchmark.experiment import Experiment
 from benchmark.hashing import LENGTH
 from benchmark.model_card import TWIN_SUFFIX, ModelCard, card_names, load_card
@@ -369,7 +369,7 @@ def _check_scores(result: Result, reporter: Reporter | None) -> Inspection:
     try:
         computed = score_result(result, reporter=reporter)
     except Exception as error:  # whatever a file provokes, the answer is that its counts give no scores
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         return Inspection("scores", False, f"Its counts give no scores: {reason}")
     wrong = list(compare_scores(result.scores, computed, "its counts give"))
     return conclude(

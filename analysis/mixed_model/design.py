@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.mixed_model.links import Floats
-from benchmark.errors import AnalysisError, suggest
+from benchmark.errors import AnalysisError, first_line, suggest
 
 Integers = NDArray[np.int64]
 INTERCEPT = "intercept"
@@ -231,7 +231,7 @@ def _fixed_effects(table: pd.DataFrame, formula: str) -> tuple[Floats, tuple[str
     try:
         made = model_matrix(formula, data, na_action="raise")
     except (FormulaicError, ValueError, KeyError, TypeError, SyntaxError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise AnalysisError(f"The formula of fixed effects {formula!r} can't be read: {reason}") from error
     matrix = np.asarray(made, dtype=np.float64)
     names = tuple(INTERCEPT if name == "Intercept" else str(name) for name in made.columns)

@@ -27,7 +27,7 @@ import torch
 from benchmark import errors
 from benchmark.device import choose_device, prepare_torch
 from benchmark.engines.base import Engine, Equipment, Piece, Result
-from benchmark.errors import EngineError, VimiError
+from benchmark.errors import EngineError, VimiError, first_line
 from benchmark.progress import Advance, Reporter
 from benchmark.study import package_versions
 
@@ -194,7 +194,7 @@ class RayEngine(Engine):
                         running[task.remote(pieces[number], terms)] = number
                         continue
                     except ray.exceptions.RaySystemError as error:
-                        raise EngineError(f"Ray failed: {_first_line(error)}") from None
+                        raise EngineError(f"Ray failed: {first_line(error)}") from None
                     if outcome.error:
                         raise _as_raised(outcome)
                     advance(outcome.steps)
@@ -222,7 +222,7 @@ class RayEngine(Engine):
     def _mourn(self, piece: Piece[Any, Any], losses: int, error: Exception) -> None:
         """Say that a worker was lost, and give up on a piece that kills all its workers."""
         self.losses += 1
-        reason = _first_line(error)
+        reason = first_line(error)
         if losses >= MOST_LOSSES:
             raise EngineError(
                 f"{losses} workers in turn died while they did {piece}: {reason} Most likely they had too little "
@@ -240,7 +240,7 @@ def _connect(address: str) -> None:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, ImportError, TimeoutError, AssertionError) as error:
         raise EngineError(
-            f"There is no Ray cluster at {address}: {_first_line(error)} Start one with ray start --head, and give the "
+            f"There is no Ray cluster at {address}: {first_line(error)} Start one with ray start --head, and give the "
             "address that it prints; from a machine that is no node of it, give ray://HOST:10001."
         ) from None
 
@@ -291,10 +291,6 @@ def _most_of_a_node(resource: str) -> float:
     """Return how much of a resource the best node of the cluster has."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return max((float(resources.get(resource, 0)) for resources in alive), default=0.0)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _as_raised(outcome: Outcome) -> VimiError:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.errors import ObserverError
+from benchmark.errors import ObserverError, first_line
 from benchmark.observers.base import Kinship, Observer, Presentation, SimilarityObserver, sigmoid
 from benchmark.progress import Reporter
 from benchmark.study import Study
@@ -39,7 +39,7 @@ class DreamSimObserver(SimilarityObserver):
         try:
             self.model, self.preprocess = dreamsim(pretrained=True, device=str(device), cache_dir=str(folder))
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise ObserverError(
                 f"DreamSim's weights (DINO, CLIP and OpenCLIP ViT-B/16, about 1 GB) are not in {folder} and could not "
                 f"be fetched: {reason}. Fetch them where there is a network and copy that folder here."
@@ -74,7 +74,7 @@ class LpipsObserver(Observer):
         try:
             self.metric = lpips.LPIPS(net="alex", verbose=False).to(device).eval()
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise ObserverError(
                 f"LPIPS needs torchvision's AlexNet, which is not at {backbone} and could not be fetched: {reason}. "
                 "Fetch it where there is a network and copy the file there."
