@@ -14,7 +14,7 @@ from benchmark.errors import LeaderboardError, ObserverError, VimiError, spell_e
 from benchmark.experiment import Experiment, ModelEntry, absolute_source
 from benchmark.model_card import ModelCard, card_names, load_card
 from benchmark.observers.base import LOW_LEVEL
-from benchmark.pool_size import halved_sizes
+from benchmark.pool_sizes import halved_sizes
 from benchmark.progress import Reporter
 from benchmark.protocol import REFERENCES, References
 from benchmark.release import BUNDLED, Release, load_release

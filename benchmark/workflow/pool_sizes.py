@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from benchmark.engines.base import Engine
     from benchmark.observers.base import Observer
-    from benchmark.pool_size import PoolSize
+    from benchmark.pool_sizes import PoolSize
 
 
 def observe_pool_sizes(
@@ -62,12 +62,12 @@ def observe_pool_sizes(
     ObserverError
         If no observer is named, or one can't answer.
     VimiError
-        If a size does not fit; see :func:`stimuli.pool_size.make_pool_sizes`.
+        If a size does not fit; see :func:`stimuli.pool_sizes.make_pool_sizes`.
     """
     import pandas as pd
 
     from benchmark.engines import opened_engine
-    from stimuli.pool_size import make_pool_sizes
+    from stimuli.pool_sizes import make_pool_sizes
 
     if not observers:
         raise ObserverError("No observer was named; name at least one, such as features:efficientnet_lite0.")
@@ -146,7 +146,7 @@ def stored_pool_sizes(study: Study | Path | str) -> pd.DataFrame:
     import pandas as pd
 
     from benchmark import schemas
-    from benchmark.pool_size import made_sizes
+    from benchmark.pool_sizes import made_sizes
 
     study = Study.open(study)
     parts: list[pd.DataFrame] = []

@@ -5,7 +5,7 @@ into a unit's ranking, so a score depends on the size of the pool. N is a part o
 over two sizes share a figure, never a table. What belongs to a size lies in ``STUDY/pool_sizes/SIZE``:
 ``stimuli.parquet``, ``manifest.json`` (what it was made from), and answers in ``responses/``, apart from the study's
 own.
-:mod:`stimuli.pool_size` makes the stimuli.
+:mod:`stimuli.pool_sizes` makes the stimuli.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class PoolSize(Study):
         facts = self.facts
         if not facts:
             raise StudyError(
-                f"{self.folder} has no stimuli yet. Make them with stimuli.pool_size.make_pool_sizes, or let observers "
-                "answer with benchmark.workflow.observe_pool_sizes."
+                f"{self.folder} has no stimuli yet. Make them with stimuli.pool_sizes.make_pool_sizes, or let "
+                "observers answer with benchmark.workflow.observe_pool_sizes."
             )
         return hash_settings(["pool size", self.size, facts["outputs"]])
 

@@ -7,7 +7,7 @@ whose seeded hash of content comes first: smaller ones lie within larger ones, a
 rules, groups, labels and the order of ties are the study's; the windows are those of the protocol for that size, which
 makes it another protocol.
 
-Where what belongs to a size is kept says :mod:`benchmark.pool_size`.
+Where what belongs to a size is kept says :mod:`benchmark.pool_sizes`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmark import __version__, schemas
 from benchmark.errors import StudyError, StudyMismatch
 from benchmark.hashing import hash_rows, picture_keys
-from benchmark.pool_size import PoolSize, halved_sizes
+from benchmark.pool_sizes import PoolSize, halved_sizes
 from benchmark.progress import Reporter
 from benchmark.protocol import DIFFICULTIES, Difficulty, Protocol
 from benchmark.randomness import seed_from, tie_keys

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import stimuli.pool_size as pool_size
+import stimuli.pool_sizes as pool_sizes
 from analysis import plot_pool_sizes, pool_size_changes, pool_size_table, score_pool_sizes
 from benchmark.errors import AnalysisError, ObserverError, PoolTooSmall, StudyError, StudyMismatch
 from benchmark.hashing import hash_pixels, picture_keys
 from benchmark.observers import OBSERVERS
-from benchmark.pool_size import PoolSize, fitting_difficulties, halved_sizes, made_sizes
+from benchmark.pool_sizes import PoolSize, fitting_difficulties, halved_sizes, made_sizes
 from benchmark.protocol import Protocol, load_protocol
 from benchmark.randomness import tie_keys
 from benchmark.responses import machine_responses, observe
@@ -22,7 +22,7 @@ from benchmark.study import PLUMBING, Study
 from benchmark.units import UNIT_COLUMNS, Unit
 from benchmark.workflow import observe_pool_sizes, stored_pool_sizes
 from stimuli.order_statistics import content_ties, place_ties
-from stimuli.pool_size import Ranking, make_pool_sizes, part_of_pool
+from stimuli.pool_sizes import Ranking, make_pool_sizes, part_of_pool
 
 OBSERVED = ["lowlevel", "oracle"]
 
@@ -176,7 +176,7 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_or_broken_is(
     study = copy_of(made, tmp_path)
     before = files_below(study.root)
     with monkeypatch.context() as patch:
-        patch.setattr(pool_size, "Materials", None)  # no model is loaded
+        patch.setattr(pool_sizes, "Materials", None)  # no model is loaded
         make_pool_sizes(study)
     assert files_below(study.root) == before
     half = PoolSize(study.root, 30)
@@ -196,7 +196,7 @@ def test_a_killed_call_keeps_the_sizes_that_it_finished(
 ) -> None:
     study = copy_of(made, tmp_path)
     shutil.rmtree(study.root / "pool_sizes")
-    store = pool_size.exemplar_rows
+    store = pool_sizes.exemplar_rows
 
     def killed(unit: Unit, chosen: Any, column: Any, pool: pd.DataFrame, method: str) -> Any:
         if len(pool) == 30:
@@ -204,7 +204,7 @@ def test_a_killed_call_keeps_the_sizes_that_it_finished(
         return store(unit, chosen, column, pool, method)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pool_size, "exemplar_rows", killed)
+        patch.setattr(pool_sizes, "exemplar_rows", killed)
         with pytest.raises(KeyboardInterrupt):
             make_pool_sizes(study)
     whole = PoolSize(study.root, 60)
