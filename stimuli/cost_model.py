@@ -37,19 +37,20 @@ TERMS: dict[str, tuple[str, ...]] = {
     "accelerator": ("pictures", "gigaflops", "megaelements"),
     "extremes": ("megaentries", "megakept"),
     "merging": ("megakept",),
-    "choosing": ("units", "megaentries"),
+    "choosing": ("rows", "megaentries"),
     "encoding": ("pictures", "megapixels"),
     "reading": ("pictures",),
     "describing": ("pictures",),
     "prefixes": ("copies", "megaparameters"),
-    "steps": ("steps", "megapixels", "gigaflops", "megaelements"),
+    "steps": ("passes", "megapixels", "gigaflops", "megaelements"),
     "trials": ("units",),
 }
 """Stages, and the amounts that their seconds are made of. The first amount is how much was done; the others, divided
 by it, say what kind of work it was.
 
 ``megapixels`` are those of the files that are decoded, of the pictures that are encoded, or, of ``steps``, those of
-the pictures that are rendered; ``gigaflops`` are billions of operations (two a product) of forward passes, or of
+the pictures that are rendered in all passes; ``passes`` are those of a batch, and a gradient counts as one more;
+``rows`` are pictures shown for units; ``gigaflops`` are billions of operations (two a product) of forward passes, or of
 forward passes and their gradients; ``megaelements`` are millions of numbers that operations write; ``megaentries`` are
 millions of activations, pictures times columns or units; ``megakept`` millions of extremes that are looked through.
 ``accelerator`` is a forward pass somewhere else, whose seconds were published, not measured."""
@@ -141,19 +142,23 @@ class StageFit:
         errors = np.array(list(self.held_out.values())) if len(self.held_out) > 1 else np.zeros(1)
         return np.asarray(np.exp(generator_from(0, "cost", stage, key).choice(errors, len(self.draws))))
 
-    def outside(self, amounts: Amounts, *, kind_only: bool = False) -> list[str]:
-        """Return, in words, what of some work lies far outside what was measured: its kind, and how much it is."""
+    def outside(self, amounts: Amounts, *, beyond: bool = False) -> list[str]:
+        """Return, in words, what of some work lies far outside what was measured: how much it is, and of what kind.
+
+        With ``beyond`` only kinds count, and only those that are heavier than what was measured.
+        """
         found: list[str] = []
         count = amounts.get(self.terms[0], 0.0)
         for number, term in enumerate(self.terms):
-            if kind_only and not number:
+            if beyond and not number:
                 continue
             low, high = self.ranges[term]
             value = amounts.get(term, 0.0)
             if number:
                 value = value / count if count else 0.0
-            per = f" per {self.terms[0].rstrip('s')}" if number else ""
-            if value > FAR * high or 0 < value < low / FAR:
+            one = {"copies": "copy", "passes": "pass"}.get(self.terms[0], self.terms[0].removesuffix("s"))
+            per = f" per {one}" if number else ""
+            if value > FAR * high or (0 < value < low / FAR and not beyond):
                 found.append(f"{value:.3g} {term}{per}, measured {low:.3g} to {high:.3g}")
         return found
 
@@ -178,6 +183,12 @@ class CostModel:
         result: dict[tuple[str, str], Estimate] = {}
         for stage, fit in self.stages.items():
             for number, term in enumerate(fit.terms):
+                if len(fit.held_out) < 2:
+                    result[stage, term] = Estimate(
+                        float(fit.coefficients[number]), 0.0, math.inf, "one name alone: no interval can be had", 1,
+                        f"seconds per {term}", "work of the kind that was measured",
+                    )  # fmt: skip
+                    continue
                 result[stage, term] = _estimate(
                     float(fit.coefficients[number]), fit.draws[:, number], len(fit.held_out), f"seconds per {term}",
                     "non-negative least squares of relative errors; percentiles over names drawn anew",
@@ -522,8 +533,8 @@ class Design:
         2 if each network has a twin.
     crop
         Side of the pictures that are stored.
-    shards
-        Shards of a pass.
+    shards, batch
+        Shards of a pass, and pictures in a batch of it; the last one is filled up.
     embedder
         Gigaflops and megaelements, for one picture, of the network that looks for near-duplicates; None if groups are
         known.
@@ -549,6 +560,7 @@ class Design:
     copies: int = 2
     crop: int = 224
     shards: int = 16
+    batch: int = 32
     embedder: tuple[float, float] | None = None
     observers: tuple[tuple[float, float], ...] = ()
     described: bool = False
@@ -615,20 +627,21 @@ def model_work(network: Network, design: Design, sets: int = 2, place: int = 0) 
         How many networks of the study come before it: their pictures are stored already.
     """
     copies, count = design.copies, float(design.copies * design.pictures)
+    padded = float(copies * design.batch * math.ceil(design.pictures / design.batch))
     entries = count * network.columns / 1e6
     merges = copies * math.ceil(design.pictures / 1024)
     kept = 2 * network.columns * design.extremes / 1e6
     stored = float(design.stored(place + 1) - design.stored(place))
     again = 2.0 - 0.5**design.parts  # parts of a half, a quarter and so on, beside the whole
     choices = {
-        "units": float(copies * design.sampled * (1 + design.parts)),
+        "rows": float(copies * design.units * design.shown * (1 + design.parts)),
         "megaentries": again * copies * design.sampled * design.pictures / 1e6,
     }
     decoded = {"pictures": count, "megapixels": count * design.megapixels}
     work = [
         Work("loading", "core", "loading", _loading(network, copies)),
         Work("activations", "threads", "decoding", decoded),
-        Work("activations", "network", "forward", _passes(count, network.gigaflops, network.megaelements)),
+        Work("activations", "network", "forward", _passes(padded, network.gigaflops, network.megaelements)),
         Work("activations", "helper", "extremes", {"megaentries": entries, "megakept": merges * kept}),
         Work("merging", "core", "merging", {"megakept": copies * design.shards * kept if design.shards > 1 else kept}),
         Work("choosing", "core", "choosing", choices),
@@ -668,7 +681,7 @@ def layer_work(network: Network, layer: tuple[int, float, float, float], design:
     side = design.canvas + 2 * max(2, round(design.canvas / 14))
     decoded, measured = (float(min(design.pictures, own + 64 * units)) for own in (0, 64))
     amounts = {
-        "steps": steps, "megapixels": images * steps * side**2 / 1e6,
+        "passes": passes / images, "megapixels": passes * side**2 / 1e6,
         "gigaflops": passes * area * (flops + similar), "megaelements": passes * area * elements,
     }  # fmt: skip
     part = "visualizations"
@@ -855,11 +868,11 @@ class _Predictor:
             if item.place == "steps":
                 amounts = {**amounts, "pictures": 0.0}
             else:
-                self.outside.update(f"accelerator: {words}" for words in fit.outside(amounts, kind_only=True))
+                self.outside.update(f"accelerator: {words}" for words in fit.outside(amounts, beyond=True))
             seconds, draws = fit.seconds(amounts), fit.drawn(amounts) * self._error(fit, stage, key)
         else:
             fit = self.model.stages[stage]
-            self.outside.update(f"{stage}: {words}" for words in fit.outside(item.amounts, kind_only=True))
+            self.outside.update(f"{stage}: {words}" for words in fit.outside(item.amounts, beyond=True))
             error = self._error(fit, stage, "" if on_head else key)
             seconds, draws = fit.seconds(item.amounts), fit.drawn(item.amounts) * error
             if item.place == "helper":

@@ -120,15 +120,22 @@ def test_without_noise_nothing_is_left_to_err() -> None:
 def test_noise_shows_in_the_error_of_names_held_out() -> None:
     quiet, loud = (fit_costs(planted(noise, only="steps", rows=1)) for noise in (0.02, 0.3))
     assert loud.held_out_errors()["steps"].value > 3 * quiet.held_out_errors()["steps"].value
-    work = {"steps": 100.0, "megapixels": 500.0, "gigaflops": 500.0, "megaelements": 500.0}
+    work = {"passes": 100.0, "megapixels": 500.0, "gigaflops": 500.0, "megaelements": 500.0}
     wide, narrow = loud.predict("steps", work), quiet.predict("steps", work)
     assert (wide.high - wide.low) / wide.value > 3 * (narrow.high - narrow.low) / narrow.value
     truth = sum(cost * work[term] for cost, term in zip(PLANTED["steps"], TERMS["steps"]))
     assert wide.low < truth < wide.high
 
 
+def test_one_name_alone_gives_no_interval() -> None:
+    alone = fit_costs(planted(0.02, names=1, rows=4, only="reading"))
+    estimate = alone.coefficients()["reading", "pictures"]
+    assert (estimate.low, estimate.high, estimate.n) == (0.0, math.inf, 1) and "no interval" in estimate.method
+    assert alone.held_out_errors() == {}
+
+
 def test_no_coefficient_is_negative_even_where_that_would_fit_better() -> None:
-    rows = [Measurement("choosing", f"{n}", {"units": n, "megaentries": n * n}, n - 0.03 * n * n) for n in (1, 2, 4, 8)]
+    rows = [Measurement("choosing", f"{n}", {"rows": n, "megaentries": n * n}, n - 0.03 * n * n) for n in (1, 2, 4, 8)]
     assert min(estimate.value for estimate in fit_costs(rows).coefficients().values()) == 0.0
 
 

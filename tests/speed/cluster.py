@@ -109,6 +109,9 @@ BUILT = (
 )  # fmt: skip
 """Whole studies that are built: network, pictures, units, units with synthetic pictures (64 px, at most 24 steps)."""
 
+MOST_GIGAFLOPS = 400.0
+"""Networks of timm that take more for a picture are left out of the 800: a handful would be most of the sum."""
+
 OBSERVERS = ("efficientnet_lite0", "efficientnet_lite2")
 """Cards of the networks that observe in the release; the first also looks for near-duplicates."""
 
@@ -344,16 +347,16 @@ def measure_orders(repeats: int) -> Iterator[Measurement]:
         yield measure(
             "merging", f"{columns} columns, {count} kept", {"megakept": 4 * 2 * columns * count / 1e6}, merge, repeats
         )
-    for pictures, units in ((1000, 20), (10000, 12), (50000, 8)):
-        yield measure_choosing(pictures, units, repeats)
+    for pictures, units, tasks in ((1000, 20, 20), (1000, 40, 4), (10000, 12, 20), (50000, 8, 20), (50000, 8, 4)):
+        yield measure_choosing(pictures, units, tasks, repeats)
 
 
-def measure_choosing(pictures: int, units: int, repeats: int) -> Measurement:
+def measure_choosing(pictures: int, units: int, tasks: int, repeats: int) -> Measurement:
     """Time the choice of exemplars over a pool of some size, rows of the table of stimuli included."""
     generator = generator_from(0, "cost of choosing", pictures)
     names = [f"{number:032x}" for number in range(pictures)]
     table = pd.DataFrame({"picture": names, "label": "", "group": [f"#{n}" for n in range(pictures)]})
-    protocol = load_protocol("vimi1").for_pool(pictures)
+    protocol = load_protocol("vimi1").for_pool(pictures).override({"tasks": {"per_unit": tasks}})
     windows = protocol.windows(pictures, ("easy",))
     members = [Unit("some", "layer", number) for number in range(units)]
     ties = content_ties(np.arange(units, dtype=np.uint64), picture_keys(names))
@@ -369,8 +372,9 @@ def measure_choosing(pictures: int, units: int, repeats: int) -> Measurement:
             rows += exemplar_rows(unit, chosen, columns[number], table, "cost")
         hash_rows(schemas.STIMULI.conform(pd.DataFrame(rows)))
 
-    amounts = {"units": units, "megaentries": units * pictures / 1e6}
-    return measure("choosing", f"{pictures:,} pictures", amounts, choose, repeats)
+    shown = 2 * protocol.tasks_per_unit * (protocol.references_per_side + 1)
+    amounts = {"rows": units * shown, "megaentries": units * pictures / 1e6}
+    return measure("choosing", f"{pictures:,} pictures, {shown} shown", amounts, choose, repeats)
 
 
 def measure_forward(card: str, model: Model, network: Network, pictures: int, repeats: int) -> Measurement:
@@ -410,8 +414,7 @@ def measure_steps(
 
     amounts = {"copies": len(layers), "megaparameters": len(layers) * network.megaparameters}
     found.append(measure("prefixes", card, amounts, copy_prefixes, repeats))
-    steps = 3
-    for canvas in canvases:
+    for canvas, steps in ((canvases[0], 10), *((canvas, 3) for canvas in canvases)):
         settings = fast.FastSettings(canvas=canvas, steps=steps, sets=2, check_every=steps)
         for unit, layer, (_, flops, elements, similar) in zip(units, layers, counted):
             requests = [SetRequest(unit, sign, Threshold(1e9, 1e9, 0.0, 1.0)) for sign in (1, -1)]
@@ -421,7 +424,7 @@ def measure_steps(
             # of each set that leaves, a forward pass.
             passes = images * (2 * steps + 1 + settings.sets)
             amounts = {
-                "steps": steps, "megapixels": images * steps * settings.size**2 / 1e6,
+                "passes": passes / images, "megapixels": passes * settings.size**2 / 1e6,
                 "gigaflops": passes * area * (flops + similar), "megaelements": passes * area * elements,
             }  # fmt: skip
             copied = timed(lambda: fast.Prefix(model, layer, canvas, dtype=torch.float32), 1)[0]
@@ -645,11 +648,16 @@ def networks_of(records: Sequence[dict[str, Any]], kind: str) -> dict[str, Netwo
 
 
 def like_timm(records: Sequence[dict[str, Any]]) -> list[Network]:
-    """Return networks with the sizes of those drawn from timm's list, and the layers of one of the nine each."""
+    """Return networks with the sizes of those drawn from timm's list, and the layers of one of the nine each.
+
+    Networks of more than :data:`MOST_GIGAFLOPS` are left out.
+    """
     nine = list(networks_of(records, "of the nine").values())
     generator = generator_from(0, "layers of timm's models")
     made: list[Network] = []
     for shape in networks_of(records, "of timm").values():
+        if shape.gigaflops > MOST_GIGAFLOPS:
+            continue
         pattern = nine[int(generator.integers(len(nine)))]
         flops, elements = shape.gigaflops / pattern.gigaflops, shape.megaelements / pattern.megaelements
         drawn = tuple((n, a * flops, b * elements, c * flops) for n, a, b, c in pattern.drawn)
@@ -675,6 +683,8 @@ def short(value: float) -> str:
 
 def spread(estimate: Estimate, factor: float = 1.0) -> str:
     """Write an estimate with its interval."""
+    if math.isinf(estimate.high):
+        return f"{short(factor * estimate.value)} [no interval]"
     return f"{short(factor * estimate.value)} [{short(factor * estimate.low)}, {short(factor * estimate.high)}]"
 
 
@@ -683,7 +693,7 @@ def show_throughput(measured: Sequence[Measurement]) -> None:
     rows = []
     for found in measured:
         first = TERMS[found.stage][0]
-        if found.stage in ("accelerator", "steps", "trials"):
+        if found.stage in ("accelerator", "loading", "prefixes", "steps", "trials"):
             continue
         rows.append((found.stage, found.name, f"{short(found.amounts[first] / found.seconds)} {first}",
                      f"{found.wall / found.seconds:.1f}"))  # fmt: skip
@@ -694,7 +704,7 @@ def show_throughput(measured: Sequence[Measurement]) -> None:
     for name, members in by_name.items():
         pixels = sum(m.amounts["megapixels"] for m in members) / sum(m.seconds for m in members)
         wall = sum(m.wall for m in members) / sum(m.seconds for m in members)
-        rows.append(("steps", name, f"{short(pixels)} megapixels optimised", f"{wall:.1f}"))
+        rows.append(("steps", name, f"{short(pixels)} megapixels in all passes", f"{wall:.1f}"))
     show("Throughput of one core", ("stage", "with", "per second of processor", "wall / processor"), rows)
 
 
@@ -703,14 +713,14 @@ def show_fit(model: CostModel) -> None:
     rows = [
         (stage, term, spread(estimate, 1e3), estimate.n) for (stage, term), estimate in model.coefficients().items()
     ]
-    show("Coefficients, milliseconds for one of each", ("stage", "amount", "coefficient", "names"), rows)
+    show("Coefficients", ("stage", "amount", "milliseconds for one", "names"), rows)
     rows = [(stage, *(f"{100 * x:.0f} %" for x in (e.value, e.low, e.high)), e.n) for stage, e in
             model.held_out_errors().items()]  # fmt: skip
     show(
         "Relative error of a name predicted from the others", ("stage", "median", "smallest", "largest", "names"), rows
     )
-    rows = [(stage, spread(estimate), f"bytes per {BYTES[stage]}") for stage, estimate in model.bytes_each.items()]
-    show("Bytes", ("stage", "coefficient", "unit"), rows)
+    rows = [(stage, spread(estimate), BYTES[stage]) for stage, estimate in model.bytes_each.items()]
+    show("Bytes", ("stage", "bytes for one", "of these"), rows)
 
 
 def show_held_out(model: CostModel, measured: Sequence[Measurement]) -> None:
@@ -754,15 +764,14 @@ def show_builds(model: CostModel, records: Sequence[dict[str, Any]]) -> None:
         parts = core_seconds(model, work)
         total = [0.0, 0.0]
         for row in members:
-            if row["stage"] not in BUILD_PARTS:
+            mine = [parts[part] for part in BUILD_PARTS.get(row["stage"], ()) if part in parts]
+            if not mine:
                 continue
-            mine = [parts[part] for part in BUILD_PARTS[row["stage"]] if part in parts]
             spent, told = float(row["seconds"]), sum(part.value for part in mine)
-            if not mine or (row["stage"] == "visualizations" and not facts["synthetic"]):
-                continue
             total = [total[0] + spent, total[1] + told]
-            rows.append((name, row["stage"], short(spent), short(told), f"{100 * (told / spent - 1):+.0f} %"))
-        rows.append((name, "**all four**", *(short(x) for x in total), f"{100 * (total[1] / total[0] - 1):+.0f} %"))
+            errors = f"{100 * (told / spent - 1):+.0f} %"
+            rows.append((name, row["stage"], short(spent), short(told), errors))
+        rows.append((name, "**all of these**", *(short(x) for x in total), f"{100 * (total[1] / total[0] - 1):+.0f} %"))
         size = activation_bytes(design.pictures, design.sampled, networks[name].columns, design.extremes)
         written = next(float(row["bytes"]) for row in members if row["stage"] == "activations")
         rows.append((name, "activations, bytes", short(written), short(size), f"{100 * (size / written - 1):+.0f} %"))
@@ -781,14 +790,16 @@ def show_networks(records: Sequence[dict[str, Any]]) -> None:
             "share of FLOP up to them")  # fmt: skip
     show("The nine networks", head, rows)
     shapes = list(networks_of(records, "of timm").values())
+    kept = [shape for shape in shapes if shape.gigaflops <= MOST_GIGAFLOPS]
+    failed = sum(row["kind"] == "of timm, not run" for row in records)
     rows = []
     for name in ("megaparameters", "gigaflops", "megaelements", "side"):
-        values = np.array([getattr(shape, name) for shape in shapes], dtype=float)
+        values = np.array([getattr(shape, name) for shape in kept], dtype=float)
         rows.append((name, *(short(float(q)) for q in np.percentile(values, [5, 25, 50, 75, 95])),
                      short(float(values.mean())), short(float(values.max()))))  # fmt: skip
-    failed = sum(row["kind"] == "of timm, not run" for row in records)
-    show(f"{len(shapes)} networks of timm ({failed} drawn names could not be run)",
-         ("per picture", "5 %", "25 %", "50 %", "75 %", "95 %", "mean", "largest"), rows)  # fmt: skip
+    left = f"{failed} more could not be counted, {len(shapes) - len(kept)} take more than {MOST_GIGAFLOPS:g} GFLOP"
+    title = f"{len(kept)} networks of timm ({left})"
+    show(title, ("per picture", "5 %", "25 %", "50 %", "75 %", "95 %", "mean", "largest"), rows)
 
 
 def designs_of(records: Sequence[dict[str, Any]]) -> dict[str, Design]:
@@ -810,6 +821,9 @@ def designs_of(records: Sequence[dict[str, Any]]) -> dict[str, Design]:
     }
 
 
+FILE_MEGABYTES = 0.11
+"""Of an ImageNet photograph's file, assumed."""
+
 MEGAPIXELS = 0.19
 """Of an ImageNet photograph: 500 x 375, its most frequent size."""
 
@@ -824,7 +838,7 @@ def show_predictions(model: CostModel, records: Sequence[dict[str, Any]], base: 
     """Print hours and money for nine and for 800 models."""
     nine, many = list(networks_of(records, "of the nine").values()), like_timm(records)
     for name, design in designs_of(records).items():
-        rows, parts = [], []
+        rows, parts, heavy = [], [], []
         alone = [predict_studies(model, [network], design, base).hours.value for network in many]
         for label, networks, times, manners in (
             ("9", nine, 1, tuple(WAYS)), ("800", many, 800 / len(many), ("one after the other", "side by side")),
@@ -844,13 +858,20 @@ def show_predictions(model: CostModel, records: Sequence[dict[str, Any]], base: 
                                  " / ".join(short(price) for price in money), f"{100 * found.busy:.0f} %",
                                  *(short(size) for size in sizes)))  # fmt: skip
                     if label == "9" and manner != "side by side":
-                        parts.append((WAYS[manner], gpus, *(short(60 * found.by_part[part]) for part in PARTS)))
-                    outside = found.outside
-            print(f"\nOutside of what was measured ({label} models, {name}): {len(outside)} kinds, such as "
-                  f"{'; '.join(outside[:4])}")  # fmt: skip
+                        read = len(nine) * design.copies * design.pictures / found.by_part["activations"] / 3600
+                        parts.append((WAYS[manner], gpus, *(short(60 * found.by_part[part]) for part in PARTS),
+                                      short(read * FILE_MEGABYTES)))  # fmt: skip
+            heavy += [(label, words) for words in found.outside]
         head = ("models", "how", "GPUs", "hours", "USD at 1 / 2 / 4 per GPU hour", "GPUs busy", "GB kept", "GB at most")
         show(f"Predicted: {name} pictures, {design.pictures:,}", head, rows)
-        show(f"Minutes by part: nine models, {name} pictures", ("how", "GPUs", *PARTS), parts)
+        show(f"Minutes by part: nine models, {name} pictures", ("how", "GPUs", *PARTS, "MB/s read by passes"), parts)
+        by_kind: dict[tuple[str, str], list[str]] = {}
+        for label, words in heavy:
+            by_kind.setdefault((label, words.partition(":")[0]), []).append(words.partition(": ")[2])
+        print()
+        for (label, stage), words in by_kind.items():
+            worst = max(words, key=lambda text: float(text.partition(" ")[0]))
+            print(f"- Heavier than what was measured, {label} models, {stage}: {len(words)} kinds, up to {worst}.")
 
 
 def widened(hours: Estimate, own: np.ndarray) -> Estimate:
