@@ -146,7 +146,7 @@ def _embedding_seconds(device: torch.device) -> float:
     """Return seconds per picture that the survey spends on embedding."""
     from benchmark.model_card import load_card
     from benchmark.observers.embedding import BATCH, embed_batch
-    from stimuli.groups import EMBEDDER
+    from stimuli.near_duplicates import EMBEDDER
 
     embedder = load_model(load_card(EMBEDDER), device=device)
     side = embedder.card.input.size

@@ -27,8 +27,8 @@ from benchmark.model_card import load_card
 from benchmark.model_zoo import Model, load_model
 from benchmark.observers.embedding import BATCH, embed_batch
 from benchmark.storage import write_atomically
-from stimuli.groups import EMBEDDER, join_groups, near_duplicates, perceptual_hash
 from stimuli.loading import map_ahead
+from stimuli.near_duplicates import EMBEDDER, join_groups, near_duplicates, perceptual_hash
 from stimuli.pictures import canonical_crop, resize_to, to_pixels
 from stimuli.planted import DETECTORS, scores
 from stimuli.pools import Pool

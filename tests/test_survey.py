@@ -27,8 +27,8 @@ from benchmark.study import Study
 from stimuli import survey as module
 from stimuli.building import Builder
 from stimuli.bundled import PHOTOGRAPHS, photograph
-from stimuli.groups import ALIKE, EMBEDDER, NEAR_BITS, SAME, join_groups, near_duplicates, perceptual_hash
 from stimuli.image_store import store_picture
+from stimuli.near_duplicates import ALIKE, EMBEDDER, NEAR_BITS, SAME, join_groups, near_duplicates, perceptual_hash
 from stimuli.pictures import canonical_crop, decode, to_pixels
 from stimuli.planted import scores
 from stimuli.pools import Entry, Pool

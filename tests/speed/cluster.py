@@ -72,9 +72,9 @@ from stimuli.cost_model import (
     survey_work,
 )
 from stimuli.exemplars import choose_exemplars, exemplar_rows
-from stimuli.groups import near_duplicates
 from stimuli.image_store import store_picture
 from stimuli.loading import model_pixels
+from stimuli.near_duplicates import near_duplicates
 from stimuli.order_statistics import Extremes, ExtremeTracker, content_ties, full_order
 from stimuli.pictures import canonical_crop, to_pixels
 from stimuli.pools import Pool, open_pool
