@@ -51,6 +51,7 @@ from benchmark.experiment import (
     setting_differences,
 )
 from benchmark.hashing import hash_settings
+from benchmark.plumbing import PLUMBING
 from benchmark.protocol import Protocol
 from benchmark.storage import only_process, remove_unfinished, write_atomically, write_json, write_text
 from benchmark.texts import compare_texts
@@ -62,9 +63,6 @@ if TYPE_CHECKING:
 
 Stage = Literal["units", "activations", "exemplars", "visualizations", "trials"]
 STAGES: tuple[Stage, ...] = ("units", "activations", "exemplars", "visualizations", "trials")
-
-PLUMBING = "plumbing check, not a measurement"
-"""What a study is called, wherever its numbers appear, if its pool can't keep sources apart."""
 
 _PACKAGES = (
     "torch",

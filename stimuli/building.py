@@ -14,8 +14,9 @@ from benchmark.errors import ActivationError, StudyError
 from benchmark.hashing import hash_rows, hash_settings, picture_keys
 from benchmark.model_card import TWIN_SUFFIX
 from benchmark.model_zoo import Model
+from benchmark.plumbing import PLUMBING, repeats_groups
 from benchmark.protocol import Window, Windows
-from benchmark.study import PLUMBING, Stage
+from benchmark.study import Stage
 from benchmark.tasks import assemble_tasks
 from benchmark.trials import lay_out_trials, wave_cells
 from benchmark.units import Unit, draw_units, reserve, unit_columns
@@ -212,7 +213,7 @@ class Builder(Materials):
         schemas.STIMULI.write(stimuli, self.study.stimuli_path)
         natural = stimuli[stimuli["model"].isin(self.models())]
         repeated = float(natural["group_repeated"].mean()) if len(natural) else 0.0
-        if self.protocol.rules.pool.distinct_groups and repeated > 0.01:
+        if repeats_groups(repeated, self.protocol):
             self.study.add_note(PLUMBING)
         self.study.finish_stage(
             "exemplars",

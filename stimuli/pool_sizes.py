@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from benchmark import __version__, schemas
 from benchmark.errors import StudyError, StudyMismatch
 from benchmark.hashing import hash_rows, picture_keys
+from benchmark.plumbing import PLUMBING, repeats_groups
 from benchmark.pool_sizes import PoolSize, halved_sizes
 from benchmark.progress import Reporter
 from benchmark.protocol import DIFFICULTIES, Difficulty, Protocol
 from benchmark.randomness import seed_from, tie_keys
 from benchmark.storage import only_process, remove_unfinished, write_json
-from benchmark.study import PLUMBING, Study
+from benchmark.study import Study
 from benchmark.units import Unit, read_units
 from stimuli.activations import Plan, read_activations
 from stimuli.exemplars import choose_exemplars, exemplar_rows
@@ -37,9 +38,6 @@ from stimuli.materials import Materials
 from stimuli.order_statistics import TieKeys, full_order
 from stimuli.pools import Pool
 from stimuli.survey import Survey
-
-MOST_REPEATED = 0.01
-"""A larger share of pictures that repeat a group within their task marks a size as a plumbing check, as in a build."""
 
 
 def nested_order(pictures: Sequence[str], seed: int) -> NDArray[np.int64]:
@@ -142,7 +140,7 @@ def _make(study: Study, view: PoolSize, rankings: Sequence[Ranking], pool: Pool,
     _store_pictures(study, pool, table, set(stimuli["picture"]), reporter)
     repeated = float(stimuli["group_repeated"].mean())
     notes = list(study.manifest["notes"])
-    if view.protocol.rules.pool.distinct_groups and repeated > MOST_REPEATED and PLUMBING not in notes:
+    if repeats_groups(repeated, view.protocol) and PLUMBING not in notes:
         notes.append(PLUMBING)
     schemas.STIMULI.write(stimuli, view.stimuli_path)
     write_json(

@@ -35,7 +35,8 @@ from benchmark.errors import (
 from benchmark.experiment import Experiment
 from benchmark.hashing import hash_pixels
 from benchmark.model_zoo import load_model
-from benchmark.study import PLUMBING, STAGES, Study
+from benchmark.plumbing import PLUMBING
+from benchmark.study import STAGES, Study
 from benchmark.tasks import assemble_tasks
 from benchmark.units import PLANTED, UNIT_COLUMNS
 from benchmark.workflow import build

@@ -13,7 +13,8 @@ from benchmark.command_line import main
 from benchmark.experiment import Experiment
 from benchmark.model_card import load_card
 from benchmark.model_zoo import weights_on_machine
-from benchmark.study import PLUMBING, Study
+from benchmark.plumbing import PLUMBING
+from benchmark.study import Study
 from benchmark.workflow import building as workflow
 from benchmark.workflow import check_sessions, demo_experiment
 from stimuli.bundled import BundledPool

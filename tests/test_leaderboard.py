@@ -23,8 +23,9 @@ from analysis.proportions import estimate_proportions
 from analysis.published import published_means
 from analysis.ranks import rank_models
 from benchmark.errors import DocumentError, LeaderboardError, NameNotFound
+from benchmark.plumbing import PLUMBING
 from benchmark.responses import machine_responses
-from benchmark.study import PLUMBING, Study
+from benchmark.study import Study
 from benchmark.workflow import leaderboard as jobs
 from benchmark.workflow import observe_study, score_study, simulate
 from benchmark.workflow.leaderboard import add_model, add_study, make_release, read_leaderboard

@@ -27,8 +27,8 @@ from analysis.leaderboard.site.addresses import safe_part
 from analysis.leaderboard.site.folder import MANIFEST, SiteFolder
 from analysis.leaderboard.standings import Leaderboard, build_leaderboard
 from benchmark.errors import LeaderboardError, StudyLocked
+from benchmark.plumbing import PLUMBING
 from benchmark.storage import only_process
-from benchmark.study import PLUMBING
 from benchmark.units import Unit
 from tests.leaderboards import SEER, TASKS, made_up_result
 

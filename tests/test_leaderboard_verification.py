@@ -24,7 +24,8 @@ from analysis.leaderboard.verification import Verification, verify_result, verif
 from benchmark.command_line import app
 from benchmark.errors import LeaderboardError
 from benchmark.hashing import hash_settings
-from benchmark.study import PLUMBING, Study
+from benchmark.plumbing import PLUMBING
+from benchmark.study import Study
 from benchmark.workflow import observe_study, simulate
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,7 +21,8 @@ from analysis.leaderboard.standings import Leaderboard, build_leaderboard
 from benchmark.command_line import app, leaderboard_tables
 from benchmark.command_line.leaderboard_tables import fit_columns, print_leaderboard, print_validity, write_rows
 from benchmark.errors import LeaderboardError
-from benchmark.study import PLUMBING, Study
+from benchmark.plumbing import PLUMBING
+from benchmark.study import Study
 from tests.hosted import host, make_hosted_study
 from tests.leaderboards import SEER, made_up_result
 from webapp.result_files import ResultFiles

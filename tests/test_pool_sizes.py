@@ -13,12 +13,13 @@ from analysis import plot_pool_sizes, pool_size_changes, pool_size_table, score_
 from benchmark.errors import AnalysisError, ObserverError, PoolTooSmall, StudyError, StudyMismatch
 from benchmark.hashing import hash_pixels, picture_keys
 from benchmark.observers import OBSERVERS
+from benchmark.plumbing import PLUMBING
 from benchmark.pool_sizes import PoolSize, fitting_difficulties, halved_sizes, made_sizes
 from benchmark.protocol import Protocol, load_protocol
 from benchmark.randomness import tie_keys
 from benchmark.responses import machine_responses, observe
 from benchmark.storage import write_json
-from benchmark.study import PLUMBING, Study
+from benchmark.study import Study
 from benchmark.units import UNIT_COLUMNS, Unit
 from benchmark.workflow import observe_pool_sizes, stored_pool_sizes
 from stimuli.order_statistics import content_ties, place_ties

@@ -15,8 +15,9 @@ import pytest
 from benchmark.errors import StageMissing, StudyError, StudyLocked, StudyMismatch
 from benchmark.experiment import Experiment
 from benchmark.hashing import hash_pixels, hash_rows
+from benchmark.plumbing import PLUMBING
 from benchmark.storage import only_process
-from benchmark.study import PLUMBING, STAGES, Study
+from benchmark.study import STAGES, Study
 from tests.conftest import make_experiment
 
 

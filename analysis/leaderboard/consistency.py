@@ -22,9 +22,9 @@ from benchmark.experiment import Experiment
 from benchmark.hashing import LENGTH
 from benchmark.model_card import TWIN_SUFFIX, ModelCard, card_names, load_card
 from benchmark.observers.base import SHUFFLED, Kinship
+from benchmark.plumbing import PLUMBING, repeats_groups
 from benchmark.progress import Reporter
 from benchmark.protocol import DIFFICULTIES, REFERENCES, Protocol, Rules, load_protocol, protocol_names
-from benchmark.study import PLUMBING
 
 VALUE_TOLERANCE = 1e-9
 """By how much a score may differ from the one that its counts give."""
@@ -36,9 +36,6 @@ bootstrap replicates from the same seed.
 
 MOST_ANSWERS = 5_000_000
 """Answers of a file that are counted through at all; a release has some ten thousand."""
-
-MOST_REPEATED = 0.01
-"""Share of pictures that repeat a group above which a study is a plumbing check; see ``stimuli/building.py``."""
 
 Counts = MachineCounts | PeopleCounts
 
@@ -233,7 +230,6 @@ def _check_notes(result: Result, protocol: Protocol | None) -> Inspection:
     few = "bundled" in (result.pool.source, result.pool.name, facts.get("source"), facts.get("name"))
     natural = result.shown("natural")
     repeated = natural.repeated_groups if natural else 0.0
-    strict = protocol is None or protocol.rules.pool.distinct_groups
     wrong = []
     for name in ("source", "name", "size", "labelled"):
         if name in facts and facts[name] != getattr(result.pool, name):
@@ -241,7 +237,7 @@ def _check_notes(result: Result, protocol: Protocol | None) -> Inspection:
     if PLUMBING not in result.notes:
         if few:
             wrong.append(f"the pool is the bundled one, and the note {PLUMBING!r} is missing")
-        if strict and repeated > MOST_REPEATED:
+        if repeats_groups(repeated, protocol):
             wrong.append(
                 f"{repeated:.1%} of pictures repeat a group of their task, and the note {PLUMBING!r} is missing"
             )

@@ -32,8 +32,8 @@ from analysis.rows import spread_out
 from benchmark.errors import LeaderboardError, NameNotFound
 from benchmark.estimate import Estimate
 from benchmark.observers.base import LOW_LEVEL
+from benchmark.plumbing import PLUMBING
 from benchmark.protocol import load_protocol
-from benchmark.study import PLUMBING
 
 if TYPE_CHECKING:
     from analysis.leaderboard.sections import Section

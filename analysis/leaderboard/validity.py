@@ -14,14 +14,12 @@ from analysis.leaderboard.scores import CONTROLS, PEOPLE, merged_people_scores
 from analysis.pool_sizes import PoolSizeChange
 from benchmark.estimate import Estimate
 from benchmark.observers.base import LOW_LEVEL
-from benchmark.study import PLUMBING
+from benchmark.plumbing import PLUMBING, repeats_groups
 
 Verdict = Literal["holds", "warns", "fails", "unknown"]
 
 MOST_TIES = 0.01
 """Share of tied pictures above which ties are warned of."""
-MOST_REPEATED = 0.01
-"""Share of pictures that repeat a group above which the pool is said to leak."""
 LEAST_ACCEPTED = 0.9
 """Share of accepted synthetic pictures below which the visualiser is said to have missed."""
 
@@ -194,7 +192,7 @@ class _Panel:
             share = f": {repeated:.1%} of pictures repeat a group of their task" if repeated else ""
             sentence = f"the pool {self.first.pool.name} has too few sources to keep them apart{share}."
             return [Check("pool", "fails", f"Plumbing check, not a measurement: {sentence}")]
-        verdict: Verdict = "warns" if repeated > MOST_REPEATED else "holds"
+        verdict: Verdict = "warns" if repeats_groups(repeated) else "holds"
         return [Check("pool", verdict, f"{repeated:.1%} of pictures repeat a group of their task.")]
 
     def training(self) -> list[Check]:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from analysis.report.document import Report, Table
 from benchmark import __version__
 from benchmark.estimate import Estimate
-from benchmark.study import PLUMBING
+from benchmark.plumbing import PLUMBING
 
 FEW_ROWS = 24
 """Longer tables are folded."""

@@ -16,7 +16,7 @@ from rich.table import Table as Grid
 
 from benchmark.command_line.tables import open_console
 from benchmark.errors import LeaderboardError
-from benchmark.study import PLUMBING
+from benchmark.plumbing import PLUMBING, SHOWN
 
 if TYPE_CHECKING:
     from analysis.leaderboard.sections import Section
@@ -93,7 +93,7 @@ def _print_table(console: Console, table: Table, left_out: list[str]) -> None:
 
 def _print_notes(console: Console, notes: Sequence[str]) -> None:
     for note in notes:
-        more = ": these numbers show that the parts work together, and nothing about the models" * (note == PLUMBING)
+        more = f": {SHOWN}" if note == PLUMBING else ""
         console.print(f"[bold red]{_text(note[:1].upper() + note[1:])}[/]{more}.")
 
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmark.errors import VimiError
-from benchmark.study import PLUMBING
+from benchmark.plumbing import PLUMBING, SHOWN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,10 +58,7 @@ def print_scores(scores: Sequence[MachineScore], notes: Sequence[str]) -> None:
 
     console = open_console()
     if PLUMBING in notes:
-        console.print(
-            f"\n[bold red]{PLUMBING.capitalize()}[/]: the pool is crops of a few photographs, so these numbers show "
-            "that the parts work together, and nothing about the models."
-        )
+        console.print(f"\n[bold red]{PLUMBING.capitalize()}[/]: the pool is crops of a few photographs, so {SHOWN}.")
     if not scores:
         console.print("No machine observer has answered yet, apart from the low-level one.")
         return

@@ -13,7 +13,7 @@ import streamlit as st
 from analysis.leaderboard.sections import Column, Section
 from analysis.leaderboard.standings import Leaderboard, Row, Table
 from analysis.leaderboard.validity import Check
-from benchmark.study import PLUMBING
+from benchmark.plumbing import PLUMBING, SHOWN
 from webapp.result_files import ResultFiles
 from webapp.screens.pieces import escape, write_banner, write_heading, write_note
 
@@ -90,7 +90,7 @@ def _show_table(table: Table, panels: bool) -> None:
     for source in sources:
         write_note(f"Imported: {source}")
     for note in table.notes:
-        more = ": these numbers show that the parts work together, and nothing about the models" * (note == PLUMBING)
+        more = f": {SHOWN}" if note == PLUMBING else ""
         write_banner(f"{note[:1].upper()}{note[1:]}{more}.")
     for section in table.sections:
         _show_section(section, panels)

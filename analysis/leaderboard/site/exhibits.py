@@ -20,8 +20,8 @@ from analysis.wilson import wilson_interval
 from benchmark.errors import LeaderboardError
 from benchmark.estimate import Estimate
 from benchmark.observers.base import SHUFFLED
+from benchmark.plumbing import PLUMBING
 from benchmark.protocol import REFERENCES, Aggregator
-from benchmark.study import PLUMBING
 from benchmark.units import Unit
 
 LEVEL = 0.95

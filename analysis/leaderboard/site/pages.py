@@ -27,7 +27,7 @@ from analysis.report.page import draw_interval
 from benchmark.estimate import Estimate
 from benchmark.hashing import hash_settings
 from benchmark.observers.base import LOW_LEVEL
-from benchmark.study import PLUMBING
+from benchmark.plumbing import PLUMBING
 from benchmark.units import Unit
 
 Strips = Mapping[str, Mapping[str, Mapping[int, Strip]]]
