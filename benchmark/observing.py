@@ -20,6 +20,7 @@ from benchmark.study import Study
 if TYPE_CHECKING:
     import torch
 
+    from benchmark.observers.base import Observer
     from benchmark.observers.embedding import Embedder
 
 FEATURES = "features"
@@ -168,30 +169,37 @@ def observe_elsewhere(
                 answers[whole[number].name] = table
     for name in dict.fromkeys(names):
         if name not in answers:
-            answers[name] = _observe_by_features(
-                study, name, site, engine, device, references, shuffle_references, reporter
-            )
+            observer = create_observer_here(name, study, engine, device, reporter)
+            answers[name] = observe(study, observer, references=references, shuffle_references=shuffle_references)
     return [answers[name] for name in names]
 
 
-def _observe_by_features(
-    study: Study,
-    name: str,
-    site: StudyEquipment,
-    engine: Engine,
-    device: torch.device,
-    references: Sequence[References],
-    shuffle_references: bool,
-    reporter: Reporter,
-) -> pd.DataFrame:
-    """Let a feature observer answer here, while others embed its pictures."""
+def create_observer_here(name: str, study: Study, engine: Engine, device: torch.device, reporter: Reporter) -> Observer:
+    """Create an observer in this process; if it compares features, others embed the pictures.
+
+    Parameters
+    ----------
+    name
+        Name of the observer.
+    study
+        The study that it answers.
+    engine, device
+        Whose workers embed, and on what; they are other processes.
+    reporter
+        Shows progress.
+
+    Raises
+    ------
+    EngineError
+        If its network is an object of this process.
+    """
     from benchmark.observers.embedding import Spread
     from benchmark.observers.features import FeatureObserver
 
     # Its kinship, its layers and the hash of its weights are needed here; a CPU is enough for them.
     observer = create_observer(name, study, "cpu", reporter)
-    assert isinstance(observer, FeatureObserver)
-    check_sendable(observer.model.card)
-    specification = name.partition(":")[2]
-    observer.spread = Spread(engine, device, FeatureEquipment(site, specification, device.type))
-    return observe(study, observer, references=references, shuffle_references=shuffle_references)
+    if isinstance(observer, FeatureObserver):
+        check_sendable(observer.model.card)
+        equipment = FeatureEquipment(StudyEquipment.of(study), name.partition(":")[2], device.type)
+        observer.spread = Spread(engine, device, equipment)
+    return observer

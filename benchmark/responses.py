@@ -55,7 +55,7 @@ def observe(
     """
     stimuli = study.stimuli() if stimuli is None else stimuli
     models = study.manifest["models"]
-    own = {name for name, facts in models.items() if facts["weights_hash"] == observer.weights_hash}
+    own = models_with_weights(study, observer.weights_hash)
     if not set(stimuli["model"].unique()) - own - {PLANTED}:
         raise ObserverError(f"{observer.name} is the only model of this study, and no model is observed by itself.")
     labels = _labels(stimuli)
@@ -64,6 +64,11 @@ def observe(
         _answer(study, observer, tasks, kind, models, shuffle_references, labels) for kind in dict.fromkeys(references)
     ]
     return schemas.concatenate(parts, schemas.RESPONSES)
+
+
+def models_with_weights(study: Study, weights_hash: str | None) -> set[str]:
+    """Return the models of a study that have certain weights: an observer made of these is the model itself."""
+    return {name for name, facts in study.manifest["models"].items() if facts["weights_hash"] == weights_hash}
 
 
 def _labels(stimuli: pd.DataFrame) -> dict[str, str]:

@@ -405,12 +405,11 @@ def _observe(study: Study, release: Release, device: str, engine: Engine, report
     from benchmark.responses import machine_responses
 
     stored = machine_responses(study)
-    hashes = {facts["weights_hash"] for facts in study.manifest["models"].values() if not facts["twin"]}
     able: list[str] = []
     asked: list[str] = []
     wanted: tuple[References, ...] = tuple(kind for kind in REFERENCES if kind in release.references)
     for observer in release.observers:
-        if _is_itself(observer, hashes) or (observer == "label" and not study.pool()["label"].notna().any()):
+        if _is_itself(study, observer) or (observer == "label" and not study.pool()["label"].notna().any()):
             continue
         able.append(observer)
         known = stored[stored["observer"] == observer]
@@ -425,14 +424,17 @@ def _observe(study: Study, release: Release, device: str, engine: Engine, report
     return tuple(able)
 
 
-def _is_itself(observer: str, hashes: set[str]) -> bool:
-    """Whether a feature observer is made of one of these very networks: nothing is observed by itself."""
+def _is_itself(study: Study, observer: str) -> bool:
+    """Whether a feature observer is made of a model of the study: it would be left with the twin alone."""
     from benchmark.model_zoo import load_model
+    from benchmark.observing import FEATURES
+    from benchmark.responses import models_with_weights
 
     kind, _, named = observer.partition(":")
-    if kind != "features":
+    if kind != FEATURES:
         return False
-    return load_model(load_card(named.partition("@")[0])).weights_hash in hashes
+    weights = load_model(load_card(named.partition("@")[0])).weights_hash
+    return not models_with_weights(study, weights).isdisjoint(study.asked_models)
 
 
 def _follow_pool_size(

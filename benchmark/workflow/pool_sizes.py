@@ -95,17 +95,9 @@ def _make_observer(study: Study, name: str, engine: Engine, device: str, reporte
     if not engine.is_elsewhere:
         prepare_torch(target)
         return create_observer(name, study, target, reporter)
-    from benchmark.engines.base import check_sendable
-    from benchmark.observers.embedding import Spread
-    from benchmark.observers.features import FeatureObserver
-    from benchmark.observing import FeatureEquipment, StudyEquipment
+    from benchmark.observing import create_observer_here
 
-    observer = create_observer(name, study, "cpu", reporter)
-    if isinstance(observer, FeatureObserver):
-        check_sendable(observer.model.card)
-        equipment = FeatureEquipment(StudyEquipment.of(study), name.partition(":")[2], target.type)
-        observer.spread = Spread(engine, target, equipment)
-    return observer
+    return create_observer_here(name, study, engine, target, reporter)
 
 
 def _observe_size(
