@@ -25,10 +25,8 @@ from analysis.figures.robustness import (
 )
 from analysis.figures.scaling import plot_leverage, plot_margins, plot_prior_sweep, plot_scaling
 from analysis.figures.tasks import plot_confidence, plot_difficulty, plot_layers
-from analysis.scaling.predictors import LEAST_MODELS
 
 __all__ = [
-    "LEAST_MODELS",
     "figure_as_svg",
     "figure_of",
     "plot_calibration",

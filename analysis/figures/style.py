@@ -22,7 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.figures.tables import in_order, known_intervals
 from analysis.figures.words import printable
-from analysis.figures.words import quantity as quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

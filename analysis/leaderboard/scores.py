@@ -170,7 +170,9 @@ def score_result(result: Result, reporter: Reporter | None = None) -> tuple[Scor
 def _machine_scores(result: Result) -> Iterator[Score]:
     """Yield machines' scores over the whole pool and over its parts, and how they change with its size."""
     sizes = sorted({counts.pool_size for counts in result.machines})
-    answers = pd.concat([spread_machine_counts(result, size).assign(pool_size=size) for size in sizes], ignore_index=True)
+    answers = pd.concat(
+        [spread_machine_counts(result, size).assign(pool_size=size) for size in sizes], ignore_index=True
+    )
     for curve in score_pool_sizes(answers, unit_flags(result), result.made.seed):
         for size, point in zip(curve.sizes, curve.points):
             for name in _MACHINE:

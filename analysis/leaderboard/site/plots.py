@@ -16,7 +16,6 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from analysis.figures import (
-    LEAST_MODELS,
     figure_as_svg,
     plot_machine_scores,
     plot_pool_sizes,
@@ -32,6 +31,7 @@ from analysis.performance import MachineScore
 from analysis.report.document import Finding
 from analysis.report.sections.scaling import scaling_points, verdict_findings
 from analysis.scaling import PREDICTORS, Refusal, fit_scaling, predictor_values
+from analysis.scaling.predictors import LEAST_MODELS
 from benchmark.estimate import Estimate
 
 WIDE = 1.959963984540054
