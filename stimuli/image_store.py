@@ -14,7 +14,7 @@ from benchmark.progress import Reporter
 from benchmark.storage import write_atomically
 from benchmark.study import Study
 from stimuli.loading import map_ahead
-from stimuli.pictures import canonical_crop, to_pixels
+from stimuli.pictures import to_pixels
 from stimuli.pools import Pool
 
 LOSSLESS: dict[str, Any] = {"lossless": True, "quality": 50, "method": 0}
@@ -38,7 +38,7 @@ def store_crops(
     wanted = sorted(set(places))
 
     def store(place: int) -> str:
-        return store_picture(study, to_pixels(canonical_crop(pool.original(place), crop)))
+        return store_picture(study, to_pixels(pool.crop(place, crop)))
 
     names: dict[int, str] = {}
     with (reporter or Reporter()).task("Storing pictures", len(wanted)) as advance:

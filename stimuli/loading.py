@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmark.errors import StudyMismatch
 from benchmark.hashing import hash_pixels
 from benchmark.model_card import InputSpec
-from stimuli.pictures import canonical_crop, model_view, resize_to, to_pixels
+from stimuli.pictures import model_view, resize_to, to_pixels
 from stimuli.pools import Pool
 
 Item = TypeVar("Item")
@@ -69,11 +69,11 @@ def model_pixels(pool: Pool, place: int, spec: InputSpec, view: str, crop: int, 
     StudyMismatch
         If ``picture``, the hash that the canonical crop had when the pool was surveyed, is not its hash now.
     """
-    original = pool.original(place)
-    seen = canonical_crop(original, crop) if picture or view != "model" else original
+    original = pool.original(place) if view == "model" else None
+    seen = pool.crop(place, crop, original) if picture or original is None else original
     if picture:
         check_picture(hash_pixels(to_pixels(seen)), picture, pool.entries[place].source)
-    image = model_view(original, spec) if view == "model" else resize_to(seen, spec.size, spec.interpolation)
+    image = resize_to(seen, spec.size, spec.interpolation) if original is None else model_view(original, spec)
     return np.ascontiguousarray(to_pixels(image).transpose(2, 0, 1))
 
 

@@ -29,7 +29,7 @@ from benchmark.study import Study
 from benchmark.units import Unit, read_units
 from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU, Plan, read_activations
 from stimuli.loading import check_picture
-from stimuli.pictures import canonical_crop, resize_to, to_pixels
+from stimuli.pictures import resize_to, to_pixels
 from stimuli.pools import Pool, open_pool
 from stimuli.survey import Survey, survey_pool
 from stimuli.synthetic import SetMaker
@@ -245,7 +245,7 @@ class Materials:
         @lru_cache(maxsize=512)
         def read(row: int) -> NDArray[np.uint8]:
             place = int(places[row])
-            seen = canonical_crop(pool.original(place), crop)
+            seen = pool.crop(place, crop)
             check_picture(hash_pixels(to_pixels(seen)), str(pictures[row]), pool.entries[place].source)
             return np.ascontiguousarray(to_pixels(resize_to(seen, canvas)).transpose(2, 0, 1))
 

@@ -11,6 +11,7 @@ import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -19,9 +20,12 @@ from PIL import Image
 
 from benchmark.errors import NameNotFound, PoolError
 from benchmark.model_card import ModelCard
-from stimuli.pictures import decode
+from stimuli.pictures import canonical_crop, decode
 
 Seen = Literal["seen", "unseen", "unknown"]
+
+KEPT_CROPS = 2**28
+"""Bytes of crops that a pool keeps in memory: those of 1,783 pictures at 224 pixels."""
 
 _PICTURE_MEMBERS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"}
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
@@ -68,6 +72,37 @@ class Pool(ABC):
         UnreadablePicture
             If it can't be decoded.
         """
+
+    def crop(self, place: int, side: int, original: Image.Image | None = None) -> Image.Image:
+        """Return the one crop of a picture that everybody sees; it must not be changed.
+
+        Survey, every model's pass and the image store look at the same crops one after the other, so the first ones
+        are kept, as many as :data:`KEPT_CROPS` bytes hold.
+
+        Parameters
+        ----------
+        place
+            Which picture.
+        side
+            Side of the crop in pixels.
+        original
+            The picture in its original size, if it has been decoded already.
+
+        Raises
+        ------
+        UnreadablePicture
+            If it can't be decoded.
+        """
+        kept = self._crops.get((place, side))
+        if kept is None:
+            kept = canonical_crop(self.original(place) if original is None else original, side)
+            if (len(self._crops) + 1) * 3 * side**2 <= KEPT_CROPS:
+                self._crops[place, side] = kept
+        return kept
+
+    @cached_property
+    def _crops(self) -> dict[tuple[int, int], Image.Image]:
+        return {}
 
     def seen_by(self, card: ModelCard) -> Seen:
         """Say whether a model saw these pictures in training, as far as that can be known."""

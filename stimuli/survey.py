@@ -29,7 +29,7 @@ from benchmark.observers.embedding import BATCH, embed_batch
 from benchmark.storage import write_atomically
 from stimuli.loading import map_ahead
 from stimuli.near_duplicates import EMBEDDER, join_groups, near_duplicates, perceptual_hash
-from stimuli.pictures import canonical_crop, resize_to, to_pixels
+from stimuli.pictures import resize_to, to_pixels
 from stimuli.planted import DETECTORS, scores
 from stimuli.pools import Pool
 
@@ -202,7 +202,7 @@ def _survey_places(
             if skip_unreadable:
                 return error
             raise
-        image = canonical_crop(original, crop)
+        image = pool.crop(place, crop, original)
         small = to_pixels(resize_to(image, size, method)).transpose(2, 0, 1) if embedder else None
         return _Look(to_pixels(image), *original.size, perceptual_hash(image), scores(image), small)
 

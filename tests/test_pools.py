@@ -16,10 +16,11 @@ from PIL import Image
 from benchmark.errors import NameNotFound, PoolError, UnreadablePicture
 from benchmark.hashing import hash_pixels
 from benchmark.model_card import load_card
+from stimuli import pools
 from stimuli.bundled import CROPS, PHOTOGRAPHS, crop_boxes, photograph
-from stimuli.pictures import to_pixels
+from stimuli.pictures import canonical_crop, to_pixels
 from stimuli.pools import Pool, open_pool
-from tests.conftest import CLASSES, paint_picture
+from tests.conftest import CLASSES, paint_picture, write_pictures
 
 
 def sources(pool: Pool) -> list[str]:
@@ -264,3 +265,18 @@ def test_the_bundled_pool_is_the_same_in_another_process() -> None:
     found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     pool = open_pool("bundled")
     assert found.stdout.split() == [hash_pixels(to_pixels(pool.original(place))) for place in places]
+
+
+def test_crops_are_kept_up_to_a_bound_and_are_what_they_would_be_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path, 5)
+    monkeypatch.setattr(pools, "KEPT_CROPS", 3 * 3 * 32**2)
+    pool = open_pool(f"folder:{tmp_path}")
+    first = [pool.crop(place, 32) for place in range(5)]
+    again = [pool.crop(place, 32) for place in range(5)]
+    assert [one is other for one, other in zip(first, again)] == [True, True, True, False, False]
+    for place, crop in enumerate(again):
+        assert np.array_equal(to_pixels(crop), to_pixels(canonical_crop(pool.original(place), 32)))
+        assert np.array_equal(to_pixels(crop), to_pixels(pool.crop(place, 32, pool.original(place))))
+    assert pool.crop(0, 24).size == (24, 24)  # another side is another crop
