@@ -26,6 +26,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -194,24 +195,35 @@ def tally_card(card: str, count: int = 84) -> tuple[Model, Network]:
     return model, replace(tally(model, drawn), name=card)
 
 
+def fused_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    """Compute attention as a CPU does it: tensors without contents would otherwise take it term by term."""
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    if query.ndim != 4 or enable_gqa:
+        return (query @ key.transpose(-1, -2)).softmax(-1) @ value
+    return fused(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
+
+
 def tally_shape(name: str) -> Network | None:
-    """Count what a timm network does without computing it; None if it can't be run that way."""
-    try:
-        with warnings.catch_warnings(), torch.device("meta"):
-            warnings.simplefilter("ignore")
-            module = timm.create_model(name.partition(".")[0], pretrained=False).eval()
-        size = timm.get_pretrained_cfg(name).input_size
-        flops, elements = FlopCounterMode(display=False), ElementCounter()
-        with torch.no_grad(), flops, elements:
-            module(torch.zeros((1, *size), device="meta"))
-    except Exception:
-        return None
-    try:
-        with torch.no_grad():
-            module(torch.zeros((1, 3, size[-1] + 32, size[-1] + 32), device="meta"))
-        scales = True
-    except Exception:
-        scales = False
+    """Count what a timm network does, with tensors that have no contents; None if it can't be run that way."""
+    size = timm.get_pretrained_cfg(name).input_size
+    flops, elements = FlopCounterMode(display=False), ElementCounter()
+    with warnings.catch_warnings(), mock.patch.object(
+        torch.nn.functional, "scaled_dot_product_attention", fused_attention
+    ):  # fmt: skip
+        warnings.simplefilter("ignore")
+        try:
+            with torch.device("meta"):
+                module = timm.create_model(name.partition(".")[0], pretrained=False).eval()
+            with torch.no_grad(), flops, elements:
+                module(torch.zeros((1, *size), device="meta"))
+        except Exception:
+            return None
+        try:
+            with torch.no_grad():
+                module(torch.zeros((1, 3, size[-1] + 32, size[-1] + 32), device="meta"))
+            scales = True
+        except Exception:
+            scales = False
     parameters = sum(p.numel() for p in module.parameters()) / 1e6
     return Network(name, parameters, flops.get_total_flops() / 1e9, elements.total / 1e6, 0, 0, 0, size[-1], scales)
 
