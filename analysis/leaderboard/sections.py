@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 NOTHING = "–"
 """What stands in a cell that has nothing to say."""
 
-_WHO = {"human": "people", "simulated": "simulated people"}
 _WHAT = {
     "excess": "excess over the low-level observer, the headline of a machine",
     "score": "proportion correct",
@@ -85,6 +84,11 @@ def lay_out_sections(table: Table) -> tuple[Section, ...]:
     return tuple(_section(table, kind, observer) for kind, observer in table.observers)
 
 
+def spell_observer(kind: str, observer: str) -> str:
+    """Return who answered, in words: a machine observer by its name."""
+    return {"human": PEOPLE, "simulated": f"simulated {PEOPLE}"}.get(kind, observer)
+
+
 def _section(table: Table, kind: str, observer: str) -> Section:
     pairs = [(row, own) for row in table.rows if (own := row.standing(kind, observer)) is not None]
     # By this observer's own headline: the rows of a table are in the order of its first observer.
@@ -99,7 +103,7 @@ def _section(table: Table, kind: str, observer: str) -> Section:
     return Section(
         kind=kind,
         observer=observer,
-        who=_WHO.get(kind, observer) if observer == PEOPLE else observer,
+        who=spell_observer(kind, observer),
         what=_describe(first),
         rows=tuple(row for row, _ in pairs),
         standings=tuple(own for _, own in pairs),

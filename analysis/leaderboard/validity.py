@@ -17,6 +17,7 @@ from benchmark.observers.base import LOW_LEVEL
 from benchmark.plumbing import PLUMBING, repeats_groups
 
 Verdict = Literal["holds", "warns", "fails", "unknown"]
+WORST_FIRST: tuple[Verdict, ...] = ("fails", "warns", "unknown", "holds")
 
 MOST_TIES = 0.01
 """Share of tied pictures above which ties are warned of."""

@@ -12,7 +12,7 @@ import streamlit as st
 
 from analysis.leaderboard.sections import Column, Section
 from analysis.leaderboard.standings import Leaderboard, Row, Table
-from analysis.leaderboard.validity import Check
+from analysis.leaderboard.validity import WORST_FIRST, Check
 from benchmark.plumbing import PLUMBING, SHOWN
 from webapp.result_files import ResultFiles
 from webapp.screens.pieces import escape, write_banner, write_heading, write_note
@@ -122,8 +122,7 @@ def _draw_row(section: Section, number: int, panels: bool) -> str:
 def _draw_panel(row: Row, checks: list[Check]) -> str:
     """Return the validity panel of a row, folded."""
     counted = Counter(check.verdict for check in checks)
-    summary = ", ".join(f"{counted[verdict]} {verdict}" for verdict in ("fails", "warns", "unknown", "holds")
-                        if counted[verdict])  # fmt: skip
+    summary = ", ".join(f"{counted[verdict]} {verdict}" for verdict in WORST_FIRST if counted[verdict])
     lines = "".join(
         f'<li><span class="v-pill {_PILLS[check.verdict]}">{check.verdict}</span> <b>{escape(check.name)}</b> '
         f"{escape(check.sentence)}</li>"

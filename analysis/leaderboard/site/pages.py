@@ -15,14 +15,14 @@ from markupsafe import Markup
 
 from analysis.leaderboard.result import ModelFacts, PoolFacts, Result, UnitFacts
 from analysis.leaderboard.scores import CONTROLS
-from analysis.leaderboard.sections import Section
+from analysis.leaderboard.sections import Section, spell_observer
 from analysis.leaderboard.site.addresses import anchor, model_address, unit_address
 from analysis.leaderboard.site.exhibits import Appearance, Exhibit, Judgement, Model
 from analysis.leaderboard.site.folder import SiteFolder
 from analysis.leaderboard.site.plots import Plot, Scaling, draw_distribution, methods_of, scale_of
 from analysis.leaderboard.site.tiles import Strip
 from analysis.leaderboard.standings import Leaderboard, Row, Standing, Table
-from analysis.leaderboard.validity import Check
+from analysis.leaderboard.validity import WORST_FIRST, Check
 from analysis.report.page import draw_interval
 from benchmark.estimate import Estimate
 from benchmark.hashing import hash_settings
@@ -48,7 +48,6 @@ MEANINGS = (
     ("fails", "the score measures nothing"),
     ("unknown", "not looked at"),
 )
-_WORST_FIRST = ("fails", "warns", "unknown", "holds")
 
 SEEN = {"seen": "seen in training", "unseen": "not seen in training", "unknown": "perhaps seen in training"}
 
@@ -408,7 +407,7 @@ def _panel(table: Table, row: Row, section: Section, hints: bool) -> Iterator[di
             continue
         named.setdefault(check.name, []).append(check)
     for name, checks in named.items():
-        verdict = min((check.verdict for check in checks), key=_WORST_FIRST.index)
+        verdict = min((check.verdict for check in checks), key=WORST_FIRST.index)
         found = " ".join(check.sentence for check in checks) if hints else verdict
         yield {
             "name": name, "verdict": verdict, "hint": f"{name}: {found}",
@@ -485,7 +484,7 @@ def _distributions(model: Model, table: Table, row: Row) -> Iterator[dict[str, A
                 twin_side.append((own.twin.right, own.twin.answered))
     for (kind, observer, control), (own_side, twin_side) in found.items():
         if own_side:
-            name = _spell_who(kind, observer)
+            name = spell_observer(kind, observer)
             shares = [right / answered for right, answered in own_side]
             mean = sum(shares) / len(shares)
             caption = f"{len(own_side)} units, mean {mean:.3f}".replace("0.", ".", 1)
@@ -499,10 +498,6 @@ def _distributions(model: Model, table: Table, row: Row) -> Iterator[dict[str, A
 def _is_headline(judgement: Judgement, exhibit: Exhibit) -> bool:
     """Whether a judgement is one of those that scores are made of: both sides shown, the whole pool."""
     return judgement.references == "both" and judgement.pool_size == exhibit.first.pool.size
-
-
-def _spell_who(kind: str, observer: str) -> str:
-    return {"human": "people", "simulated": "simulated people"}.get(kind, observer)
 
 
 def _unit_lists(model: Model, units: Mapping[Unit, Sequence[Appearance]], strips: Strips) -> Iterator[dict[str, Any]]:
@@ -531,7 +526,7 @@ def _unit_lists(model: Model, units: Mapping[Unit, Sequence[Appearance]], strips
                 "plumbing": exhibit.is_plumbing_check, "notes": exhibit.notes, "section": exhibit.place,
                 "pictures": bool(pictures), "units": members,
                 "columns": [
-                    _spell_who(kind, observer) + (f", {difficulty.replace('_', ' ')}" if len(difficulties) > 1 else "")
+                    spell_observer(kind, observer) + f", {difficulty.replace('_', ' ')}" * (len(difficulties) > 1)
                     for _, kind, observer, difficulty in columns
                 ],
             }  # fmt: skip
@@ -638,7 +633,7 @@ def _judgement(own: Judgement) -> dict[str, Any]:
         count = own.model.observers
         remarks.append(f"{count} {'person' if count == 1 else 'people'}")
     return {
-        "observer": _spell_who(own.kind, own.observer), "remark": ", ".join(remarks), "control": own.is_control,
+        "observer": spell_observer(own.kind, own.observer), "remark": ", ".join(remarks), "control": own.is_control,
         "difficulty": own.difficulty.replace("_", " "), "references": REFERENCES.get(own.references, own.references),
         "pool_size": own.pool_size, "model": own.model, "twin": own.twin,
         "drawing": draw_interval(own.model.estimate, (0.0, 1.0)) if own.model else Markup(""),
