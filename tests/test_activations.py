@@ -406,12 +406,12 @@ def test_what_was_measured_before_a_stop_is_not_measured_again(plan: Plan, pool:
             seen.append(place)
             return super().original(place)
 
-    stopping = Stopping(range(45))
     with pytest.raises(KeyboardInterrupt):
-        measure_activations(replace(plan, pool=stopping), tmp_path / "a", shards=3)
+        measure_activations(replace(plan, pool=Stopping(range(45))), tmp_path / "a", shards=3)
     last = -1
     seen.clear()
-    assert measure_activations(replace(plan, pool=stopping), tmp_path / "a", shards=3).hash == whole_hash(plan)
+    again = replace(plan, pool=Stopping(range(45)))  # a new process opens the pool anew
+    assert measure_activations(again, tmp_path / "a", shards=3).hash == whole_hash(plan)
     assert sorted(seen) == list(range(32, 45))
 
 
@@ -564,12 +564,16 @@ def test_a_picture_that_changed_since_the_survey_is_refused_by_name(tiny: Model,
     for number in range(12):
         Image.fromarray(paint_picture(number)).save(folder / f"{number:02d}.png")
 
-    files = open_pool(f"folder:{folder}")
-    files.entries = [replace(entry, group=entry.source) for entry in files.entries]
-    plan = plan_of(tiny, files, survey_of(files, tmp_path), extremes=2)
+    def files() -> Pool:
+        opened = open_pool(f"folder:{folder}")
+        opened.entries = [replace(entry, group=entry.source) for entry in opened.entries]
+        return opened
+
+    plan = plan_of(tiny, files(), survey_of(files(), tmp_path), extremes=2)
     changed = paint_picture(7)
     changed[24, 28] ^= 8
     Image.fromarray(changed).save(folder / "07.png")
+    plan = replace(plan, pool=files())
     with pytest.raises(StudyMismatch, match=r"07\.png has changed since the pool was surveyed"):
         measure_activations(plan, tmp_path / "a")
     assert not list((tmp_path / "a").rglob("*.safetensors"))
