@@ -16,7 +16,7 @@ from analysis.exclusions import exclude, protocol_rules
 from analysis.judgements import judgements
 from analysis.leaderboard.making import make_published_results, make_results
 from analysis.leaderboard.result import Result, present_results, read_result, read_results, write_result
-from analysis.leaderboard.scores import spread_machine_counts
+from analysis.leaderboard.scores import score_result, spread_machine_counts
 from analysis.leaderboard.standings import Leaderboard, Row, Standing, build_leaderboard
 from analysis.performance import unit_means
 from analysis.proportions import estimate_proportions
@@ -301,6 +301,40 @@ def test_flagged_units_are_no_part_of_a_score_and_keep_no_model_from_its_rank() 
     assert own.rank is not None and own.units == 83
 
 
+    judged = made_up_result("judged", flags={3: "dead"}, people={"study": 0.9})
+    rows = only(build_leaderboard([judged, made_up_result("one", people={"study": 0.8})]))
+    own = standing(next(row for row in rows if row.name == "judged"), "people")
+    assert own.rank is not None and own.units == 83
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"flags": dict.fromkeys(range(43), "dead")}, "less than half of its units count"),
+        ({"flags": dict.fromkeys(range(83), "dead")}, "less than half of its units count"),
+        ({"flags": dict.fromkeys(range(84), "dead")}, ""),
+        ({"score": 1.0, "low_level": 0.0}, "all units agree"),
+    ],
+)
+def test_what_can_not_be_ranked_takes_no_rank_from_others(changes: dict[str, object], reason: str) -> None:
+    odd = [made_up_result(name, people={"study": 0.9}, **changes) for name in ("odd", "even")]  # type: ignore[arg-type]
+    rows = only(build_leaderboard([*odd, made_up_result("one"), made_up_result("two")]))
+    ranked = {row.name for row in rows if (own := row.standing("machine", SEER)) and own.rank}
+    assert ranked == {"one", "two"}
+    found = [own for row in rows if row.name in ("odd", "even") and (own := row.standing("machine", SEER))]
+    assert all(reason in own.missing for own in found) if reason else not found
+
+
+def test_a_twin_in_which_few_units_count_is_no_control() -> None:
+    made = made_up_result("quiet")
+    units = tuple(unit.model_copy(update={"twin_flag": "constant" if n else ""}) for n, unit in enumerate(made.units))
+    quiet = made.model_copy(update={"units": units})
+    quiet = quiet.model_copy(update={"scores": score_result(quiet)}).sealed()
+    rows = only(build_leaderboard([quiet, made_up_result("one"), made_up_result("two")]))
+    own = standing(next(row for row in rows if row.name == "quiet"))
+    assert own.rank is None and own.missing == ("less than half of its units count in the random-weight twin",)
+
+
 def test_results_that_may_not_be_compared_never_share_a_table() -> None:
     made = [
         made_up_result("a"),
@@ -353,6 +387,9 @@ def test_files_that_contradict_each_other_are_refused_and_replaced_ones_are_not_
     old, new = made_up_result("model", seed=1), made_up_result("model", seed=2)
     with pytest.raises(LeaderboardError, match="different counts of model/natural/easy/both/features:seer"):
         build_leaderboard([old, new])
+    units = (old.units[0].model_copy(update={"flag": "dead"}), *old.units[1:])
+    with pytest.raises(LeaderboardError, match="other units, or flag others"):
+        build_leaderboard([old, old.model_copy(update={"units": units}).sealed()])
     newer = new.model_copy(update={"replaces": (old.hash,)}).sealed()
     assert present_results([old, newer]) == [newer]
     assert len(only(build_leaderboard([old, newer]))) == 1

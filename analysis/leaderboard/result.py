@@ -444,6 +444,16 @@ class Result(Document):
         )
         return mine == theirs
 
+    def has_units_of(self, other: Result) -> bool:
+        """Whether another result has the same units in the same order, flagged alike; twins' only of the same twin."""
+        names = ["layer", "basis", "index", "aggregator", "flag"]
+        if self.model.twin_weights == other.model.twin_weights:
+            names.append("twin_flag")
+        mine, theirs = (
+            [tuple(getattr(unit, name) for name in names) for unit in result.units] for result in (self, other)
+        )
+        return mine == theirs
+
     def covers(self, other: Result) -> bool:
         """Whether everything that another result counted is counted here, too."""
         mine = {counts.key for counts in self.machines} | {counts.key for counts in self.people}

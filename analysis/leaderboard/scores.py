@@ -219,6 +219,8 @@ def _as_score(quantity: str, estimate: Estimate, **about: Any) -> Score:
 def _people_scores(result: Result, kind: str) -> Iterator[Score]:
     """Yield people's proportions correct, with two-way intervals, and what noise leaves to be reached."""
     table = counted_judgements([result], kind)
+    if table.empty:
+        return  # every unit that they were asked about is flagged
     for cell in estimate_proportions(table, by=("condition", "difficulty", "references")):
         names = {name: cell.names[name] for name in ("condition", "difficulty", "references")}
         about = {**names, "observer_kind": kind, "observer": PEOPLE, "pool_size": result.pool.size}

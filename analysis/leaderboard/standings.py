@@ -27,9 +27,10 @@ from analysis.leaderboard.result import (
 )
 from analysis.leaderboard.scores import CONTROLS, PEOPLE, QUANTITIES, counted_judgements, merged_people_scores
 from analysis.leaderboard.validity import Check, check_validity
+from analysis.performance import ROUNDING
 from analysis.ranks import Ranks, rank_models, rank_values
 from analysis.rows import spread_out
-from benchmark.errors import LeaderboardError, NameNotFound
+from benchmark.errors import AnalysisError, LeaderboardError, NameNotFound
 from benchmark.estimate import Estimate
 from benchmark.observers.base import LOW_LEVEL
 from benchmark.plumbing import PLUMBING
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 
 PUBLISHED = "published"
 """Observer of imported scores: the people whom a paper asked."""
+
+LEAST_COUNTED = 0.5
+"""Share of a protocol's units that a ranked number rests on at least. Flagged units are left out of all numbers, and a
+rank must not be had by flagging those that nobody understands.
+"""
 
 _KINDS = {"human": 0, "published": 1, "simulated": 2, "machine": 3}
 
@@ -436,6 +442,11 @@ def _check_agreement(results: Sequence[Result]) -> None:
     """Check that no two files give different counts for one cell."""
     known: dict[tuple[str, ...], tuple[Result, Any]] = {}
     for result in results:
+        if not result.has_units_of(results[0]):
+            raise LeaderboardError(
+                f"Two result files of {result.label} show the same pictures and have other units, or flag others: "
+                f"{results[0].place} and {result.place}. Keep one, or name it under the other's 'replaces'."
+            )
         cells = [(own.key, own) for own in result.machines] + [(own.key, own) for own in result.people]
         for key, counts in cells:
             asked = (counts.right, counts.answered)  # probabilities differ in their last digits between machines
@@ -465,28 +476,37 @@ def _machines(results: Sequence[Result], condition: str, difficulty: str) -> Ite
             continue
         own = {score.quantity: score.estimate for score in scores if score.observer == observer}
         counts = next(
-            counts
-            for result in results
-            for counts in result.machines
-            if (counts.subject, counts.condition, counts.difficulty, counts.references, counts.observer)
-            == ("model", condition, difficulty, "both", observer)
+            (
+                counts
+                for result in results
+                for counts in result.machines
+                if (counts.subject, counts.condition, counts.difficulty, counts.references, counts.observer)
+                == ("model", condition, difficulty, "both", observer)
+            ),
+            None,
         )
+        if "score" not in own or counts is None:  # no unit counts: all are flagged
+            continue
         quantity = "excess" if "excess" in own else "score"
-        missing = _missing(first, sum(answered > 0 for answered in counts.answered))
+        missing = _missing(first, sum(answered > 0 for answered in counts.answered), own[quantity].n)
         if counts.related:
             missing.append("the observer is a relative of the model")
         if "excess" not in own:
             missing.append("the low-level observer has not answered")
         if "trained_minus_twin" not in own:
             missing.append("no random-weight twin has been scored beside it")
+        elif _is_few(first, own["trained_minus_twin"].n):
+            missing.append("less than half of its units count in the random-weight twin")
+        if not missing and np.ptp(_excesses(results, observer, condition, difficulty)) <= ROUNDING:
+            missing.append("all units agree: a rank would have no error")
         yield Standing(
             "machine", observer, quantity, own[quantity], own["score"], own["score"].n, sum(counts.answered),
             tuple(missing), quantities={name: value for name, value in own.items() if name != "score"},
         )  # fmt: skip
 
 
-def _missing(result: Result, units: int) -> list[str]:
-    """Return what keeps any standing of a result from a rank."""
+def _missing(result: Result, units: int, counted: int) -> list[str]:
+    """Return what keeps any standing of a result from a rank; flagged units are asked about, and do not count."""
     missing = []
     if PLUMBING in result.notes:
         missing.append(PLUMBING)
@@ -495,7 +515,15 @@ def _missing(result: Result, units: int) -> list[str]:
     needed = result.protocol.rules.get("units", {}).get("used")
     if needed and units < needed:
         missing.append(f"{units} of {needed} units")
+    elif _is_few(result, counted):
+        missing.append("less than half of its units count")
     return missing
+
+
+def _is_few(result: Result, counted: int) -> bool:
+    """Whether a number rests on too few units to be ranked."""
+    needed = result.protocol.rules.get("units", {}).get("used") or len(result.units)
+    return counted < max(2, LEAST_COUNTED * needed)
 
 
 def _people_standings(results: Sequence[Result], condition: str, difficulty: str) -> Iterator[Standing]:
@@ -511,8 +539,8 @@ def _people_standings(results: Sequence[Result], condition: str, difficulty: str
         if "score" not in own:
             continue
         estimate = own["score"].estimate
-        units, answers, fewest = _judgements_of(results, kind, condition, difficulty)
-        missing = _missing(results[0], units) if kind != "published" else []
+        asked, units, answers, fewest = _judgements_of(results, kind, condition, difficulty)
+        missing = _missing(results[0], asked, units) if kind != "published" else []
         if kind == "simulated":
             missing.append("simulated people")
         if kind != "published":
@@ -533,18 +561,20 @@ def judgements_needed(result: Result) -> int:
     return round(float(session["responses_per_unit"]) * float(session["references"].get("both", 1.0)))
 
 
-def _judgements_of(results: Sequence[Result], kind: str, condition: str, difficulty: str) -> tuple[int, int, int]:
-    """Return units judged, judgements, and the fewest judgements of a unit, of those that are not flagged."""
+def _judgements_of(results: Sequence[Result], kind: str, condition: str, difficulty: str) -> tuple[int, int, int, int]:
+    """Return units judged; and of those that are not flagged: units, judgements, and the fewest judgements of one."""
+    asked: set[int] = set()
     total: dict[int, int] = {}
     for result in results:
         for counts in result.people:
             if (counts.kind, counts.condition, counts.difficulty, counts.references) == (
                 kind, condition, difficulty, "both",
             ):  # fmt: skip
+                asked |= {unit for unit, answered in zip(counts.unit, counts.answered) if answered}
                 for unit, answered in zip(counts.unit, counts.answered):
                     if not result.units[unit].flag:
                         total[unit] = total.get(unit, 0) + answered
-    return len(total), sum(total.values()), min(total.values(), default=0)
+    return len(asked), len(total), sum(total.values()), min(total.values(), default=0)
 
 
 # -------------------------------------------------------------------- ranks
@@ -558,7 +588,13 @@ def _ranked(table: Table, kind: str, observer: str) -> tuple[Row, ...]:
         return tuple(
             _with(row, kind, observer, lambda own: replace(own, missing=own.missing or reason)) for row in table.rows
         )
-    ranks = _ranks(table, eligible, kind, observer)
+    try:
+        ranks = _ranks(table, eligible, kind, observer)
+    except AnalysisError as error:  # what can't be ranked takes nothing else from the leaderboard
+        unranked = (f"these rows can't be ranked: {error}",)
+        return tuple(
+            _with(row, kind, observer, lambda own: replace(own, missing=own.missing or unranked)) for row in table.rows
+        )
     found = {row["model"]: row for row in ranks.table().to_dict("records")}
     rank = {own.model: own.rank for own in ranks}
     return tuple(
@@ -600,11 +636,16 @@ def _ranks(table: Table, rows: Sequence[Row], kind: str, observer: str) -> Ranks
 
 def _excess_error(row: Row, observer: str, table: Table) -> float:
     """Return the standard error of an excess: units are the sample, and each has its own difference."""
-    differences = unit_shares(row.results, observer, table.condition, table.difficulty) - unit_shares(
-        row.results, LOW_LEVEL, table.condition, table.difficulty
-    )
-    known = differences[np.isfinite(differences)]
+    known = _excesses(row.results, observer, table.condition, table.difficulty)
     return float(known.std(ddof=1) / np.sqrt(len(known)))
+
+
+def _excesses(results: Sequence[Result], observer: str, condition: str, difficulty: str) -> NDArray[np.float64]:
+    """Return the excess over the low-level observer of every unit that has one; shape (units,)."""
+    differences = unit_shares(results, observer, condition, difficulty) - unit_shares(
+        results, LOW_LEVEL, condition, difficulty
+    )
+    return differences[np.isfinite(differences)]
 
 
 def unit_shares(
