@@ -197,6 +197,10 @@ def _more_than_all(values: dict[str, Any]) -> None:
     values["machines"][0]["right"][0] = values["machines"][0]["answered"][0] = 10**6
 
 
+def _left_out(values: dict[str, Any]) -> None:
+    values["machines"][0]["right"][0] = values["machines"][0]["answered"][0] = 0
+
+
 def _mixed(values: dict[str, Any]) -> None:
     values["machines"][0]["protocol"] = "imi2023"
 
@@ -236,6 +240,7 @@ TAMPERED: dict[str, tuple[Change, str, str]] = {
     "trained at random": (_set("model", "kind", to="untrained"), "model", "says that it is untrained"),
     "a negative size": (_set("model", "parameters", to=-1), "model", "parameters is -1"),
     "more answers than tasks": (_more_than_all, "counts", "was asked about 1,000,000 times"),
+    "a unit that one observer was not asked about": (_left_out, "counts", "not asked as often about every unit as"),
     "more answers than memory": (_set("machines", 0, "answered", 0, to=10**15), "counts", "more than any file has"),
     "a number without end": (_set("machines", 0, "answered", 0, to=10**40), "text", "larger than any number"),
     "probabilities above 1": (_set("machines", 0, "probability", 0, to=99.0), "counts", "can't add up to 99"),
@@ -404,6 +409,9 @@ def test_files_must_not_contradict_each_other(whole: Result, tmp_path: Path) -> 
     write_result(cheat(whole), folder)
     found = [failures(verification) for verification in verify_results([folder])]
     assert all("counts otherwise" in own["others"] for own in found) and len(found) == 2
+    units = (whole.units[0].model_copy(update={"flag": "dead"}), *whole.units[1:])
+    (verification,) = verify_results([write_result(whole.model_copy(update={"units": units}).sealed(), folder)])
+    assert "has other units, or flags others" in failures(verification)["others"]
 
 
 @pytest.mark.usefixtures("unscored")
@@ -423,6 +431,9 @@ def test_a_file_takes_the_place_of_its_own_models_alone(whole: Result, tmp_path:
     better = cheat(whole)
     fitting = better.model_copy(update={"replaces": (whole.hash,)}).sealed()
     assert verify_results([write_result(fitting, folder)]).holds
+    fewer = whole.model_copy(update={"machines": whole.machines[:1], "people": (), "replaces": (whole.hash,)}).sealed()
+    (verification,) = verify_results([write_result(fewer, folder)])
+    assert "lacks counts that are there" in failures(verification)["others"]
     nowhere = better.model_copy(update={"replaces": ("f" * 32,)}).sealed()
     (verification,) = verify_results([write_result(nowhere, tmp_path / "more" / "results")])
     assert "which is not there" in failures(verification)["others"]

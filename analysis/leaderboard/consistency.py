@@ -272,6 +272,7 @@ def _check_counts(result: Result, protocol: Protocol | None) -> Inspection:
             wrong += [f"{name_cell(machine)}: {problem}" for problem in _machine_problems(machine, result, protocol)]
         for people in result.people:
             wrong += [f"{name_cell(people)}: {problem}" for problem in _people_problems(people, result, protocol)]
+        wrong += _unequal_tasks(result)
     total = sum(sum(counts.answered) for counts in every_count(result))
     if total > MOST_ANSWERS:
         wrong.append(f"{total:,} answers are more than any file has")
@@ -305,6 +306,16 @@ def _machine_problems(counts: MachineCounts, result: Result, protocol: Protocol)
             break
     if not counts.related and _is_relative(counts.observer, result):
         yield "this observer is a relative of the model, and the file says that it is none"
+
+
+def _unequal_tasks(result: Result) -> Iterator[str]:
+    """Say where machines were asked about other tasks than others: all see all, so that none is scored on a choice."""
+    known: dict[tuple[Any, ...], MachineCounts] = {}
+    for counts in result.machines:
+        cell = (counts.subject, counts.condition, counts.difficulty, counts.references, counts.pool_size)
+        first = known.setdefault(cell, counts)
+        if first.answered != counts.answered:
+            yield f"{name_cell(counts)}: it was not asked as often about every unit as {first.observer}"
 
 
 def _is_relative(observer: str, result: Result) -> bool:

@@ -373,6 +373,8 @@ def _check_others(result: Result, others: Sequence[Result], all_known: bool) -> 
             mine, theirs = _identity(result), _identity(other)
             if mine != theirs:
                 wrong.append(f"it takes the place of {other.label}, which is about something else")
+            elif not result.covers(other):
+                wrong.append(f"it takes the place of {other.place}, and lacks counts that are there")
         elif all_known:
             wrong.append(f"it takes the place of {hash}, which is not there")
     good = f"It contradicts none of {len(others)} others." if others else "There are no others to compare it with."
@@ -396,6 +398,9 @@ def _contradictions(result: Result, others: Sequence[Result]) -> Iterator[str]:
             yield f"{result.model.name} has the weights {other.model.weights} in {other.place}"
         if result.hash in gone or other.hash in gone or _identity(result) != _identity(other):
             continue
+        shown = {(facts.condition, facts.hash) for facts in result.stimuli}
+        if shown & {(facts.condition, facts.hash) for facts in other.stimuli} and not result.has_units_of(other):
+            yield f"{other.place} shows the same pictures and has other units, or flags others"
         for counts in every_count(other):
             here, there = result.shown(counts.condition), other.shown(counts.condition)
             alike = here is not None and there is not None and here.hash == there.hash
