@@ -28,6 +28,7 @@ from benchmark.documents import Document, parse
 from benchmark.errors import DocumentError, LeaderboardError
 from benchmark.estimate import Estimate
 from benchmark.hashing import hash_settings
+from benchmark.model_card import AccuracySpec, TrainingSpec
 from benchmark.storage import write_text
 
 FORMAT = 1
@@ -42,21 +43,6 @@ ObserverKind = Literal["machine", "human", "simulated", "published"]
 
 LARGEST_FILE = 64 * 2**20
 """Bytes of a result file that is read at all."""
-
-
-class Training(Document):
-    """What a model was trained on: data sets by name, and the number of pictures in the largest."""
-
-    data: tuple[str, ...]
-    images: int = Field(gt=0)
-    note: str = ""
-
-
-class Accuracy(Document):
-    """A model's accuracy in percent, and how it was measured."""
-
-    top1: float = Field(ge=0, le=100)
-    measured: str
 
 
 class ModelFacts(Document):
@@ -88,8 +74,8 @@ class ModelFacts(Document):
     units: int | None = None
     canonical_units: int | None = None
     input: dict[str, Any] = Field(default_factory=dict)
-    training: Training | None = None
-    accuracy: Accuracy | None = None
+    training: TrainingSpec | None = None
+    accuracy: AccuracySpec | None = None
     licence: str = "unknown"
     source: str = ""
 
