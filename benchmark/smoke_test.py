@@ -51,6 +51,12 @@ CANCELLED = 1e-5
 MOST_CONSTANT = 0.9
 """Share of constant channels from which on a model is refused; networks whose branches begin at zero have many."""
 
+ORDINARY = (
+    "vimi works with ordinary networks of torch.nn: neither compiled nor scripted nor quantised, with all their "
+    "parameters made (none lazy, none on the device 'meta')."
+)
+"""What is asked of a network that fails where networks do not."""
+
 NAMED = 3
 """Layers that a message names, at most."""
 
@@ -241,6 +247,8 @@ class _Run:
             words, passed = work(), True
         except (_Failure, VimiError) as error:
             words, passed = str(error), False
+        except Exception as error:  # a network of somebody's own may fail anywhere, and in any way
+            words, passed = f"raises {spell_error(error, 200)} {ORDINARY}", False
         self.checks.append(Check(name, passed, words, perf_counter() - begun))
 
     def _has_network(self) -> bool:
@@ -426,7 +434,23 @@ class _Run:
                 (layer.name, layer.width) for layer in self.layer_map.layers
             ]:
                 raise _Failure("the random-weight twin has other eligible layers than the model.")
+            self._read_twin(twin, found)
         return f"random weights in {len(learned)} tensors, none of them the model's"
+
+    def _read_twin(self, twin: nn.Module, layers: LayerMap) -> None:
+        """Check that a twin is a network that could be answered about: a dead one would flatter any model."""
+        model = Model(self._own_card.as_twin(), twin, layers, "", torch.device("cpu"), self.aggregator)
+        with ActivationReader(twin, layers, model.aggregator, model.prefix_tokens) as reader:
+            columns = reader.read(model.prepare(torch.from_numpy(self._pictures(0)))).cpu()
+        found = [_values(columns, layer) for layer in layers.layers]
+        if not all(np.isfinite(values).all() for values in found):
+            raise _Failure("the random-weight twin's activations are NaN or infinite: how is it made untrained?")
+        share = sum(int(_constant(values).sum()) for values in found) / layers.unit_count
+        if share > MOST_CONSTANT:
+            raise _Failure(
+                f"{100 * share:.0f} % of the random-weight twin's channels are the same for {PICTURES} very different "
+                "pictures, so that it is no control. Let it be initialised as a network is before it is trained."
+            )
 
     # ---------------------------------------------------------------- parts
 

@@ -542,6 +542,37 @@ def test_a_network_of_other_parameters_or_layers_than_its_card_is_found(offered:
     assert set(found) == {"twin"} and "other parameters than the trained one" in found["twin"]
 
 
+def test_what_is_no_control_is_no_twin(offered: Callable[..., ModelCard]) -> None:
+    def dead() -> nn.Module:
+        network = plain_network()
+        for parameter in network.parameters():
+            nn.init.constant_(parameter, float(torch.rand(())))
+        nn.init.constant_(network[0].bias, -1e6)  # type: ignore[index, arg-type]
+        return network
+
+    def broken() -> nn.Module:
+        network = plain_network()
+        nn.init.constant_(network[2].weight, float("nan"))  # type: ignore[index, arg-type]
+        return network
+
+    for untrained, words in ((dead, "is no control"), (broken, "NaN or infinite")):
+        card = offered(plain_network(), untrained=untrained, layers=["1", "2"])
+        found = failures(smoke_test(card, synthetic=False, device="cpu"))
+        assert set(found) == {"twin"} and words in found["twin"]
+
+
+def plain_network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def test_a_network_that_is_no_ordinary_one_fails_a_check(offered: Callable[..., ModelCard]) -> None:
+    def lazy() -> nn.Module:
+        return nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU())
+
+    found = failures(smoke_test(offered(lazy(), untrained=lazy, family="lazy"), device="cpu"))
+    assert "none lazy" in found["network"]
+
+
 def test_weights_that_are_drawn_anew_each_time_are_no_weights(folder: Path) -> None:
     text = "def make():\n    return Net()\nmake.card = {'input': {'size': 32}, 'family': 'x'}\n"
     found = failures(smoke_test(load_card(write(folder, text)), device="cpu"))
