@@ -39,6 +39,12 @@ MOST_ANSWERS = 5_000_000
 
 Counts = MachineCounts | PeopleCounts
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@:/~-]*")
+"""What models are called: letters of other alphabets look like these, and a name like another's is no name."""
+
+FLAGS = ("", "constant", "dead", "silent")
+"""Flags that units have, see ``benchmark.schemas.UNIT_STATISTICS``."""
+
 HASH = re.compile(rf"[0-9a-f]{{{LENGTH}}}")
 """What vimi's hashes look like."""
 
@@ -160,6 +166,8 @@ def _check_model(result: Result) -> Inspection:
     model = result.model
     untrained = model.name.endswith(("@random", TWIN_SUFFIX))
     wrong = []
+    if not NAME.fullmatch(model.name):
+        wrong.append(f"a model can't be called {model.name[:60]!r}")
     if untrained != (model.kind == "untrained"):
         wrong.append(f"the model is called {model.name}, and the file says that it is {model.kind}")
     if model.kind == "untrained" and (model.training or model.accuracy):
@@ -254,6 +262,8 @@ def _check_units(result: Result) -> Inspection:
         shares = (unit.depth, unit.tie_share, unit.positive_share)
         if unit.index < 0 or any(share is not None and not 0 <= share <= 1 for share in shares):
             wrong.append(f"what is said of {unit.layer}:{unit.index} can't be")
+        if not {unit.flag, unit.twin_flag} <= set(FLAGS):
+            wrong.append(f"{unit.layer}:{unit.index} has a flag that there is not: {unit.flag or unit.twin_flag}")
     if not result.units:
         wrong.append("it has none")
     return conclude("units", wrong, f"{len(result.units)} units, no two alike.", "Its units can't be.")

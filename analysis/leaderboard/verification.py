@@ -42,6 +42,9 @@ from benchmark.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
+FORMULA = ("=", "+", "-", "@")
+"""What a spreadsheet takes for the beginning of a formula: rows of the leaderboard leave as CSV."""
+
 RESULTS = "results"
 """Name of the folders in which a result file must lie where its content says."""
 
@@ -270,6 +273,8 @@ def _check_plain(path: Path, result: Result) -> Inspection:
     for place, value in _walk(result.model_dump(mode="python"), ""):
         if isinstance(value, str) and not place.endswith(".webp") and not _is_plain(value):
             wrong.append(f"{place} holds characters that can't be seen: {value[:60]!r}")
+        elif isinstance(value, str) and not place.endswith(".webp") and value.startswith(FORMULA):
+            wrong.append(f"{place} begins as a formula does, and a spreadsheet would compute it: {value[:60]!r}")
         elif isinstance(value, float) and not math.isfinite(value) and not _may_be_infinite(place, value):
             wrong.append(f"{place} is {value}")
         elif isinstance(value, int) and abs(value) > 2**53:
