@@ -497,7 +497,8 @@ def _machines(results: Sequence[Result], condition: str, difficulty: str) -> Ite
             missing.append("no random-weight twin has been scored beside it")
         elif _is_few(first, own["trained_minus_twin"].n):
             missing.append("less than half of its units count in the random-weight twin")
-        if not missing and np.ptp(_excesses(results, observer, condition, difficulty)) <= ROUNDING:
+        excesses = _excesses(results, observer, condition, difficulty)
+        if not missing and (len(excesses) < 2 or np.ptp(excesses) <= ROUNDING):
             missing.append("all units agree: a rank would have no error")
         yield Standing(
             "machine", observer, quantity, own[quantity], own["score"], own["score"].n, sum(counts.answered),
