@@ -495,7 +495,7 @@ def _machines(results: Sequence[Result], condition: str, difficulty: str) -> Ite
             missing.append("the low-level observer has not answered")
         if "trained_minus_twin" not in own:
             missing.append("no random-weight twin has been scored beside it")
-        elif _is_few(first, own["trained_minus_twin"].n):
+        elif _is_few(first, own["trained_minus_twin"].n) and not _is_few(first, own[quantity].n):
             missing.append("less than half of its units count in the random-weight twin")
         excesses = _excesses(results, observer, condition, difficulty)
         if not missing and (len(excesses) < 2 or np.ptp(excesses) <= ROUNDING):
