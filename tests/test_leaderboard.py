@@ -422,6 +422,11 @@ def test_a_network_with_random_weights_does_not_pass_for_an_understood_one() -> 
     assert same[0] == "warns" and "is not told from a network with random weights" in same[1]
     (worse,) = checks(made_up_result("worse", twin=0.99), "random twin")
     assert worse[0] == "warns" and "worse than" in worse[1]
+    told_apart = made_up_result("good", twin=0.6), made_up_result("same", twin=0.9), made_up_result("worse", twin=0.99)
+    (section,) = build_leaderboard(told_apart).tables[0].sections
+    beside = dict(zip(section.column("model").cells, section.column("trained - twin").cells))
+    assert beside["good"].endswith("]")
+    assert beside["same"].endswith(", not told from random") and beside["worse"].endswith(", worse than random")
     (none,) = checks(made_up_result("none", twin=None), "random twin")
     assert none[0] == "unknown"
 

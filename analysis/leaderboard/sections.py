@@ -120,7 +120,7 @@ def _columns(quantity: str, number: dict[str, int]) -> list[tuple[str, Callable[
         ("model", lambda row, own: row.name, 0, False),
         (_HEADLINES[quantity], lambda row, own: str(own.headline), 0, True),
         ("score", lambda row, own: NOTHING if own.quantity == "score" else str(own.score), 3, True),
-        ("trained - twin", lambda row, own: _named(own, "trained_minus_twin"), 1, True),
+        ("trained - twin", lambda row, own: _beside_twin(own), 1, True),
         ("noise ceiling", lambda row, own: _named(own, "noise_ceiling"), 4, True),
         ("units", lambda row, own: f"{own.units:,}", 5, True),
         ("answers", lambda row, own: f"{own.answers:,}", 6, True),
@@ -161,6 +161,16 @@ def _shared(reason: str) -> str:
 def _named(standing: Standing, name: str) -> str:
     estimate = (standing.quantities or {}).get(name)
     return str(estimate) if estimate is not None else NOTHING
+
+
+def _beside_twin(standing: Standing) -> str:
+    """Write trained minus twin; where it is not surely above 0, the number alone would not be noticed."""
+    difference = (standing.quantities or {}).get("trained_minus_twin")
+    if difference is None:
+        return NOTHING
+    if difference.excludes_zero:
+        return str(difference) if difference.value > 0 else f"{difference}, worse than random"
+    return f"{difference}, not told from random"
 
 
 def _count(number: int | None) -> str:
