@@ -251,6 +251,7 @@ TAMPERED: dict[str, tuple[Change, str, str]] = {
     "a hidden relative": (_relative, "counts", "a relative of the model"),
     "a name in other letters": (_set("model", "name", to="r\u0435snet50"), "model", "can't be called"),
     "a formula": (_set("model", "family", to='=HYPERLINK("http://x")'), "text", "a spreadsheet would compute it"),
+    "a pool without a hash": (_set("pool", "identity", to="imagenet"), "notes", "identity is no hash"),
     "an invented flag": (_set("units", 0, "flag", to="hard"), "units", "a flag that there is not: hard"),
     "a unit twice": (_twice, "units", "stands 2 times"),
     "another seed": (_another_seed, "experiment", "seed"),

@@ -242,6 +242,8 @@ def _check_notes(result: Result, protocol: Protocol | None) -> Inspection:
     for name in ("source", "name", "size", "labelled"):
         if name in facts and facts[name] != getattr(result.pool, name):
             wrong.append(f"the pool's {name} is {getattr(result.pool, name)!r}, and among its facts {facts[name]!r}")
+    if not HASH.fullmatch(result.pool.identity):
+        wrong.append(f"the pool's identity is no hash: {result.pool.identity[:40]!r}")
     if PLUMBING not in result.notes:
         if few:
             wrong.append(f"the pool is the bundled one, and the note {PLUMBING!r} is missing")
