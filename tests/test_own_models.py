@@ -547,12 +547,12 @@ def test_what_is_no_control_is_no_twin(offered: Callable[..., ModelCard]) -> Non
         network = plain_network()
         for parameter in network.parameters():
             nn.init.constant_(parameter, float(torch.rand(())))
-        nn.init.constant_(network[0].bias, -1e6)  # type: ignore[index, arg-type]
+        nn.init.constant_(network[0].bias, -1e6)  # type: ignore[arg-type]
         return network
 
     def broken() -> nn.Module:
         network = plain_network()
-        nn.init.constant_(network[2].weight, float("nan"))  # type: ignore[index, arg-type]
+        nn.init.constant_(network[2].weight, float("nan"))  # type: ignore[arg-type]
         return network
 
     for untrained, words in ((dead, "is no control"), (broken, "NaN or infinite")):
