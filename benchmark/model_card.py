@@ -237,8 +237,13 @@ def load_card(name: str) -> ModelCard:
         return _card_from_timm(name.removeprefix("timm:"))
     if ":" in name:
         return own_models.card_from_function(name)
-    if "." in name:
+    if "." in name and not name.endswith(".py"):
         return _card_from_timm(name)
+    if Path(name).with_suffix(".py").is_file():
+        raise CardError(
+            f"{Path(name).with_suffix('.py')} is a file of Python: name the function in it that returns the network, "
+            f"as {Path(name).stem}:FUNCTION."
+        )
     import timm
 
     if timm.is_model(name):
@@ -336,7 +341,8 @@ def ask_for_training(card: ModelCard) -> CardError:
     ways = {
         "python": f", or beside the function of {card.network}: FUNCTION.card = "
         '{"training": {"data": ["imagenet-1k"], "images": 1281167}}',
-        "object": ', or to offer_model: training={"data": ["imagenet-1k"], "images": 1281167}',
+        "object": ', to offer_model: training={"data": ["imagenet-1k"], "images": 1281167}, or to add_model: '
+        "facts={'training': …}",
     }
     return CardError(
         f"What {card.name} was trained on is not known, and a scaling analysis needs it. Which data sets, and how many "

@@ -195,10 +195,28 @@ def find_layers(module: nn.Module, card: ModelCard, aggregator: Aggregator = "me
         raise CardError(
             f"No layer of {card.name} is eligible: its card's patterns {list(card.layers)} match none of its modules."
             if card.layers
-            else f"No layer of {card.name} is eligible: vimi finds no repeated blocks in it. Name its layers in a "
-            f'card, as patterns: layers = ["features.*"]. Its modules are {_name_modules(module)}.'
+            else f"No layer of {card.name} is eligible: vimi finds no repeated blocks in it. Name its layers as "
+            f"patterns, with * for one part of a path, {_where_layers(card)} = {_suggest_patterns(module)}. Its "
+            f"modules are {_name_modules(module)}."
         )
     return layer_map
+
+
+def _where_layers(card: ModelCard) -> str:
+    """Say where the patterns of a model's layers are written."""
+    kind, _, place = card.weights.source.partition(":")
+    ways = {
+        "python": f'beside the function: {place.rpartition(":")[2]}.card["layers"]',
+        "object": "where it is offered (of add_model, in facts): layers",
+    }
+    return ways.get(kind, "in a card: layers")
+
+
+def _suggest_patterns(module: nn.Module) -> str:
+    """Return patterns that match the modules that compute something, numbers in their paths being any."""
+    names = [name for name, inner in module.named_modules() if name and any(True for _ in inner.parameters(False))]
+    patterns = [".".join("*" if part.isdigit() else part for part in name.split(".")) for name in names]
+    return str(list(dict.fromkeys(patterns))[:4]).replace("'", '"')
 
 
 def check_forward(module: nn.Module, card: ModelCard) -> Any:

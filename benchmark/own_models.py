@@ -30,6 +30,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -179,7 +180,7 @@ def card_from_function(address: str, name: str = "") -> ModelCard:
     Parameters
     ----------
     address
-        ``MODULE:FUNCTION``; the module is looked for on ``sys.path`` and in the current folder.
+        ``MODULE:FUNCTION``; the module is looked for on Python's path and then in the current folder.
     name
         The model's name, if it has one already (that of an entry point); else the one that the function's ``card``
         states, or ``MODULE.FUNCTION``.
@@ -473,11 +474,27 @@ def _find_function(address: str) -> Callable[..., object]:
     return cast("Callable[..., object]", found)
 
 
+class _Folder:
+    """Finds modules in a folder once nothing else has found them.
+
+    At the end of ``sys.path`` the folder would still come before packages that were installed from their checkout, as
+    vimi is: a user's ``analysis.py`` would then be taken for vimi's ``analysis``.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return where a module without a package lies in the folder."""
+        return PathFinder.find_spec(name, [self.folder]) if path is None else None
+
+
 def _import(path: str) -> ModuleType:
-    """Import a module from ``sys.path`` or from the current folder, which comes last and hides nothing."""
+    """Import a module from Python's path or from the current folder, which comes last and hides nothing."""
     here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)  # and stays: a function may import its neighbours when it is called
+    others = [finder for finder in sys.meta_path if not isinstance(finder, _Folder)]
+    before = [finder for finder in sys.meta_path if isinstance(finder, _Folder) and finder.folder != here]
+    sys.meta_path[:] = [*others, _Folder(here), *before]  # and stays: a function may import its neighbours
     importlib.invalidate_caches()
     try:
         return importlib.import_module(path)

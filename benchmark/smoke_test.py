@@ -235,11 +235,15 @@ class _Run:
             ("layers", self._runs, self._layers),
             ("activations", lambda: self.model is not None, self._activations),
             ("evaluation mode", lambda: self.columns is not None, self._evaluation),
-            ("neighbours", lambda: self.columns is not None, self._neighbours),
+            ("neighbours", lambda: self.columns is not None and self._is_steady(), self._neighbours),
             ("channels", lambda: self.columns is not None, self._channels),
             ("gradient", lambda: self.columns is not None and self.synthetic, self._gradient),
             ("twin", lambda: self._has_network() and not is_random, self._twin),
         ]
+
+    def _is_steady(self) -> bool:
+        """Whether two passes agreed: otherwise nothing can be said of what a batch does."""
+        return not any(check.name == "evaluation mode" and not check.passed for check in self.checks)
 
     def _check(self, name: str, work: Callable[[], str]) -> None:
         begun = perf_counter()

@@ -472,7 +472,7 @@ def _check_pictures(result: Result) -> Inspection:
             open_sheet(sheet)
         except Exception as error:  # a picture from a stranger: whatever the decoder finds wrong with it, it is no good
             wrong.append(str(error).strip() or f"a sheet of {sheet.condition} can't be read: {type(error).__name__}")
-    good = f"{len(wrong) or len(result.pictures)} sheets of pictures can be read and have the size that they say."
+    good = f"Sheets of pictures: {len(result.pictures)}, which can be read and have the size that they say."
     if not result.pictures:
         good = "The file has no pictures."
     return conclude("pictures", wrong, good, "Its sheets of pictures are not what they say.")

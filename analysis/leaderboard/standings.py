@@ -345,7 +345,7 @@ class _Choice:
         known: dict[str, set[str]] = {
             "protocol": identities | {table.protocol.name for table in tables},
             "condition": {table.condition for table in tables},
-            "observer": {name for table in tables for _, name in table.observers},
+            "observer": {PEOPLE} | {name for table in tables for _, name in table.observers},
             "family": {row.model.family for row in rows},
             "model": {row.model.name for row in rows},
         }
@@ -363,11 +363,13 @@ class _Choice:
         rows = [row for row in table.rows if self.family in ("", row.model.family)]
         rows = [row for row in rows if self.model in ("", row.model.name)]
         if self.observer:
-            rows = [
-                replace(row, standings=tuple(own for own in row.standings if own.observer == self.observer))
-                for row in rows
-            ]
+            rows = [replace(row, standings=tuple(own for own in row.standings if self._is_wanted(own))) for row in rows]
         return replace(table, rows=_ordered([row for row in rows if row.standings]))
+
+    def _is_wanted(self, standing: Standing) -> bool:
+        """Whether a standing is by the observer; ``people`` are all of them, those of a paper included."""
+        people = self.observer == PEOPLE and standing.observer_kind != "machine"
+        return people or standing.observer == self.observer
 
 
 _TableKey = tuple[str, str, str, str, str]
@@ -493,9 +495,10 @@ def _machines(results: Sequence[Result], condition: str, difficulty: str) -> Ite
             missing.append("the observer is a relative of the model")
         if "excess" not in own:
             missing.append("the low-level observer has not answered")
-        if "trained_minus_twin" not in own:
+        if "trained_minus_twin" not in own and first.model.kind != "untrained":
             missing.append("no random-weight twin has been scored beside it")
-        elif _is_few(first, own["trained_minus_twin"].n) and not _is_few(first, own[quantity].n):
+        twin = own.get("trained_minus_twin")
+        if twin is not None and _is_few(first, twin.n) and not _is_few(first, own[quantity].n):
             missing.append("less than half of its units count in the random-weight twin")
         excesses = _excesses(results, observer, condition, difficulty)
         if not missing and (len(excesses) < 2 or np.ptp(excesses) <= ROUNDING):

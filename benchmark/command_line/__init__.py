@@ -27,7 +27,8 @@ def main() -> None:
         raise SystemExit(error.exit_code) from None
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:
-            print("\nInterrupted. What is finished is kept: run the same command again to go on.", file=sys.stderr)
+            kept = "What is finished is kept: run the same command again to go on."
+            print(f"\nInterrupted. {'Answers are kept.' if sys.argv[1:2] == ['serve'] else kept}", file=sys.stderr)
         raise
 
 

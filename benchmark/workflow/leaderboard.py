@@ -355,29 +355,33 @@ class _Stages:
         self.reporter.say(f"{number} of {len(STAGES)}: {stage}")
         begun = perf_counter()
         where = f"{self.model} could not be added: stage {number} of {len(STAGES)}, {stage}, failed."
-        again = "What is finished is kept; the same command goes on here."
+        again = " What is finished is kept; the same command goes on here." if number > 1 else ""
+        log = self.folder / "failure.log"
         try:
             value = work()
         except VimiError as error:
-            failure = LeaderboardError(f"{where} {error} {again}")
+            failure = LeaderboardError(f"{where} {error}{again}")
             failure.exit_code = error.exit_code
             raise failure from None
         except Exception as error:
             # A network of somebody's own may fail in any way: its author needs the whole story, but not here.
-            log = self.folder / "failure.log"
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-            raise LeaderboardError(f"{where} {spell_error(error)} The whole story is in {log}. {again}") from None
+            raise LeaderboardError(f"{where} {spell_error(error)} (the whole story is in {log}).{again}") from None
+        log.unlink(missing_ok=True)
         self.seconds[stage] = round(perf_counter() - begun, 1)
         return value
 
 
 def _check(experiment: Experiment, device: str, reporter: Reporter) -> ModelCard:
-    """Check that a model can be read, before anything long begins; returns its card with its parameters."""
+    """Check that pool and model can be read, before anything long begins; returns its card with its parameters."""
     from benchmark.device import choose_device, prepare_torch
     from benchmark.smoke_test import smoke_test
     from stimuli.materials import resolve_card
+    from stimuli.pools import open_pool
 
+    pool = open_pool(experiment.pool.source)
+    experiment.resolve_protocol().for_pool(len(pool)).windows(len(pool), experiment.stimuli.difficulties)
     (entry,) = experiment.models
     card = resolve_card(entry)
     prepare_torch(choose_device(device))
