@@ -27,12 +27,15 @@ def make() -> nn.Module:
 
 
 def wait_while_held(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-    """Say on which node a batch of a shard is in work, and wait until it may go on."""
+    """Say on which node, and by which process, a batch of a shard is in work, and wait until it may go on."""
     folder = os.environ.get(HOLD)
     if folder is None or len(inputs[0]) != BATCH_ON_CPU or not (Path(folder) / "hold").is_file():
         return
     import ray
 
-    (Path(folder) / ray.get_runtime_context().get_node_id()).touch()
+    said = Path(folder) / ray.get_runtime_context().get_node_id()
+    unfinished = said.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(str(os.getpid()))
+    unfinished.replace(said)
     while (Path(folder) / "hold").is_file():
         time.sleep(0.05)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -96,6 +97,14 @@ class Deadly(Piece[int, int]):
 def products(folder: Path) -> list[Product]:
     loads = str(folder / "loads")
     return [Product(Number(value, loads), factor) for value in (2, 3) for factor in (5, 7, 11)]
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process still does something."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Listening(Reporter):
@@ -246,7 +255,10 @@ def spread_study(
         while not (cluster.hold / second).is_file():
             time.sleep(0.05)
         times["shards when the node was killed"] = len(list(folder.rglob("shards/*.safetensors")))
+        worker = int((cluster.hold / second).read_text())
         cluster.remove_node(cluster.second, allow_graceful=False)
+        while is_alive(worker):  # it outlives its node by a moment, in which it could still finish
+            time.sleep(0.05)
         hold.unlink()
 
     folder = tmp_path_factory.mktemp("spread") / "study"
