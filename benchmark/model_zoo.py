@@ -481,5 +481,6 @@ def _unreachable(card: ModelCard, error: Exception) -> WeightsError:
     return WeightsError(
         f"The weights of {card.name} ({card.weights.source if ':' in card.weights.source else card.timm}) are not on "
         f"this machine and could not be fetched: {reason[:200]} Fetch them where there is a network and give the file "
-        f'as weights = "FILE" under [[models]] (--weights FILE), or study it untrained with "random" there.'
+        f'as weights = "FILE" under [[models]], or study the architecture untrained with weights = "random"; to vimi '
+        f"leaderboard add, as --weights."
     )
