@@ -236,6 +236,17 @@ def test_machines_are_ranked_by_their_excess_and_not_by_their_score() -> None:
     assert first.groups != second.groups
 
 
+def test_answers_over_a_part_of_the_pool_are_no_answers_of_the_row() -> None:
+    whole = made_up_result("model")
+    part = whole.machines[0].model_copy(
+        update={"pool_size": 25_000, "protocol": "vimi1+12345678", "right": (0,) * 84, "answered": (10,) * 84}
+    )
+    both = whole.model_copy(update={"machines": (part, *whole.machines)}).sealed()
+    rows = only(build_leaderboard([both, made_up_result("other")]))
+    own = standing(next(row for row in rows if row.name == "model"))
+    assert own.answers == 20 * 84 and own.rank is not None
+
+
 def test_models_that_are_not_told_apart_share_a_group() -> None:
     rows = only(build_leaderboard([made_up_result("one", seed=100), made_up_result("other", seed=1000)]))
     assert {standing(row).groups for row in rows} == {"a"}

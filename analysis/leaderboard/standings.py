@@ -484,6 +484,7 @@ def _machines(results: Sequence[Result], condition: str, difficulty: str) -> Ite
                 for counts in result.machines
                 if (counts.subject, counts.condition, counts.difficulty, counts.references, counts.observer)
                 == ("model", condition, difficulty, "both", observer)
+                and counts.pool_size == first.pool.size
             ),
             None,
         )
