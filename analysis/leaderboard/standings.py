@@ -16,12 +16,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.leaderboard.result import (
+    MachineCounts,
     ModelFacts,
     PoolFacts,
     ProtocolFacts,
     Result,
     Score,
     StimulusFacts,
+    Subject,
     iterate_scores,
     present_results,
 )
@@ -477,17 +479,7 @@ def _machines(results: Sequence[Result], condition: str, difficulty: str) -> Ite
         if observer in CONTROLS:
             continue
         own = {score.quantity: score.estimate for score in scores if score.observer == observer}
-        counts = next(
-            (
-                counts
-                for result in results
-                for counts in result.machines
-                if (counts.subject, counts.condition, counts.difficulty, counts.references, counts.observer)
-                == ("model", condition, difficulty, "both", observer)
-                and counts.pool_size == first.pool.size
-            ),
-            None,
-        )
+        counts = _whole_pool_counts(results, observer, condition, difficulty)
         if "score" not in own or counts is None:  # no unit counts: all are flagged
             continue
         quantity = "excess" if "excess" in own else "score"
@@ -654,21 +646,30 @@ def _excesses(results: Sequence[Result], observer: str, condition: str, difficul
 
 
 def unit_shares(
-    results: Sequence[Result], observer: str, condition: str, difficulty: str, *, subject: str = "model"
+    results: Sequence[Result], observer: str, condition: str, difficulty: str, *, subject: Subject = "model"
 ) -> NDArray[np.float64]:
     """Return a machine observer's share of right answers per unit of a row's first result; NaN where there is none."""
-    first = results[0]
-    flagged = np.array([bool(unit.flag) for unit in first.units])
+    units = results[0].units
+    shares = np.full(len(units), np.nan)
+    counts = _whole_pool_counts(results, observer, condition, difficulty, subject)
+    if counts is not None:
+        answered = np.array(counts.answered, dtype=np.float64)
+        flagged = np.array([bool(unit.flag) for unit in units])
+        np.divide(np.array(counts.right), answered, out=shares, where=(answered > 0) & ~flagged)
+    return shares
+
+
+def _whole_pool_counts(
+    results: Iterable[Result], observer: str, condition: str, difficulty: str, subject: Subject = "model"
+) -> MachineCounts | None:
+    """Return a machine's counts with both sides shown, over the whole pool; None if there are none."""
+    wanted = (subject, observer, condition, difficulty, "both")
     for result in results:
-        for counts in result.machines:
-            if (counts.subject, counts.observer, counts.condition, counts.difficulty, counts.references) == (
-                subject, observer, condition, difficulty, "both",
-            ) and counts.pool_size == result.pool.size:  # fmt: skip
-                answered = np.array(counts.answered, dtype=np.float64)
-                shares = np.full(len(answered), np.nan)
-                np.divide(np.array(counts.right), answered, out=shares, where=(answered > 0) & ~flagged)
-                return shares
-    return np.full(len(first.units), np.nan)
+        for own in result.machines:
+            about = (own.subject, own.observer, own.condition, own.difficulty, own.references)
+            if about == wanted and own.pool_size == result.pool.size:
+                return own
+    return None
 
 
 __all__ = [
