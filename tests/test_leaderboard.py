@@ -119,7 +119,9 @@ def test_peoples_scores_are_those_of_the_analysis(answered: Study, trained: Resu
             if (score.quantity, score.observer_kind) == ("score", "simulated")
             and (score.condition, score.references) == (cell.names["condition"], cell.names["references"])
         ]
-        assert found.as_dict() == pytest.approx(cell.estimate.as_dict())
+        assert (found.value, found.n) == (pytest.approx(cell.estimate.value), cell.estimate.n)
+        # People have other names in a file, drawn anew in every study, and ends may hang on their order.
+        assert (found.low, found.high) == pytest.approx((cell.estimate.low, cell.estimate.high), abs=0.03)
 
 
 def test_nobody_is_to_be_known_from_a_file(answered: Study, trained: Result) -> None:
