@@ -21,7 +21,8 @@ def slope_of(value: float, error: float, freedom: float = 7) -> Slope:
 
 
 def published_slope(predictor: str) -> Slope:
-    result = fit_scaling(published_means(), published_models()).result("natural", predictor)
+    study = fit_scaling(published_means(), published_models(), rung="least squares")
+    result = study.result("natural", predictor)
     assert isinstance(result, ScalingResult)
     return result.slope
 

@@ -116,7 +116,7 @@ def test_a_draft_knows_the_study_and_leaves_decisions_blank(study: Study) -> Non
         ('rule = "all sessions"', 'rule = "width"', "width belongs"),
         ('rule = "all sessions"', 'rule = "date"\nlast_day = "soon"', "last_day"),
         ('rule = "all sessions"', 'rule = "when significant"', "rule"),
-        ('rung = "least squares"', 'rung = "least square"', "rung"),
+        ('rung = "robust"', 'rung = "least square"', "rung"),
         ('title = "Does size help?"', 'title = "x"\ntitel = "y"', "Did you mean 'title'"),
         ('"parameters",\n    "training', '"parametres",\n    "training', "there is no predictor"),
         ('        "accuracy",', '        "parameters",', "more than one family"),

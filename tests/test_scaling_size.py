@@ -16,6 +16,7 @@ from analysis.published import published_models
 from analysis.scaling import ScalingResult, fit_scaling, predictor_values
 from analysis.scaling.permutation import permute_slope
 from analysis.scaling.regression import least_squares, make_slope, meta_regression
+from analysis.scaling.robust import robust_weights
 
 DRAWS = 500
 LAYOUT = Layout(units=20, tasks=3, sessions=16, trials=20)
@@ -93,8 +94,13 @@ def test_the_object_computes_the_very_test_whose_size_was_measured(experiments) 
     result = fit_scaling(means, models, predictors=["parameters"]).results[0]
     assert isinstance(result, ScalingResult)
     fit = least_squares(x, value)
-    assert (result.slope.value, result.slope.standard_error) == pytest.approx(
+    assert (result.least_squares.value, result.least_squares.standard_error) == pytest.approx(
         (float(fit.coefficients[0]), float(fit.standard_errors[0]))
+    )
+    weights, parts, freedom = robust_weights(x, np.arange(9))
+    assert result.rung == "robust" and result.slope == result.robust
+    assert (result.slope.value, result.slope.standard_error, result.slope.degrees_of_freedom) == pytest.approx(
+        (float(weights @ value), float(np.sqrt(((parts @ value) ** 2).sum())), freedom)
     )
 
 

@@ -285,7 +285,7 @@ def write_plan_template(study: Study | Path | str, path: Path | str | None = Non
         "estimand": {"scope": "new models", "drawing": "layer-uniform", "primary": BLANK},
         "scaling": {
             "predictors": predictors,
-            "rung": "least squares",
+            "rung": "robust",
             "families": [
                 {"name": "all slopes", "tests": [[c, p] for c in design["conditions"] for p in predictors]}
             ],
@@ -303,7 +303,8 @@ _GUIDE = f"""# A plan, to be frozen before the answers are looked at: vimi prere
 # smallest_effect: for each predictor a number in the unit of its slope, in proportion correct: per decade of parameters
 #   or training images, per 10 points of accuracy. Or "none": then nothing is said on equivalence or non-improvement.
 # stopping.rule: "all sessions", "width" (with width = 0.06) or "date" (with last_day = "2026-05-31").
-# scaling.rung, on which verdicts rest: "least squares", "meta-regression" or "mixed model".
+# scaling.rung, on which verdicts rest: "robust" (unequal and related models), "least squares", "meta-regression" or
+# "mixed model".
 
 """
 

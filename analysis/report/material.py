@@ -61,7 +61,7 @@ class Settings:
     families: Mapping[str, Sequence[tuple[str, str]]] | None = None
     lapse: float | None = None
     thorough: bool = True
-    rung: Rung = "least squares"
+    rung: Rung = "robust"
     registration: Preregistration | None = None
     seed: int = 0
 

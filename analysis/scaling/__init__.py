@@ -26,6 +26,7 @@ from analysis.scaling.results import (
     ScalingStudy,
     slope_from_estimate,
 )
+from analysis.scaling.robust import RobustFit, robust_slope
 from analysis.scaling.study import fit_scaling, tabulate_means
 from analysis.scaling.verdicts import KINDS, Verdict, judge
 
@@ -40,6 +41,7 @@ __all__ = [
     "Predictor",
     "Refusal",
     "RegressionBayesFactor",
+    "RobustFit",
     "SavageDickey",
     "ScalingResult",
     "ScalingStudy",
@@ -59,6 +61,7 @@ __all__ = [
     "passing_margins",
     "predictor_values",
     "regression_bayes_factor",
+    "robust_slope",
     "savage_dickey",
     "slope_from_estimate",
     "tabulate_means",

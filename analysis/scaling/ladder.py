@@ -1,6 +1,7 @@
 """One slope: the rungs that are fitted to a condition's models, or why they carry none; and what to know of its points.
 
-The rungs are least squares, meta-regression and, where one is given, the mixed model. ``analysis.scaling.study`` asks
+The rungs are least squares, the same slope with a robust error, meta-regression and, where one is given, the mixed
+model. ``analysis.scaling.study`` asks
 for every slope of a study, and gives each its place in a family of tests.
 """
 
@@ -12,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.scaling.permutation import PermutationTest
 from analysis.scaling.predictors import LEAST_MODELS, Predictor
 from analysis.scaling.regression import LeastSquaresFit, Slope, least_squares, make_slope, meta_regression
 from analysis.scaling.results import INFLUENTIAL, MixedModel, MixedModelSlope, Refusal, Rung
+from analysis.scaling.robust import UNEVEN, check_spread, robust_slope
 from benchmark.estimate import Estimate
 
 FULL_LEVERAGE = 0.99
@@ -28,10 +31,12 @@ class Draft:
     points: pd.DataFrame
     fit: LeastSquaresFit
     least_squares: Slope
+    robust: Slope | Refusal
     meta_regression: Slope | Refusal
     mixed_model: MixedModelSlope | Refusal | None
     between_models: Estimate | None
     within_families: Slope | Refusal
+    spread: PermutationTest | None
     warnings: tuple[str, ...]
     effective_sample_size: str
 
@@ -111,6 +116,16 @@ def fit_slope(
         float(fit.coefficients[0]), float(fit.standard_errors[0]), fit.degrees_of_freedom,
         f"ordinary least squares on {n} model means",
     )  # fmt: skip
+    families = list(own["family"])
+    answer = robust_slope(x, y, families)
+    robust: Slope | Refusal
+    if isinstance(answer, str):
+        robust = refusal(answer)
+    elif answer.standard_error <= 1e-12:
+        robust = refusal("the residuals that a robust error is made from are all 0")
+    else:
+        robust = slope(answer.slope, answer.standard_error, answer.degrees_of_freedom, answer.method)
+    spread = check_spread(x, y)
     meta: Slope | Refusal
     between: Estimate | None = None
     errors = own["standard_error"].to_numpy(dtype=np.float64)
@@ -130,16 +145,18 @@ def fit_slope(
         )  # fmt: skip
     mixed: MixedModelSlope | Refusal | None = None
     if mixed_model is not None:
-        answer = mixed_model(condition, predictor, pd.Series(x, index=pd.Index(names), name=predictor.name))
-        mixed = refusal(answer) if isinstance(answer, str) else answer
+        fitted = mixed_model(condition, predictor, pd.Series(x, index=pd.Index(names), name=predictor.name))
+        mixed = refusal(fitted) if isinstance(fitted, str) else fitted
+    if rung == "robust" and isinstance(robust, Refusal):
+        return robust
     if rung == "meta-regression" and isinstance(meta, Refusal):
         return meta
     if rung == "mixed model" and not isinstance(mixed, MixedModelSlope):
         return mixed if isinstance(mixed, Refusal) else refusal("no mixed model was given")
     own = _leave_one_out(own.assign(leverage=fit.leverage, cook=fit.cook))
     return Draft(
-        own, fit, least, meta, mixed, between, _fit_within_families(own, refusal, slope),
-        _warnings(points, own, condition, in_study, least), _effective_sample_size(own, fit.degrees_of_freedom),
+        own, fit, least, robust, meta, mixed, between, _fit_within_families(own, refusal, slope), spread,
+        _warnings(points, own, condition, in_study, least, spread), _effective_sample_size(own, fit.degrees_of_freedom),
     )  # fmt: skip
 
 
@@ -204,7 +221,12 @@ def _fit_within_families(
 
 
 def _warnings(
-    points: pd.DataFrame, own: pd.DataFrame, condition: str, in_study: set[str], least: Slope
+    points: pd.DataFrame,
+    own: pd.DataFrame,
+    condition: str,
+    in_study: set[str],
+    least: Slope,
+    spread: PermutationTest | None,
 ) -> tuple[str, ...]:
     """Say what a reader must know of the points."""
     said = []
@@ -237,8 +259,22 @@ def _warnings(
         losing = own.loc[own["p_without"] >= 1 - least.estimate.level]
         row = losing.loc[losing["p_without"].idxmax()]
         said.append(
-            f"Tested alone the slope is off zero, but not without {_either(losing['model'])} "
+            f"Tested alone, by least squares, the slope is off zero, but not without {_either(losing['model'])} "
             f"(p up to {row['p_without']:.3f})."
+        )
+    if spread is not None and spread.p < UNEVEN:
+        end = "highest" if spread.coefficient > 0 else "lowest"
+        said.append(
+            f"Models scatter more at the {end} values of the predictor (Spearman {spread.coefficient:.2f} of the sizes "
+            f"of residuals, p {spread.p:.3f}): least squares, which takes all for equally exact, can't be "
+            "trusted here."
+        )
+    unknown = sorted(own.loc[own["family"] == "", "model"])
+    if unknown:
+        who = "no model" if len(unknown) == len(own) else f"{len(own) - len(unknown)} of {len(own)} models"
+        said.append(
+            f"The family of architectures is known of {who}: if relatives err alike, the test can't know it. Give the "
+            "families in the table of models."
         )
     return tuple(said)
 
@@ -248,7 +284,7 @@ def _effective_sample_size(own: pd.DataFrame, freedom: int) -> str:
     if "answers" in own.columns and own["answers"].notna().all():
         asked = f", not the {int(own['answers'].sum()):,} answers about them"
     return (
-        f"The sample size of this slope is {len(own)} models{asked}: it is a claim about new models, and has "
+        f"The sample size of this slope is {len(own)} models{asked}: it is a claim about new models, and has at most "
         f"{freedom} degrees of freedom."
     )
 

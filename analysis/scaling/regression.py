@@ -1,8 +1,9 @@
 """Slopes of model means: least squares, and meta-regression with a variance between models.
 
 Both refer to t with models - coefficients degrees of freedom: whatever was asked of how many people, a slope over
-models rests on the models. A weighted fit that knew only the models' own standard errors would take the scatter
-between models for nothing, and is not offered.
+models rests on the models. Both take models for unrelated, and least squares for equally exact: the error that needs
+neither is in ``analysis.scaling.robust``. A weighted fit that knew only the models' own standard errors would take the
+scatter between models for nothing, and is not offered.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def make_slope(
     """
     usable = np.isfinite(value) and standard_error > 0 and degrees_of_freedom >= 1
     reach = float(t.ppf((1 + LEVEL) / 2, degrees_of_freedom)) * standard_error if usable else 0.0
-    words = f"{method}, t({degrees_of_freedom:g})"
+    words = f"{method}, t({degrees_of_freedom:.3g})"
     estimate = Estimate(value, value - reach, value + reach, words, n, unit, estimand, LEVEL)
     return Slope(predictor, estimate, standard_error, degrees_of_freedom)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,10 +23,10 @@ from analysis.scaling.verdicts import MarginTests, Verdict, judge, refuse
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
 
-if TYPE_CHECKING:
-    pass
-Rung = Literal["least squares", "meta-regression", "mixed model"]
-RUNGS: tuple[Rung, ...] = ("least squares", "meta-regression", "mixed model")
+Rung = Literal["robust", "least squares", "meta-regression", "mixed model"]
+RUNGS: tuple[Rung, ...] = ("robust", "least squares", "meta-regression", "mixed model")
+"""The first is what verdicts rest on if nothing else is said. The others take all models for equally uncertain, apart
+from the errors of their own means, and for unrelated."""
 
 INFLUENTIAL = 1.0
 """Cook's distance above which a slope rests on one model."""
@@ -111,8 +111,12 @@ class ScalingResult:
         (``slope_without``, ``standard_error_without``, ``p_without``).
     rung
         The rung that place, tests and verdict rest on.
-    least_squares, meta_regression, mixed_model
-        The ladder; a refusal where a rung lacks something, None where no mixed model was given.
+    least_squares, robust, meta_regression, mixed_model
+        The ladder; a refusal where a rung lacks something, None where no mixed model was given. ``robust`` has the
+        slope of least squares and an error that survives unequal spread and errors that relatives share.
+    spread
+        Whether residuals spread more at one end of the predictor: Spearman's correlation of their sizes with it. The
+        verdict does not depend on it. None where residuals are all alike.
     between_models
         Standard deviation between models beside the slope, beyond their own standard errors.
     within_families
@@ -135,10 +139,12 @@ class ScalingResult:
     rung: Rung
     fit: LeastSquaresFit
     least_squares: Slope
+    robust: Slope | Refusal
     meta_regression: Slope | Refusal
     mixed_model: MixedModelSlope | Refusal | None
     between_models: Estimate | None
     within_families: Slope | Refusal
+    spread: PermutationTest | None
     place: Place
     margins: MarginTests | None
     warnings: tuple[str, ...]
@@ -148,7 +154,7 @@ class ScalingResult:
     @property
     def slope(self) -> Slope:
         """The slope of the rung that the verdict rests on."""
-        return slope_of_rung(self.rung, self.least_squares, self.meta_regression, self.mixed_model)
+        return slope_of_rung(self.rung, self.least_squares, self.robust, self.meta_regression, self.mixed_model)
 
     @property
     def adjusted(self) -> Estimate:
@@ -208,6 +214,7 @@ class ScalingResult:
         mixed = self.mixed_model
         rungs: list[tuple[str, Slope | Refusal | None]] = [
             ("least squares", self.least_squares),
+            ("robust", self.robust),
             ("meta-regression", self.meta_regression),
             ("mixed model", mixed.slope if isinstance(mixed, MixedModelSlope) else mixed),
             ("within families (sensitivity)", self.within_families),
@@ -289,18 +296,29 @@ class ScalingStudy:
 
 
 TABLE_COLUMNS = [
-    "condition", "predictor", "models", "slope", "standard_error", "low", "high", "p", "p_adjusted", "family",
-    "family_size", "adjusted_low", "adjusted_high", "p_permutation", "spearman", "p_spearman", "bf01", "bf01_bic",
-    "between_models", "highest_leverage", "leverage_of", "largest_cook", "cook_of", "leave_one_out_low",
-    "leave_one_out_high", "smallest_equivalence_margin", "smallest_non_improvement_margin", "verdict", "because",
-    "warnings",
+    "condition", "predictor", "models", "slope", "rests_on", "standard_error", "low", "high", "degrees_of_freedom", "p",
+    "p_adjusted", "family", "family_size", "adjusted_low", "adjusted_high", "standard_error_least_squares",
+    "low_least_squares", "high_least_squares", "p_least_squares", "spread", "p_spread", "p_permutation", "spearman",
+    "p_spearman", "bf01", "bf01_bic", "between_models", "highest_leverage", "leverage_of", "largest_cook", "cook_of",
+    "leave_one_out_low", "leave_one_out_high", "smallest_equivalence_margin", "smallest_non_improvement_margin",
+    "verdict", "because", "warnings",
 ]  # fmt: skip
 
 
-def slope_of_rung(rung: Rung, least: Slope, meta: Slope | Refusal, mixed: MixedModelSlope | Refusal | None) -> Slope:
-    """Return the slope of a rung; that of least squares where the rung has none."""
+def slope_of_rung(
+    rung: Rung, least: Slope, robust: Slope | Refusal, meta: Slope | Refusal, mixed: MixedModelSlope | Refusal | None
+) -> Slope:
+    """Return the slope of a rung.
+
+    Raises
+    ------
+    AnalysisError
+        If that rung is refused, or was not given.
+    """
     chosen: Slope | Refusal | None = least
-    if rung == "meta-regression":
+    if rung == "robust":
+        chosen = robust
+    elif rung == "meta-regression":
         chosen = meta
     elif rung == "mixed model":
         chosen = mixed.slope if isinstance(mixed, MixedModelSlope) else mixed
@@ -331,6 +349,12 @@ def _table_row(result: ScalingResult | Refusal) -> dict[str, object]:
     return {
         **said, "models": slope.estimate.n, "slope": slope.value, "standard_error": slope.standard_error,
         "low": slope.estimate.low, "high": slope.estimate.high, "p": slope.p, "p_adjusted": result.place.adjusted,
+        "rests_on": result.rung, "degrees_of_freedom": slope.degrees_of_freedom,
+        "standard_error_least_squares": result.least_squares.standard_error,
+        "low_least_squares": result.least_squares.estimate.low,
+        "high_least_squares": result.least_squares.estimate.high, "p_least_squares": result.least_squares.p,
+        "spread": result.spread.coefficient if result.spread else None,
+        "p_spread": result.spread.p if result.spread else None,
         "family": result.place.family, "family_size": result.place.size, "adjusted_low": result.adjusted.low,
         "adjusted_high": result.adjusted.high, "p_permutation": result.permutation.p,
         "spearman": result.spearman.coefficient, "p_spearman": result.spearman.p,

@@ -1,8 +1,10 @@
 """Scaling as one object: slopes of interpretability on properties of models, and what they can carry.
 
-For every condition and predictor there is a ladder: least squares on the models' means, then a meta-regression that
-also knows each mean's standard error and a variance between models, then the mixed model on single answers, where one
-is given. All rungs speak for new models, and refer to t with models - coefficients degrees of freedom. Beside them:
+For every condition and predictor there is a ladder: least squares on the models' means; the same slope with a robust
+error, by family where models are relatives, which verdicts rest on if nothing else is declared; a meta-regression that
+also knows each mean's standard error and a variance between models; and the mixed model on single answers, where one
+is given. All rungs speak for new models, and refer to t with at most models - coefficients degrees of freedom. Beside
+them:
 leverage and Cook's distance, the range of slopes with one model left out, exact permutation tests, sensitivity to the
 family of architectures, Bayes factors, and, where a smallest effect was declared, equivalence and non-improvement.
 
@@ -22,7 +24,7 @@ from analysis.multiple_tests import adjust_holm
 from analysis.scaling.equivalence import SlopeEquivalence, assess_equivalence
 from analysis.scaling.families import Place, Test, declare_families, take_places
 from analysis.scaling.ladder import FULL_LEVERAGE, Draft, count_models, fit_slope, own_points, two_sided, why_not
-from analysis.scaling.predictors import LEAST_MODELS, find_predictor, predictor_values
+from analysis.scaling.predictors import LEAST_MODELS, Predictor, find_predictor, predictor_values
 from analysis.scaling.regression import condition_number, least_squares, make_slope
 from analysis.scaling.results import (
     RUNGS,
@@ -82,7 +84,7 @@ def fit_scaling(
     smallest_effect: Mapping[str, float | None] | None = None,
     mixed_model: MixedModel | None = None,
     joint: Sequence[str] = ("parameters", "training images"),
-    rung: Rung = "least squares",
+    rung: Rung = "robust",
     drawing: Drawing = "layer-uniform",
     seed: int = 0,
 ) -> ScalingStudy:
@@ -109,7 +111,8 @@ def fit_scaling(
     joint
         Predictors that are also tried at once.
     rung
-        Which rung tests and verdicts rest on. Where that rung is refused, so is the slope.
+        Which rung tests and verdicts rest on: ``"robust"``, ``"least squares"`` (as the 2023 slopes),
+        ``"meta-regression"`` or ``"mixed model"``. Where that rung is refused, so is the slope.
     drawing
         How the means weight units, for the estimand.
     seed
@@ -139,7 +142,9 @@ def fit_scaling(
             values = predictor_values(models, name)
             draft = fit_slope(points, values, condition, find_predictor(name), mixed_model, rung, estimand, in_study)
             drafts[condition, name] = draft
-            held[condition, name] = _p_that_holds_its_place(points, values, condition, draft, rung)
+            held[condition, name] = _p_that_holds_its_place(
+                points, values, find_predictor(name), condition, draft, rung
+            )
     places: dict[str, dict[Test, Place]] = {}
     margins: dict[Test, MarginTests] = {}
     for family, members in tests.items():
@@ -156,10 +161,12 @@ def fit_scaling(
             rung=rung,
             fit=draft.fit,
             least_squares=draft.least_squares,
+            robust=draft.robust,
             meta_regression=draft.meta_regression,
             mixed_model=draft.mixed_model,
             between_models=draft.between_models,
             within_families=draft.within_families,
+            spread=draft.spread,
             place=of_test[test],
             margins=margins.get(test),
             warnings=draft.warnings,
@@ -204,16 +211,18 @@ def _check_means(means: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _p_that_holds_its_place(
-    points: pd.DataFrame, values: pd.Series, condition: str, draft: Draft | Refusal, rung: Rung
+    points: pd.DataFrame, values: pd.Series, predictor: Predictor, condition: str, draft: Draft | Refusal, rung: Rung
 ) -> float:
     """Return a test's p-value; a refused test holds its place in its family, for leaving it out would be a choice.
 
     It holds it with the p-value that least squares would have had (of one model against six: that of a t-test), or
-    with 1 where there is none.
+    with 1 where there is none, or where no test keeps its level: a small p that means nothing would ease the others.
     """
     if isinstance(draft, Draft):
-        return slope_of_rung(rung, draft.least_squares, draft.meta_regression, draft.mixed_model).p
+        return slope_of_rung(rung, draft.least_squares, draft.robust, draft.meta_regression, draft.mixed_model).p
     own = own_points(points, values, condition)
+    if rung == "robust" and not why_not(own, predictor):
+        return 1.0
     try:
         fit = least_squares(own["x"].to_numpy(), own["value"].to_numpy())
     except AnalysisError:
@@ -231,7 +240,7 @@ def _margin_tests(
     for test in with_margin:
         draft = drafts[test]
         if isinstance(draft, Draft):
-            chosen = slope_of_rung(rung, draft.least_squares, draft.meta_regression, draft.mixed_model)
+            chosen = slope_of_rung(rung, draft.least_squares, draft.robust, draft.meta_regression, draft.mixed_model)
             tested[test] = assess_equivalence(chosen, margins[test[1]])
     if not tested:
         return {}

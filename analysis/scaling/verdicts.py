@@ -99,7 +99,7 @@ def judge(condition: str, slope: Slope, place: Place, margins: MarginTests | Non
         kind = "does not improve by more than m"
     else:
         kind = "undecided"
-    return Verdict(kind, _sentence(kind, condition, slope, margins), _because(kind, place, adjusted, margins))
+    return Verdict(kind, _sentence(kind, condition, slope, margins), _because(kind, slope, place, adjusted, margins))
 
 
 def refuse(condition: str, predictor: str, reason: str) -> Verdict:
@@ -122,15 +122,19 @@ def _sentence(kind: Kind, condition: str, slope: Slope, margins: MarginTests | N
     return f"{condition}: {claim}: {found} {found.unit} ({100 * found.level:g} % interval), over {found.n} models."
 
 
-def _because(kind: Kind, place: Place, adjusted: Estimate, margins: MarginTests | None) -> str:
+def _because(kind: Kind, slope: Slope, place: Place, adjusted: Estimate, margins: MarginTests | None) -> str:
     side = {"improves": "lies above 0", "declines": "lies below 0"}.get(kind, "includes 0")
     family = f"{place.size} tests, {place.family}" if place.size > 1 else "1 test"
     parts = [
         f"the Holm-adjusted interval [{_number(adjusted.low)}, {_number(adjusted.high)}] {side} "
         f"(p {_p(place.p)}; {_p(place.adjusted)} after Holm over {family})"
     ]
+    method, _, reference = slope.estimate.method.rpartition(", t(")
+    rests = f"all tests rest on {method or slope.estimate.method}"
+    if reference:
+        rests += f", {slope.degrees_of_freedom:.3g} degrees of freedom"
     if margins is None:
-        parts.append(f"on equivalence and non-improvement: {NO_VERDICT}")
+        parts += [f"on equivalence and non-improvement: {NO_VERDICT}", rests]
         return "; ".join(parts) + "."
     tests = margins.tests
     inner = tests.margins.interval
@@ -149,6 +153,7 @@ def _because(kind: Kind, place: Place, adjusted: Estimate, margins: MarginTests 
         f"the smallest margins that would pass, tested alone, are {_number(tests.margins.equivalence)} for equivalence "
         f"and {_number(tests.margins.non_improvement)} for non-improvement"
     )
+    parts.append(rests)
     return "; ".join(parts) + "."
 
 

@@ -194,7 +194,9 @@ def main() -> None:
     section(
         "How often tests find a slope that is not there",
         "Share of studies without any slope in which each test finds one at 5 %, for several SDs between models (on "
-        "the logit scale). Only tests that count models keep their level.",
+        "the logit scale). Tests that count models keep their level in this world, where models are "
+        "alike and unrelated. Where they scatter unequally or are relatives, least squares and Spearman do not: see "
+        "[scaling.md](scaling.md), also for the test that verdicts rest on and for what it costs in power.",
         shown.assign(**{"found before": [SIZES[name] for name in shown["test"]]}),
     )
     allocation = allocation_table(

@@ -105,7 +105,11 @@ def describe_scaling(
     )
 
 
-_FAMILY = "p-values are corrected by Holm over the declared family, and the adjusted intervals agree with them."
+_FAMILY = (
+    "p-values are corrected by Holm over the declared family, and the adjusted intervals agree with them. Slopes are "
+    "those of least squares; which error a verdict rests on is said with it. The p of plain least squares, which takes "
+    "all models for equally exact and unrelated, stands beside it."
+)
 
 
 def _slope_row(result: ScalingResult) -> dict[str, Any]:
@@ -119,6 +123,7 @@ def _slope_row(result: ScalingResult) -> dict[str, Any]:
         "p": result.slope.p,
         "p, Holm": result.place.adjusted,
         "adjusted interval": result.adjusted,
+        "p, least squares": result.least_squares.p,
         "models": len(result.points),
         "highest leverage": f"{leverage:.2f} ({model})",
         "largest Cook": f"{cook:.2f} ({influential})",
@@ -138,6 +143,8 @@ def _test_row(result: ScalingResult) -> dict[str, Any]:
         "over the sweep": f"{factor.sweep['bf01'].min():.2f} to {factor.sweep['bf01'].max():.2f}",
         "BF01 (BIC, rough)": factor.bf01_bic,
         "between models (SD)": result.between_models,
+        "spread of residuals (Spearman)": result.spread.coefficient if result.spread else None,
+        "p, spread": result.spread.p if result.spread else None,
     }
 
 
@@ -147,6 +154,7 @@ def _ladder_rows(results: Sequence[ScalingResult]) -> list[dict[str, Any]]:
         mixed = result.mixed_model
         rungs: list[tuple[str, Slope | Refusal | None]] = [
             ("least squares on means", result.least_squares),
+            ("the same slope, robust error", result.robust),
             ("meta-regression", result.meta_regression),
             ("mixed model", mixed.slope if isinstance(mixed, MixedModelSlope) else mixed),
             ("within families (sensitivity)", result.within_families),
