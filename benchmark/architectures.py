@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch
-from timm.models import register_model
 from torch import nn
+
+from benchmark.timm_loading import timm
 
 
 class InceptionV1(nn.Module):
@@ -34,13 +34,13 @@ class InceptionV1(nn.Module):
         return self.get_submodule("softmax2_pre_activation_matmul")
 
 
-@register_model  # type: ignore[untyped-decorator]
+@timm.models.register_model  # type: ignore[untyped-decorator]
 def inceptionv1_lucent(pretrained: bool = False, **options: Any) -> nn.Module:
     """Build lucent's InceptionV1; its weights are loaded by vimi, which reads them safely."""
     return InceptionV1()
 
 
-@register_model  # type: ignore[untyped-decorator]
+@timm.models.register_model  # type: ignore[untyped-decorator]
 def resnet50_robust(pretrained: bool = False, **options: Any) -> nn.Module:
     """Build a ResNet-50 for the adversarially trained weights; they are loaded by vimi."""
     model: nn.Module = timm.create_model("resnet50", pretrained=False)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from benchmark.errors import DocumentError, suggest
 
@@ -20,6 +21,34 @@ class Document(BaseModel):
     """Base of every closed schema: unknown keys are refused, values can't be changed once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _takes_values_as_written(cls, value: Any, information: ValidationInfo) -> Any:
+        """Refuse a text in place of a number, and a number in place of true or false: nothing is turned in silence."""
+        field = cls.model_fields.get(str(information.field_name))
+        wanted = _scalars(field.annotation) if field else set()
+        if isinstance(value, str) and wanted & {int, float, bool} and str not in wanted and wanted <= _PLAIN:
+            raise ValueError(f"must be {_WORDS[bool in wanted]}, without quotation marks (got {value!r})")
+        if isinstance(value, bool) and wanted & {int, float} and bool not in wanted:
+            raise ValueError(f"must be a number (got {str(value).lower()})")
+        if isinstance(value, int) and not isinstance(value, bool) and wanted == {bool}:
+            raise ValueError(f"must be true or false (got {value})")
+        return value
+
+
+_PLAIN = {int, float, bool, type(None)}
+_WORDS = {False: "a number", True: "true or false"}
+
+
+def _scalars(annotation: Any) -> set[Any]:
+    """Return the types that a field may have, those of a union one by one."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _scalars(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return set().union(*(_scalars(part) for part in get_args(annotation)))
+    return {annotation}
 
 
 Schema = TypeVar("Schema", bound=Document)
@@ -83,6 +112,8 @@ def _explain(schema: type[BaseModel], problem: Any) -> str:
         return f"{place}: unknown key. {suggest(key, _keys_at(schema, location[:-1]))}".rstrip(".")
     if problem["type"] == "missing":
         return f"{place}: this key is required"
+    if problem["type"] in ("tuple_type", "list_type") and isinstance(problem["input"], dict):
+        return f"{_spell(location)}: there may be several, so it is written with two brackets: [[{key}]]"
     message = problem["msg"].removeprefix("Value error, ").rstrip(".")
     return (
         f"{place}: {message} (got {problem['input']!r})" if problem["type"] != "value_error" else f"{place}: {message}"

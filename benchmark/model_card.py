@@ -244,7 +244,7 @@ def load_card(name: str) -> ModelCard:
             f"{Path(name).with_suffix('.py')} is a file of Python: name the function in it that returns the network, "
             f"as {Path(name).stem}:FUNCTION."
         )
-    import timm
+    from benchmark.timm_loading import timm
 
     if timm.is_model(name):
         hint = f"timm has a model of that name; write 'timm:{name}' to use it."
@@ -286,9 +286,8 @@ def card_from_timm(name: str) -> ModelCard:
     NameNotFound
         If timm does not know it.
     """
-    import timm
-
     from benchmark import architectures  # noqa: F401  (registers vimi's own with timm)
+    from benchmark.timm_loading import timm
 
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
@@ -354,7 +353,7 @@ def ask_for_training(card: ModelCard) -> CardError:
 
 def timm_family(architecture: str) -> str:
     """Return the family of an architecture: the module of timm that it is defined in."""
-    import timm
+    from benchmark.timm_loading import timm
 
     entrypoint: Any = timm.model_entrypoint(architecture)
     return str(entrypoint.__module__).rpartition(".")[2]

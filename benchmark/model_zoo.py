@@ -15,7 +15,6 @@ from pickle import UnpicklingError
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-import timm
 import torch
 from torch import nn
 
@@ -28,6 +27,7 @@ from benchmark.model_card import ModelCard, ask_for_training
 from benchmark.own_models import make_network, make_untrained
 from benchmark.protocol import Aggregator
 from benchmark.randomness import seed_from
+from benchmark.timm_loading import timm
 from benchmark.tracing import trace_layers
 
 RANDOM = "random"

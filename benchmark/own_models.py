@@ -372,7 +372,7 @@ def _check_name(name: str) -> None:
             f"A model can't be called {name!r}: use letters, digits and _ . + - (no '/', no ':', no '@'), and neither "
             f"{TWIN_SUFFIX!r} nor '.toml' at the end."
         )
-    import timm
+    from benchmark.timm_loading import timm
 
     if name in card_names() or ("." in name and timm.is_model(name.partition(".")[0])):
         raise CardError(f"{name!r} is the name of a model that vimi knows already; choose another one.")
@@ -421,7 +421,7 @@ def _timm_config(module: nn.Module) -> dict[str, Any]:
 
 def _family_of(module: nn.Module, config: Mapping[str, Any], name: str) -> str:
     """Return a network's family: timm's, else the name of its class, unless that is a mere container's."""
-    import timm
+    from benchmark.timm_loading import timm
 
     architecture = str(config.get("architecture") or "").partition(".")[0]
     if architecture and timm.is_model(architecture):

@@ -1,11 +1,24 @@
-"""Progress bars, and the quiet stand-in for code that is called from Python."""
+"""Progress: bars in a terminal, lines in a log or a notebook, nothing for code that is called from Python.
+
+A library call says nothing unless it is given a reporter; verbs and the calls that people make in notebooks choose
+the one that fits where they run (``choose_reporter``).
+"""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Advance = Callable[[int], None]
+
+_LINE_SECONDS = 15.0
+"""The time between two lines about one task in a log."""
 
 
 class Reporter:
@@ -23,10 +36,10 @@ class Reporter:
 class TerminalReporter(Reporter):
     """Shows a progress bar for every task, and leaves a line with its duration behind."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True)
+        self.console = console or Console(stderr=True)
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:
@@ -45,5 +58,74 @@ class TerminalReporter(Reporter):
             yield lambda count: progress.advance(bar, count)
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        self.console.print(text, highlight=False)
+        """Print a line; it may hold a path or a command, so nothing is wrapped."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class LineReporter(Reporter):
+    """Writes lines: for logs of batch systems, pipes and notebooks, where a bar can't be drawn.
+
+    Every task leaves a line at its end. A long one gets a line every 15 seconds before: how much is done, for how long
+    it has been running, and how long the rest will take at that speed.
+
+    Parameters
+    ----------
+    stream
+        Where to write; the error stream of this moment if not given, so that a notebook's own stream is found.
+    clock
+        Seconds that only grow.
+    """
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        """Write how far the work is, now and then."""
+        began = self._clock()
+        done, last = 0, began
+
+        def advance(count: int) -> None:
+            nonlocal done, last
+            done += count
+            now = self._clock()
+            if now - last >= _LINE_SECONDS and done < total:
+                last = now
+                left = (now - began) * (total - done) / done if done else float("nan")
+                rest = f", about {_spell(left)} left" if done else ""
+                self.say(f"{title}: {done:,} of {total:,}, {_spell(now - began)}{rest}")
+
+        yield advance
+        self.say(f"{title}: {done:,} of {total:,}, {_spell(self._clock() - began)}")
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        print(text, file=self._stream or sys.stderr, flush=True)
+
+
+def choose_reporter() -> Reporter:
+    """Return bars where the error stream is a terminal, and lines elsewhere: in a log, a pipe or a notebook."""
+    terminal = TerminalReporter()
+    return terminal if terminal.console.is_terminal and not terminal.console.is_jupyter else LineReporter()
+
+
+def in_notebook() -> bool:
+    """Say whether this process is the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def default_reporter() -> Reporter:
+    """Return what long calls use when nobody named a reporter: lines in a notebook, silence in a script."""
+    return LineReporter(sys.stdout) if in_notebook() else Reporter()
+
+
+def _spell(seconds: float) -> str:
+    """Write a duration as a log has it: ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tomli_w
 
 from benchmark import __version__, schemas
+from benchmark.commands import spell_command
 from benchmark.documents import parse, read_toml
 from benchmark.errors import StageMissing, StudyError, StudyMismatch
 from benchmark.experiment import (
@@ -105,7 +106,8 @@ class Study:
         study = cls(root)
         if not study.manifest_path.is_file():
             raise StudyError(
-                f"{root} is no study: it has no manifest.json. Build one with: vimi build EXPERIMENT.toml --out {root}"
+                f"{root} is no study: it has no manifest.json. Build one with: "
+                + spell_command("build", "EXPERIMENT.toml", "--out", str(root))
             )
         return study
 
@@ -364,8 +366,8 @@ class Study:
         state = self.manifest["stages"].get(stage, {})
         if state.get("state") != "done":
             raise StageMissing(
-                f"{self.root} has no {stage} yet. Run: vimi build {self.root / 'experiment.toml'} --out {self.root} "
-                f"--stage {stage}"
+                f"{self.root} has no {stage} yet. Run: "
+                + spell_command("build", self.root / "experiment.toml", "--out", self.root, "--stage", stage)
             )
         return dict(state["outputs"])
 

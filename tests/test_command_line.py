@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import torch
 
 from benchmark import __version__, storage, workflow
 from benchmark.command_line import main
+from benchmark.command_line.tables import print_study
 from benchmark.model_card import card_names, load_card
 from benchmark.model_zoo import build_untrained
 from benchmark.responses import read_responses
@@ -330,6 +332,31 @@ def test_a_build_says_what_it_made_and_what_to_do_next(place: Place) -> None:
         assert word in place.built.out
     for name in study.manifest["models"]:
         assert name in place.built.out
+
+
+def test_commands_are_printed_whole_on_lines_of_their_own_and_quoted(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    out = tmp_path.joinpath("a folder", *["whose name is very long"] * 5, "study")
+    out.parent.mkdir(parents=True)
+    built = vimi("build", place.experiment, "--out", out, "--stage", "units")
+    assert f"  vimi build '{out}/experiment.toml' --out '{out}'" in built.out.splitlines(), built.out
+    assert f"Study {out}" in built.out.splitlines()
+    shutil.copytree(place.study, out, dirs_exist_ok=True)
+    with redirect_stdout(StringIO()) as printed:
+        print_study(Study.open(out))
+    assert printed.getvalue().splitlines()[-3:] == [
+        "Next:",
+        f"  vimi observe '{out}' --observer lowlevel --observer features:efficientnet_lite0",
+        f"  vimi gallery '{out}'",
+    ]
+    for line in built.out.splitlines() + printed.getvalue().splitlines():
+        command = re.match(r"  vimi .*", line)
+        assert command is None or len(shlex.split(line)) >= 3
+    empty = tmp_path / "no study"
+    empty.mkdir()
+    refused(vimi("gallery", empty), f"vimi build EXPERIMENT.toml --out '{empty}'")
 
 
 def test_brackets_in_a_folders_name_are_printed_as_they_are(place: Place, tmp_path: Path) -> None:

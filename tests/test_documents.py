@@ -128,7 +128,18 @@ def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
         (ONE_MODEL + "[stimuli]\ndifficulties = []\n", "[stimuli] difficulties: name at least one"),
         ('pool = "bundled"\n' + ONE_MODEL, "pool: Input should be"),
         ('models = ["resnet50"]\n', "[[models]] number 1: Input should be"),
-        ('seed = "one"\n' + ONE_MODEL, "seed: Input should be a valid integer"),
+        ('seed = "one"\n' + ONE_MODEL, "seed: must be a number, without quotation marks"),
+        (
+            ONE_MODEL + '[units]\nper_model = "6"\n',
+            "[units] per_model: must be a number, without quotation marks (got",
+        ),
+        (ONE_MODEL + "[units]\nper_model = true\n", "[units] per_model: must be a number (got true)"),
+        (ONE_MODEL + "twin = 1\n", "[[models]] number 1 twin: must be true or false (got 1)"),
+        (ONE_MODEL + 'twin = "no"\n', "[[models]] number 1 twin: must be true or false, without quotation marks"),
+        (
+            '[models]\ncard = "resnet50"\n',
+            "[models]: there may be several, so it is written with two",
+        ),
         ("seed = -1\n" + ONE_MODEL, "seed: Input should be greater than or equal to 0 (got -1)"),
     ],
 )

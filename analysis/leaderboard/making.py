@@ -27,6 +27,7 @@ from analysis.leaderboard.result import (
 from analysis.leaderboard.scores import score_result
 from analysis.performance import UNIT_KEY
 from analysis.published import SOURCE, UNITS, published_means, published_models
+from benchmark.commands import spell_command
 from benchmark.errors import LeaderboardError, NameNotFound
 from benchmark.hashing import hash_rows, hash_settings
 from benchmark.model_card import TWIN_SUFFIX, ModelCard, load_card
@@ -90,8 +91,10 @@ def make_results(
         own = responses[responses["model"].isin([name, name + TWIN_SUFFIX])]
         if own.empty:
             raise LeaderboardError(
-                f"Nobody has answered about {name} in {study.root} yet. Let machines answer: vimi observe {study.root} "
-                "--observer lowlevel --observer features:efficientnet_lite2"
+                f"Nobody has answered about {name} in {study.root} yet. Let machines answer: "
+                + spell_command(
+                    "observe", study.root, "--observer", "lowlevel", "--observer", "features:efficientnet_lite2"
+                )
             )
         parts = None if pool_sizes is None else pool_sizes[pool_sizes["model"].isin([name, name + TWIN_SUFFIX])]
         results.append(_make(study, name, own, parts, excluded, pictures, reporter))

@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from pydantic import Field, field_validator, model_validator
 
+from benchmark.commands import spell_command
 from benchmark.documents import Document, parse
 from benchmark.errors import DocumentError, LeaderboardError
 from benchmark.estimate import Estimate
@@ -527,7 +528,7 @@ def read_results(*folders: Path | str) -> list[Result]:
             if not result.is_sealed:
                 raise LeaderboardError(
                     f"{path} was changed after it was written: its hash is not that of its content. Restore it, or see "
-                    f"what differs: vimi leaderboard verify {path}"
+                    f"what differs: {spell_command('leaderboard', 'verify', path)}"
                 )
             found.setdefault(result.hash, result)
     return list(found.values())

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmark.command_line.options import Database, StudyFolder, app, terminal_reporter
+from benchmark.commands import spell_command
 
 Source = Annotated[
     Path, typer.Argument(help="A study, a folder that an import wrote, or a Parquet or CSV file of responses.")
@@ -55,7 +56,8 @@ def preregister(
     from benchmark import workflow
 
     if plan is None:
-        print(f"Fill the blanks of {workflow.draft_plan(study)}, then: vimi preregister {study} --plan THAT_FILE")
+        draft = workflow.draft_plan(study)
+        print(f"Fill the blanks of {draft}, then:\n  {spell_command('preregister', study, '--plan', draft)}")
         return
     frozen = workflow.freeze_plan(study, plan, amend=amend, database=database)
     print(f"Frozen on {frozen.frozen_at:%Y-%m-%d %H:%M} UTC with {frozen.answers:,} answers in: {frozen.path}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.command_line.options import Address, Device, EngineName, StudyFolder, app, terminal_reporter
+from benchmark.commands import spell_command
 
 if TYPE_CHECKING:
     from benchmark.experiment import Experiment
@@ -27,8 +28,8 @@ def demo(
     print(f"\nFigure   {made.figure}\nTrial    {made.trial}\nGallery  {made.gallery}")
     print(
         f"\nOpen {made.gallery} in a browser; then write an experiment of your own, starting from "
-        f"{out / 'experiment.toml'}, and run: vimi build EXPERIMENT.toml --out STUDY --dry-run\n"
-        f"To do the task that people would do, run: vimi serve {out} --preview"
+        f"{out / 'experiment.toml'}, and run:\n  vimi build EXPERIMENT.toml --out STUDY --dry-run\n"
+        f"To do the task that people would do, run:\n  {spell_command('serve', out, '--preview')}"
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.command_line.options import Address, Database, Device, EngineName, app, terminal_reporter
+from benchmark.commands import spell_command
 from benchmark.errors import LeaderboardError
 
 if TYPE_CHECKING:
@@ -194,7 +195,9 @@ def _print_addition(added: Addition, workspace: Path) -> None:
     if added.seconds:
         print("Took     " + ", ".join(f"{stage} {seconds:,.0f} s" for stage, seconds in added.seconds.items()))
     print(
-        f"See it among the others: vimi leaderboard show --results released --results {folder}\n"
-        "To contribute it, copy the file to the same path below analysis/leaderboard/results in a fork of vimi and "
-        "open a pull request; vimi leaderboard verify FILE is what will be run on it."
+        "See it among the others:\n  "
+        + spell_command("leaderboard", "show", "--results", "released", "--results", folder)
+        + "\nTo contribute it, copy the file to the same path below analysis/leaderboard/results in a fork of vimi and "
+        "open a pull request. This is what will be run on it:\n  "
+        + spell_command("leaderboard", "verify", added.paths[0] if added.paths else "FILE")
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from benchmark.progress import TerminalReporter
+    from benchmark.progress import Reporter
 
 app = typer.Typer(
     name="vimi",
@@ -36,8 +36,8 @@ Database = Annotated[
 ]
 
 
-def terminal_reporter() -> TerminalReporter:
-    """Return a reporter that shows progress in the terminal."""
-    from benchmark.progress import TerminalReporter
+def terminal_reporter() -> Reporter:
+    """Return a reporter that shows progress: bars in a terminal, lines in a log."""
+    from benchmark.progress import choose_reporter
 
-    return TerminalReporter()
+    return choose_reporter()

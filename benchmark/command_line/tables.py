@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.commands import spell_command
 from benchmark.errors import VimiError
 from benchmark.plumbing import PLUMBING, SHOWN
 
@@ -38,6 +39,19 @@ def open_console() -> Console:
     console = Console(highlight=False, soft_wrap=False)
     # Into a file or a pipe there is no terminal to fit: give tables room.
     return console if console.is_terminal else Console(highlight=False, width=140)
+
+
+def print_whole(text: str) -> None:
+    """Print lines that hold a path, an address or a command: unbroken, whatever the terminal's width.
+
+    What a console wraps has line breaks in it, and can't be copied any more.
+    """
+    print(text)
+
+
+def print_next(*commands: str) -> None:
+    """Print the commands that come next, each on a line of its own."""
+    print_whole("\n".join(["Next:", *(f"  {command}" for command in commands)]))
 
 
 def _table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
@@ -114,7 +128,8 @@ def print_simulation(simulation: Simulation) -> None:
         f"\n{len(simulation.stories)} simulated people: {outcomes}.\n{answers:,} answers acknowledged in "
         f"{spell_seconds(simulation.seconds)}"
         + (f", {simulation.resent} messages sent again" if simulation.resent else "")
-        + f"; in {escape(simulation.database)}."
+        + f"; in {escape(simulation.database)}.",
+        soft_wrap=True,
     )
     if simulation.faster != 1:
         console.print(
@@ -147,7 +162,7 @@ def print_simulation(simulation: Simulation) -> None:
             str(item.estimate), f"{item.truth:.3f}"[1:], "" if item.agrees else "[bold red]outside[/]",
         )  # fmt: skip
     console.print(table)
-    console.print("\n" + "\n".join(escape(str(path)) for path in simulation.files))
+    print_whole("\n" + "\n".join(str(path) for path in simulation.files))
 
 
 def print_forecast(forecast: Forecast) -> None:
@@ -171,9 +186,9 @@ def print_study(study: Study) -> None:
     manifest = study.manifest
     pool = manifest["pool"]
     stages = manifest["stages"]
+    print_whole(f"\nStudy {study.root}")
     console.print(
-        f"\n{escape(str(study.root))}: protocol {manifest['protocol']}, "
-        f"{pool['size']:,} pictures in {pool['groups']:,} groups"
+        f"Protocol {manifest['protocol']}, {pool['size']:,} pictures in {pool['groups']:,} groups"
         + (f", {pool['unreadable_skipped']} unreadable files skipped" if pool["unreadable_skipped"] else "")
         + (f", {pool['exact_copies_left_out']} exact copies left out" if pool["exact_copies_left_out"] else "")
         + "."
@@ -190,9 +205,12 @@ def print_study(study: Study) -> None:
     console.print(table)
     if "trials" in stages:
         console.print(f"{stages['trials']['sessions']:,} sessions laid out. Hash of the study: {study.hash}")
-    console.print(
-        f"Next: vimi observe {escape(str(study.root))} --observer lowlevel --observer features:efficientnet_lite0; "
-        f"then vimi gallery {escape(str(study.root))}"
+    if "trials" not in stages:
+        print_next(spell_command("build", study.root / "experiment.toml", "--out", study.root))
+        return
+    print_next(
+        spell_command("observe", study.root, "--observer", "lowlevel", "--observer", "features:efficientnet_lite0"),
+        spell_command("gallery", study.root),
     )
 
 
@@ -225,9 +243,9 @@ def print_cards() -> None:
             own.add_row(escape(name), escape(address) + (" (vimi's card comes first)" if name in card_names() else ""))
         console.print()
         console.print(own)
-    console.print(
-        "\nAny other timm model needs no card: vimi models show timm:NAME"
-        "\nNor does a function of yours that returns a network: vimi models check MODULE:FUNCTION"
+    print_whole(
+        "\nAny other timm model needs no card:\n  vimi models show timm:NAME"
+        "\nNor does a function of yours that returns a network:\n  vimi models check MODULE:FUNCTION"
     )
 
 
@@ -351,24 +369,25 @@ def print_opening(
     recruitment = study.experiment.recruitment
     name = "localhost" if address in ("0.0.0.0", "::", "127.0.0.1") else address
     kind = "Preview of" if preview else "Pilot of" if pilot else "Hosting"
-    console.print(f"{kind} {study.root}: http://{name}:{port}/")
+    print_whole(f"{kind} {study.root}: http://{name}:{port}/")
     if PLUMBING in study.manifest["notes"]:
         console.print(f"[bold red]{PLUMBING.capitalize()}[/]: answers to this study say nothing about its models.")
     if recruitment.unfilled and not (preview or bots):
         console.print(
             f"[bold]Nobody can take part yet:[/] \\[recruitment] {', '.join(recruitment.unfilled)} must be filled in "
-            f"{study.root / 'experiment.toml'}. Until then: --preview, or --pilot with open links."
+            f"{escape(str(study.root / 'experiment.toml'))}. Until then: --preview, or --pilot with open links."
             if not (pilot and recruitment.recruiter == "open")
-            else "A pilot with open links: the fields of \\[recruitment] may still be empty."
+            else "A pilot with open links: the fields of \\[recruitment] may still be empty.",
+            soft_wrap=True,
         )
     if bots:
         console.print("Simulated people may take part over HTTP: never put this server before real ones.")
     if not os.environ.get("VIMI_ADMIN_HASH"):
         console.print("There is no page for the experimenter: VIMI_ADMIN_HASH is not set (vimi password makes one).")
     else:
-        console.print(f"Experimenter: http://{name}:{port}/admin")
+        print_whole(f"Experimenter: http://{name}:{port}/admin")
     if leaderboard:
-        console.print(f"Leaderboard, for anybody who has the address: http://{name}:{port}/leaderboard")
+        print_whole(f"Leaderboard, for anybody who has the address: http://{name}:{port}/leaderboard")
     console.print("Stop with Ctrl-C; answers are safe.\n")
 
 
@@ -376,7 +395,7 @@ def print_briefing(briefing: Briefing) -> None:
     """Print what to enter at the recruiter."""
     console = open_console()
     console.print(f"Recruiter: {briefing.recruiter}\n")
-    print(f"{briefing.link}\n{briefing.advice}\n")  # as it is: no line of a link may be broken
+    print_whole(f"{briefing.link}\n{briefing.advice}\n")
     table = _table("code", "outcome", "meaning")
     for outcome, code in briefing.codes.items():
         table.add_row(escape(code), outcome, briefing.meanings[outcome])
@@ -426,10 +445,8 @@ def print_import(described: Description, answers: int, sessions: int, folder: Pa
         console.print(f"\nNot recorded: {', '.join(described.missing)}.")
     for note in described.notes:
         console.print(f"Note: {escape(note)}.")
-    console.print(
-        f"\n{answers:,} answers of {sessions:,} sessions in {escape(str(folder))}\nNext: vimi analyze "
-        f"{escape(str(folder))}"
-    )
+    print_whole(f"\n{answers:,} answers of {sessions:,} sessions in {folder}")
+    print_next(spell_command("analyze", folder))
 
 
 def print_report(report: Report, written: Written) -> None:
@@ -444,8 +461,9 @@ def print_report(report: Report, written: Written) -> None:
             console.print(f"[dim]{escape(finding.because)}[/]")
     console.print(
         f"\n{len(report.sections)} sections, {written.figures} figures, {written.tables} tables, "
-        f"{written.estimates:,} estimates.\nReport  {escape(str(written.page))}\nFiles   {escape(str(written.folder))}"
+        f"{written.estimates:,} estimates."
     )
+    print_whole(f"Report  {written.page}\nFiles   {written.folder}")
 
 
 def print_assessment(assessment: Assessment) -> None:

@@ -347,14 +347,14 @@ def _check_versions(terms: Terms) -> None:
 
 def _prepare(terms: Terms) -> int:
     """Set torch up as the process that hands out the pieces has; returns the accelerator of the task, or -1."""
-    if torch.get_num_threads() != terms.threads:
-        torch.set_num_threads(terms.threads)  # Ray allows as many as the task has cores
     accelerator = -1
     if terms.device == "cuda":
         choose_device("cuda")  # a node that only says that it has an accelerator fails here, in words
         accelerator = accelerator_index(ray.get_gpu_ids(), os.environ.get(_VISIBLE))
         torch.cuda.set_device(accelerator)
     prepare_torch(torch.device(terms.device))
+    if torch.get_num_threads() != terms.threads:
+        torch.set_num_threads(terms.threads)  # Ray allows as many as the task has cores
     return accelerator
 
 

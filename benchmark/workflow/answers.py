@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from benchmark.errors import AnalysisError, NameNotFound
-from benchmark.progress import Reporter
+from benchmark.progress import Reporter, default_reporter
 
 if TYPE_CHECKING:
     from analysis.dataset import Dataset, Description
@@ -148,7 +148,7 @@ def analyze(
         changes["seed"] = seed
     return analyze_answers(
         path, out, settings=replace(settings, **changes), database=database, pilot=pilot, models=models,
-        reporter=reporter,
+        reporter=reporter or default_reporter(),
     )  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def assess_power(
 
     return describe_power(
         find_design(design), _one_of(Goal, "goal", goal), effect=effect, bound=bound, power=power,
-        simulations=simulations, seed=seed, reporter=reporter,
+        simulations=simulations, seed=seed, reporter=reporter or default_reporter(),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 from benchmark.errors import DocumentError, NameNotFound
 from benchmark.experiment import Experiment, read_experiment
 from benchmark.model_card import TWIN_SUFFIX
-from benchmark.progress import Reporter
+from benchmark.progress import Reporter, default_reporter
 from benchmark.protocol import References
 from benchmark.study import STAGES, Study
 
@@ -82,8 +82,8 @@ def build(
     study = Study.open(out) if extend else Study(out)
     from benchmark.engines import opened_engine
 
+    reporter = reporter or default_reporter()
     with study.building(), opened_engine(engine, address, reporter) as opened:
-        reporter = reporter or Reporter()
         if extend and _extend(study, experiment, stage, device, skip_unreadable, anchor, opened, reporter):
             return Study.open(out)
         study = Study.create(out, experiment)
@@ -156,7 +156,7 @@ def forecast(
     if not isinstance(experiment, Experiment):
         experiment = read_experiment(experiment)
     check_sessions(experiment)
-    return forecast_build(experiment, device, reporter or Reporter())
+    return forecast_build(experiment, device, reporter or default_reporter())
 
 
 def observe_study(
@@ -226,6 +226,7 @@ def observe_study_together(
         if kind not in get_args(References):
             raise NameNotFound("kind of references", kind, get_args(References))
     study.stage_outputs("exemplars")
+    reporter = reporter or default_reporter()
     answers: list[pd.DataFrame] = []
     with opened_engine(engine, address, reporter) as opened:
         target = opened.choose_device(device)
@@ -274,7 +275,7 @@ def make_gallery(
         scores = score_study(study) if len(machine_responses(study)) else []
     summary = [(s.model, s.condition, s.observer, str(s.score), str(s.excess or "–")) for s in scores]
     summary += [(s.model + TWIN_SUFFIX, s.condition, s.observer, str(s.twin), "–") for s in scores if s.twin]
-    return build_gallery(study, summary, reporter)
+    return build_gallery(study, summary, reporter or default_reporter())
 
 
 def why_no_regression(parameters: Sequence[int]) -> str:
@@ -348,6 +349,7 @@ def run_demo(out: Path | str, *, device: str = "auto", reporter: Reporter | None
     from analysis.figures import plot_machine_scores, save_figure
     from stimuli.trial_picture import save_trial_picture
 
+    reporter = reporter or default_reporter()
     study = build(demo_experiment(), out, device=device, reporter=reporter)
     for observer in ("lowlevel", "features:efficientnet_lite0", "features:efficientnet_lite2"):
         observe_study(study, observer, device=device, reporter=reporter)

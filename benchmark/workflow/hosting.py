@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.progress import Reporter
+from benchmark.progress import Reporter, default_reporter
 from benchmark.study import Study
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def simulate(
 
     study = Study.open(study)
     population = Population(dropout=dropout, inattentive=inattentive)
-    with (reporter or Reporter()).task("simulated people", participants) as advance:
+    with (reporter or default_reporter()).task("simulated people", participants) as advance:
         if http:
             return simulate_over_http(
                 study, http, participants=participants, seed=seed, population=population, url=database, pilot=pilot,
@@ -318,5 +318,5 @@ def export_study(
     study = Study.open(study)
     return export.export_study(
         study, format, out, database=database, pilot=pilot, usable_only=usable_only, comments=comments, traces=traces,
-        reporter=reporter,
+        reporter=reporter or default_reporter(),
     )  # fmt: skip

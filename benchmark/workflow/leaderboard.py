@@ -15,7 +15,7 @@ from benchmark.experiment import Experiment, ModelEntry, absolute_source
 from benchmark.model_card import ModelCard, card_names, load_card
 from benchmark.observers.base import LOW_LEVEL
 from benchmark.pool_sizes import halved_sizes
-from benchmark.progress import Reporter
+from benchmark.progress import Reporter, default_reporter
 from benchmark.protocol import REFERENCES, References
 from benchmark.release import BUNDLED, Release, load_release
 from benchmark.study import Study
@@ -120,7 +120,7 @@ def add_model(
         Naming the stage that failed, and why.
     """
     folder = Path(workspace)
-    reporter = reporter or Reporter()
+    reporter = reporter or default_reporter()
     if not isinstance(model, str):
         from benchmark.own_models import offer_model
 
@@ -179,7 +179,7 @@ def add_study(
     opened = Study.open(study)
     paths, new = _write_results(
         opened, Path(workspace) / "results", _stored_pool_sizes(opened), models, pictures, True, database,
-        reporter or Reporter(),
+        reporter or default_reporter(),
     )  # fmt: skip
     return Addition(", ".join(models) or opened.root.name, paths, opened.root, new)
 
@@ -287,7 +287,7 @@ def build_leaderboard_site(
     """Write the leaderboard as a static site; returns the page to open. Folders are those of ``read_leaderboard``."""
     from analysis.leaderboard.site import build_site
 
-    return build_site(read_leaderboard(results), Path(out), reporter=reporter)
+    return build_site(read_leaderboard(results), Path(out), reporter=reporter or default_reporter())
 
 
 def verify_results(
@@ -326,7 +326,8 @@ def verify_results(
         raise LeaderboardError("Name result files to verify, or the branch that they are to be added to (--against).")
     opened = None if study is None else Study.open(study)
     return verify(
-        [find_contribution(against)] if against else files, study=opened, database=database, reporter=reporter,
+        [find_contribution(against)] if against else files, study=opened, database=database,
+        reporter=reporter or default_reporter(),
         pool_sizes=None if opened is None else _stored_pool_sizes(opened),
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import ObserverError
-from benchmark.progress import Reporter
+from benchmark.progress import Reporter, default_reporter
 from benchmark.study import Study
 from benchmark.units import PLANTED
 
@@ -72,7 +72,7 @@ def observe_pool_sizes(
     if not observers:
         raise ObserverError("No observer was named; name at least one, such as features:efficientnet_lite0.")
     study = Study.open(study)
-    reporter = reporter or Reporter()
+    reporter = reporter or default_reporter()
     with opened_engine(engine, address, reporter) as opened:
         made = [_make_observer(study, name, opened, device, reporter) for name in dict.fromkeys(observers)]
         views = make_pool_sizes(study, sizes, reporter=reporter)
