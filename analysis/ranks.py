@@ -11,7 +11,7 @@ hypothesis testing, JASA 100.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,6 +101,7 @@ def rank_models(
     drawing: Drawing = "layer-uniform",
     mean: Mean = "units",
     units: pd.DataFrame | None = None,
+    same_units: Mapping[str, str] | None = None,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Ranks:
@@ -116,6 +117,8 @@ def rank_models(
         Which models; all if None.
     drawing, mean, units
         As in ``proportions.estimate_proportions``.
+    same_units
+        As in ``comparison.compare_models``: what is paired.
     level
         Probability that all sets hold the true ranks.
     seed
@@ -126,7 +129,9 @@ def rank_models(
     AnalysisError
         As ``comparison.compare_models``.
     """
-    joint = model_means(table, condition=condition, models=models, drawing=drawing, mean=mean, units=units)
+    joint = model_means(
+        table, condition=condition, models=models, drawing=drawing, mean=mean, units=units, same_units=same_units
+    )
     return rank_joint_means(joint, estimand=spell_estimand("new units and people", drawing), level=level, seed=seed)
 
 

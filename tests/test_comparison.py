@@ -10,6 +10,8 @@ from analysis.comparison import compare_conditions, compare_models, compare_unit
 from analysis.multiple_tests import adjust_holm
 from analysis.power.simulation import Layout, Population, simulate_judgements
 from analysis.proportions import cluster_means, estimate_proportions, read_answers
+from analysis.ranks import rank_models
+from analysis.same_units import group_models, read_same_units
 from benchmark.errors import AnalysisError, NameNotFound
 from tests.test_proportions import table_of
 
@@ -74,11 +76,75 @@ def test_a_twin_shares_its_units_places() -> None:
         parts.append(table_of(rows, model))
     table = pd.concat(parts, ignore_index=True)
     paired = model_means(table)
-    assert "share units alone" in paired.method and paired.units[0, 1] == 30
+    assert "net and net-twin share units" in paired.method and paired.units[0, 1] == 30
     renamed = table.assign(unit=table["unit"].where(table["model"] == "net", table["unit"] + "x"))
     apart = model_means(renamed)
     assert apart.units[0, 1] == 60
     assert paired.errors[0, 1] < 0.8 * apart.errors[0, 1]
+
+
+def with_names_like(table: pd.DataFrame, same: bool, prefix: bool = True) -> pd.DataFrame:
+    """Name every model's units 0, 1, ... (the same names in all models), or apart."""
+    names = {}
+    for model, own in table.astype({"model": str, "unit": str}).groupby("model")["unit"]:
+        for number, unit in enumerate(sorted(own.unique())):
+            bare = f"layer/{number}" if same else f"{model}-layer/{number}"
+            names[unit] = f"{model}/{bare}" if prefix else bare
+    return table.assign(unit=table["unit"].astype(str).map(names))
+
+
+@pytest.mark.parametrize("prefix", [True, False], ids=["with the model's name", "bare"])
+@pytest.mark.parametrize("layout", [NESTED, CROSSED], ids=["nested", "crossed"])
+def test_names_of_units_pair_nothing(layout: Layout, prefix: bool) -> None:
+    table = simulate_judgements(layout, Population(model=0.3, unit=1.5), seed=6)
+    alike, apart = (with_names_like(table, same, prefix) for same in (True, False))
+    one, two = model_means(alike), model_means(apart)
+    shared = "share participants alone" if layout.crossed else "share neither units nor participants"
+    assert one.method == two.method and shared in one.method
+    for name in ("values", "covariance", "errors", "freedom", "units"):
+        np.testing.assert_allclose(getattr(one, name), getattr(two, name), rtol=0, atol=1e-12)
+    for a, b in zip(compare_models(alike), compare_models(apart), strict=True):
+        assert (a.p, a.p_holm, a.p_max_t, a.difference.low) == (b.p, b.p_holm, b.p_max_t, b.difference.low)
+    ranks = [rank_models(own).table().drop(columns="method", errors="ignore") for own in (alike, apart)]
+    pd.testing.assert_frame_equal(*ranks)
+    proportions = [next(iter(estimate_proportions(own, ("condition",)))).errors.two_way for own in (alike, apart)]
+    assert proportions[0] == pytest.approx(proportions[1], abs=1e-12)
+
+
+def test_conditions_are_paired_within_a_model_whatever_others_units_are_called() -> None:
+    table = two_conditions(3)
+    # One model lacks half of its units in one condition; another model's units of those names have both.
+    few = table[~((table["model"] == "model-1") & (table["condition"] == "synthetic")
+                  & table["unit"].isin([f"unit-{k}" for k in range(20, 30)]))]  # fmt: skip
+    alike, apart = (with_names_like(few, same, prefix=False) for same in (True, False))
+    for a, b in zip(compare_conditions(alike), compare_conditions(apart), strict=True):
+        assert a.difference.n == b.difference.n and a.p == b.p
+
+
+def test_what_a_data_set_declares_is_paired() -> None:
+    table = with_names_like(simulate_judgements(NESTED, Population(model=0.3, unit=1.5), seed=6), same=True)
+    models = pd.DataFrame({"model": [f"model-{k}" for k in range(4)], "same_units_as": ["", "model-0", "", ""]})
+    declared = read_same_units(models)
+    assert declared == {"model-1": "model-0"}
+    joint = model_means(table, same_units=declared)
+    place = {name: number for number, name in enumerate(joint.names)}
+    shared = 40 - joint.units
+    assert shared[place["model-0"], place["model-1"]] == 20
+    assert shared[place["model-0"], place["model-2"]] == shared[place["model-2"], place["model-3"]] == 0
+    assert "model-0 and model-1 share units" in joint.method
+    # A parent, when a table of models has one, and twins of what is declared, belong together, too.
+    parents = read_same_units(pd.DataFrame({"model": ["net+sparse"], "parent": ["net"]}))
+    groups = group_models(["net", "net-twin", "net+sparse", "other"], parents)
+    assert groups["net"] == groups["net-twin"] == groups["net+sparse"] != groups["other"]
+
+
+def test_two_models_of_one_name_are_not_merged() -> None:
+    table = simulate_judgements(NESTED, ALIKE, seed=1)
+    weights = np.where(table["participant"].astype(str).str[-1].isin(list("02468")), "v1", "v2")
+    words = "'model-0' stands for 2 models: the column 'weights' holds"
+    for call in (compare_models, rank_models):
+        with pytest.raises(AnalysisError, match=words):
+            call(table.assign(weights=weights))
 
 
 @pytest.mark.parametrize("layout", [NESTED, CROSSED], ids=["nested", "crossed"])

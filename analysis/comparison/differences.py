@@ -1,8 +1,9 @@
 """Differences between models, and between conditions: with errors that know which units and people are shared.
 
-Where sessions mix models, the same people answer about several; where twins are compared, the same places of an
-architecture are. Both are in the covariance of the means, which is summed over the clusters that two models share.
-Where nothing is shared, the models are independent, and the same formula says so.
+Where sessions mix models, the same people answer about several; a model and its twin, or models that a data set
+declares to have the same units, are asked about at the same places. Both are in the covariance of the means, which is
+summed over the clusters that two models share. Where nothing is shared, the models are independent, and the same
+formula says so. Names of units pair nothing: different models whose units have the same names are not paired.
 
 A family of differences is judged together in two ways. Holm (1979), A simple sequentially rejective multiple test
 procedure, Scandinavian Journal of Statistics 6, needs nothing but p-values. Max-T (Westfall & Young, 1993,
@@ -12,7 +13,7 @@ Biometrical Journal 50) uses how the differences vary together, and gives interv
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from analysis.comparison.models import choose_condition, model_means
 from analysis.estimands import Drawing, spell_estimand
 from analysis.multiple_tests import adjust_holm
 from analysis.proportions import LEVEL, Mean, cluster_means, read_answers
+from analysis.same_units import check_one_model_a_name
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -109,6 +111,7 @@ def compare_models(
     drawing: Drawing = "layer-uniform",
     mean: Mean = "units",
     units: pd.DataFrame | None = None,
+    same_units: Mapping[str, str] | None = None,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Comparison:
@@ -124,6 +127,9 @@ def compare_models(
         Which models; all if None.
     drawing, mean, units
         As in ``proportions.estimate_proportions``.
+    same_units
+        From a model to the one whose units it has, too (``Dataset.same_units``): these are paired, and a model and its
+        twin.
     level
         Coverage of each interval by itself, and of all simultaneous intervals together.
     seed
@@ -138,7 +144,9 @@ def compare_models(
     AnalysisError
         If fewer than two models have answers, several conditions are mixed, or a model has 1 unit or participant.
     """
-    joint = model_means(table, condition=condition, models=models, drawing=drawing, mean=mean, units=units)
+    joint = model_means(
+        table, condition=condition, models=models, drawing=drawing, mean=mean, units=units, same_units=same_units
+    )
     pairs = np.array([(a, b) for a in range(len(joint.names)) for b in range(a + 1, len(joint.names))])
     family = f"all pairs of {len(joint.names)} models" + (f", {condition}" if condition else "")
     estimand = spell_estimand("new units and people", drawing)
@@ -179,9 +187,10 @@ def compare_conditions(
     """
     for name in (first, second):
         choose_condition(table, name)
+    check_one_model_a_name(table)
     both = table[table["condition"].isin([first, second])]
-    seen = both.groupby(["unit"], observed=True)["condition"].nunique()
-    paired = both[both["unit"].isin(seen.index[seen == 2])]
+    seen = both.astype({"model": object, "unit": object}).groupby(["model", "unit"])["condition"].transform("nunique")
+    paired = both[seen == 2]
     left_out, kept = [], []
     for model in sorted(both["model"].astype(str).unique()):
         own = paired[paired["model"] == model]

@@ -197,13 +197,21 @@ def draw_scores(joint: JointMeans, pairs: NDArray[np.int64], seed: int, draws: i
         yield np.divide(difference, spread, out=np.zeros_like(difference), where=spread > 1e-15)
 
 
-def spell_sharing(means: ClusteredMeans, what: str) -> str:
-    """Say what cells share."""
-    shared = []
-    for source, word in (("units", "units"), ("people", "participants")):
-        own = _shared_clusters(means, source)
-        if (own - np.diag(np.diag(own))).any():
-            shared.append(word)
-    if not shared:
+def spell_sharing(means: ClusteredMeans, what: str, names: Sequence[str] = ()) -> str:
+    """Say what cells share; with ``names`` of the cells, which of them share units."""
+    units, people = (_shared_clusters(means, source) for source in ("units", "people"))
+    by_units, by_people = (bool((own - np.diag(np.diag(own))).any()) for own in (units, people))
+    if not (by_units or by_people):
         return f"{what} share neither units nor participants"
-    return f"{what} share {' and '.join(shared)}" + ("" if len(shared) == 2 else " alone")
+    if not names or not by_units:
+        shared = [word for word, own in (("units", by_units), ("participants", by_people)) if own]
+        return f"{what} share {' and '.join(shared)}" + ("" if len(shared) == 2 else " alone")
+    groups: list[list[str]] = []
+    for cell, name in enumerate(names):
+        own = next((group for group in groups if units[cell, names.index(group[0])]), None)
+        if own is None:
+            groups.append([name])
+        else:
+            own.append(name)
+    spelled = "; ".join(" and ".join(group) for group in groups if len(group) > 1)
+    return f"{spelled} share units, {what} share {'participants' if by_people else 'no participants'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from analysis.comparison.joint_means import JointMeans, join_means, spell_sharin
 from analysis.estimands import Drawing
 from analysis.proportions import Answers, Mean, cluster_means, read_answers
 from analysis.proportions.answers import Codes
+from analysis.same_units import check_one_model_a_name, group_models
 from benchmark.errors import AnalysisError, NameNotFound
 
 
@@ -22,10 +23,12 @@ def model_means(
     drawing: Drawing = "layer-uniform",
     mean: Mean = "units",
     units: pd.DataFrame | None = None,
+    same_units: Mapping[str, str] | None = None,
 ) -> JointMeans:
     """Return the models' means in a condition, with the errors of all their differences.
 
-    Units at the same place of the same architecture belong together: a twin and its model share them.
+    Models are paired by unit where their units are the same (``analysis.same_units``): a model and its twin, and what
+    ``same_units`` declares. Whether names of units coincide otherwise does not matter.
 
     Raises
     ------
@@ -41,10 +44,12 @@ def model_means(
         own = own[own["model"].isin(models)]
     if own["model"].nunique() < 2:
         raise AnalysisError("A comparison needs two models with answers.")
+    check_one_model_a_name(own)
     answers = read_answers(own, ("model",), drawing=drawing, units=units)
-    places = _places(answers)
+    places = _places(answers, group_models(answers.model_names.tolist(), same_units))
     means = cluster_means(answers, mean=mean, unit_clusters=places)
-    return join_means(means, answers.cells["model"].tolist(), spell_sharing(means, "models"))
+    names = answers.cells["model"].tolist()
+    return join_means(means, names, spell_sharing(means, "models", names))
 
 
 def choose_condition(table: pd.DataFrame, condition: str | None) -> pd.DataFrame:
@@ -67,15 +72,11 @@ def choose_condition(table: pd.DataFrame, condition: str | None) -> pd.DataFrame
     return table[table["condition"] == condition]
 
 
-def _places(answers: Answers) -> Codes:
-    """Return for each unit the number of its place: its name without the model's.
-
-    Names that don't begin with their model's are places of their own.
-    """
+def _places(answers: Answers, groups: Mapping[str, str]) -> Codes:
+    """Return for each unit the number of its place: the group of its model, and its name without the model's."""
     model_of = np.zeros(len(answers.unit_names), dtype=np.int64)
     model_of[answers.unit] = answers.model
-    names = [
-        unit.removeprefix(f"{answers.model_names[model]}/")
-        for unit, model in zip(answers.unit_names.tolist(), model_of.tolist())
-    ]
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+    models = answers.model_names[model_of].tolist()
+    own = [(groups[model], unit.removeprefix(f"{model}/")) for unit, model in zip(answers.unit_names.tolist(), models)]
+    numbers = {place: number for number, place in enumerate(sorted(set(own)))}
+    return np.array([numbers[place] for place in own], dtype=np.int64)

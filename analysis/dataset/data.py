@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.same_units import read_same_units
 from benchmark import __version__, schemas
 from benchmark.errors import ImportFailure
 from benchmark.hashing import hash_file
@@ -41,7 +42,8 @@ class Dataset:
     models
         One row a model: ``model``, ``family``, ``parameters``, ``training_images`` (distinct pictures),
         ``samples_seen`` (pictures seen in training, repetitions counted), ``top1`` (ImageNet accuracy, 0 to 1),
-        ``year`` (of publication) and ``twin`` (whether its weights are random). What is not known is NaN or empty.
+        ``year`` (of publication), ``twin`` (whether its weights are random) and ``same_units_as`` (the model whose
+        units these are, too: what may be paired by unit beside twins). What is not known is NaN or empty.
     protocol
         Identity of the protocol; several are joined by ``" and "``.
     notes
@@ -61,6 +63,11 @@ class Dataset:
     notes: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def same_units(self) -> dict[str, str]:
+        """What is declared of models with the same units: from a model to the one whose units it has, too."""
+        return read_same_units(self.models)
 
     def write(self, folder: Path | str) -> Path:
         """Write the data set to a folder that :func:`read_dataset` reads.

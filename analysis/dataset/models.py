@@ -14,11 +14,12 @@ from analysis.dataset.data import Dataset
 from analysis.importing.cells import to_booleans, to_numbers
 from analysis.importing.faults import Faults
 from analysis.importing.layout import read_csv_text
+from analysis.same_units import SAME_UNITS
 from benchmark.errors import ImportFailure, suggest
 from benchmark.model_card import TWIN_SUFFIX, ModelCard, card_names, load_card
 from benchmark.units import PLANTED
 
-MODEL_FACTS = ["model", "family", "parameters", "training_images", "samples_seen", "top1", "year", "twin"]
+MODEL_FACTS = ["model", "family", "parameters", "training_images", "samples_seen", "top1", "year", "twin", SAME_UNITS]
 MODEL_NUMBERS = ["parameters", "training_images", "samples_seen", "top1", "year"]
 
 
@@ -43,7 +44,7 @@ def model_facts(
     rows = []
     for name in sorted({str(name) for name in names} - {PLANTED}):
         card = (cards or {}).get(name) or _shipped_card(name)
-        row: dict[str, Any] = {"model": name, "family": "", "twin": name.endswith(TWIN_SUFFIX)}
+        row: dict[str, Any] = {"model": name, "family": "", "twin": name.endswith(TWIN_SUFFIX), SAME_UNITS: ""}
         if card is not None:
             row |= {
                 "family": card.family,
@@ -67,7 +68,8 @@ def order_models(table: pd.DataFrame) -> pd.DataFrame:
     table = table.sort_values("model", ignore_index=True)
     for column in MODEL_NUMBERS:
         table[column] = pd.to_numeric(table[column]).astype(np.float64)
-    table["family"] = table["family"].fillna("").astype("str")
+    for column in ("family", SAME_UNITS):
+        table[column] = table[column].fillna("").astype("str")
     table["twin"] = table["twin"].fillna(False).astype(bool)
     return table.astype({"model": "str"})[MODEL_FACTS]
 

@@ -42,7 +42,8 @@ def read_dataset(
         Read people's answers to the study's pilot instead of those to the study.
     models
         A CSV file with a row a model that says more of models than is known: the column ``model`` and any of
-        ``family``, ``parameters``, ``training_images``, ``samples_seen``, ``top1`` (0 to 1), ``year``.
+        ``family``, ``parameters``, ``training_images``, ``samples_seen``, ``top1`` (0 to 1), ``year``, ``twin``,
+        ``same_units_as`` (the model whose units these are, too).
 
     Raises
     ------

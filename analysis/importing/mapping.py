@@ -213,6 +213,10 @@ class ModelEntry(Document):
         ImageNet accuracy, 0 to 1.
     family, year
         Family of architectures, year of publication.
+    twin
+        Whether its weights are random.
+    same_units_as
+        The model whose units these are, too: these two are compared unit by unit.
     """
 
     family: str | None = None
@@ -222,6 +226,7 @@ class ModelEntry(Document):
     top1: float | None = Field(default=None, ge=0, le=1)
     year: int | None = None
     twin: bool | None = None
+    same_units_as: str | None = None
 
 
 class UnitMapping(Document):

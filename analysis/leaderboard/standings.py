@@ -618,7 +618,10 @@ def _ranks(table: Table, rows: Sequence[Row], kind: str, observer: str) -> Ranks
         ]
         judged = counted_judgements(named, kind)
         judged = judged[(judged["difficulty"] == table.difficulty) & (judged["references"] == "both")]
-        return rank_models(judged, condition=table.condition)
+        # Rows of one network, which differ in their pictures alone, were asked about the same units.
+        first = {row.model.weights: row.name for row in reversed(rows)}
+        same = {row.name: first[row.model.weights] for row in rows if row.model.weights}
+        return rank_models(judged, condition=table.condition, same_units=same)
     standings = [own for row in rows if (own := row.standing(kind, observer))]
     values = np.array([own.headline.value for own in standings])
     if kind == "published":

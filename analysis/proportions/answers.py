@@ -37,7 +37,7 @@ class Answers:
     weight
         Shape (units,): weight of each unit in a mean.
     unit_names, model_names
-        What the numbers stand for.
+        What the numbers stand for. Two models may have units of one name; these are two units.
     """
 
     correct: Floats
@@ -132,9 +132,12 @@ def read_answers(
     if table.empty:
         raise AnalysisError("There are no answers to estimate a proportion from: the table of judgements is empty.")
     named = name_units(units) if units is not None else None
-    unit, unit_list = encode(table["unit"])
     person, _ = encode(table["participant"])
     model, model_list = encode(table["model"])
+    unit, unit_list = encode(table["unit"])
+    # One name in two models is two units.
+    unit, kept_units = _compact(unit * len(model_list) + model)
+    unit_list = unit_list[kept_units // len(model_list)]
     columns: dict[str, tuple[Codes, NDArray[np.str_]]] = {}
     for factor in by:
         if factor in LAYER_FACTORS:

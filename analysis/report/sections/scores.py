@@ -135,10 +135,16 @@ def compare(material: Material) -> Section:
             draft.absent.append(f"{condition}: differences and ranks need two models, and there is one.")
             continue
         with draft.trying(f"{condition}: differences between models"):
-            pairs = compare_models(own, condition=condition, drawing=drawing, units=material.units, seed=seed)
+            pairs = compare_models(
+                own, condition=condition, drawing=drawing, units=material.units, seed=seed,
+                same_units=material.dataset.same_units,
+            )  # fmt: skip
             _add_comparison(draft, f"pairs-{condition}", f"Differences between models, {condition} references", pairs)
         with draft.trying(f"{condition}: ranks"):
-            ranks = rank_models(own, condition=condition, drawing=drawing, units=material.units, seed=seed)
+            ranks = rank_models(
+                own, condition=condition, drawing=drawing, units=material.units, seed=seed,
+                same_units=material.dataset.same_units,
+            )  # fmt: skip
             draft.find(f"{condition.capitalize()}: {ranks.sentence()}", ranks.models[0].rank.method)
             data = ranks.table().assign(condition=condition)
             draft.draw(
