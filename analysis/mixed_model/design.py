@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,29 @@ class Design:
             if factor.name == name:
                 return factor
         raise AnalysisError(f"There is no random effect of {name!r}. {suggest(name, [f.name for f in self.factors])}")
+
+
+def thin(design: Design, wanted: int) -> Design:
+    """Return the design of about so many answers: all those of a part of the levels of its largest factor.
+
+    Levels are numbered by hashes of their answers, so that every so-and-so-manieth is a random part of them.
+    """
+    step = max(design.size // wanted, 1)
+    largest = max(design.factors, key=lambda factor: factor.size)
+    kept = largest.codes % step == 0
+    factors = []
+    for factor in design.factors:
+        present, codes = np.unique(factor.codes[kept], return_inverse=True)
+        labels = tuple(factor.labels[level] for level in present.tolist())
+        factors.append(Factor(factor.name, codes.astype(np.int64), labels))
+    return replace(
+        design,
+        correct=design.correct[kept],
+        fixed=np.ascontiguousarray(design.fixed[kept]),
+        factors=tuple(factors),
+        guess=design.guess if isinstance(design.guess, float) else design.guess[kept],
+        rows=design.rows[kept],
+    )
 
 
 def lay_out_design(

@@ -30,6 +30,8 @@ _NORMALS = 8
 _MOST_SWEEPS = 400
 TIGHT = 1e-9
 """Largest error of a posterior mean of a linear predictor, in its standard deviations, at which sweeps may end."""
+_CACHED = 8192
+"""Answers that are worked on together, so that they stay in the processor's cache."""
 _MEMORY = 5
 """Earlier sweeps that the next one is extrapolated from."""
 
@@ -118,17 +120,19 @@ class ExpectationPropagation:
         link, correct = self.link, self.system.design.correct
         sign = np.where(correct, 1.0, -1.0)
         share, slope, bend = (np.zeros_like(mean) for _ in range(3))  # of the answer given
-        for scale, weight in zip(self._scales, self._weights):
-            width = np.sqrt(scale**2 + variance)
-            scaled = mean / width
-            first = np.exp(-0.5 * scaled**2)
-            first *= weight / np.sqrt(2 * np.pi)
-            first /= width
-            slope += first
-            share += weight * ndtr(sign * scaled)
-            scaled /= width
-            scaled *= first
-            bend -= scaled
+        for low in range(0, len(mean), _CACHED):
+            part = slice(low, low + _CACHED)
+            for scale, weight in zip(self._scales, self._weights):
+                width = np.sqrt(scale**2 + variance[part])
+                scaled = mean[part] / width
+                first = np.exp(-0.5 * scaled**2)
+                first *= weight / np.sqrt(2 * np.pi)
+                first /= width
+                slope[part] += first
+                share[part] += weight * ndtr(sign[part] * scaled)
+                scaled /= width
+                scaled *= first
+                bend[part] -= scaled
         floor = np.where(correct, link.guess, link.lapse)
         seen = np.maximum(floor + link.span * share, np.finfo(np.float64).tiny)
         sign *= link.span / seen

@@ -259,9 +259,11 @@ class SelectedInverse:
                 border += csr_array((data, link.columns, link.pointers), shape=(link.size, structure.outer_size)) @ (
                     outer_corner
                 )
-                outer += rowwise(side[rows], outer_corner[link.columns])
                 for block, part in enumerate(system.blocks[place]):
-                    outer[part.entries] += part.multiply_at(data, blocks[block])
+                    low, high = structure.blocks[block], structure.blocks[block + 1]
+                    outer[part.entries] = part.multiply_at(
+                        data, blocks[block], side[part.rows], outer_corner[low:high]
+                    )
             for step, parent in enumerate(link.parents):
                 border += up[step][:, None] * with_border[place + 1 + step][parent]
                 if structure.outer:

@@ -17,11 +17,11 @@ import pandas as pd
 from scipy.stats import chi2, norm, t
 
 from analysis.estimands import Scope, spell_estimand
-from analysis.mixed_model.design import Design, lay_out_design, split_formula
+from analysis.mixed_model.design import Design, lay_out_design, split_formula, thin
 from analysis.mixed_model.expectation_propagation import ExpectationPropagation
 from analysis.mixed_model.laplace import Curvature, Evaluation, Laplace
 from analysis.mixed_model.links import LINKS, Floats, Link, LinkName
-from analysis.mixed_model.optimisation import NotConverged, Optimum, maximise
+from analysis.mixed_model.optimisation import LARGE, NotConverged, Optimum, maximise
 from analysis.mixed_model.structure import find_structure
 from analysis.mixed_model.system import System
 from benchmark.errors import AnalysisError
@@ -45,6 +45,8 @@ METHODS: dict[Method, str] = {
 
 Engine = Laplace | ExpectationPropagation
 _START = 0.5
+_PART = 60_000
+"""Answers that a search among many more begins with."""
 _FEW = 3.0
 """With fewer degrees of freedom, the interval of a standard deviation is that of its profile likelihood."""
 _FARTHEST = {"logit": 12.0, "probit": 6.0}
@@ -190,11 +192,9 @@ class MixedModel:
         try:
             engine = self.engine(system)
             if not engine.free_fixed and coefficients is None:
-                # Laplace's approximation with everything inside is quick and robust: where to begin.
-                link = Link(self.link, system.design.guess, self.lapse)
-                near = maximise(Laplace(system, link, "penalised", "expected"), log_sds, with_hessian=False)
-                _check_finite(system.design, near.evaluation, self.link)
-                log_sds, coefficients = np.maximum(near.log_sds, math.log(0.05)), near.evaluation.coefficients
+                log_sds, coefficients = self._begin(system.design, log_sds, near=system)
+            elif system.design.size > LARGE and coefficients is None:
+                log_sds, _ = self._begin(system.design, log_sds)
             optimum = maximise(engine, log_sds, None if engine.free_fixed else coefficients, with_hessian=with_hessian)
         except NotConverged as error:
             raise AnalysisError(
@@ -202,6 +202,22 @@ class MixedModel:
             ) from error
         _check_finite(system.design, optimum.evaluation, self.link)
         return optimum
+
+    def _begin(self, design: Design, log_sds: Floats, near: System | None = None) -> tuple[Floats, Floats]:
+        """Return standard deviations and fixed effects to begin with.
+
+        Of many answers a part is fitted. Of few, Laplace's approximation with everything inside is quick and robust.
+        """
+        if design.size > LARGE:
+            part = thin(design, _PART)
+            system = System(part, find_structure(part))
+            found = self._maximise(system, log_sds, None, with_hessian=False)
+        else:
+            system = near if near is not None else System(design, find_structure(design))
+            link = Link(self.link, design.guess, self.lapse)
+            found = maximise(Laplace(system, link, "penalised", "expected"), log_sds, with_hessian=False)
+            _check_finite(design, found.evaluation, self.link)
+        return np.maximum(found.log_sds, math.log(0.05)), found.evaluation.coefficients
 
     def _conclude(
         self, table: pd.DataFrame, system: System, optimum: Optimum, seconds: float, note: str = ""

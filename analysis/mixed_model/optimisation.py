@@ -31,6 +31,9 @@ _SOLVED = 1e-7
 _MOST_POLISHING = 8
 _LOOSE, _FINE, _TIGHT = 1e-5, 1e-7, 1e-9
 """How exact expectation propagation has to be on the way, for differences of gradients, and at the end."""
+LARGE = 300_000
+"""With more answers, rounding of sums exceeds what the finer tolerances buy: these are then ten and a hundred times
+coarser, and the search begins at what a part of the answers says."""
 
 
 class NotConverged(Exception):
@@ -131,6 +134,8 @@ class _Point:
         self.loose = np.zeros(0, dtype=bool) if coefficients is None else np.ones(len(coefficients), dtype=bool)
         if held_coefficients is not None:
             self.loose = ~held_coefficients
+        large = laplace.system.design.size > LARGE
+        self.fine, self.tight = (10 * _FINE, 100 * _TIGHT) if large else (_FINE, _TIGHT)
         laplace.tolerance = _LOOSE
         self.current = self._evaluate(log_sds, coefficients)
         self.scale = self._find_scale()
@@ -231,7 +236,7 @@ class _Point:
         second = np.empty((size, size))
         slopes = np.zeros((self.laplace.system.coefficients, size))
         start = self.current.mode.unknowns
-        self.laplace.tolerance = _FINE
+        self.laplace.tolerance = self.fine
         for column in range(size):
             step = np.zeros(size)
             step[column] = _STEP
@@ -263,7 +268,7 @@ class _Point:
             return self._optimum(empty, np.zeros((self.laplace.system.coefficients, 0)), True, 0.0)
         self.scale = self._find_scale()  # from here: it was that of the start
         second, slopes = self.hessian()
-        self.laplace.tolerance = _TIGHT
+        self.laplace.tolerance = self.tight
         self.current = self._evaluate(self.log_sds, self.coefficients)
         decrement, moved, renewed = math.inf, 0.0, 0
         for _ in range(_MOST_POLISHING):
@@ -281,7 +286,7 @@ class _Point:
             self.settle(length * direction, found)
             if moved > 0.3 and renewed < 3:
                 second, slopes = self.hessian()
-                self.laplace.tolerance = _TIGHT
+                self.laplace.tolerance = self.tight
                 moved, renewed = 0.0, renewed + 1
         gradient = self.gradient(self.current)
         decrement = float(0.5 * gradient @ _solve_convex(second, gradient))

@@ -63,15 +63,21 @@ class BlockOfLink:
         made[self.local_rows, self.local_columns] = data[self.entries]
         return made
 
-    def multiply_at(self, data: Floats, dense: Floats) -> Floats:
-        """Return the block times a dense matrix, at the block's own entries alone."""
+    def multiply_at(self, data: Floats, dense: Floats, left: Floats, right: Floats) -> Floats:
+        """Return the block times a dense matrix, plus ``left @ right.T``, at the block's own entries alone.
+
+        ``left`` has a row for each of the block's rows, ``right`` one for each of its columns.
+        """
         width = len(dense)
         if self.dense:
-            return np.asarray((self.fill(data, width) @ dense)[self.local_rows, self.local_columns])
+            product = self.fill(data, width) @ dense
+            product += left @ right.T
+            return np.asarray(product[self.local_rows, self.local_columns])
+        added = rowwise(left[self.local_rows], right[self.local_columns])
         if self.pairs is not None:
             first, second, places = self.pairs
             products = data[self.entries][second] * dense.ravel()[places]
-            return np.asarray(np.bincount(first, products, minlength=len(self.entries)), dtype=np.float64)
+            return np.asarray(added + np.bincount(first, products, minlength=len(self.entries)), dtype=np.float64)
         sparse = self.sparse(data, width)
         step = max(CHUNK // max(width, 1), 1)
         made = np.empty(len(self.entries))
@@ -80,7 +86,7 @@ class BlockOfLink:
             first, last = self.pointers[low], self.pointers[high]
             product = sparse[low:high] @ dense
             made[first:last] = product[self.local_rows[first:last] - low, self.local_columns[first:last]]
-        return made
+        return made + added
 
 
 @dataclass(frozen=True)
