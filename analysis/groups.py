@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from analysis.judgements import plain
 from benchmark.errors import AnalysisError
 
 KEYS = ["model", "condition", "difficulty", "references"]
@@ -20,7 +21,7 @@ def groups(judgements: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFr
     """Yield the judgements of each model, condition, difficulty and kind of references, with their names."""
     if judgements.empty:
         raise AnalysisError("There are no answers to analyse: the table of judgements is empty.")
-    for key, own in judgements.groupby(KEYS, observed=True, sort=True):
+    for key, own in plain(judgements).groupby(KEYS, observed=True, sort=True):
         yield dict(zip(KEYS, map(str, key))), own
 
 

@@ -113,6 +113,100 @@ def judgements(
     return table.astype(dict.fromkeys(NAMES, "category"))
 
 
+def plain(table: pd.DataFrame, *, outcome: str = "correct") -> pd.DataFrame:
+    """Return a table of judgements of anybody's making in the types that analyses work with.
+
+    Columns that hold names (``NAMES``) become categories of texts: conditions that are numbers are cells, never a
+    trend. Numbers in any other column stay numbers. Arrow's, pandas's and NumPy's types, and "True" and "False" for
+    right and wrong, come to the same. The index is dropped, whatever it is called.
+
+    Parameters
+    ----------
+    table
+        One row an answer.
+    outcome
+        Column that says which answers are right.
+
+    Raises
+    ------
+    AnalysisError
+        If two columns have one name, or the outcome is neither right nor wrong somewhere.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise AnalysisError(f"A table of judgements is a pandas DataFrame, and this is a {type(table).__name__}.")
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise AnalysisError(f"Two columns of the table are called {str(twice[0])!r}: rename or drop one.")
+    made = table.reset_index(drop=True)
+    changed: dict[str, pd.Series] = {}
+    for name in made.columns:
+        column = made[name]
+        if name == outcome:
+            changed[name] = _as_right(column)
+        elif name in NAMES:
+            changed[name] = _as_names(column)
+        elif pd.api.types.is_bool_dtype(column.dtype) and not column.isna().any():
+            changed[name] = column.astype(bool)
+        elif isinstance(column.dtype, pd.CategoricalDtype | np.dtype):
+            continue
+        elif pd.api.types.is_numeric_dtype(column.dtype):
+            changed[name] = column.astype("Float64").astype(np.float64)
+        elif not pd.api.types.is_datetime64_any_dtype(column.dtype):
+            changed[name] = column.astype(object).where(column.notna(), None)
+    return made.assign(**changed) if changed else made
+
+
+def _as_names(column: pd.Series) -> pd.Series:
+    """Return a column of names as categories of texts, in their order; numbers in the order of numbers."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        labels = column.cat.categories
+        if labels.dtype == pd.Index(["text"]).dtype:
+            return column
+        names = [_spell(label) for label in labels]
+        if len(set(names)) == len(names):
+            return column.cat.rename_categories(pd.Index(names))
+        column = column.astype(object)
+    column = column.astype(object)
+    present = column[column.notna()]
+    try:
+        labels = sorted(present.unique())
+    except TypeError:
+        labels = sorted(present.unique(), key=_spell)
+    spelled = present.map({label: _spell(label) for label in labels})
+    order = list(dict.fromkeys(_spell(label) for label in labels))
+    return pd.Series(pd.Categorical(spelled.reindex(column.index), categories=pd.Index(order)), index=column.index)
+
+
+def _spell(label: object) -> str:
+    """Return the text of a name: whole numbers without a point."""
+    if isinstance(label, float | np.floating) and float(label).is_integer():
+        return str(int(label))
+    return str(label)
+
+
+_RIGHT = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
+
+
+def _as_right(column: pd.Series) -> pd.Series:
+    """Return right and wrong answers as 1 and 0; missing ones stay missing."""
+    if column.dtype == np.float64:
+        return column
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+    if pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+        return column.astype("Float64").astype(np.float64)
+    values = column.astype(object)
+    read = values.map(lambda value: _RIGHT.get(str(value).strip().lower(), np.inf), na_action="ignore")
+    numbers = read.astype(np.float64)
+    if np.isinf(numbers).any():
+        strange = values[np.isinf(numbers)].iloc[0]
+        raise AnalysisError(
+            f"The column {column.name!r} holds {strange!r}, which is neither right nor wrong: give 1 and 0, or True "
+            "and False."
+        )
+    return numbers
+
+
 def about_trained(responses: pd.DataFrame) -> pd.Series:
     """Return which answers are about trained models: neither about random-weight twins nor about planted units."""
     return ~responses["model"].str.endswith(TWIN_SUFFIX) & (responses["model"] != PLANTED)

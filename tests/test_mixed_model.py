@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +27,7 @@ from analysis.mixed_model import (
     lapse_sweep,
     learning_sensitivity,
 )
-from analysis.mixed_model.design import Design, lay_out_design, split_formula
+from analysis.mixed_model.design import Design, default_random, lay_out_design, split_formula
 from analysis.mixed_model.expectation_propagation import normal_mixture
 from analysis.mixed_model.factorisation import Factorisation
 from analysis.mixed_model.marginal_means import integrate
@@ -302,7 +303,7 @@ class TestIntervals:
             "condition[T.synthetic]": math.inf,
             "condition[T.synthetic]:predictor": 4.0,
         }
-        assert "t with 4 degrees of freedom (6 models - 2 coefficients" in fit.fixed["predictor"].method
+        assert "t with 4 degrees of freedom (6 models less 2)" in fit.fixed["predictor"].method
         assert fit.fixed["predictor"].n == 6
         slope = fit.fixed["predictor"]
         assert (slope.high - slope.value) / fit.standard_errors["predictor"] == pytest.approx(2.7764, abs=1e-3)
@@ -526,8 +527,8 @@ class TestDegenerate:
 class TestFormula:
     def test_in_lme4s_spelling(self):
         formula = "correct ~ synthetic*logp + (1|unit) + (1 | unit:synthetic) + (1|model)"
-        assert split_formula(formula) == ("synthetic*logp", ("unit", "unit:synthetic", "model"))
-        assert split_formula("(1|unit)") == ("1", ("unit",))
+        assert split_formula(formula) == ("correct", "synthetic*logp", ("unit", "unit:synthetic", "model"))
+        assert split_formula("(1|unit)") == ("correct", "1", ("unit",))
         with pytest.raises(AnalysisError, match="Random slopes"):
             split_formula("correct ~ 1 + (1 + x | unit)")
 
@@ -550,6 +551,132 @@ class TestFormula:
         assert np.array_equal(design.correct, STUDIED["correct"].to_numpy()[design.rows] == 1)
         labels = np.array(design.factors[0].labels)[design.factors[0].codes]
         assert np.array_equal(labels, STUDIED["unit"].astype(str).to_numpy()[design.rows])
+
+    def test_the_left_hand_side_is_obeyed(self):
+        random = " + (1|unit)"
+        table = STUDIED.assign(chosen=1 - STUDIED["correct"], time=STUDIED["trial_index"] + 0.5)
+        asked = MixedModel.from_formula("chosen ~ 1" + random, guess=0.0, method="parity")
+        usual = MixedModel.from_formula("~ 1" + random, guess=0.0, method="parity")
+        assert asked.outcome == "chosen" and usual.outcome == "correct"
+        assert asked.fit(table).coefficients == pytest.approx(-usual.fit(table).coefficients, abs=1e-6)
+        for left, words in (
+            ("time", "'time' holds 0.5, and an answer is right or wrong"),
+            ("corect", "no column 'corect'. Did you mean 'correct'"),
+            ("log(correct)", "left-hand side"),
+            ("cbind(right, wrong)", "left-hand side"),
+        ):
+            with pytest.raises(AnalysisError, match=re.escape(words)):
+                MixedModel.from_formula(f"{left} ~ 1{random}").fit(table)
+
+
+class TestTables:
+    """Tables of any types and any making."""
+
+    model = MixedModel(("condition",), method="parity")
+    base = model.fit(STUDIED)
+
+    @pytest.mark.parametrize("dtype", ["string", "string[pyarrow]", object, "category"])
+    def test_types_of_names(self, dtype):
+        table = STUDIED.copy()
+        for name in ("unit", "participant", "model", "condition"):
+            table[name] = table[name].astype(str).astype(dtype)
+        table.index = pd.Index(np.arange(len(table)) + 7, name="unit")
+        assert self.model.fit(table).coefficients == pytest.approx(self.base.coefficients, abs=1e-9)
+
+    def test_numbers_as_names_are_cells(self):
+        table = STUDIED.copy()
+        for name in ("unit", "participant", "model", "condition"):
+            table[name] = table[name].cat.codes.astype(np.int64) + 1
+        for made in (table, table.convert_dtypes(dtype_backend="pyarrow"), table.astype({"condition": float})):
+            fit = self.model.fit(made)
+            assert fit.design.names == ("intercept", "condition[T.2]")
+            assert fit.coefficients == pytest.approx(self.base.coefficients, abs=1e-9)
+            assert list(fit.marginal_means(("condition",))["condition"]) == ["1", "2"]
+
+    def test_numbers_elsewhere_are_a_trend(self):
+        fit = replace(self.model, fixed="level").fit(STUDIED.assign(level=STUDIED["condition"].cat.codes + 1))
+        assert fit.design.names == ("intercept", "level")
+
+    def test_right_and_wrong_in_words(self):
+        for right, wrong in (("True", "False"), ("true", "false"), ("1", "0"), (True, False)):
+            table = STUDIED.assign(correct=np.where(STUDIED["correct"] == 1, right, wrong))
+            assert self.model.fit(table).log_likelihood == pytest.approx(self.base.log_likelihood)
+        with pytest.raises(AnalysisError, match="'correct' holds 'yes', which is neither right nor wrong"):
+            self.model.fit(STUDIED.assign(correct="yes"))
+        with pytest.raises(AnalysisError, match="no column 'correct'"):
+            self.model.fit(STUDIED.drop(columns="correct"))
+        with pytest.raises(AnalysisError, match="Two columns"):
+            self.model.fit(pd.concat([STUDIED, STUDIED[["unit"]]], axis=1))
+
+    def test_units_of_one_name_in_several_models_are_several_units(self):
+        table = STUDIED.assign(unit=STUDIED["unit"].cat.codes % 14)
+        fit = self.model.fit(table)
+        assert fit.log_likelihood == pytest.approx(self.base.log_likelihood, abs=1e-8)
+        assert any("these are different units" in note for note in fit.notes)
+
+    def test_two_models_of_one_name(self):
+        table = STUDIED.assign(weights=np.where(STUDIED["trial_index"] % 2, "v1", "v2"))
+        with pytest.raises(AnalysisError, match="stands for 2 models: the column 'weights' holds"):
+            self.model.fit(table)
+
+
+class TestNewModels:
+    def test_default_lets_conditions_differ_between_units_and_models(self):
+        assert default_random(STUDIED, ("condition",)) == (
+            "unit", "participant", "model", "unit:condition", "model:condition",
+        )  # fmt: skip
+        assert default_random(STUDIED, "predictor") == ("unit", "participant", "model")
+        crossed = tiny(crossed=True).assign(condition=lambda t: np.where(t["trial_index"] % 2, "a", "b"))
+        assert "participant:condition" in default_random(crossed, "condition")
+
+    def test_a_condition_speaks_for_new_models_only_if_it_may_differ_between_them(self, fit):
+        effect = MixedModel(("condition",), method="parity").fit(STUDIED)
+        assert effect.freedom("condition[T.synthetic]") == 5
+        assert effect.fixed["condition[T.synthetic]"].estimand.startswith("new models")
+        assert effect.fixed["condition[T.synthetic]"].n == 6
+        both = MixedModel("condition * predictor", method="parity").fit(STUDIED)
+        assert both.freedom("condition[T.synthetic]") == both.freedom("condition[T.synthetic]:predictor") == 4
+        # Without model:condition it speaks for these models, and that is said.
+        assert fit.fixed["condition[T.synthetic]"].estimand.startswith("these models")
+        assert any("holds for these models alone" in note and "model:condition" in note for note in fit.notes)
+        assert all(e.estimand.startswith("these models") for e in fit.marginal_means(("condition",))["estimate"])
+        assert all(e.estimand.startswith("new models") for e in effect.marginal_means(("condition",))["estimate"])
+        # Models that were shown in one condition alone do not count.
+        lone = STUDIED[(STUDIED["condition"] == "natural") | ~STUDIED["model"].isin(["model-0", "model-1"])]
+        assert MixedModel(("condition",), method="parity").fit(lone).freedom("condition[T.synthetic]") == 3
+
+    def test_coverage_where_the_condition_differs_between_models(self):
+        layout = Layout(models=8, units=10, tasks=2, conditions=("natural", "synthetic"), sessions=10, trials=16)
+        truth = Population(intercept=1.5, conditions={"synthetic": -0.7}, unit=0.5, model_condition=0.9)
+        held = {True: 0, False: 0}
+        for seed in range(12):
+            table = simulate_judgements(layout, truth, seed=seed)
+            for default in held:
+                random = None if default else ("unit", "participant", "model")
+                effect = MixedModel(("condition",), random, method="parity").fit(table).fixed["condition[T.synthetic]"]
+                held[default] += effect.low <= -0.7 <= effect.high
+        assert held[True] >= 10 > held[False]
+
+
+class TestFlat:
+    def test_a_fit_whose_interval_says_nothing_has_not_converged(self):
+        rng = np.random.default_rng(0)
+        table = pd.DataFrame({"unit": np.repeat(np.arange(30), 20), "group": np.tile(["a", "b"], 300)})
+        chance = np.where(table["group"] == "a", 0.8, 0.5)
+        found = []
+        for _ in range(12):
+            table["correct"] = rng.random(600) < chance
+            try:
+                fit = MixedModel("group", ("unit",), method="joint").fit(table)
+            except AnalysisError:
+                continue
+            effect = fit.fixed["group[T.b]"]
+            found.append(fit.converged)
+            if not fit.converged:
+                assert effect.method.startswith("no interval") and effect.low == -math.inf
+            else:
+                assert effect.high - effect.low < 24
+        assert found
 
 
 class TestSensitivities:

@@ -25,6 +25,7 @@ from scipy.stats import norm
 from analysis.comparison.joint_means import DRAWS, JointMeans, draw_scores, join_means, spell_sharing
 from analysis.comparison.models import choose_condition, model_means
 from analysis.estimands import Drawing, spell_estimand
+from analysis.judgements import plain
 from analysis.multiple_tests import adjust_holm
 from analysis.proportions import LEVEL, Mean, cluster_means, read_answers
 from analysis.same_units import check_one_model_a_name
@@ -185,6 +186,7 @@ def compare_conditions(
     AnalysisError
         If no model has both conditions.
     """
+    table, first, second = plain(table), str(first), str(second)
     for name in (first, second):
         choose_condition(table, name)
     check_one_model_a_name(table)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.comparison.joint_means import JointMeans, join_means, spell_sharing
 from analysis.estimands import Drawing
+from analysis.judgements import plain
 from analysis.proportions import Answers, Mean, cluster_means, read_answers
 from analysis.proportions.answers import Codes
 from analysis.same_units import check_one_model_a_name, group_models
@@ -62,14 +63,15 @@ def choose_condition(table: pd.DataFrame, condition: str | None) -> pd.DataFrame
     NameNotFound
         If there are no answers in the one that is named.
     """
+    table = plain(table)
     known = sorted(table["condition"].astype(str).unique())
     if condition is None:
         if len(known) > 1:
             raise AnalysisError(f"The judgements mix the conditions {', '.join(known)}: name the one to compare in.")
         return table
-    if condition not in known:
-        raise NameNotFound("condition with answers", condition, known)
-    return table[table["condition"] == condition]
+    if str(condition) not in known:
+        raise NameNotFound("condition with answers", str(condition), known)
+    return table[table["condition"] == str(condition)]
 
 
 def _places(answers: Answers, groups: Mapping[str, str]) -> Codes:

@@ -22,23 +22,36 @@ from benchmark.errors import AnalysisError, first_line, suggest
 
 Integers = NDArray[np.int64]
 INTERCEPT = "intercept"
+OUTCOME = "correct"
+"""Column of right and wrong answers, unless a formula names another."""
+MOST_CELLS = 12
+"""A fixed effect with more values than this is no set of cells that units and models could differ in."""
+_NAME = re.compile(r"[^()|+*~`,]+")
 _ROUNDS = 4
 _RANDOM_TERM = re.compile(r"\(\s*1\s*\|\s*([\w:. ]+?)\s*\)")
 
 
-def split_formula(formula: str) -> tuple[str, tuple[str, ...]]:
-    """Split a formula in lme4's spelling into the fixed effects and the grouping factors.
+def split_formula(formula: str) -> tuple[str, str, tuple[str, ...]]:
+    """Split a formula in lme4's spelling into the outcome, the fixed effects and the grouping factors.
 
-    ``"correct ~ synthetic*logp + (1|unit) + (1|unit:synthetic)"`` becomes ``("synthetic*logp", ("unit",
-    "unit:synthetic"))``. Random slopes are not supported: a slope that differs between units is said by a factor
-    ``unit:condition``.
+    ``"correct ~ synthetic*logp + (1|unit) + (1|unit:synthetic)"`` becomes ``("correct", "synthetic*logp", ("unit",
+    "unit:synthetic"))``. Without a left-hand side the outcome is ``correct``. Random slopes are not supported: a slope
+    that differs between units is said by a factor ``unit:condition``.
 
     Raises
     ------
     AnalysisError
-        If a bracket holds anything else than ``1 | factor``.
+        If a bracket holds anything else than ``1 | factor``, or the left-hand side is no name of a column.
     """
-    right = formula.split("~", 1)[-1]
+    left, tilde, right = formula.partition("~")
+    if not tilde:
+        left, right = OUTCOME, formula
+    outcome = left.strip().strip("`").strip() or OUTCOME
+    if "~" in right or not _NAME.fullmatch(outcome):
+        raise AnalysisError(
+            f"The left-hand side of the formula {formula!r} must be the name of the column that says which answers are "
+            "right, one row an answer: 'correct ~ ...'. Sums and functions of columns are columns to be made before."
+        )
     random = tuple(name.replace(" ", "") for name in _RANDOM_TERM.findall(right))
     fixed = _RANDOM_TERM.sub("", right)
     if "|" in fixed:
@@ -47,7 +60,7 @@ def split_formula(formula: str) -> tuple[str, tuple[str, ...]]:
             "supported; write a slope that differs between units as (1 | unit:condition)."
         )
     terms = [term.strip() for term in fixed.split("+")]
-    return " + ".join(term for term in terms if term) or "1", random
+    return outcome, " + ".join(term for term in terms if term) or "1", random
 
 
 @dataclass(frozen=True)
@@ -155,13 +168,14 @@ def lay_out_design(
     guess: float | str,
     lapse: float,
     cluster: str = "model",
+    outcome: str = OUTCOME,
 ) -> Design:
     """Return the design of a mixed model.
 
     Parameters
     ----------
     table
-        One row an answer, with a column ``correct`` of 0 and 1 and all columns that are named below.
+        One row an answer, in plain types (``judgements.plain``), with all columns that are named below.
     fixed
         A formula of fixed effects (``"1 + condition * predictor"``), or the names of columns, which are added up.
     random
@@ -172,6 +186,8 @@ def lay_out_design(
         What is missing between the upper asymptote and 1.
     cluster
         Column whose levels are the models: what tells coefficients of models from others.
+    outcome
+        Column of right (1) and wrong (0) answers.
 
     Raises
     ------
@@ -180,18 +196,20 @@ def lay_out_design(
         can't be told apart.
     """
     formula = fixed if isinstance(fixed, str) else " + ".join(["1", *(f"`{name}`" for name in fixed)])
-    needed = {"correct", *(column for name in random for column in name.split(":"))}
+    needed = {outcome, *(column for name in random for column in name.split(":"))}
     if isinstance(guess, str):
         needed.add(guess)
     _check_columns(table, needed)
     if table.empty:
         raise AnalysisError("There are no answers to fit a mixed model to: the table has no rows.")
-    correct = _read_correct(table["correct"])
+    table, renamed = _tell_units_apart(table, cluster, random)
+    correct = _read_correct(table[outcome])
     matrix, names, specification, terms = _fixed_effects(table, formula)
     clusters = _codes(table, cluster) if cluster in table else None
     asymptote = _read_guess(table, guess, lapse)
     _check_rank(table, matrix, names)
     factors, notes = _grouping_factors(table, random, matrix)
+    notes += renamed
     _check_answers(correct, matrix, names, asymptote, lapse)
     order, recoded = _canonical_order(correct, matrix, asymptote, [codes for _, codes, _ in factors])
     return Design(
@@ -222,11 +240,64 @@ def _check_columns(table: pd.DataFrame, needed: set[str]) -> None:
             )
 
 
+def _tell_units_apart(table: pd.DataFrame, cluster: str, random: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table with units and tasks of one name in several models told apart, and a note if there were any."""
+    notes: list[str] = []
+    changed: dict[str, Any] = {}
+    used = {column for name in random for column in name.split(":")}
+    for column in ("unit", "task"):
+        if cluster not in table or column not in used or column == cluster:
+            continue
+        own, models = (pd.factorize(table[name].astype(object))[0] for name in (column, cluster))
+        if _constant_within(models, own):
+            continue
+        changed[column] = table[cluster].astype(str) + "/" + table[column].astype(str)
+        notes.append(f"Several models have a {column} of one name: these are different {column}s, one for each model.")
+    return (table.assign(**changed) if changed else table), notes
+
+
+def default_random(table: pd.DataFrame, fixed: str | Sequence[str], cluster: str = "model") -> tuple[str, ...]:
+    """Return the random effects of a design that speaks for new units, new people and new models.
+
+    Units, people and models, as far as the table has them; and for every fixed effect that comes in cells (a condition:
+    texts, truth values, or at most ``MOST_CELLS`` numbers) each of them with the effect where it varies within them:
+    ``unit:condition``, ``model:condition``. Without the last, the interval of a condition's effect holds for these
+    models alone (Barr et al. 2013, Random effects structure for confirmatory hypothesis testing: keep it maximal).
+
+    Parameters
+    ----------
+    table
+        One row an answer.
+    fixed
+        As for :func:`lay_out_design`.
+    cluster
+        Column of the models.
+    """
+    present = [name for name in ("unit", "participant", cluster) if name in table]
+    found = list(present)
+    named = [str(name) for name in fixed] if not isinstance(fixed, str) else re.findall(r"[^\W\d]\w*", fixed)
+    for column in dict.fromkeys(named):
+        if column not in table or column in present:
+            continue
+        values = pd.factorize(table[column].astype(object))[0]
+        if values.max() >= MOST_CELLS:
+            continue
+        groups = {name: pd.factorize(table[name].astype(object))[0] for name in present}
+        if cluster in groups and "unit" in groups:
+            groups["unit"] = groups["unit"] * (int(groups[cluster].max()) + 1) + groups[cluster]
+        found += [f"{name}:{column}" for name, own in groups.items() if not _constant_within(values, own)]
+    return tuple(found)
+
+
 def _read_correct(column: pd.Series) -> NDArray[np.bool_]:
     """Return whether answers are right."""
     values = column.to_numpy(dtype=np.float64)
     if not np.isin(values, (0.0, 1.0)).all():
-        raise AnalysisError("The column 'correct' must hold 0 and 1 alone.")
+        strange = values[~np.isin(values, (0.0, 1.0))][0]
+        raise AnalysisError(
+            f"The column {column.name!r} holds {strange:g}, and an answer is right or wrong: it must hold 0 and 1 "
+            "alone, one row an answer."
+        )
     right: NDArray[np.bool_] = values == 1
     return right
 
@@ -413,8 +484,10 @@ def _strata(
 
 def _constant_within(values: NDArray[Any], clusters: Integers) -> bool:
     """Say whether values are the same throughout each cluster."""
-    frame = pd.DataFrame({"value": values, "cluster": clusters})
-    return bool((frame.groupby("cluster")["value"].agg(lambda own: own.nunique()) == 1).all())
+    size = int(clusters.max()) + 1
+    first = np.zeros(size, dtype=np.asarray(values).dtype)
+    first[clusters] = values
+    return bool(np.array_equal(first[clusters], values))
 
 
 def _canonical_order(

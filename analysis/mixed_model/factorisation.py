@@ -261,9 +261,7 @@ class SelectedInverse:
                 )
                 for block, part in enumerate(system.blocks[place]):
                     low, high = structure.blocks[block], structure.blocks[block + 1]
-                    outer[part.entries] = part.multiply_at(
-                        data, blocks[block], side[part.rows], outer_corner[low:high]
-                    )
+                    outer[part.entries] = part.multiply_at(data, blocks[block], side[part.rows], outer_corner[low:high])
             for step, parent in enumerate(link.parents):
                 border += up[step][:, None] * with_border[place + 1 + step][parent]
                 if structure.outer:

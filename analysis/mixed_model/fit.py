@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -17,13 +17,15 @@ import pandas as pd
 from scipy.stats import chi2, norm, t
 
 from analysis.estimands import Scope, spell_estimand
-from analysis.mixed_model.design import Design, lay_out_design, split_formula, thin
+from analysis.judgements import plain
+from analysis.mixed_model.design import OUTCOME, Design, default_random, lay_out_design, split_formula, thin
 from analysis.mixed_model.expectation_propagation import ExpectationPropagation
 from analysis.mixed_model.laplace import Curvature, Evaluation, Laplace
 from analysis.mixed_model.links import LINKS, Floats, Link, LinkName
 from analysis.mixed_model.optimisation import LARGE, NotConverged, Optimum, maximise
 from analysis.mixed_model.structure import find_structure
 from analysis.mixed_model.system import System
+from analysis.same_units import check_one_model_a_name
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
@@ -65,7 +67,9 @@ class MixedModel:
     fixed
         A formula (``"1 + condition * predictor"``), or names of columns, which are added to an intercept.
     random
-        Grouping factors: names of columns, or several joined by colons (``"unit:condition"``).
+        Grouping factors: names of columns, or several joined by colons (``"unit:condition"``). None is what speaks for
+        new units, people and models: each of them, and each with every condition that varies within it
+        (``design.default_random``).
     link
         F: ``logit`` or ``probit``.
     guess
@@ -79,16 +83,19 @@ class MixedModel:
         information. None is what is usual: expected for ``parity``, observed for the others.
     models
         Column that tells the models apart, for the degrees of freedom of what compares models.
+    outcome
+        Column of right (1) and wrong (0) answers.
     """
 
     fixed: str | Sequence[str] = "1"
-    random: Sequence[str] = ("unit", "participant", "model")
+    random: Sequence[str] | None = None
     link: LinkName = "logit"
     guess: float | str = 0.5
     lapse: float = 0.0
     method: Method = "default"
     curvature: Curvature | None = None
     models: str = "model"
+    outcome: str = OUTCOME
 
     def __post_init__(self) -> None:
         if self.link not in LINKS:
@@ -110,9 +117,18 @@ class MixedModel:
         curvature: Curvature | None = None,
         models: str = "model",
     ) -> MixedModel:
-        """Return the model of a formula in lme4's spelling: ``"correct ~ predictor + (1|unit) + (1|model)"``."""
-        fixed, random = split_formula(formula)
-        return cls(fixed, random, link, guess, lapse, method, curvature, models)
+        """Return the model of a formula in lme4's spelling: ``"correct ~ predictor + (1|unit) + (1|model)"``.
+
+        The left-hand side names the column of right and wrong answers. Random effects are those of the formula, none
+        beside.
+
+        Raises
+        ------
+        AnalysisError
+            If a random term is not of the form ``(1 | factor)``, or the left-hand side is no name of a column.
+        """
+        outcome, fixed, random = split_formula(formula)
+        return cls(fixed, random, link, guess, lapse, method, curvature, models, outcome)
 
     def fit(self, table: pd.DataFrame) -> MixedModelFit:
         """Estimate the model.
@@ -120,18 +136,25 @@ class MixedModel:
         Parameters
         ----------
         table
-            One row an answer: ``correct`` (0 or 1), and the columns that the effects name.
+            One row an answer: ``correct`` (right or wrong), and the columns that the effects name. Conditions and all
+            other names (``judgements.NAMES``) are cells, whatever they are coded as; numbers in other columns are
+            trends.
 
         Raises
         ------
         AnalysisError
             If the table can't carry the model: no answers, all right, an empty cell, effects that can't be told
-            apart, or a likelihood without a maximum.
+            apart, a likelihood without a maximum, or two models of one name.
         """
         began = time.perf_counter()
+        table = plain(table, outcome=self.outcome)
+        check_one_model_a_name(table, self.models)
+        if self.random is None:
+            return replace(self, random=default_random(table, self.fixed, self.models)).fit(table)
         design = lay_out_design(
-            table, self.fixed, tuple(self.random), guess=self.guess, lapse=self.lapse, cluster=self.models
-        )
+            table, self.fixed, tuple(self.random), guess=self.guess, lapse=self.lapse, cluster=self.models,
+            outcome=self.outcome,
+        )  # fmt: skip
         system = System(design, find_structure(design))
         start = np.full(len(design.factors), math.log(_START))
         optimum: Optimum | None
@@ -241,11 +264,19 @@ class MixedModel:
         covariance, sound = _covariance(self, optimum, design)
         if not sound:
             notes.append("The likelihood is not curved like a maximum in every direction: no standard errors.")
-        return MixedModelFit(
+        flat = _flat_directions(covariance, optimum, design, self.link) if sound else ()
+        if flat:
+            notes.append(
+                f"The likelihood is flat in {', '.join(map(repr, flat))}: values from mere guessing to all right are "
+                "about as likely, so that the fit has found no maximum worth the name, and no interval is given. "
+                f"{_suspects(design, self.lapse)}"
+            )
+        fit = MixedModelFit(
             model=self,
             log_likelihood=-optimum.evaluation.value,
             parameters=len(design.names) + int(optimum.free.sum()),
-            converged=optimum.converged and sound,
+            converged=optimum.converged and sound and not flat,
+            flat=flat,
             boundary=boundary,
             notes=tuple(notes),
             seconds=seconds,
@@ -254,6 +285,22 @@ class MixedModel:
             system=system,
             optimum=optimum,
         )
+        lone = [name for name, (within, _) in zip(design.names, design.stratum) if within]
+        lone = [name for name in lone if not fit.speaks_for_new_models(name)]
+        if fit.scope == "new models" and lone:
+            within = sorted({v for name in lone for v in design.stratum[design.names.index(name)][0]})
+            notes.append(
+                f"The interval of {', '.join(lone)} holds for these models alone: the fit has no random effect of "
+                f"{', '.join(f'{self.models}:{name}' for name in within)}. With random=None it is added."
+            )
+        return replace(fit, notes=tuple(notes))
+
+
+def _flat_directions(covariance: Floats, optimum: Optimum, design: Design, link: LinkName) -> tuple[str, ...]:
+    """Return the coefficients of which the answers say nothing between guessing and all right."""
+    errors = np.sqrt(np.maximum(np.diag(covariance)[int(optimum.free.sum()) :], 0.0))
+    reach = np.array([np.abs(own if np.ptp(own) == 0 else own - own.mean()).max() for own in design.fixed.T])
+    return tuple(name for name, far in zip(design.names, errors * reach) if far > _FARTHEST[link] / 2)
 
 
 def _suspects(design: Design, lapse: float) -> str:
@@ -330,6 +377,8 @@ class MixedModelFit:
         Coefficients, and standard deviations that are not at the boundary.
     converged
         Whether the maximum was reached, and the likelihood is curved like one.
+    flat
+        Coefficients that the answers leave open between guessing and all right; a fit with any has not converged.
     boundary
         Factors whose standard deviation is estimated as 0.
     notes
@@ -348,6 +397,7 @@ class MixedModelFit:
     log_likelihood: float
     parameters: int
     converged: bool
+    flat: tuple[str, ...]
     boundary: tuple[str, ...]
     notes: tuple[str, ...]
     seconds: float
@@ -392,9 +442,13 @@ class MixedModelFit:
 
     @property
     def scope(self) -> Scope:
-        """What fixed effects speak for."""
+        """What the intercept speaks for."""
+        return self._scope(self.model.models in {factor.name for factor in self.design.factors})
+
+    def _scope(self, new_models: bool) -> Scope:
+        """Return what an effect speaks for, if it speaks for new models or not."""
         names = {factor.name for factor in self.design.factors}
-        if self.model.models in names:
+        if new_models:
             return "new models"
         if "participant" in names:
             return "new units and people"
@@ -406,20 +460,48 @@ class MixedModelFit:
         name = self.model.models
         return int(self.table[name].astype(object).nunique()) if name in self.table else 1
 
+    def varies_between_models(self, variables: Iterable[str]) -> bool:
+        """Say whether the fit has a random effect of models with these variables: ``model:condition``."""
+        wanted = {self.model.models, *variables}
+        return any(set(factor.name.split(":")) == wanted for factor in self.design.factors)
+
+    def speaks_for_new_models(self, name: str) -> bool:
+        """Say whether a coefficient's interval holds for new models: what it changes varies between models here."""
+        within, compares = self.design.stratum[self.design.names.index(name)]
+        if not within:
+            return self.varies_between_models(())
+        return self.varies_between_models(within) or (compares and self.varies_between_models(()))
+
     def freedom(self, name: str) -> float:
-        """Return the degrees of freedom of a coefficient: infinite if it does not compare models.
+        """Return the degrees of freedom of a coefficient: infinite if it does not speak for new models.
 
         A coefficient that compares models has as many as there are models, less the coefficients that all compare
-        models (the intercept is one): Student's t with few models is what keeps its interval honest.
+        models (the intercept is one): Student's t with few models is what keeps its interval honest. An effect that
+        varies between models (``model:condition``) has as many as there are models that show it, less the coefficients
+        that share these differences: the effect itself, and its interactions with properties of models.
         """
         design = self.design
-        if self.model.models not in self.model.random or self.number_of_models < 2:
+        if self.model.models not in (self.model.random or ()) or self.number_of_models < 2:
             return math.inf
-        _, compares = design.stratum[design.names.index(name)]
+        within, compares = design.stratum[design.names.index(name)]
+        if within and self.varies_between_models(within):
+            shared = [other for inside, other in design.stratum if inside == within]
+            pure = sum(not other for other in shared)
+            return float(self._models_that_show(within) - math.ceil(len(shared) / max(pure, 1)))
         if not compares:
             return math.inf
-        taken = sum(1 for within, other in design.stratum if other and not within)
+        taken = sum(1 for inside, other in design.stratum if other and not inside)
         return float(self.number_of_models - taken)
+
+    def _models_that_show(self, variables: Iterable[str]) -> int:
+        """Return how many models have answers at two values of every one of some variables."""
+        model = pd.factorize(self.table[self.model.models].astype(object))[0]
+        shows = np.ones(int(model.max()) + 1, dtype=bool)
+        for name in variables:
+            values = pd.factorize(self.table[name].astype(object))[0]
+            pairs = np.unique(model * (int(values.max()) + 1) + values) // (int(values.max()) + 1)
+            shows &= np.bincount(pairs, minlength=len(shows)) > 1
+        return int(shows.sum())
 
     @property
     def fixed(self) -> dict[str, Estimate]:
@@ -436,22 +518,25 @@ class MixedModelFit:
         low, high = -math.inf, math.inf
         if math.isfinite(freedom) and freedom < 1:
             method = f"no interval: {models} models leave no degrees of freedom for what compares models"
+        elif name in self.flat:
+            method = "no interval: the likelihood is flat in this direction"
         elif not (self.converged and error > 0):
             method = "no interval: the fit did not converge"
         elif math.isfinite(freedom):
             width = float(t.ppf((1 + level) / 2, freedom)) * error
             low, high = value - width, value + width
             method = (
-                f"Wald, t with {freedom:.0f} degrees of freedom ({models} models - {models - freedom:.0f} coefficients "
-                f"that compare models); {self.method}"
+                f"Wald, t with {freedom:.0f} degrees of freedom ({models} models less {models - freedom:.0f}); "
+                f"{self.method}"
             )
         else:
             width = float(norm.ppf((1 + level) / 2)) * error
             low, high = value - width, value + width
             method = f"Wald, normal; {self.method}"
         return Estimate(
-            value, low, high, method, self._independent(freedom), self.scale, spell_estimand(self.scope), level
-        )
+            value, low, high, method, self._independent(freedom), self.scale,
+            spell_estimand(self._scope(self.speaks_for_new_models(name))), level,
+        )  # fmt: skip
 
     def _independent(self, freedom: float) -> int:
         """Return how many independent things a coefficient rests on."""

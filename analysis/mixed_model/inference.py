@@ -344,4 +344,4 @@ def simulate(fit: MixedModelFit, seed: int) -> pd.DataFrame:
     """
     correct = np.empty(fit.design.size)
     correct[fit.design.rows] = draw_answers(fit, np.random.default_rng(seed))
-    return fit.table.assign(correct=correct)
+    return fit.table.assign(**{fit.model.outcome: correct})

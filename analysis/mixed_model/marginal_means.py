@@ -76,7 +76,7 @@ def marginal_means(fit: MixedModelFit, by: Sequence[str] = (), level: float = 0.
     rows = []
     for number, label in enumerate(labels):
         own = order[ends[number] : ends[number + 1]]
-        rows.append(dict(zip(by, label)) | {"estimate": _group_mean(fit, own, kept, level)})
+        rows.append(dict(zip(by, label)) | {"estimate": _group_mean(fit, own, kept, by, level)})
     return pd.DataFrame(rows)
 
 
@@ -87,7 +87,7 @@ def _one_level(codes: Integers, groups: Integers) -> bool:
     return bool(np.array_equal(first[groups], codes))
 
 
-def _group_mean(fit: MixedModelFit, rows: Integers, kept: Sequence[int], level: float) -> Estimate:
+def _group_mean(fit: MixedModelFit, rows: Integers, kept: Sequence[int], by: Sequence[str], level: float) -> Estimate:
     """Return the mean of one group, with its interval by the delta method on the scale of the link."""
     design, system, sds = fit.design, fit.system, fit.sds
     mode = fit.optimum.evaluation.mode.unknowns
@@ -117,6 +117,9 @@ def _group_mean(fit: MixedModelFit, rows: Integers, kept: Sequence[int], level: 
         error = float(change @ fit.covariance @ change)
     names = [factor.name for factor in design.factors]
     compares = fit.model.models in names and names.index(fit.model.models) not in kept
+    # A mean in a condition speaks for new models if the condition may do something else in each of them.
+    within = {inside for inside, _ in design.stratum if inside & set(by)}
+    compares = compares and all(fit.varies_between_models(inside) for inside in within)
     freedom = fit.freedom(design.names[0]) if compares else math.inf
     scope = fit.scope if compares or fit.scope != "new models" else "new units and people"
     low, high, method = 0.0, 1.0, "no interval: the fit did not converge"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -39,14 +40,15 @@ def slopes_from(
     """
 
     def fit(condition: str, predictor: Predictor, values: pd.Series) -> MixedModelSlope | str:
+        if values.index.has_duplicates:
+            name = values.index[values.index.duplicated()][0]
+            return f"Two models are called {str(name)!r}: models of one name are not merged. Name them apart."
         own = table[(table["condition"] == condition) & table["model"].isin(values.index)]
         placed = own["model"].astype(str).map(values).to_numpy(dtype=np.float64)
         asked = own.assign(**{COLUMN: placed - float(values.mean())})
         try:
-            fitted = MixedModel(
-                (COLUMN,), _within_condition(model.random), model.link, model.guess, model.lapse, model.method,
-                model.curvature, model.models,
-            ).fit(asked)  # fmt: skip
+            random = None if model.random is None else _within_condition(model.random)
+            fitted = replace(model, fixed=(COLUMN,), random=random).fit(asked)
             return slope_of(fitted, predictor, drawing)
         except AnalysisError as error:
             return str(error)

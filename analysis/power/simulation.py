@@ -85,8 +85,11 @@ class Population:
         What other conditions add to it.
     slope
         Change per unit of the models' predictor (of log10 parameters, say), and, by condition, what is added to it.
-    model, unit, unit_condition, task, participant
+    model, model_condition, unit, unit_condition, task, participant
         Standard deviations of the random effects.
+    misleading, misled
+        Share of the units (in a condition) that are answered below chance; and the range in which their probability of
+        a right answer lies, before lapses, the same for everybody.
     lapse
         Share of trials on which a person answers wrongly whatever is shown: at best, 1 - lapse is right.
     guess
@@ -114,6 +117,9 @@ class Population:
     learning: float = 0.0
     link: Link = "logit"
     one_sided: float = 0.0
+    model_condition: float = 0.0
+    misleading: float = 0.0
+    misled: tuple[float, float] = (0.1, 0.4)
 
     def probability(self, eta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability of a right answer."""
@@ -343,11 +349,17 @@ def draw_answers(
         + np.outer(values.repeat(layout.units), slopes)
         + per_unit[:, None]
         + _normal(rng, population.unit_condition, (units, len(added)))
+        + _normal(rng, population.model_condition, (layout.models, len(added))).repeat(layout.units, axis=0)
     )
     eta = fixed[unit, condition[:, None]]
     eta += _normal(rng, population.task, units * layout.tasks * len(added))[task]
     eta += population.learning * np.arange(trials) / max(trials - 1, 1)
     top = rng.random((slots, trials + catch)) < 0.5
+    floor: Floats | None = None
+    if population.misleading:
+        below = rng.uniform(*population.misled, fixed.shape)
+        below[rng.random(fixed.shape) >= population.misleading] = np.nan
+        floor = below[unit, condition[:, None]]
     blank = np.zeros((slots, trials), dtype=bool)
     if layout.blank_trials:
         np.put_along_axis(blank, rng.random((slots, trials)).argsort(axis=1)[:, : layout.blank_trials], True, axis=1)
@@ -357,7 +369,8 @@ def draw_answers(
     recruited = unfinished = excluded = 0
     for _ in range(MOST_ROUNDS):
         recruited += len(waiting)
-        chance, right = _answer(population, eta[waiting], blank[waiting], top[waiting], rng)
+        below_chance = None if floor is None else floor[waiting]
+        chance, right = _answer(population, eta[waiting], blank[waiting], top[waiting], rng, below_chance)
         probability[waiting], correct[waiting] = chance, right
         if screening is None:
             break
@@ -399,11 +412,18 @@ def draw_answers(
 
 
 def _answer(
-    population: Population, eta: Floats, blank: NDArray[np.bool_], top: NDArray[np.bool_], rng: np.random.Generator
+    population: Population,
+    eta: Floats,
+    blank: NDArray[np.bool_],
+    top: NDArray[np.bool_],
+    rng: np.random.Generator,
+    below_chance: Floats | None = None,
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Return the truth and the answers of new people, one a row; catch trials follow the main ones."""
     people, catch = len(eta), top.shape[1] - eta.shape[1]
     chance = population.probability(eta + _normal(rng, population.participant, (people, 1)))
+    if below_chance is not None:
+        chance = np.where(np.isnan(below_chance), chance, below_chance)
     chance[blank] = population.guess
     chance = np.concatenate([chance, np.full((people, catch), 1 - population.lapse)], axis=1)
     kind = rng.random(people)

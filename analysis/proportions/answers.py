@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.arrays import Floats
 from analysis.estimands import Drawing, known_weights, name_units
+from analysis.judgements import plain
 from benchmark.errors import AnalysisError, NameNotFound
 
 Codes = NDArray[np.int64]
@@ -131,6 +132,7 @@ def read_answers(
     """
     if table.empty:
         raise AnalysisError("There are no answers to estimate a proportion from: the table of judgements is empty.")
+    table = plain(table)
     named = name_units(units) if units is not None else None
     person, _ = encode(table["participant"])
     model, model_list = encode(table["model"])

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.mixed_model import MixedModel, MixedModelFit
+from analysis.mixed_model.design import default_random
 from analysis.mixed_model.sensitivities import (
     estimate_lapse,
     guessing_sensitivity,
@@ -47,13 +48,11 @@ def describe_model(table: pd.DataFrame, lapse: float) -> MixedModel:
     several = table["condition"].nunique() > 1
     models = table["model"].nunique()
     fixed = (["condition"] if several else []) + (["model"] if 1 < models < LEAST_MODELS else [])
-    random = ["unit", "participant"]
-    if several and table.groupby("unit", observed=True)["condition"].nunique().max() > 1:
-        random.append("unit:condition")
+    random = list(default_random(table, ["condition"] if several else []))
+    if models < LEAST_MODELS:
+        random = [name for name in random if "model" not in name.split(":")]
     if len(table) >= LEAST_ANSWERS * table.groupby(["task", "condition"], observed=True).ngroups:
         random.append("task")
-    if models >= LEAST_MODELS:
-        random.append("model")
     return MixedModel(tuple(fixed) or "1", tuple(random), lapse=lapse)
 
 
