@@ -18,6 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import chi2, t
 
+from analysis.estimands import spell_estimand
+from benchmark.estimate import Estimate
+
 LEVEL = 0.95
 MOST_SESSIONS = 10_000_000
 """Beyond this, a number of sessions is as good as none."""
@@ -100,16 +103,40 @@ class Components:
             count = max(count + 1, int(count * 1.02))
         return count
 
+    def estimates(self, level: float = LEVEL) -> dict[str, Estimate]:
+        """Return the components ``unit``, ``person`` and ``answer`` as estimates with intervals.
+
+        Units' and people's are chi-square intervals of the variance of their means, less what the other components add
+        to it; that of single answers has the degrees of freedom that units and people leave.
+        """
+        tail = (1 - level) / 2
+        made = {}
+        for name, count in (("unit", self.units), ("person", self.people)):
+            value = float(getattr(self, name))
+            noise = (self.unit + self.person + self.answer - value) / (self.answers / count)
+            seen, freedom = value + noise, count - 1
+            low, high = (max(seen * freedom / float(chi2.ppf(q, freedom)) - noise, 0.0) for q in (1 - tail, tail))
+            method = f"method of moments, chi-square of the variance of means with {freedom} degrees of freedom"
+            made[name] = Estimate(
+                value, min(low, value), max(high, value), method, count, "variance of right answers",
+                spell_estimand("new units" if name == "unit" else "new people"), level,
+            )  # fmt: skip
+        freedom = max(self.answers - self.units - self.people + 1, 1)
+        low, high = (self.answer * freedom / float(chi2.ppf(q, freedom)) for q in (1 - tail, tail))
+        made["answer"] = Estimate(
+            self.answer, min(low, self.answer), max(high, self.answer),
+            f"method of moments, chi-square with {freedom:,} degrees of freedom", self.answers,
+            "variance of right answers", spell_estimand("new units and people"), level,
+        )  # fmt: skip
+        return made
+
     def unit_ends(self) -> tuple[Components, Components]:
         """Return the components with the variance between units at either end of its interval.
 
-        The interval is the chi-square one of the variance of unit means, less what people and answers add to it.
+        The interval is that of :meth:`estimates`.
         """
-        noise = (self.person + self.answer) / (self.answers / self.units)
-        seen, freedom = self.unit + noise, self.units - 1
-        tail = (1 - LEVEL) / 2
-        low, high = (max(seen * freedom / chi2.ppf(q, freedom) - noise, 0.0) for q in (1 - tail, tail))
-        return replace(self, unit=min(low, self.unit)), replace(self, unit=max(high, self.unit))
+        found = self.estimates()["unit"]
+        return replace(self, unit=found.low), replace(self, unit=found.high)
 
 
 def _quantile(count: float) -> float:

@@ -31,6 +31,7 @@ from analysis.mixed_model.design import Design, default_random, lay_out_design, 
 from analysis.mixed_model.expectation_propagation import normal_mixture
 from analysis.mixed_model.factorisation import Factorisation
 from analysis.mixed_model.marginal_means import integrate
+from analysis.mixed_model.misleading import EVIDENCE, Cells, Mixture
 from analysis.mixed_model.optimisation import maximise
 from analysis.mixed_model.structure import find_structure
 from analysis.mixed_model.system import System
@@ -539,11 +540,9 @@ class TestFormula:
     def test_summary(self, fit):
         table = fit.summary()
         assert list(table["name"]) == [*fit.design.names, "unit", "participant", "model"]
-        assert (
-            table.loc[table["effect"] == "fixed", "estimand"]
-            .eq("new models, new units and people; layer-uniform")
-            .all()
-        )
+        own = table[table["effect"] == "fixed"].set_index("name")["estimand"]
+        assert own.pop("condition[T.synthetic]") == "these models, new units and people; layer-uniform"
+        assert own.eq("new models, new units and people; layer-uniform").all()
 
     def test_design_holds_every_answer_once(self):
         design: Design = lay_out_design(STUDIED, "1", ("unit",), guess=0.5, lapse=0.0)
@@ -656,6 +655,48 @@ class TestNewModels:
                 effect = MixedModel(("condition",), random, method="parity").fit(table).fixed["condition[T.synthetic]"]
                 held[default] += effect.low <= -0.7 <= effect.high
         assert held[True] >= 10 > held[False]
+
+
+class TestMisleading:
+    """Units that are answered below chance."""
+
+    layout = Layout(models=4, units=25, tasks=2, sessions=20, trials=25)
+    model = MixedModel("1", ("unit", "participant"))
+
+    def cells(self, misleading: float, seed: int = 1) -> Mixture:
+        truth = Population(intercept=0.9, unit=1.0, participant=0.3, model=0.0, misleading=misleading)
+        table = simulate_judgements(self.layout, truth, seed=seed)
+        design = lay_out_design(table, "1", ("unit", "participant"), guess=0.5, lapse=0.0)
+        return Mixture(Cells.read(design))
+
+    def test_the_share_of_units_below_chance(self):
+        found = [self.cells(0.2, seed) for seed in range(12)]
+        assert np.mean([own.share().low <= 0.2 <= own.share().high for own in found]) > 0.8
+        assert np.mean([own.share().value for own in found]) == pytest.approx(0.2, abs=0.04)
+        assert all(own.p < 1e-6 for own in found)
+        sure, chance = found[0].surely_below
+        assert sure > 2 * chance > 0
+
+    def test_where_there_are_none_none_are_found(self):
+        found = [self.cells(0.0, seed) for seed in range(30)]
+        assert min(own.p for own in found) > EVIDENCE
+        assert np.mean([own.share().low for own in found]) < 0.005
+
+    def test_they_are_set_apart_and_said(self):
+        truth = Population(intercept=0.9, unit=1.0, participant=0.3, model=0.0, misleading=0.2)
+        table = simulate_judgements(self.layout, truth, seed=3)
+        fit = self.model.fit(table)
+        assert fit.converged and fit.misleading is not None
+        assert 10 < len(fit.set_apart) < 35
+        assert not set(fit.set_apart) & set(fit.design.factor("unit").labels)
+        worst = table.groupby("unit", observed=True)["correct"].mean().nsmallest(10).index.astype(str)
+        assert set(worst) <= set(fit.set_apart)
+        assert fit.standard_deviations["unit"].low < 1.0 < fit.standard_deviations["unit"].high
+        assert "units mislead" in fit.notes[0] and "set apart" in fit.method
+        # Names change nothing; other methods take the answers as they are.
+        renamed = self.model.fit(table.assign(unit=table["unit"].astype(str).str[::-1]))
+        assert renamed.coefficients == pytest.approx(fit.coefficients, abs=1e-8)
+        assert replace(self.model, method="parity").fit(table).misleading is None
 
 
 class TestFlat:

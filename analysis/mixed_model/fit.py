@@ -22,6 +22,7 @@ from analysis.mixed_model.design import OUTCOME, Design, default_random, lay_out
 from analysis.mixed_model.expectation_propagation import ExpectationPropagation
 from analysis.mixed_model.laplace import Curvature, Evaluation, Laplace
 from analysis.mixed_model.links import LINKS, Floats, Link, LinkName
+from analysis.mixed_model.misleading import EVIDENCE, Cells, Mixture
 from analysis.mixed_model.optimisation import LARGE, NotConverged, Optimum, maximise
 from analysis.mixed_model.structure import find_structure
 from analysis.mixed_model.system import System
@@ -80,11 +81,15 @@ class MixedModel:
         How to fit; see ``METHODS``.
     curvature
         For methods with Laplace's approximation: whether its determinant holds the observed or the expected
-        information. None is what is usual: expected for ``parity``, observed for the others.
+        information. None is what is usual: expected for ``parity``, observed for the others. lme4's is the expected
+        one: its nAGQ = 0 is ``parity``, its nAGQ = 1 ``joint`` with the expected curvature.
     models
         Column that tells the models apart, for the degrees of freedom of what compares models.
     outcome
         Column of right (1) and wrong (0) answers.
+    misleading
+        Whether the default method looks for units that are answered below chance, and sets them apart where the counts
+        leave no doubt that there are any; see ``mixed_model.misleading``. Other methods never do.
     """
 
     fixed: str | Sequence[str] = "1"
@@ -96,6 +101,7 @@ class MixedModel:
     curvature: Curvature | None = None
     models: str = "model"
     outcome: str = OUTCOME
+    misleading: bool = True
 
     def __post_init__(self) -> None:
         if self.link not in LINKS:
@@ -155,6 +161,9 @@ class MixedModel:
             table, self.fixed, tuple(self.random), guess=self.guess, lapse=self.lapse, cluster=self.models,
             outcome=self.outcome,
         )  # fmt: skip
+        mixture = self._look_for_misleading(design)
+        if mixture is not None:
+            return self._set_apart(table, design, mixture)
         system = System(design, find_structure(design))
         start = np.full(len(design.factors), math.log(_START))
         optimum: Optimum | None
@@ -184,6 +193,33 @@ class MixedModel:
                 raise failure
         assert optimum is not None  # else there was a failure
         return self._conclude(table, system, optimum, time.perf_counter() - began)
+
+    def _look_for_misleading(self, design: Design) -> Mixture | None:
+        """Return the mixture of units above and below chance, if the counts leave no doubt that some mislead."""
+        units = any("unit" in factor.name.split(":") for factor in design.factors)
+        if not (self.misleading and self.method == "default" and units) or float(np.max(design.guess)) == 0:
+            return None
+        mixture = Mixture(Cells.read(design), self.link, self.lapse)
+        return mixture if mixture.p < EVIDENCE else None
+
+    def _set_apart(self, table: pd.DataFrame, design: Design, mixture: Mixture) -> MixedModelFit:
+        """Fit the units that speak, and say how many mislead."""
+        below = mixture.posterior >= 0.5
+        share = mixture.share()
+        sure, chance = mixture.surely_below
+        what = "units" if mixture.cells.name == "unit" else f"levels of {mixture.cells.name}"
+        number = len(below)
+        kept = np.sort(design.rows[~below[mixture.cells.of]])
+        note = (
+            f"Some {what} mislead: {share.value:.1%} [{share.low:.1%}, {share.high:.1%}] of {number:,} are answered "
+            f"below chance ({sure:,} with p < .05 each, where {chance:,.0f} would be if all were guessed). "
+            f"{int(below.sum()):,} that are more likely below chance than above it are set apart: effects, spreads and "
+            "marginal means are those of the others. A mean over all units is that of estimate_proportions."
+        )
+        if not len(kept):
+            raise AnalysisError(note + " Nothing is left to fit: report proportions.")
+        fit = replace(self, misleading=False).fit(table.iloc[kept])
+        return replace(fit, model=self, misleading=share, set_apart=mixture.below(design), notes=(note, *fit.notes))
 
     def engine(self, system: System, *, joint: bool | None = None) -> Engine:
         """Return the approximation to the likelihood that the method asks for.
@@ -391,6 +427,10 @@ class MixedModelFit:
         The answers.
     system, optimum
         Inner workings, for what is computed from the fit.
+    misleading
+        Share of units below chance, if some had to be set apart; None if there was no sign of any.
+    set_apart
+        Those that were, by name of the level.
     """
 
     model: MixedModel
@@ -405,6 +445,8 @@ class MixedModelFit:
     table: pd.DataFrame = field(repr=False)
     system: System = field(repr=False)
     optimum: Optimum = field(repr=False)
+    misleading: Estimate | None = None
+    set_apart: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def design(self) -> Design:
@@ -551,6 +593,8 @@ class MixedModelFit:
         text = METHODS[self.model.method]
         if self.model.method in ("joint", "restricted"):
             text += f", {self.model._curvature} information"
+        if self.misleading is not None:
+            text += f"; {len(self.set_apart)} units below chance set apart"
         return text
 
     @cached_property

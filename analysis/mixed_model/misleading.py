@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize
 from scipy.special import betainc, expit, gammaln, logit
 from scipy.stats import binom, chi2
@@ -40,6 +39,8 @@ class Cells:
 
     Attributes
     ----------
+    name
+        Name of the factor: ``unit``, or ``unit:condition``.
     of
         Shape (answers,): which cell each answer belongs to.
     answers, right
@@ -50,6 +51,7 @@ class Cells:
         Shape (cells,): mean of the guess rates.
     """
 
+    name: str
     of: Integers
     answers: Floats
     right: Floats
@@ -74,7 +76,7 @@ class Cells:
         fixed = np.column_stack([np.bincount(finest.codes, own, minlength=size) for own in design.fixed.T])
         guess = np.bincount(finest.codes, np.broadcast_to(design.guess, design.size), minlength=size)
         right = np.bincount(finest.codes, design.correct, minlength=size)
-        return cls(finest.codes, answers, right, fixed / answers[:, None], guess / answers)
+        return cls(finest.name, finest.codes, answers, right, fixed / answers[:, None], guess / answers)
 
 
 class Mixture:
@@ -170,6 +172,11 @@ class Mixture:
         speaks = self._speaks(place)[self._inverse]
         return np.asarray(share * self.misleads / (share * self.misleads + (1 - share) * speaks))
 
+    def below(self, design: Design) -> tuple[str, ...]:
+        """Return the names of the units that are more likely below chance than above it."""
+        labels = design.factor(self.cells.name).labels
+        return tuple(sorted(labels[level] for level in np.flatnonzero(self.posterior >= 0.5)))
+
     def share(self, level: float = LEVEL) -> Estimate:
         """Return the share of units below chance, with its profile-likelihood interval."""
         place, value, best = self.fitted
@@ -203,10 +210,3 @@ def _largest_level(answers: int, guess: float) -> float:
     tails = binom.cdf(np.arange(answers + 1), answers, guess)
     below = tails[tails < 0.05]
     return float(below.max()) if len(below) else 0.0
-
-
-def draw_speaking(mixture: Mixture, draws: int, seed: int = 0) -> list[NDArray[np.bool_]]:
-    """Draw which units speak, from how likely each does; shape (cells,) each."""
-    chance = mixture.posterior
-    rng = np.random.default_rng(seed)
-    return [rng.random(len(chance)) >= chance for _ in range(draws)]

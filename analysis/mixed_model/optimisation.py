@@ -29,6 +29,8 @@ _STEP = 0.02
 _SOLVED = 1e-7
 """Newton decrement, in units of likelihood squared away, at which the search has converged."""
 _MOST_POLISHING = 8
+_WALL = 1e3
+"""How high the objective counts where it can't be computed."""
 _LOOSE, _FINE, _TIGHT = 1e-5, 1e-7, 1e-9
 """How exact expectation propagation has to be on the way, for differences of gradients, and at the end."""
 LARGE = 300_000
@@ -215,7 +217,14 @@ class _Point:
 
         def objective(step: Floats) -> tuple[float, Floats]:
             nonlocal best
-            evaluation = self.at(step)
+            try:
+                evaluation = self.at(step)
+            except NotConverged:
+                # A first step may leap to where the approximation breaks down: a wall there turns the search back.
+                if not math.isfinite(best[0]):
+                    raise
+                away = step - best[1]
+                return best[0] + _WALL * (1 + float(away @ away)), 2 * _WALL * away
             if evaluation.value < best[0]:
                 best = (evaluation.value, step.copy(), evaluation)
             return evaluation.value, self.gradient(evaluation)

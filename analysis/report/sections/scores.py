@@ -91,13 +91,13 @@ def _compare_intervals(draft: Draft, material: Material) -> None:
         rows += [{**names, "interval": kind, "proportion correct": one} for kind, one in intervals.estimates.items()]
         drawn.append(intervals.table().assign(**names))
         if intervals.components:
-            parts, errors = intervals.components, intervals.errors
+            shares, errors = intervals.components.estimates(), intervals.errors
             components.append(
                 {
                     **names,
-                    "units": parts.unit,
-                    "people": parts.person,
-                    "single answers": parts.answer,
+                    "units": shares["unit"],
+                    "people": shares["person"],
+                    "single answers": shares["answer"],
                     "SE, answers only": errors.binomial,
                     "SE, people": errors.participants,
                     "SE, units": errors.units,
