@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from benchmark.data_sets import data_set_name
 from benchmark.documents import Document, parse, read_toml
 from benchmark.hashing import hash_settings
 from benchmark.model_card import TWIN_SUFFIX
@@ -35,8 +36,11 @@ class PoolSettings(Document):
     Attributes
     ----------
     source
-        ``bundled``, ``folder:PATH``, ``imagenet:PATH``, ``imagenette`` or ``imagenette:PATH``,
-        ``webdataset:SHARDS``.
+        ``bundled``, ``folder:PATH``, ``imagefolder:PATH`` (a folder for each class), ``imagenet:PATH``,
+        ``imagenette`` or ``imagenette:PATH``, ``webdataset:SHARDS``.
+    data_set, split
+        The public data set that the pictures are (part of), ``cifar-10``, and which split, ``train`` or ``val``, where
+        the source does not say it: whether a model saw the pool in training follows from them.
     view
         ``canonical``: people and all models see one crop; ``model``: each model sees the original through its
         own transform (a sensitivity analysis).
@@ -45,8 +49,32 @@ class PoolSettings(Document):
     """
 
     source: Name = "bundled"
+    data_set: str = Field(default="", max_length=60)
+    split: Literal["", "train", "val"] = ""
     view: Literal["canonical", "model"] = "canonical"
     crop: int = Field(default=224, ge=32, le=1024)
+
+    @field_validator("data_set")
+    @classmethod
+    def _one_spelling(cls, value: str) -> str:
+        return data_set_name(value)
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _test_is_held_out(cls, value: Any) -> Any:
+        return "val" if value in ("test", "validation") else value
+
+    @model_validator(mode="after")
+    def _split_of_something(self) -> PoolSettings:
+        if self.split and not self.data_set:
+            raise ValueError("split needs data_set: which data set is it a split of?")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not given, so that experiments from before these settings keep their hashes."""
+        values: dict[str, Any] = serialize(self)
+        return {key: value for key, value in values.items() if value or key not in ("data_set", "split")}
 
 
 class ModelEntry(Document):
@@ -489,4 +517,5 @@ def absolute_source(source: str, folder: Path) -> str:
     kind, separator, place = source.partition(":")
     if not separator or not place or "://" in place:
         return source
-    return f"{kind}:{folder / Path(place).expanduser()}"
+    paths = place.split(",") if kind == "webdataset" else [place]
+    return f"{kind}:{','.join(str(folder / Path(path.strip()).expanduser()) for path in paths)}"

@@ -12,10 +12,11 @@ import warnings
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from benchmark.data_sets import data_set_names
 from benchmark.documents import Document, parse, read_toml
 from benchmark.errors import CardError, NameNotFound, suggest
 
@@ -26,6 +27,7 @@ OWN = ("python", "object")
 """Kinds of sources that make the network itself, instead of only its weights: own models."""
 
 Interpolation = Literal["bilinear", "bicubic"]
+CropMode = Literal["center", "squash", "border"]
 
 TRAINING_DATA: dict[str, tuple[str, int]] = {
     # token of a timm tag -> data set, number of training pictures
@@ -56,7 +58,11 @@ class InputSpec(Document):
     size
         Height and width, in pixels.
     crop_ratio
-        Side of the central crop over the shorter side of the resized picture, in the model's own transform.
+        Side of the central crop over the shorter side of the resized picture, in the model's own transform. Above 1
+        the picture is padded.
+    crop_mode
+        How a picture becomes square in the model's own transform: ``center`` cuts, ``squash`` changes the aspect
+        ratio, ``border`` adds borders.
     interpolation
         How pictures are resized for it.
     mean, std
@@ -64,14 +70,27 @@ class InputSpec(Document):
     """
 
     size: int = Field(gt=0)
-    crop_ratio: float = Field(gt=0, le=1)
+    crop_ratio: float = Field(gt=0, le=2)
+    crop_mode: CropMode = "center"
     interpolation: Interpolation
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the common crop mode out, so that studies from before there were others keep their hashes."""
+        values: dict[str, Any] = serialize(self)
+        if values.get("crop_mode") == "center":
+            del values["crop_mode"]
+        return values
+
 
 class TrainingSpec(Document):
-    """What a model was trained on: data sets by name, and the number of pictures in the largest."""
+    """What a model was trained on: data sets by name, and the number of pictures in the largest.
+
+    :func:`load_card` gives known data sets the spelling that pools use, too: see :mod:`benchmark.data_sets`. A card
+    that was stored with a result stays as it was written, and so does its hash.
+    """
 
     data: tuple[str, ...]
     images: int = Field(gt=0)
@@ -190,8 +209,8 @@ class ModelCard(Document):
 
         Relatives share the family of architectures or a set of training data.
         """
-        mine = set(self.training.data) if self.training else set()
-        theirs = set(other.training.data) if other.training else set()
+        mine = set(data_set_names(self.training.data)) if self.training else set()
+        theirs = set(data_set_names(other.training.data)) if other.training else set()
         return self.family == other.family or bool(mine & theirs)
 
 
@@ -219,6 +238,15 @@ def load_card(name: str) -> ModelCard:
     CardError
         If an own function can't be used; the message names its line.
     """
+    card = _find_card(name)
+    if card.training is None or data_set_names(card.training.data) == card.training.data:
+        return card
+    training = card.training.model_copy(update={"data": data_set_names(card.training.data)})
+    return card.model_copy(update={"training": training})
+
+
+def _find_card(name: str) -> ModelCard:
+    """Find a card by its name."""
     if name.endswith(TWIN_SUFFIX):
         return load_card(name.removesuffix(TWIN_SUFFIX)).as_twin()
     if name in card_names():
@@ -235,6 +263,8 @@ def load_card(name: str) -> ModelCard:
         return own_models.card_from_function(entry_points[name], name)
     if name.startswith("timm:"):
         return _card_from_timm(name.removeprefix("timm:"))
+    if _HUB.match(name):
+        return _card_from_timm(name)
     if ":" in name:
         return own_models.card_from_function(name)
     if "." in name and not name.endswith(".py"):
@@ -289,15 +319,33 @@ def card_from_timm(name: str) -> ModelCard:
     from benchmark import architectures  # noqa: F401  (registers vimi's own with timm)
     from benchmark.timm_loading import timm
 
-    architecture, _, tag = name.partition(".")
+    name = _present_timm_name(name)
+    architecture, point, tag = name.partition(".")
     if not timm.is_model(architecture):
         raise NameNotFound("timm model", architecture, timm.list_models())
     tags = [pretrained.partition(".")[2] for pretrained in timm.list_pretrained(f"{architecture}.*")]
+    if point and not tag:
+        raise CardError(
+            f"A tag is missing after the point of {name!r}. Write timm:{architecture} for timm's default weights, or "
+            f"add a tag: {', '.join(tags) or 'timm has no weights of it'}."
+        )
     if tag and tag not in tags:
         raise CardError(f"timm's {architecture} has no weights tagged {tag!r}. {suggest(tag, tags)}")
     config = timm.get_pretrained_cfg(name)
     if config is None:
         raise CardError(f"timm says nothing about the input of {architecture!r}; write a card for it.")
+    channels, height, width = config.input_size
+    if channels != 3 or height != width:
+        raise CardError(
+            f"timm's {name} takes pictures of {channels} channels and {height} x {width} pixels; vimi shows square RGB "
+            "pictures. If it also runs on square ones, write a card that states its input, with size."
+        )
+    crop_mode = config.crop_mode or "center"
+    if crop_mode not in get_args(CropMode):
+        raise CardError(
+            f"timm's {name} crops pictures in the mode {crop_mode!r}, which vimi does not have. Write a card that "
+            f"states its input, with crop_mode one of {', '.join(get_args(CropMode))}."
+        )
     # Without a tag, timm's default weights are meant: name them, so that they can't change silently.
     tag = tag or config.tag or ""
     full = f"{architecture}.{tag}" if tag else architecture
@@ -309,7 +357,8 @@ def card_from_timm(name: str) -> ModelCard:
         weights=WeightsSpec(source="timm"),
         input=InputSpec(
             size=config.input_size[-1],
-            crop_ratio=config.crop_pct or 1.0,
+            crop_ratio=config.crop_pct or 0.875,  # timm's default
+            crop_mode=cast(CropMode, crop_mode),
             interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
             mean=tuple(config.mean),
             std=tuple(config.std),
@@ -318,6 +367,45 @@ def card_from_timm(name: str) -> ModelCard:
         licence=config.license or "unknown",
         source=config.origin_url or (f"timm {full}" if full else ""),
     )
+
+
+_HUB = re.compile(r"(hf[-_]hub|local[-_]dir):", re.IGNORECASE)
+"""How timm begins names of models that lie elsewhere than in its own list."""
+
+
+def _present_timm_name(name: str) -> str:
+    """Return the name under which timm has a model today: of its hub address, or of an old name of it.
+
+    Raises
+    ------
+    CardError
+        If the name is the address of a model that timm does not know, or of one that it removed.
+    """
+    if _HUB.match(name):
+        owner, _, model = name.partition(":")[2].partition("/")
+        if _HUB.match(name).group(1).lower().startswith("hf") and owner == "timm" and model:  # type: ignore[union-attr]
+            return _present_timm_name(model)
+        raise CardError(
+            f"{name} is an address of weights, and vimi loads timm models by timm's own names. Fetch the checkpoint "
+            "and name its architecture: timm:ARCHITECTURE, with the file as weights under [[models]] or as --weights."
+        )
+    if "/" in name or "\\" in name:
+        raise CardError(
+            f"timm has no model called {name!r}: its names hold no slash. Write timm:NAME, such as timm:"
+            f"{name.replace(chr(92), '/').rpartition('/')[2] or 'resnet50'}; a hub address begins with hf-hub:."
+        )
+    from timm.models import _registry
+
+    architecture, _, tag = name.partition(".")
+    renamed: dict[str, str | None] = getattr(_registry, "_deprecated_models", {})
+    if architecture not in renamed:
+        return name
+    current = renamed[architecture]
+    if current is None:
+        raise CardError(f"timm has removed the model {architecture!r}, and names no other one for it.")
+    present = f"{current.partition('.')[0]}.{tag}" if tag else current
+    warnings.warn(f"timm calls {name} {present} today; vimi uses that name.", stacklevel=2)
+    return present
 
 
 def training_from_tag(tag: str) -> TrainingSpec | None:

@@ -122,9 +122,20 @@ def load_model(
     layer_map = find_layers(module, card, aggregator)
     weights_hash = hash_state(module.state_dict())
     target = torch.device(device)
-    module = module.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = _lay_out(module.to(target), target)
     card = card.model_copy(update={"parameters": parameters})
     return Model(card, module, layer_map, weights_hash, target, aggregator)
+
+
+def _lay_out(module: nn.Module, device: torch.device) -> nn.Module:
+    """Lay a network's weights out for convolutions, channels last, where they have four dimensions; returns it.
+
+    ``module.to(memory_format=torch.channels_last)`` fails on weights with five.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(device, memory_format=torch.channels_last)
+    return module
 
 
 def build_network(card: ModelCard, *, weights: str = "", seed: int = 0) -> tuple[nn.Module, ModelCard]:

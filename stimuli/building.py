@@ -133,6 +133,11 @@ class Builder(Materials):
             "view": self.experiment.pool.view,
             "crop": self.experiment.pool.crop,
             **self.survey.facts(),
+            "left_out": {
+                reason: {"count": len(names), "first": list(names[:100])}
+                for reason, names in self.pool.left_out.items()
+            },
+            "remarks": list(self.pool.remarks),
         }
         self.study.update_manifest(pool=facts)
         if self.pool.few_sources:

@@ -90,7 +90,9 @@ def forecast_build(experiment: Experiment, device_name: str, reporter: Reporter)
     """
     device = choose_device(device_name)
     prepare_torch(device)
-    pool = open_pool(experiment.pool.source)
+    pool = open_pool(experiment.pool.source, experiment.pool.data_set, experiment.pool.split)
+    for notice in pool.notices():
+        reporter.say(notice)
     size = len(pool)
     protocol = experiment.resolve_protocol().for_pool(size)
     protocol.windows(size, experiment.stimuli.difficulties)

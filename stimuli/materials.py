@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from benchmark import schemas
+from benchmark.data_sets import data_set_names
 from benchmark.device import choose_device, prepare_torch
 from benchmark.engines.base import Engine, check_sendable
 from benchmark.engines.local import LocalEngine
@@ -39,7 +40,9 @@ def resolve_card(entry: ModelEntry) -> ModelCard:
     """Return the card of a model of an experiment, with the training data that the experiment states."""
     card = load_card(entry.card)
     if entry.training_images is not None:
-        stated = TrainingSpec(data=entry.training_data, images=entry.training_images, note="stated by the experiment")
+        stated = TrainingSpec(
+            data=data_set_names(entry.training_data), images=entry.training_images, note="stated by the experiment"
+        )
         card = card.model_copy(update={"training": stated})
     return card
 
@@ -98,13 +101,16 @@ class Materials:
     def pool(self) -> Pool:
         """The pool of the experiment."""
         if self._pool is None:
-            self._pool = open_pool(self.experiment.pool.source)
+            settings = self.experiment.pool
+            self._pool = open_pool(settings.source, settings.data_set, settings.split)
         return self._pool
 
     @property
     def survey(self) -> Survey:
         """What is known of every picture of the pool."""
         if self._survey is None:
+            for notice in self.pool.notices():
+                self.reporter.say(notice)
             with self.reporter.task("Surveying the pool", len(self.pool)) as advance:
                 self._survey = survey_pool(
                     self.pool,
@@ -137,7 +143,9 @@ class Materials:
         places = {entry.source: place for place, entry in enumerate(self.pool.entries)}
         facts = self.study.manifest["pool"]
         expected = facts["size"] + facts["exact_copies_left_out"] + facts["unreadable_skipped"]
-        if len(self.pool) != expected or not set(table["source"]) <= set(places):
+        # Studies from before files beside the pictures were left out counted them as unreadable.
+        beside = {name for names in self.pool.left_out.values() for name in names} & set(facts["unreadable"])
+        if len(self.pool) + len(beside) != expected or not set(table["source"]) <= set(places):
             raise StudyError(
                 f"The pool {self.experiment.pool.source} has changed since {self.study.root} was built. Restore "
                 "it, or build into another folder."

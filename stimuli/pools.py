@@ -1,34 +1,57 @@
 """Pools: the pictures that natural stimuli come from.
 
 A pool lists its pictures in a fixed order and decodes any one of them. Its pictures have a source, perhaps a
-label, and perhaps a group that is known from where they come (crops of one photograph).
+label, and perhaps a group that is known from where they come (crops of one photograph). What lies in the same place
+and is no picture of the pool is left out, counted and named: see :attr:`Pool.left_out`.
 """
 
 from __future__ import annotations
 
+import glob
+import os
 import re
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from itertools import groupby, pairwise
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from PIL import Image
 
-from benchmark.errors import NameNotFound, PoolError
+from benchmark.data_sets import data_set_name
+from benchmark.errors import NameNotFound, PoolError, first_line
 from benchmark.model_card import ModelCard
-from stimuli.pictures import canonical_crop, decode
+from stimuli.pictures import canonical_crop, decode, is_picture
 
 Seen = Literal["seen", "unseen", "unknown"]
 
 KEPT_CROPS = 2**28
 """Bytes of crops that a pool keeps in memory: those of 1,783 pictures at 224 pixels."""
 
-_PICTURE_MEMBERS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"}
-_SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
+KINDS = ("bundled", "folder", "imagefolder", "imagenet", "imagenette", "webdataset")
+
+_ENDINGS = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".tga", ".dds", ".ico", ".jp2", ".j2k", ".psd", ".avif", ".heic", ".heif", ".jxl", ".qoi",
+}  # fmt: skip
+"""Endings of files that are meant as pictures: if one of these can't be decoded, that is an error.
+
+Any other file is a picture if it begins like one, and is left out and named if not.
+"""
+
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini", ".ds_store", ".localized", ".directory"}
+_NAMED = 5
+"""Files that a sentence names, at most."""
+
+BESIDE = "no pictures"
+DANGLING = "links that lead nowhere"
+LOOPS = "links to a folder that contains them"
+HIDDEN = "hidden files and folders"
+SPECIAL = "neither files nor folders"
+FURTHER = "further pictures of a WebDataset sample"
 
 
 @dataclass(frozen=True)
@@ -51,12 +74,18 @@ class Pool(ABC):
         Its pictures, sorted by source.
     data_set, split
         The public data set that it is (part of), where that is known: ``imagenet-1k``, ``train``.
+    left_out
+        Names of files that lie among the pictures and do not belong to the pool, by the reason why.
+    remarks
+        What else must be said of the pool, in sentences.
     """
 
     name: str
     entries: Sequence[Entry]
     data_set: str = ""
     split: str = ""
+    left_out: Mapping[str, Sequence[str]] = {}
+    remarks: Sequence[str] = ()
     few_sources: bool = False
     """Whether the pictures come from so few photographs that a task must show some of them twice."""
 
@@ -104,11 +133,19 @@ class Pool(ABC):
     def _crops(self) -> dict[tuple[int, int], Image.Image]:
         return {}
 
+    def notices(self) -> list[str]:
+        """Say, in sentences, what was left out of the pool and what was assumed about it."""
+        sentences = [
+            f"Left out of the pool, {len(names):,} {reason}: {name_some(names)}."
+            for reason, names in self.left_out.items()
+        ]
+        return [*self.remarks, *sentences]
+
     def seen_by(self, card: ModelCard) -> Seen:
         """Say whether a model saw these pictures in training, as far as that can be known."""
         if card.training is None:
             return "unseen"
-        if not self.data_set or self.data_set not in card.training.data:
+        if not self.data_set or self.data_set not in map(data_set_name, card.training.data):
             return "unknown"
         by_split: dict[str, Seen] = {"train": "seen", "val": "unseen"}
         return by_split.get(self.split, "unknown")
@@ -117,44 +154,128 @@ class Pool(ABC):
 class FilePool(Pool):
     """A pool of files below a folder."""
 
-    def __init__(self, name: str, root: Path, paths: Sequence[Path], labels: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        paths: Sequence[Path],
+        labels: Sequence[str] | None = None,
+        left_out: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.name = name
         self.root = root
-        order = sorted(range(len(paths)), key=lambda n: paths[n].relative_to(root).as_posix())
-        self.entries = [
-            Entry(paths[n].relative_to(root).as_posix(), labels[n] if labels is not None else None) for n in order
-        ]
+        self.left_out = left_out or {}
+        spelled = [spell_path(path.relative_to(root)) for path in paths]
+        order = sorted(range(len(paths)), key=spelled.__getitem__)
+        for first, second in pairwise(order):
+            if spelled[first] == spelled[second]:
+                raise PoolError(
+                    f"The pool has two files that are both spelled {spelled[first]}: one name is not UTF-8, and the "
+                    "other one looks like its spelling. Rename one of them."
+                )
+        self.entries = [Entry(spelled[n], labels[n] if labels is not None else None) for n in order]
+        self._paths = [paths[n] for n in order]
 
     def original(self, place: int) -> Image.Image:
         """Return a picture in its original size."""
-        path = self.root / self.entries[place].source
-        return decode(path, str(path))
+        path = self._paths[place]
+        return decode(path, spell_path(path))
+
+
+def spell_path(path: Path | PurePosixPath | str) -> str:
+    """Return a path as text; bytes of a name that are not UTF-8 are spelled as ``\\xNN``."""
+    text = path.as_posix() if isinstance(path, Path | PurePosixPath) else path
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Name some things: the first of them, and how many more there are."""
+    further = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {further:,} more" if further > 0 else "")
 
 
 def folder_pool(root: Path) -> FilePool:
-    """Make a pool of every file below a folder, whatever its name; hidden files are left out."""
-    return FilePool("folder", root, _files(root))
+    """Make a pool of every picture below a folder, whatever its name; hidden files are left out."""
+    paths, left_out = _files(root)
+    return FilePool("folder", root, paths, left_out=left_out)
 
 
-def imagenet_pool(root: Path) -> FilePool:
-    """Make a pool of a folder with a subfolder for each class, as ImageNet is kept.
+def image_folder_pool(root: Path, data_set: str = "", split: str = "", kind: str = "imagefolder") -> FilePool:
+    """Make a pool of a folder with a subfolder for each class, as torchvision's ``ImageFolder`` reads it.
 
-    ``root`` may be the split itself or have a subfolder ``val`` (preferred: held out) or ``train``.
+    Parameters
+    ----------
+    root
+        The folder. It may be the split itself, or have a subfolder ``val`` (preferred: held out), ``test`` or
+        ``train``, if it then has no class folders.
+    data_set
+        Name of the public data set that the pictures are (part of); empty if they are of none.
+    split
+        Which split of it; if not given, the name of the folder where that says it.
+    kind
+        What the source of the pool is called in messages.
+
+    Raises
+    ------
+    PoolError
+        If there are pictures outside class folders.
     """
-    _check_folder(root)
-    split = next((name for name in ("val", "train") if (root / name).is_dir()), "")
-    top = root / split if split else root
-    paths = _files(top)
+    top, found = _split_folder(root)
+    paths, left_out = _files(top)
     loose = [path for path in paths if path.parent == top]
     if loose:
         raise PoolError(
-            f"{top} has pictures outside any class folder ({loose[0].name}). The layout is CLASS/PICTURE; for a plain "
-            "folder use folder:PATH."
+            f"{spell_path(top)} has pictures outside any class folder ({spell_path(loose[0].name)}). The layout is "
+            f"CLASS/PICTURE; for a plain folder use folder:PATH in place of {kind}:PATH."
         )
-    pool = FilePool("imagenet", top, paths, [path.relative_to(top).parts[0] for path in paths])
-    pool.data_set = "imagenet-1k"
-    pool.split = split or (root.name if root.name in ("val", "train") else "")
+    labels = [spell_path(path.relative_to(top).parts[0]) for path in paths]
+    name = data_set_name(data_set) if data_set else "imagefolder"
+    pool = FilePool(name, top, paths, labels, left_out)
+    if data_set:
+        pool.data_set, pool.split = name, split or found
     return pool
+
+
+def _split_folder(root: Path) -> tuple[Path, str]:
+    """Return the folder of class folders, and the split that it is (``train``, ``val``), if names say it."""
+    _check_folder(root)
+    inner = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if set(inner) & {"train", "val"} or (inner and set(inner) <= set(_SPLITS)):
+        split = next(name for name in ("val", "test", "train") if name in inner)
+        return root / split, _SPLITS[split]
+    return root, _SPLITS.get(root.name, "")
+
+
+_SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "val", "training": "train"}
+"""What names of folders say of the split; a test split is as unseen as one for validation."""
+
+
+def imagenet_pool(root: Path) -> FilePool:
+    """Make a pool of ImageNet-1k's folders, whose names are its WordNet ids.
+
+    ``root`` may be the split itself or have a subfolder ``val`` (preferred: held out) or ``train``. If a class folder
+    is not one of ImageNet's, the pool is a labelled folder of no known data set, and that is said.
+    """
+    pool = image_folder_pool(root, "imagenet-1k", kind="imagenet")
+    strange = sorted({str(entry.label) for entry in pool.entries} - imagenet_classes())
+    if strange:
+        pool.name, pool.data_set, pool.split = "imagefolder", "", ""
+        pool.remarks = (
+            f"imagenet:{spell_path(root)} is not ImageNet-1k: {len(strange):,} class folders are not among its classes "
+            f"({name_some(strange)}). vimi takes it as a labelled folder of an unknown data set and can't say which "
+            'models saw it. Name the data set: source = "imagefolder:PATH" and data_set = "NAME" under [pool].',
+        )
+    else:
+        pool.name = "imagenet"
+    return pool
+
+
+@cache
+def imagenet_classes() -> frozenset[str]:
+    """Return the WordNet ids of the 1,000 classes of ImageNet-1k, as timm lists them."""
+    from timm.data import ImageNetInfo
+
+    return frozenset(ImageNetInfo("imagenet-1k").label_names())
 
 
 def imagenette_pool(root: Path) -> FilePool:
@@ -176,34 +297,47 @@ def imagenette_pool(root: Path) -> FilePool:
 
 
 class WebDatasetPool(Pool):
-    """Pictures in the tar shards of a WebDataset; a picture's ``.cls`` or ``.txt`` neighbour is its label."""
+    """Pictures in the tar shards of a WebDataset, one a sample; its ``.cls`` or ``.txt`` neighbour is its label."""
 
     name = "webdataset"
 
     def __init__(self, shards: Sequence[Path]) -> None:
-        members: list[tuple[str, Path, int, int, str | None]] = []
+        members: list[_Member] = []
+        left_out: dict[str, list[str]] = {}
         for shard in shards:
-            members += _index_shard(shard)
-        members.sort(key=lambda member: member[0])
-        for (name, first, *_), (other, second, *_) in pairwise(members):
-            if name == other:
+            found, beside = _index_shard(shard)
+            members += found
+            for reason, names in beside.items():
+                left_out.setdefault(reason, []).extend(names)
+        members.sort(key=lambda member: member.source)
+        for first, second in pairwise(members):
+            if first.source == second.source:
                 raise PoolError(
-                    f"The pool has two pictures called {name}, in {first} and {second}: pictures are named by their "
-                    "shard and their place in it. Give every shard a name of its own."
+                    f"The pool has two pictures called {first.source}, in {first.shard} and {second.shard}: pictures "
+                    "are named by their shard and their place in it. Give every shard a name of its own."
                 )
-        self.entries = [Entry(name, label) for name, _, _, _, label in members]
-        self._where = [(shard, offset, size) for _, shard, offset, size, _ in members]
+        self.left_out = left_out
+        self.entries = [Entry(member.source, member.label) for member in members]
+        self._where = [(member.shard, member.offset, member.size) for member in members]
 
     def original(self, place: int) -> Image.Image:
         """Return a picture in its original size."""
         shard, offset, size = self._where[place]
         with shard.open("rb") as file:
             file.seek(offset)
-            return decode(file.read(size), f"{self.entries[place].source} in {shard}")
+            return decode(file.read(size), f"{self.entries[place].source} in {spell_path(shard)}")
 
 
-def open_pool(source: str) -> Pool:
+def open_pool(source: str, data_set: str = "", split: str = "") -> Pool:
     """Open a pool by the source that an experiment names.
+
+    Parameters
+    ----------
+    source
+        Its source: ``bundled``, ``folder:PATH``, ``imagefolder:PATH``, ``imagenet:PATH``, ``imagenette``,
+        ``webdataset:SHARDS``.
+    data_set, split
+        The public data set that the pictures are part of, and which split of it, where the source does not say it.
 
     Raises
     ------
@@ -220,6 +354,8 @@ def open_pool(source: str) -> Pool:
         pool = BundledPool()
     elif kind == "folder":
         pool = folder_pool(_path(kind, place))
+    elif kind == "imagefolder":
+        pool = image_folder_pool(_path(kind, place), data_set, split)
     elif kind == "imagenet":
         pool = imagenet_pool(_path(kind, place))
     elif kind == "imagenette":
@@ -227,11 +363,19 @@ def open_pool(source: str) -> Pool:
     elif kind == "webdataset":
         pool = WebDatasetPool(_shards(place))
     else:
-        known = ("bundled", "folder", "imagenet", "imagenette", "webdataset")
-        spelled = "Write bundled, folder:PATH, imagenet:PATH, imagenette or webdataset:SHARDS."
-        raise NameNotFound("kind of pool", kind, known, spelled)
+        spelled = "Write bundled, folder:PATH, imagefolder:PATH, imagenet:PATH, imagenette or webdataset:SHARDS."
+        raise NameNotFound("kind of pool", kind, KINDS, spelled)
+    if data_set and kind in ("folder", "webdataset"):
+        pool.name = pool.data_set = data_set_name(data_set)
+        pool.split = split
+    elif data_set and data_set_name(data_set) != pool.data_set:
+        raise PoolError(
+            f"The pool {source} can't be called {data_set!r}: what it is follows from its source. Give a data set to "
+            "folder:PATH, imagefolder:PATH or webdataset:SHARDS."
+        )
     if not len(pool):
-        raise PoolError(f"The pool {source} is empty. Give a folder with pictures.")
+        beside = "".join(f" {notice}" for notice in pool.notices())
+        raise PoolError(f"The pool {source} is empty. Give a folder with pictures.{beside}")
     return pool
 
 
@@ -243,29 +387,103 @@ def _path(kind: str, place: str) -> Path:
 
 def _check_folder(root: Path) -> None:
     if not root.exists():
-        raise PoolError(f"The pool's folder {root} does not exist.")
+        raise PoolError(f"The pool's folder {spell_path(root)} does not exist.")
     if not root.is_dir():
-        raise PoolError(f"The pool {root} is a file; a folder of pictures is needed.")
+        raise PoolError(f"The pool {spell_path(root)} is a file; a folder of pictures is needed.")
 
 
-def _files(root: Path) -> list[Path]:
-    """Return every file below a folder that could be meant as a picture."""
+def _files(root: Path) -> tuple[list[Path], dict[str, list[str]]]:
+    """Return every picture below a folder, and what lies beside them, by the reason why it is left out.
+
+    Links are followed, to files and to folders, as torchvision and timm follow them; a link to a folder that it lies
+    in is cut.
+
+    Raises
+    ------
+    PoolError
+        If a folder can't be read.
+    """
     _check_folder(root)
-    return [
-        path
-        for path in root.rglob("*")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.name.lower() not in _SYSTEM_FILES
-    ]
+    found: list[Path] = []
+    left_out: dict[str, list[str]] = {}
+    for path, reason in _walk(root, ()):
+        if not reason:
+            found.append(path)
+        elif path.name.lower() not in _SYSTEM_FILES:
+            left_out.setdefault(reason, []).append(spell_path(path.relative_to(root)))
+    return found, {reason: sorted(names) for reason, names in sorted(left_out.items())}
+
+
+def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, str]]:
+    """Yield what lies below a folder, each with the reason why it is no picture, empty for pictures."""
+    try:
+        status = folder.stat()
+        here = (*above, (status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            members = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise PoolError(
+            f"The folder {spell_path(folder)} of the pool can't be read: {error.strerror}. Change its permissions, or "
+            "move it elsewhere."
+        ) from None
+    for entry in members:
+        path = Path(entry.path)
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            yield path, HIDDEN
+        elif path.is_dir():
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in here:
+                yield path, LOOPS
+            else:
+                yield from _walk(path, here)
+        elif path.is_file():
+            yield path, "" if path.suffix.lower() in _ENDINGS or _begins_like_one(path) else BESIDE
+        else:
+            yield path, DANGLING if entry.is_symlink() and not _leads_somewhere(path) else SPECIAL
+
+
+def _leads_somewhere(link: Path) -> bool:
+    """Whether a link leads to anything; one that leads to itself does not."""
+    try:
+        link.stat()
+    except OSError:
+        return False
+    return True
+
+
+def _begins_like_one(path: Path) -> bool:
+    """Whether a file without a picture's ending is a picture; names that systems leave behind never are."""
+    return path.name.lower() not in _SYSTEM_FILES and is_picture(path)
 
 
 def _shards(place: str) -> list[Path]:
-    """Expand ``shard-{000..012}.tar`` and fetch what lies behind an address."""
+    """Expand ``shard-{000..012}.tar`` and ``shard-*.tar``, and fetch what lies behind an address."""
     names = [name for part in place.split(",") for name in _expand(part.strip()) if name]
     if not names:
         raise PoolError("The pool 'webdataset' needs shards: webdataset:PATH/shard-{000..012}.tar.")
-    return [_fetch_shard(name) if "://" in name else Path(name) for name in names]
+    paths = [path for name in names for path in ([_fetch_shard(name)] if "://" in name else _match(name))]
+    return list(dict.fromkeys(paths))
+
+
+def _match(name: str) -> list[Path]:
+    """Return the files that a pattern with ``*``, ``?`` or ``[...]`` matches, in order; a file's own name comes first.
+
+    Raises
+    ------
+    PoolError
+        If none matches, or a folder is named.
+    """
+    path = Path(name)
+    if path.is_dir():
+        raise PoolError(f"{name} is a folder; name its shards: webdataset:{path / '*.tar'}.")
+    if path.exists() or not glob.has_magic(name):
+        return [path]
+    found = sorted(Path(match) for match in glob.glob(name, recursive=True) if Path(match).is_file())
+    if not found:
+        raise PoolError(
+            f"No file matches the shards {name}. Check the path, or name the shards one by one, with commas."
+        )
+    return found
 
 
 def _expand(pattern: str) -> list[str]:
@@ -298,25 +516,64 @@ def _fetch_shard(address: str) -> Path:
     return target
 
 
-def _index_shard(shard: Path) -> list[tuple[str, Path, int, int, str | None]]:
-    """List the pictures of a shard: name, shard, offset, size and label."""
-    pictures: list[tuple[str, str, int, int]] = []
-    labels: dict[str, str] = {}
+@dataclass(frozen=True)
+class _Member:
+    """A picture of a shard: its name in the pool, where its bytes lie, and its label."""
+
+    source: str
+    shard: Path
+    offset: int
+    size: int
+    label: str | None
+
+
+@dataclass
+class _Sample:
+    """Members of a shard that share a key: a WebDataset's sample."""
+
+    pictures: list[tuple[str, str, int, int]] = field(default_factory=list)  # ending, name, offset, size
+    label: str | None = None
+
+
+def _index_shard(shard: Path) -> tuple[list[_Member], dict[str, list[str]]]:
+    """List the pictures of a shard, one for each sample, and what was left out, by the reason why.
+
+    A member's key is its name up to the first point, and its ending the rest, as WebDataset defines them: ``a.jpg`` and
+    ``a.seg.png`` belong to one sample. Of a sample's pictures, that with a plain ending is the stimulus.
+    """
+    samples: dict[str, _Sample] = {}
+    left_out: dict[str, list[str]] = {}
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with tarfile.open(shard, "r:", encoding="utf-8", errors="surrogateescape") as tar:
             for member in tar:
                 if not member.isfile():
                     continue
                 name = PurePosixPath(member.name)
-                key = str(name.parent / name.name.partition(".")[0])
+                source = spell_path(f"{shard.name}/{member.name}")
+                if name.name.startswith(".") or "__MACOSX" in name.parts:
+                    left_out.setdefault(HIDDEN, []).append(source)
+                    continue
+                stem, _, ending = name.name.partition(".")
+                sample = samples.setdefault(str(name.parent / stem), _Sample())
                 suffix = name.suffix.lower()
-                if suffix in _PICTURE_MEMBERS:
-                    pictures.append((key, f"{shard.name}/{member.name}", member.offset_data, member.size))
-                elif suffix in (".cls", ".txt") and member.size < 1000:
-                    text = tar.extractfile(member)
-                    labels[key] = text.read().decode("utf-8", "replace").strip() if text else ""
+                if suffix in _ENDINGS:
+                    sample.pictures.append((f".{ending.lower()}", source, member.offset_data, member.size))
+                elif suffix == ".cls" or (suffix == ".txt" and sample.label is None):
+                    text = tar.extractfile(member) if member.size < 1000 else None
+                    sample.label = text.read().decode("utf-8", "replace").strip() if text else sample.label
     except FileNotFoundError:
-        raise PoolError(f"The shard {shard} does not exist.") from None
-    except (tarfile.TarError, OSError) as error:
-        raise PoolError(f"The shard {shard} is no readable, uncompressed tar file: {error}.") from None
-    return [(name, shard, offset, size, labels.get(key)) for key, name, offset, size in pictures]
+        raise PoolError(f"The shard {spell_path(shard)} does not exist.") from None
+    except (tarfile.TarError, OSError, UnicodeError, ValueError) as error:
+        raise PoolError(
+            f"The shard {spell_path(shard)} is no readable, uncompressed tar file: {first_line(error)}."
+        ) from None
+    members: list[_Member] = []
+    for sample in samples.values():
+        # The same member twice is for the pool to refuse; any other further picture is left out, and named.
+        ordered = sorted(sample.pictures, key=lambda picture: (picture[0] not in _ENDINGS, picture[1]))
+        for position, (name, copies) in enumerate(groupby(ordered, key=lambda picture: picture[1])):
+            if position:
+                left_out.setdefault(FURTHER, []).append(name)
+            else:
+                members += [_Member(name, shard, offset, size, sample.label) for _, _, offset, size in copies]
+    return members, left_out

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import timm
+import torch
 
+from benchmark import model_zoo
 from benchmark.errors import CardError, DocumentError, NameNotFound
 from benchmark.experiment import ModelEntry
 from benchmark.model_card import ModelCard, card_from_timm, card_names, load_card, read_card, training_from_tag
@@ -250,3 +252,53 @@ def test_a_twin_was_trained_on_nothing_and_keeps_its_family() -> None:
     assert twin.architecture == load_card("vit_b32").architecture
     assert twin.is_related(load_card("clip_vit_b32"))  # both are vision transformers
     assert not twin.is_related(load_card("convnext_b"))  # whose data only the trained one shares
+
+
+# -------------------------------------------------------------------- names that timm leads elsewhere
+
+
+@pytest.mark.parametrize("name", ["hf_hub:timm/resnet50.a1_in1k", "timm:hf-hub:timm/resnet50.a1_in1k"])
+def test_a_hub_address_of_timms_own_models_leads_to_the_model(name: str) -> None:
+    assert load_card(name) == load_card("timm:resnet50.a1_in1k")
+
+
+def test_a_name_that_timm_has_changed_leads_where_timm_leads_and_that_is_said() -> None:
+    with pytest.warns(UserWarning, match="timm calls tf_efficientnet_b1_ns tf_efficientnet_b1.ns_jft_in1k today"):
+        assert load_card("timm:tf_efficientnet_b1_ns").name == "tf_efficientnet_b1.ns_jft_in1k"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("timm:resnet50.", r"tag is missing after the point.*timm:resnet50 .*a1_in1k"),
+        ("resnet50.", r"tag is missing after the point"),
+        ("hf-hub:somebody/net", r"address of weights.*timm:ARCHITECTURE.*--weights"),
+        ("local-dir:/weights", r"address of weights"),
+        ("timm:timm/resnet50", r"no slash.*timm:resnet50"),
+        ("timm:vit_base_patch16_sapiens2.fb", r"1024 x 768 pixels; vimi shows square"),
+    ],
+)
+def test_a_timm_name_that_cannot_be_used_is_refused_with_what_to_write(name: str, said: str) -> None:
+    with pytest.raises(CardError, match=said):
+        load_card(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio", "mode"),
+    [("timm:volo_d4_448.sail_in1k", 1.15, "center"), ("timm:eva02_base_patch14_448.mim_in22k_ft_in22k", 1.0, "squash")],
+)
+def test_what_timm_says_of_cropping_is_taken_over(name: str, ratio: float, mode: str) -> None:
+    spec = load_card(name).input
+    assert (spec.crop_ratio, spec.crop_mode) == (ratio, mode)
+
+
+def test_only_weights_of_four_dimensions_are_laid_out_channels_last() -> None:
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3))
+            self.rows = torch.nn.Parameter(torch.zeros(2, 3, 4, 5, 6))
+
+    module = model_zoo._lay_out(Network(), torch.device("cpu"))
+    assert module.blocks[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert module.rows.is_contiguous()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -203,6 +204,53 @@ def test_a_decompression_bomb_is_refused_by_name_before_it_goes_off() -> None:
         decode(bomb, "bomb.png")
 
 
+def test_a_damaged_tag_beside_the_orientation_does_no_harm() -> None:
+    """Writing EXIF data anew fails on a signed number in an unsigned tag; turning the picture does not need it."""
+    tiff = struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", 2)
+    tiff += struct.pack("<HHIi", 0x100, 9, 1, -1) + struct.pack("<HHIHH", 0x112, 3, 1, 6, 0) + struct.pack("<I", 0)
+    content = encode(Image.fromarray(PAINTED), "JPEG", exif=b"Exif\x00\x00" + tiff)
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.getexif()[0x112] == 6
+        expected = to_pixels(image.transpose(Image.Transpose.ROTATE_270))
+    assert np.array_equal(to_pixels(decode(content, "it")), expected)
+
+
+@pytest.mark.parametrize("failure", [NotImplementedError("DDS kind 99"), struct.error("bad"), KeyError("tag"),
+                                     MemoryError(), RecursionError("deep"), AttributeError("no")])  # fmt: skip
+def test_whatever_a_decoder_raises_is_an_unreadable_picture_with_its_name(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Image.Image) -> None:
+        raise failure
+
+    content = encode(Image.fromarray(PAINTED), "PNG")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(UnreadablePicture, match=r"odd\.png can't be read: .*--skip-unreadable"):
+        decode(content, "odd.png")
+
+
+def test_a_dds_of_an_unsupported_kind_is_refused_by_name() -> None:
+    header = struct.pack("<4sIIIIIII", b"DDS ", 124, 0x1007, 8, 8, 0, 0, 0) + bytes(44)
+    header += struct.pack("<II4sIIIII", 32, 4, b"ZZZZ", 0, 0, 0, 0, 0) + bytes(20)
+    with pytest.raises(UnreadablePicture, match=r"strange\.dds"):
+        decode(header + bytes(64), "strange.dds")
+
+
+def test_postscript_is_never_handed_to_another_program() -> None:
+    with pytest.raises(UnreadablePicture, match="no picture"):
+        decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "it")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animation_the_first_frame_is_used_and_that_can_be_told(kind: str) -> None:
+    frames = [Image.fromarray(paint_picture(number)) for number in (0, 1, 2)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    moving = decode(encode(frames[0], kind, save_all=True, append_images=frames[1:], **options), "it")
+    still = decode(encode(frames[0], kind, **options), "it")
+    assert np.array_equal(to_pixels(moving), to_pixels(still))
+    assert (moving.info, still.info) == ({"frames": "many"}, {})
+
+
 WHOLE = {kind: encode(Image.fromarray(PAINTED), kind) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")}
 
 
@@ -266,6 +314,46 @@ def test_tiny_pictures_are_enlarged_to_a_whole_crop(size: tuple[int, int]) -> No
     crop = to_pixels(canonical_crop(image, 224))
     assert crop.shape == (224, 224, 3)
     assert (crop == (12, 200, 99)).all()
+
+
+@pytest.mark.parametrize("size", [(1, 12_000), (30_000, 2)])
+def test_a_thin_picture_is_cropped_before_it_is_resized(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size)
+    image.putdata([(n % 7 * 30, n % 5 * 50, n % 11 * 20) for n in range(size[0] * size[1])])
+    tracemalloc.start()
+    crop = to_pixels(canonical_crop(image, 224))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert crop.shape == (224, 224, 3)
+    assert most < 2**24
+    # The middle of it, enlarged, is what the whole would have shown there.
+    middle, short = max(size) // 2, min(size)
+    box = (0, middle - 4, 1, middle + 4) if size[0] < size[1] else (middle - 8, 0, middle + 8, 2)
+    part = image.crop(box)
+    part = part.resize((256 * part.width // short, 256 * part.height // short), Image.Resampling.BILINEAR)
+    left, top = (part.width - 224) // 2, (part.height - 224) // 2
+    assert np.abs(crop.astype(int) - to_pixels(part.crop((left, top, left + 224, top + 224)))).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("ratio", [0.9, 1.0, 1.15])
+@pytest.mark.parametrize("size", [(500, 375), (101, 300), (60, 60)])
+def test_every_crop_mode_of_timm_is_applied_as_timm_applies_it(mode: str, ratio: float, size: tuple[int, int]) -> None:
+    spec = InputSpec.model_validate(
+        {"size": 64, "crop_ratio": ratio, "crop_mode": mode, "interpolation": "bicubic", "mean": (0.5, 0.4, 0.3),
+         "std": (0.2, 0.2, 0.2)}
+    )  # fmt: skip
+    image = Image.fromarray(paint_picture(2, *size))
+    transform = create_transform((3, 64, 64), interpolation="bicubic", crop_pct=ratio, crop_mode=mode,
+                                 mean=spec.mean, std=spec.std, normalize=False)  # fmt: skip
+    expected = np.rint(transform(image).numpy().transpose(1, 2, 0)).astype(int)
+    assert np.array_equal(to_pixels(model_view(image, spec)).astype(int), expected)
+
+
+def test_the_common_crop_mode_leaves_hashes_of_older_studies_as_they_were() -> None:
+    spec = load_card("efficientnet_lite0").input
+    assert set(spec.model_dump()) == {"size", "crop_ratio", "interpolation", "mean", "std"}
+    assert spec.model_copy(update={"crop_mode": "squash"}).model_dump()["crop_mode"] == "squash"
 
 
 def test_the_crop_is_taken_from_the_centre() -> None:

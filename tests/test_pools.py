@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.data_sets import SPELLINGS, data_set_name
 from benchmark.errors import NameNotFound, PoolError, UnreadablePicture
 from benchmark.hashing import hash_pixels
-from benchmark.model_card import load_card
+from benchmark.model_card import TrainingSpec, load_card
 from stimuli import pools
 from stimuli.bundled import CROPS, PHOTOGRAPHS, crop_boxes, photograph
 from stimuli.pictures import canonical_crop, to_pixels
@@ -69,8 +71,8 @@ def test_hidden_files_and_what_systems_leave_behind_are_no_pictures(tmp_path: Pa
 
 
 def test_a_file_that_is_no_picture_is_named_with_its_path(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(UnreadablePicture, match=str(tmp_path / "notes.txt")):
+    (tmp_path / "notes.jpg").write_text("hello")
+    with pytest.raises(UnreadablePicture, match=str(tmp_path / "notes.jpg")):
         open_pool(f"folder:{tmp_path}").original(0)
 
 
@@ -116,7 +118,147 @@ def test_an_unknown_kind_of_pool_suggests_the_near_one(wrong: str, near: str) ->
     assert f"'{wrong.partition(':')[0]}'" in str(caught.value)
 
 
+def test_what_lies_beside_pictures_does_not_disturb_and_is_named(tmp_path: Path) -> None:
+    (tmp_path / "one.PNG").write_bytes(png(0))
+    (tmp_path / "no ending").write_bytes(png(1))
+    (tmp_path / "strange.dat").write_bytes(png(2))
+    for name in ("README.txt", "labels.csv", "empty", "._one.png"):
+        (tmp_path / name).write_bytes(b"" if name == "empty" else b"some text")
+    pool = open_pool(f"folder:{tmp_path}")
+    assert sources(pool) == ["no ending", "one.PNG", "strange.dat"]
+    assert pool.left_out == {pools.BESIDE: ["README.txt", "empty", "labels.csv"], pools.HIDDEN: ["._one.png"]}
+    assert pool.notices() == [
+        "Left out of the pool, 1 hidden files and folders: ._one.png.",
+        "Left out of the pool, 3 no pictures: README.txt, empty, labels.csv.",
+    ]
+
+
+def test_a_zero_byte_picture_belongs_to_the_pool_and_is_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(UnreadablePicture, match=r"a\.jpg"):
+        open_pool(f"folder:{tmp_path}").original(0)
+
+
+def test_links_are_followed_loops_cut_and_dangling_ones_named(tmp_path: Path) -> None:
+    elsewhere, root = tmp_path / "elsewhere", tmp_path / "pool"
+    for folder in (elsewhere, root / "real"):
+        folder.mkdir(parents=True)
+    for number, path in enumerate((elsewhere / "a.png", elsewhere / "b.png", root / "real" / "c.png")):
+        path.write_bytes(png(number))
+    (root / "linked").symlink_to(elsewhere, target_is_directory=True)
+    (root / "again").symlink_to(elsewhere, target_is_directory=True)
+    (root / "real" / "up").symlink_to(root, target_is_directory=True)
+    (root / "real" / "file.png").symlink_to(elsewhere / "a.png")
+    (root / "gone").symlink_to(tmp_path / "nowhere")
+    (root / "real" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (root / "real" / "round").symlink_to(root / "real" / "round")
+    os.mkfifo(root / "real" / "pipe.png")
+    pool = open_pool(f"imagefolder:{root}")
+    assert sources(pool) == [
+        "again/a.png",
+        "again/b.png",
+        "linked/a.png",
+        "linked/b.png",
+        "real/c.png",
+        "real/file.png",
+    ]
+    assert [entry.label for entry in pool.entries] == ["again"] * 2 + ["linked"] * 2 + ["real"] * 2
+    assert pool.left_out == {
+        pools.DANGLING: ["gone", "real/gone.png", "real/round"],
+        pools.LOOPS: ["real/up"],
+        pools.SPECIAL: ["real/pipe.png"],
+    }
+    assert np.array_equal(to_pixels(pool.original(5)), paint_picture(0))
+
+
+def test_a_folder_that_may_not_be_read_is_an_error_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shut").mkdir()
+    scan = os.scandir
+
+    def refuse(folder: Path) -> object:
+        if Path(folder).name == "shut":
+            raise PermissionError(13, "Permission denied")
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PoolError, match=r"shut of the pool can't be read: Permission denied"):
+        open_pool(f"folder:{tmp_path}")
+
+
+def test_names_that_are_not_utf8_are_spelled_and_their_pictures_read(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    for path in (tmp_path / name, folder / "a.png"):
+        path.write_bytes(png(3))
+    (tmp_path / os.fsdecode(b"bad\xfe.jpg")).write_bytes(b"no picture")
+    pool = open_pool(f"folder:{tmp_path}")
+    assert sources(pool) == ["\\xff/a.png", "bad\\xfe.jpg", "caf\\xe9.png"]
+    assert np.array_equal(to_pixels(pool.original(2)), paint_picture(3))
+    with pytest.raises(UnreadablePicture, match=r"bad\\xfe\.jpg can't be read"):
+        pool.original(1)
+
+
+def test_two_names_that_would_be_spelled_alike_are_refused(tmp_path: Path) -> None:
+    for name in (os.fsdecode(b"a\xff.png"), "a\\xff.png"):
+        (tmp_path / name).write_bytes(png(0))
+    with pytest.raises(PoolError, match="two files that are both spelled"):
+        open_pool(f"folder:{tmp_path}")
+
+
+def test_names_that_differ_in_case_alone_are_two_pictures(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.png", "A.png", "a.PNG")):
+        (tmp_path / name).write_bytes(png(number))
+    assert sources(open_pool(f"folder:{tmp_path}")) == ["A.png", "a.PNG", "a.png"]
+
+
+# -------------------------------------------------------------------- labelled folders and data sets
+
+
+@pytest.mark.parametrize("spelled", ["cifar10", "CIFAR-10", "cifar_10", "Cifar 10"])
+def test_a_labelled_folder_has_the_data_set_that_it_is_given_in_one_spelling(spelled: str, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        (tmp_path / split / "cat" / "0.png").write_bytes(png(0))
+    saw = load_card("efficientnet_lite0").model_copy(update={"training": TrainingSpec(data=("CIFAR10",), images=9)})
+    held_out = open_pool(f"imagefolder:{tmp_path}", spelled)
+    assert (held_out.name, held_out.data_set, held_out.split) == ("cifar-10", "cifar-10", "val")
+    assert held_out.seen_by(saw) == "unseen"
+    assert open_pool(f"imagefolder:{tmp_path / 'train'}", spelled).seen_by(saw) == "seen"
+    assert open_pool(f"imagefolder:{tmp_path / 'train'}", spelled, "val").seen_by(saw) == "unseen"
+    unnamed = open_pool(f"imagefolder:{tmp_path}")
+    assert (unnamed.name, unnamed.seen_by(saw)) == ("imagefolder", "unknown")
+    assert open_pool(f"folder:{tmp_path}", spelled).name == "cifar-10"
+
+
+def test_imagenet_over_other_classes_is_a_labelled_folder_and_that_is_said(labelled_folder: Path) -> None:
+    pool = open_pool(f"imagenet:{labelled_folder}")
+    assert (pool.name, pool.data_set) == ("imagefolder", "")
+    assert pool.seen_by(load_card("efficientnet_lite0")) == "unknown"
+    (said,) = pool.notices()
+    assert "is not ImageNet-1k" in said and "imagefolder:PATH" in said and "class0" in said
+    assert {entry.label for entry in pool.entries} == {f"class{n}" for n in range(CLASSES)}
+
+
+def test_a_pool_that_says_itself_what_it_is_takes_no_other_data_set(tmp_path: Path) -> None:
+    (tmp_path / SYNSETS[0]).mkdir()
+    (tmp_path / SYNSETS[0] / "0.png").write_bytes(png(0))
+    assert open_pool(f"imagenet:{tmp_path}", "in1k").data_set == "imagenet-1k"
+    with pytest.raises(PoolError, match=r"can't be called 'cifar-10'"):
+        open_pool(f"imagenet:{tmp_path}", "cifar-10")
+
+
+def test_every_spelling_of_a_data_set_leads_to_one_name_and_names_lead_to_themselves() -> None:
+    assert all(data_set_name(other) == name for name, others in SPELLINGS.items() for other in (name, *others))
+    assert data_set_name(" My Own Set ") == "My Own Set"
+    assert load_card("efficientnet_lite0").training.data == ("imagenet-1k",)
+
+
 # -------------------------------------------------------------------- ImageNet's layout
+
+SYNSETS = ("n01440764", "n01443537")
 
 
 def test_class_folders_are_labels(labelled_folder: Path) -> None:
@@ -127,18 +269,18 @@ def test_class_folders_are_labels(labelled_folder: Path) -> None:
 
 
 def test_the_held_out_split_is_preferred(tmp_path: Path) -> None:
-    for split, classes in (("train", ("n1", "n2")), ("val", ("n1",))):
+    for split, classes in (("train", SYNSETS), ("val", SYNSETS[:1])):
         for name in classes:
             (tmp_path / split / name).mkdir(parents=True)
             (tmp_path / split / name / "0.png").write_bytes(png(0))
-    assert sources(open_pool(f"imagenet:{tmp_path}")) == ["n1/0.png"]
+    assert sources(open_pool(f"imagenet:{tmp_path}")) == [f"{SYNSETS[0]}/0.png"]
     assert len(open_pool(f"imagenet:{tmp_path / 'train'}")) == 2
 
 
 def test_whether_a_model_saw_the_pool_follows_from_split_and_training_data(tmp_path: Path) -> None:
     for split in ("train", "val", "other"):
-        (tmp_path / split / "n1").mkdir(parents=True)
-        (tmp_path / split / "n1" / "0.png").write_bytes(png(0))
+        (tmp_path / split / SYNSETS[0]).mkdir(parents=True)
+        (tmp_path / split / SYNSETS[0] / "0.png").write_bytes(png(0))
     supervised, clip = load_card("efficientnet_lite0"), load_card("clip_resnet50")
     twin = supervised.as_twin()
     opened = {split: open_pool(f"imagenet:{tmp_path / split}") for split in ("train", "val", "other")}
@@ -217,6 +359,35 @@ def test_two_pictures_of_one_name_are_refused_because_sources_name_pictures(tmp_
         write_shard(tmp_path / folder / "0.tar", {"a.png": png(number)})
     with pytest.raises(PoolError, match=r"0\.tar/a\.png"):
         open_pool(f"webdataset:{tmp_path}/one/0.tar,{tmp_path}/two/0.tar")
+
+
+def test_a_sample_is_one_picture_and_masks_and_shadows_are_named(tmp_path: Path) -> None:
+    members = {"a.jpg": png(0), "a.seg.png": png(1), "._a.jpg": b"shadow", "a.cls": b"7", "a.txt": b"a caption",
+               "__MACOSX/a.jpg": b"shadow", "b.left.png": png(2), "b.right.png": png(3),
+               "sub/c.image.jpg": png(4)}  # fmt: skip
+    pool = open_pool(f"webdataset:{write_shard(tmp_path / '0.tar', members)}")
+    assert sources(pool) == ["0.tar/a.jpg", "0.tar/b.left.png", "0.tar/sub/c.image.jpg"]
+    assert [entry.label for entry in pool.entries] == ["7", None, None]
+    assert pool.left_out == {
+        pools.HIDDEN: ["0.tar/._a.jpg", "0.tar/__MACOSX/a.jpg"],
+        pools.FURTHER: ["0.tar/a.seg.png", "0.tar/b.right.png"],
+    }
+    assert np.array_equal(to_pixels(pool.original(0)), paint_picture(0))
+
+
+def test_shards_may_be_named_by_a_pattern(tmp_path: Path) -> None:
+    for number in (2, 0, 1):
+        write_shard(tmp_path / f"part-{number}.tar", {f"{number}.png": png(number)})
+    assert sources(open_pool(f"webdataset:{tmp_path}/part-*.tar")) == [f"part-{n}.tar/{n}.png" for n in range(3)]
+    assert sources(open_pool(f"webdataset:{tmp_path}/part-[01].tar,{tmp_path}/part-1.tar")) == [
+        "part-0.tar/0.png", "part-1.tar/1.png",
+    ]  # fmt: skip
+    odd = write_shard(tmp_path / "odd[1].tar", {"a.png": png(0)})
+    assert len(open_pool(f"webdataset:{odd}")) == 1
+    with pytest.raises(PoolError, match=r"No file matches .*nothing-\*"):
+        open_pool(f"webdataset:{tmp_path}/nothing-*.tar")
+    with pytest.raises(PoolError, match=r"is a folder; name its shards: .*\*\.tar"):
+        open_pool(f"webdataset:{tmp_path}")
 
 
 # -------------------------------------------------------------------- bundled

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from benchmark.data_sets import data_set_names
 from benchmark.model_card import ModelCard
 from benchmark.randomness import generator_from
 
@@ -39,11 +40,13 @@ class Kinship:
     @classmethod
     def of(cls, card: ModelCard) -> Kinship:
         """Return the kinship of an observer made of a card's model."""
-        return cls(frozenset({card.family}), frozenset(card.training.data if card.training else ()))
+        return cls(frozenset({card.family}), frozenset(data_set_names(card.training.data if card.training else ())))
 
     def related_to(self, card: ModelCard) -> bool:
         """Whether a model is a relative: one family, or a shared set of training data."""
-        return card.family in self.families or bool(self.data & set(card.training.data if card.training else ()))
+        return card.family in self.families or bool(
+            self.data & set(data_set_names(card.training.data if card.training else ()))
+        )
 
 
 @dataclass(frozen=True)

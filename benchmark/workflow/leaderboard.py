@@ -381,7 +381,7 @@ def _check(experiment: Experiment, device: str, reporter: Reporter) -> ModelCard
     from stimuli.materials import resolve_card
     from stimuli.pools import open_pool
 
-    pool = open_pool(experiment.pool.source)
+    pool = open_pool(experiment.pool.source, experiment.pool.data_set, experiment.pool.split)
     experiment.resolve_protocol().for_pool(len(pool)).windows(len(pool), experiment.stimuli.difficulties)
     (entry,) = experiment.models
     card = resolve_card(entry)
