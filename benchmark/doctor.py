@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from benchmark.cache import FOLDER, VARIABLE, Cache, size_of
 from benchmark.errors import VimiError, first_line
 from benchmark.study import package_versions
 
@@ -30,7 +31,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything that a build depends on."""
-    findings = [*_packages(), *_python(), *_torch(), *_models(), *_photographs()]
+    findings = [*_packages(), *_python(), *_torch(), *_models(), *_photographs(), _cache()]
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     findings.append(Finding("ok" if free > 2 else "note", "disk", f"{free:,.1f} GiB free here"))
     return findings
@@ -108,6 +109,18 @@ def _models() -> list[Finding]:
     if missing:
         findings.append(Finding("note", "weights to be downloaded", ", ".join(missing)))
     return findings
+
+
+def _cache() -> Finding:
+    """Say where work on pictures is cached for studies built here, and how to turn that off."""
+    folder = Cache.beside(Path.cwd() / "study").folder
+    if folder is None:
+        return Finding("note", "cache of pictures", f"off ({VARIABLE}={os.environ[VARIABLE]})")
+    taken = f"{size_of(folder) / 2**20:,.0f} MiB" if folder.is_dir() else "nothing yet"
+    return Finding(
+        "ok", "cache of pictures", f"{folder}, {taken}; of studies elsewhere, {FOLDER} beside them. Delete it at any "
+        f"time; {VARIABLE}=off turns it off, {VARIABLE}=FOLDER moves it"
+    )  # fmt: skip
 
 
 def _photographs() -> list[Finding]:

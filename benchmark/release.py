@@ -59,7 +59,9 @@ class Release(Document):
             raise ValueError(f"a release has no {given[0]}: they are named when a model is added")
         return value
 
-    def experiment_for(self, entry: ModelEntry, pool: str, conditions: tuple[str, ...] = ()) -> Experiment:
+    def experiment_for(
+        self, entry: ModelEntry, pool: str, conditions: tuple[str, ...] = (), data_set: str = ""
+    ) -> Experiment:
         """Return the experiment with one model.
 
         Parameters
@@ -70,6 +72,8 @@ class Release(Document):
             Source of the pool, as in an experiment: ``bundled``, ``imagenet:PATH``.
         conditions
             Only these; all of the release if not given.
+        data_set
+            The public data set that the pictures are part of, where the source does not say it.
 
         Raises
         ------
@@ -85,7 +89,7 @@ class Release(Document):
                 raise NameNotFound("condition", condition, offered, f"These are the conditions of {self.name}.")
         if conditions:
             stimuli["conditions"] = [condition for condition in offered if condition in conditions]
-        values = {**self.experiment, "stimuli": stimuli, "pool": {"source": pool}}
+        values = {**self.experiment, "stimuli": stimuli, "pool": {"source": pool, "data_set": data_set}}
         return parse(Experiment, {**values, "models": [entry.model_dump()]}, f"release {self.name}")
 
 

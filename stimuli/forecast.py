@@ -148,11 +148,10 @@ def _embedding_seconds(device: torch.device) -> float:
     """Return seconds per picture that the survey spends on embedding."""
     from benchmark.model_card import load_card
     from benchmark.observers.embedding import BATCH, embed_batch
-    from stimuli.near_duplicates import EMBEDDER
+    from stimuli.near_duplicates import EMBEDDED_SIDE, EMBEDDER
 
     embedder = load_model(load_card(EMBEDDER), device=device)
-    side = embedder.card.input.size
-    pixels = torch.zeros((BATCH, 3, side, side), dtype=torch.uint8)
+    pixels = torch.zeros((BATCH, 3, EMBEDDED_SIDE, EMBEDDED_SIDE), dtype=torch.uint8)
     return _time(lambda: embed_batch(embedder, pixels).cpu()) / BATCH
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from benchmark import schemas
+from benchmark.cache import Cache
 from benchmark.data_sets import data_set_names
 from benchmark.device import choose_device, prepare_torch
 from benchmark.engines.base import Engine, check_sendable
@@ -22,7 +23,6 @@ from benchmark.experiment import ModelEntry
 from benchmark.hashing import hash_pixels
 from benchmark.model_card import ModelCard, TrainingSpec, load_card
 from benchmark.model_zoo import RANDOM, Model, load_model
-from benchmark.observers.embedding import keep_embeddings
 from benchmark.progress import Advance, Reporter
 from benchmark.protocol import Aggregator, Protocol, Windows
 from benchmark.storage import write_atomically
@@ -119,8 +119,10 @@ class Materials:
                     skip_unreadable=self.skip_unreadable,
                     device=self._surveying_device,
                     progress=advance,
-                    keep=partial(keep_embeddings, self.study),
+                    cache=Cache.beside(self.study.root),
                 )
+            for notice in self._survey.notices():
+                self.reporter.say(notice)
         return self._survey
 
     @property

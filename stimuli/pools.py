@@ -31,6 +31,9 @@ Seen = Literal["seen", "unseen", "unknown"]
 KEPT_CROPS = 2**28
 """Bytes of crops that a pool keeps in memory: those of 1,783 pictures at 224 pixels."""
 
+MOST_BYTES = 2**27
+"""Bytes of a file that are read at once, at most."""
+
 KINDS = ("bundled", "folder", "imagefolder", "imagenet", "imagenette", "webdataset")
 
 _ENDINGS = {
@@ -101,6 +104,20 @@ class Pool(ABC):
         UnreadablePicture
             If it can't be decoded.
         """
+
+    def content(self, place: int) -> bytes | None:
+        """Return the bytes of a picture's file, by which it is known again; None if it has none of its own.
+
+        Raises
+        ------
+        UnreadablePicture
+            If the file can't be read.
+        """
+        return None
+
+    def decode(self, content: bytes, place: int) -> Image.Image:
+        """Return what :meth:`original` returns, from the bytes of the picture's file."""
+        return decode(content, self.entries[place].source)
 
     def crop(self, place: int, side: int, original: Image.Image | None = None) -> Image.Image:
         """Return the one crop of a picture that everybody sees; it must not be changed.
@@ -180,6 +197,19 @@ class FilePool(Pool):
         """Return a picture in its original size."""
         path = self._paths[place]
         return decode(path, spell_path(path))
+
+    def content(self, place: int) -> bytes | None:
+        """Return the bytes of a picture's file, None if they are too many to be read at once."""
+        path = self._paths[place]
+        try:
+            return path.read_bytes() if path.stat().st_size <= MOST_BYTES else None
+        except OSError:
+            decode(path, spell_path(path))  # says what is wrong
+            raise
+
+    def decode(self, content: bytes, place: int) -> Image.Image:
+        """Return a picture from the bytes of its file."""
+        return decode(content, spell_path(self._paths[place]))
 
 
 def spell_path(path: Path | PurePosixPath | str) -> str:
@@ -322,10 +352,18 @@ class WebDatasetPool(Pool):
 
     def original(self, place: int) -> Image.Image:
         """Return a picture in its original size."""
+        return self.decode(self.content(place), place)
+
+    def content(self, place: int) -> bytes:
+        """Return the bytes of a picture's member of its shard."""
         shard, offset, size = self._where[place]
         with shard.open("rb") as file:
             file.seek(offset)
-            return decode(file.read(size), f"{self.entries[place].source} in {spell_path(shard)}")
+            return file.read(size)
+
+    def decode(self, content: bytes, place: int) -> Image.Image:
+        """Return a picture from its bytes."""
+        return decode(content, f"{self.entries[place].source} in {spell_path(self._where[place][0])}")
 
 
 def open_pool(source: str, data_set: str = "", split: str = "") -> Pool:

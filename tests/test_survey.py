@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
+import tracemalloc
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +18,28 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from benchmark.cache import Cache
 from benchmark.errors import PoolError, UnreadablePicture
 from benchmark.experiment import Experiment
 from benchmark.hashing import hash_pixels
-from benchmark.model_card import ModelCard, load_card
+from benchmark.model_card import ModelCard
 from benchmark.model_zoo import Model, load_model
-from benchmark.observers.embedding import BATCH, embed_study_pictures, keep_embeddings
 from benchmark.progress import Reporter
 from benchmark.study import Study
 from stimuli import survey as module
 from stimuli.building import Builder
 from stimuli.bundled import PHOTOGRAPHS, photograph
-from stimuli.image_store import store_picture
-from stimuli.near_duplicates import ALIKE, EMBEDDER, NEAR_BITS, SAME, join_groups, near_duplicates, perceptual_hash
+from stimuli.near_duplicates import (
+    ALIKE,
+    FEW,
+    NEAR_BITS,
+    SAME,
+    Thresholds,
+    find_thresholds,
+    join_groups,
+    near_duplicates,
+    perceptual_hash,
+)
 from stimuli.pictures import canonical_crop, decode, to_pixels
 from stimuli.planted import scores
 from stimuli.pools import Entry, Pool
@@ -109,26 +120,96 @@ def test_progress_counts_every_picture_once(tmp_path: Path) -> None:
     assert sum(counted) == 5
 
 
-def test_what_the_survey_embedded_no_observer_embeds_again_and_it_is_the_same_to_the_bit(tmp_path: Path) -> None:
-    pictures = painted(BATCH + 3)
-    kept, other = Study(tmp_path / "kept"), Study(tmp_path / "other")
-    pool = StoredPool(pictures, [None] * len(pictures))
-    found = survey_pool(pool, tmp_path / "survey", crop=48, keep=partial(keep_embeddings, kept)).table
-    for picture in pictures:
-        store_picture(other, to_pixels(canonical_crop(picture, 48)))
-    model = load_once(load_card(EMBEDDER))
-    names = tuple(sorted(found["picture"]))
-    # No picture lies in the first study: whoever embedded anew would not find it.
-    assert np.array_equal(embed_study_pictures(kept, model, names), embed_study_pictures(other, model, names))
+# -------------------------------------------------------------------- the cache
 
 
-def test_embeddings_of_a_large_pool_are_not_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures, kept = painted(3), Study(tmp_path / "kept")
-    keep = partial(keep_embeddings, kept)
-    monkeypatch.setattr(module, "MOST_KEPT", 2)
-    found = survey_pool(StoredPool(pictures, [None] * 3), tmp_path / "survey", crop=48, keep=keep)
-    assert not kept.root.exists()
-    assert same(found, survey_pool(StoredPool(pictures, [None] * 3), tmp_path / "survey", crop=48))
+class FiledPool(StoredPool):
+    """Pictures that are files, so that they are known again by their bytes."""
+
+    def __init__(self, pictures: Sequence[Image.Image], groups: Sequence[str | None] | None = None) -> None:
+        super().__init__(pictures, groups)
+        self.files = [encode(picture) for picture in pictures]
+
+    def content(self, place: int) -> bytes:
+        return self.files[place]
+
+    def decode(self, content: bytes, place: int) -> Image.Image:
+        self.seen.append(place)
+        return super().decode(content, place)
+
+
+def encode(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def filed(count: int) -> FiledPool:
+    return FiledPool([Image.fromarray(paint_picture(number)) for number in range(count)], [None] * count)
+
+
+def test_a_survey_is_the_same_with_an_empty_a_warm_a_damaged_and_a_deleted_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHARD", 8)
+    cache = Cache(tmp_path / "cache")
+    without = survey_pool(filed(20), tmp_path / "survey", crop=48)
+
+    def again(pool: FiledPool) -> list[int]:
+        found = survey_pool(pool, tmp_path / "survey", crop=48, cache=cache)
+        assert same(found, without)
+        assert not (tmp_path / "survey").exists()
+        return sorted(pool.seen)
+
+    assert again(filed(20)) == list(range(20))  # empty
+    assert again(filed(20)) == []  # warm
+    entries = sorted(cache.folder.rglob("*.safetensors"))
+    assert len(entries) == 3
+    content = bytearray(entries[0].read_bytes())
+    content[-40] ^= 1
+    entries[0].write_bytes(content)
+    entries[1].write_bytes(b"no tensors")
+    recomputed = again(filed(20))  # damaged: those entries are recomputed, not trusted
+    assert 8 <= len(recomputed) <= 16 and again(filed(20)) == []
+    for path in cache.folder.rglob("*.safetensors"):
+        path.unlink()
+    assert again(filed(20)) == list(range(20))
+
+    class Deleting(FiledPool):
+        def decode(self, content: bytes, place: int) -> Image.Image:
+            shutil.rmtree(cache.folder, ignore_errors=True)
+            return super().decode(content, place)
+
+    pool = filed(20)
+    assert again(Deleting(pool.pictures, [None] * 20)) == []  # warm: nothing decoded, so nothing deleted
+    shutil.rmtree(cache.folder)
+    again(Deleting(pool.pictures, [None] * 20))  # deleted over and over, in the middle
+
+
+def test_a_file_of_the_same_name_and_other_content_is_looked_at_anew(tmp_path: Path) -> None:
+    cache, pool = Cache(tmp_path / "cache"), filed(6)
+    survey_pool(pool, tmp_path / "survey", crop=48, cache=cache)
+    pool.files[2] = encode(Image.fromarray(paint_picture(99)))
+    pool.seen.clear()
+    found = survey_pool(pool, tmp_path / "survey", crop=48, cache=cache)
+    assert pool.seen == [2]
+    crop = canonical_crop(Image.fromarray(paint_picture(99)), 48)
+    assert found.table["picture"][2] == hash_pixels(to_pixels(crop))
+
+
+def test_another_crop_is_another_work(tmp_path: Path) -> None:
+    cache, pool = Cache(tmp_path / "cache"), filed(4)
+    survey_pool(pool, tmp_path / "survey", crop=48, cache=cache)
+    pool.seen.clear()
+    survey_pool(pool, tmp_path / "survey", crop=40, cache=cache)
+    assert sorted(pool.seen) == list(range(4))
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    found = survey_pool(filed(4), tmp_path / "survey", crop=48, cache=Cache(tmp_path / "cache"))
+    assert same(found, survey_pool(filed(4), tmp_path / "survey", crop=48))
+    assert any("could not be cached" in notice for notice in found.notices())
 
 
 # -------------------------------------------------------------------- groups
@@ -188,34 +269,94 @@ def test_near_duplicates_are_all_pairs_that_the_rule_names_whatever_the_block(
     generator = np.random.default_rng(data.draw(some.integers(0, 99)))
     features = generator.normal(size=(3, 8))[chosen] + 0.6 * generator.normal(size=(count, 8))
     embeddings = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
-    expected = set()
+    limits = Thresholds(near_bits=data.draw(some.sampled_from([NEAR_BITS, 6])), certain_bits=1, alike=0.6, same=SAME)
+    expected = []
     for first in range(count):
         for second in range(first + 1, count):
             apart = bin(int(hashes[first]) & (2**64 - 1) ^ int(hashes[second]) & (2**64 - 1)).count("1")
             alike = float(embeddings[first] @ embeddings[second])
-            if min(abs(alike - ALIKE), abs(alike - SAME)) < 1e-5:
+            if min(abs(alike - ALIKE), abs(alike - SAME), abs(alike - limits.alike)) < 1e-5:
                 return
-            if (apart <= NEAR_BITS and alike >= ALIKE) or alike >= SAME:
-                expected.add((first, second))
-    found = near_duplicates(hashes, embeddings, block=block)
-    assert len(found) == len(set(found))
-    assert set(found) == expected
+            near = (apart <= limits.near_bits and alike >= limits.alike) or (apart <= 1 and alike >= ALIKE)
+            if near or alike >= SAME:
+                expected.append((first, second))
+    found = near_duplicates(hashes, embeddings, limits, block=block)
+    assert found.tolist() == components(count, expected)
+
+
+def components(count: int, pairs: list[tuple[int, int]]) -> list[int]:
+    """Return the first member of each one's connected component."""
+    rows, columns = np.array(pairs, dtype=int).reshape(-1, 2).T
+    graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(count, count))
+    labels = connected_components(graph, directed=False)[1].tolist()
+    return [labels.index(label) for label in labels]
 
 
 @settings(max_examples=150, deadline=None)
 @given(data=some.data(), count=some.integers(1, 15))
-def test_groups_are_the_connected_components_of_pairs_and_declared_groups(data: some.DataObject, count: int) -> None:
+def test_groups_are_the_connected_components_of_near_duplicates_and_declared_groups(
+    data: some.DataObject, count: int
+) -> None:
     member = some.integers(0, count - 1)
     pairs = data.draw(some.lists(some.tuples(member, member), max_size=12))
     declared = data.draw(some.lists(some.sampled_from([None, None, "a", "b", "c"]), min_size=count, max_size=count))
     links = pairs + [
         (a, b) for a in range(count) for b in range(a) if declared[a] is not None and declared[a] == declared[b]
     ]
-    rows, columns = np.array(links, dtype=int).reshape(-1, 2).T
-    graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(count, count))
-    expected = connected_components(graph, directed=False)[1]
-    groups = np.array(join_groups(count, pairs, declared))
-    assert np.array_equal(groups[:, None] == groups, expected[:, None] == expected)
+    groups = join_groups(np.array(components(count, pairs)), declared)
+    leaders = components(count, links)
+    assert groups == [declared[leader] or f"#{leader}" for leader in leaders]
+
+
+def uniform_pool(count: int, features: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Return hashes and embeddings of pictures that are much alike: cosines around .95, hashes 16 bits apart."""
+    generator = np.random.default_rng(3)
+    vectors = generator.normal(size=features) * 4.4 + generator.normal(size=(count, features))
+    bits = (generator.random(64) < 0.5) ^ (generator.random((count, 64)) < 0.14)
+    hashes = np.packbits(bits, axis=1).view(">i8").ravel().astype(np.int64)
+    return hashes, (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+
+def test_pictures_of_a_uniform_pool_are_not_one_group_and_copies_among_them_are_found() -> None:
+    hashes, embeddings = uniform_pool(300)
+    fixed = near_duplicates(hashes, embeddings, Thresholds())
+    assert len(set(fixed.tolist())) == 1  # as with thresholds for varied photographs
+    copies = embeddings[:20].astype(np.float32) + 0.0005 * np.random.default_rng(1).normal(size=(20, 32))
+    copies /= np.linalg.norm(copies, axis=1, keepdims=True)
+    both, codes = np.concatenate([embeddings, copies.astype(np.float16)]), np.concatenate([hashes, hashes[:20]])
+    limits = find_thresholds(codes, both)
+    assert limits.adapted and limits.same > SAME and limits.near_bits < NEAR_BITS
+    groups = near_duplicates(codes, both, limits)
+    assert groups[300:].tolist() == list(range(20))
+    assert len(set(groups[:300].tolist())) > 290
+
+
+def test_few_pictures_and_varied_ones_have_the_fixed_thresholds() -> None:
+    generator = np.random.default_rng(0)
+    hashes = generator.integers(-(2**62), 2**62, size=400)
+    vectors = generator.normal(size=(400, 64))
+    embeddings = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    limits = find_thresholds(hashes, embeddings)
+    assert (limits.near_bits, limits.alike, limits.same, limits.adapted) == (NEAR_BITS, ALIKE, SAME, False)
+    few, alike = uniform_pool(FEW - 1)
+    assert not find_thresholds(few, alike).adapted
+
+
+def test_thousands_of_alike_pictures_are_joined_without_a_list_of_pairs() -> None:
+    hashes, embeddings = np.zeros(4000, np.int64), np.ones((4000, 8), np.float16) / np.float16(np.sqrt(8))
+    tracemalloc.start()
+    groups = near_duplicates(hashes, embeddings, Thresholds(), block=512)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert set(groups.tolist()) == {0}
+    assert most < 2**25
+
+
+def test_groups_that_cover_much_of_a_pool_are_said(tmp_path: Path) -> None:
+    pictures = [photograph(NAMES[n // 4]).rotate(n % 4 * 0.2) for n in range(12)]
+    found = survey_pool(StoredPool(pictures, [None] * 12), tmp_path / "survey", crop=224)
+    assert found.facts()["groups"] == 3
+    assert any("100% of the pictures have near-duplicates" in notice for notice in found.notices())
 
 
 def test_perceptual_hashes_hardly_move_with_brightness_and_far_with_content() -> None:

@@ -21,9 +21,8 @@ verbs = typer.Typer(
 )
 app.add_typer(verbs, name="leaderboard")
 
-Pool = Annotated[
-    str, typer.Option(help="Pictures: bundled, imagenet:PATH, folder:PATH, imagenette, webdataset:SHARDS.")
-]
+Pool = Annotated[str, typer.Option(help="Pictures: bundled, imagenet:, imagefolder:, folder:PATH, ...")]
+DataSet = Annotated[str, typer.Option(help="The public data set they are part of: cifar-10.")]
 ReleaseName = Annotated[
     str, typer.Option("--release", help="Name or TOML file of the release, if not the one made for the pool.")
 ]
@@ -54,6 +53,7 @@ def add(
         Path | None, typer.Option(help="Write the result files of a built study instead, people's answers included.")
     ] = None,
     pool: Pool = "bundled",
+    data_set: DataSet = "",
     release: ReleaseName = "",
     conditions: Conditions = "",
     weights: Annotated[str, typer.Option(help="A checkpoint of the model's, or 'random' for an untrained one.")] = "",
@@ -81,7 +81,7 @@ def add(
         )
     else:
         added = add_model(
-            model, pool=pool, release=release, conditions=_names(conditions), weights=weights,
+            model, pool=pool, data_set=data_set, release=release, conditions=_names(conditions), weights=weights,
             training_data=_names(training_data), training_images=training_images, workspace=workspace,
             pictures=pictures, device=device, engine=engine, address=address, reporter=terminal_reporter(),
         )  # fmt: skip
@@ -91,6 +91,7 @@ def add(
 @verbs.command()
 def release(
     pool: Pool = "bundled",
+    data_set: DataSet = "",
     models: Annotated[str, typer.Option(help="Only these cards, with commas.")] = "",
     fetch: Annotated[bool, typer.Option("--fetch", help="Fetch weights that are not on this machine.")] = False,
     release_name: ReleaseName = "",
@@ -105,9 +106,9 @@ def release(
     from benchmark.workflow.leaderboard import make_release
 
     outcome = make_release(
-        pool=pool, release=release_name, models=_names(models), fetch=fetch, conditions=_names(conditions),
-        workspace=workspace, pictures=pictures, device=device, engine=engine, address=address,
-        reporter=terminal_reporter(),
+        pool=pool, data_set=data_set, release=release_name, models=_names(models), fetch=fetch,
+        conditions=_names(conditions), workspace=workspace, pictures=pictures, device=device, engine=engine,
+        address=address, reporter=terminal_reporter(),
     )  # fmt: skip
     for added in outcome.added:
         _print_addition(added, workspace)

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
+from benchmark.cache import Cache
 from benchmark.engines.base import Engine, Equipment, Piece
 from benchmark.engines.local import LocalEngine
 from benchmark.errors import ObserverError
@@ -115,7 +116,7 @@ def embed_study_pictures(
     reporter: Reporter | None = None,
     spread: Spread | None = None,
 ) -> NDArray[np.float32]:
-    """Embed pictures of a study, each once: what has been embedded before is read from the study.
+    """Embed pictures of a study, each once: what has been embedded before is read from the study, or from the cache.
 
     Parameters
     ----------
@@ -140,6 +141,17 @@ def embed_study_pictures(
     known = _read_embeddings(path)
     already = list(known)
     missing = [picture for picture in dict.fromkeys(pictures) if picture not in known]
+    cache = Cache.beside(study.root)
+    device = spread.device if spread else model.device
+    settings = {"embedder": path.stem, "device": device.type, "batch": BATCH}
+    if missing and cache.folder is not None:
+        rows = cache.read("embeddings", settings).get("vectors")
+        found = [picture for picture in missing if picture in rows]
+        known.update((picture, rows[picture]) for picture in found)
+        missing = [picture for picture in missing if picture not in rows]
+        already += found
+        if found and not missing:
+            _write_embeddings(path, already, np.stack([known[picture] for picture in already]))
     if missing:
         engine = spread.engine if spread else LocalEngine()
         equipment: Equipment[Embedder] = spread.equipment if spread else _InHand(str(study.root.resolve()), path.stem)
@@ -148,33 +160,18 @@ def embed_study_pictures(
             EmbeddingPiece(equipment, path.stem, tuple(missing[start : start + step]))
             for start in range(0, len(missing), step)
         ]
-        device = spread.device if spread else model.device
         tools = {equipment: Embedder(study, model, layers)}
         with (reporter or Reporter()).task(f"Embedding with {model.name}", len(missing)) as advance:
             for number, vectors in engine.run(pieces, device=device, advance=advance, tools=tools):
                 known.update(zip(pieces[number].pictures, vectors))
         order = [*already, *missing]  # pieces finish in any order
         _write_embeddings(path, order, np.stack([known[picture] for picture in order]))
+        problem = cache.add(
+            "embeddings", settings, missing, {"vectors": np.stack([known[picture] for picture in missing])}
+        )
+        if problem and reporter:
+            reporter.say(problem)
     return np.stack([known[picture] for picture in pictures])
-
-
-def keep_embeddings(study: Study, model: Model, pictures: Sequence[str], vectors: NDArray[np.float32]) -> None:
-    """Keep embeddings by a model's last feature layer in a study, so that no observer makes them again.
-
-    Parameters
-    ----------
-    study
-        The study.
-    model
-        The network.
-    pictures
-        Hashes of the pictures, which the network saw as the canonical crop resized to its input.
-    vectors
-        Shape (pictures, features): what :func:`embed_batch` made of them, in batches of :data:`BATCH`.
-    """
-    path = _embedding_path(study, model, ())
-    known = {**_read_embeddings(path), **dict(zip(pictures, vectors))}
-    _write_embeddings(path, list(known), np.stack(list(known.values())))
 
 
 def _embedding_path(study: Study, model: Model, layers: tuple[str, ...]) -> Path:

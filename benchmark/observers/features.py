@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.model_card import load_card
-from benchmark.model_zoo import load_model
+from benchmark.model_card import ModelCard, load_card
+from benchmark.model_zoo import Model, load_model
 from benchmark.observers.base import Kinship, SimilarityObserver
 from benchmark.observers.embedding import Spread, embed_study_pictures
 from benchmark.progress import Reporter
 from benchmark.study import Study
+
+
+def load_observer(name: str, seed: int = 0, device: torch.device | str = "cpu") -> Model:
+    """Load the network of a card that observes; a process loads one that ships with vimi, or with timm, once.
+
+    Parameters
+    ----------
+    name
+        Name of the card.
+    seed
+        Seed of its weights, if they are random.
+    device
+        Where it shall live.
+    """
+    card = load_card(name)
+    if card.is_own:  # a notebook may offer another network under the same name
+        return load_model(card, seed=seed, device=device)
+    return _load_once(card, seed if card.twin else 0, str(device))
+
+
+@lru_cache(maxsize=4)
+def _load_once(card: ModelCard, seed: int, device: str) -> Model:
+    return load_model(card, seed=seed, device=device)
 
 
 class FeatureObserver(SimilarityObserver):
@@ -36,7 +61,7 @@ class FeatureObserver(SimilarityObserver):
         self.study = study
         self.layers = tuple(filter(None, layers.split("+")))
         self.reporter = reporter
-        self.model = load_model(load_card(card), seed=study.experiment.seed, device=device)
+        self.model = load_observer(card, study.experiment.seed, device)
         for layer in self.layers:
             self.model.layer_map[layer]  # an unknown layer is an error that suggests the near one
         self.kinship = Kinship.of(self.model.card)

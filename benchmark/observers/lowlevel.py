@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmark.cache import Cache
 from benchmark.observers.base import LOW_LEVEL, SimilarityObserver
 from benchmark.progress import Reporter
 from benchmark.study import Study
@@ -50,13 +51,30 @@ class LowLevelObserver(SimilarityObserver):
     def __init__(self, study: Study, reporter: Reporter | None = None) -> None:
         self.study = study
         self.reporter = reporter or Reporter()
+        self._cache = Cache.beside(study.root)
+        self._known: dict[str, NDArray[np.float64]] = {}
 
     def embed(self, pictures: tuple[str, ...]) -> NDArray[np.float32]:
         """Return the standardised features, one row per picture."""
-        rows = np.empty((len(pictures), len(FEATURES)))
-        with self.reporter.task("Colours and spectra of pictures", len(pictures)) as advance:
-            for number, picture in enumerate(pictures):
-                rows[number] = describe(self.study.image(picture))
-                advance(1)
+        self._describe(pictures)
+        rows = np.stack([self._known[picture] for picture in pictures])
         spread = rows.std(axis=0)
         return np.asarray((rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1), dtype=np.float32)
+
+    def _describe(self, pictures: tuple[str, ...]) -> None:
+        """Describe pictures, each once: what has been described before is remembered, or read from the cache."""
+        settings = {"side": SIDE, "features": FEATURES}
+        missing = [picture for picture in dict.fromkeys(pictures) if picture not in self._known]
+        if missing and not self._known:
+            self._known.update(self._cache.read("lowlevel", settings).get("numbers"))
+            missing = [picture for picture in missing if picture not in self._known]
+        if not missing:
+            return
+        with self.reporter.task("Colours and spectra of pictures", len(missing)) as advance:
+            for picture in missing:
+                self._known[picture] = describe(self.study.image(picture))
+                advance(1)
+        numbers = np.stack([self._known[picture] for picture in missing])
+        problem = self._cache.add("lowlevel", settings, missing, {"numbers": numbers})
+        if problem:
+            self.reporter.say(problem)

@@ -71,6 +71,7 @@ def add_model(
     untrained: Callable[[], nn.Module] | None = None,
     facts: Mapping[str, Any] | None = None,
     pool: str = BUNDLED,
+    data_set: str = "",
     release: str = "",
     conditions: Sequence[str] = (),
     weights: str = "",
@@ -96,7 +97,9 @@ def add_model(
         Of a network that is given itself: its name, what makes it with random weights, and further facts of its card;
         see ``benchmark.own_models.offer_model``.
     pool
-        Source of the pool: ``bundled``, ``imagenet:PATH``, ``folder:PATH``, ...
+        Source of the pool: ``bundled``, ``imagenet:PATH``, ``imagefolder:PATH``, ``folder:PATH``, ...
+    data_set
+        The public data set that the pictures are part of, such as ``cifar-10``, where the source does not say it.
     release
         Name or file of the release; if not given, the one for the pool.
     conditions
@@ -134,7 +137,7 @@ def add_model(
         twin=weights != "random", weights=str(Path(weights).resolve()) if weights not in ("", "random") else weights,
         training_data=tuple(training_data), training_images=training_images,
     )  # fmt: skip
-    experiment = described.experiment_for(entry, absolute_source(pool, Path.cwd()), tuple(conditions))
+    experiment = described.experiment_for(entry, absolute_source(pool, Path.cwd()), tuple(conditions), data_set)
     elsewhere = engine != "local" if isinstance(engine, str) else engine.is_elsewhere
     card = progress.run("check", lambda: _check(experiment, "cpu" if elsewhere else device, reporter))
     root = folder / "studies" / _study_name(card, described, experiment)
@@ -196,6 +199,7 @@ class ReleaseOutcome:
 def make_release(
     *,
     pool: str = BUNDLED,
+    data_set: str = "",
     release: str = "",
     models: Sequence[str] = (),
     fetch: bool = False,
@@ -217,7 +221,7 @@ def make_release(
         Which cards; all if not given.
     fetch
         Whether weights that are not on this machine are fetched; else their models are skipped, and said.
-    pool, release, conditions, workspace, pictures, device, engine, address, reporter
+    pool, data_set, release, conditions, workspace, pictures, device, engine, address, reporter
         As for :func:`add_model`.
     """
     from benchmark.model_zoo import weights_on_machine
@@ -234,7 +238,7 @@ def make_release(
             try:
                 added.append(
                     add_model(
-                        name, pool=pool, release=release, conditions=conditions, workspace=workspace,
+                        name, pool=pool, data_set=data_set, release=release, conditions=conditions, workspace=workspace,
                         pictures=pictures, device=device, engine=opened, reporter=reporter,
                     )
                 )  # fmt: skip
@@ -431,14 +435,14 @@ def _observe(study: Study, release: Release, device: str, engine: Engine, report
 
 def _is_itself(study: Study, observer: str) -> bool:
     """Whether a feature observer is made of a model of the study: it would be left with the twin alone."""
-    from benchmark.model_zoo import load_model
+    from benchmark.observers.features import load_observer
     from benchmark.observing import FEATURES
     from benchmark.responses import models_with_weights
 
     kind, _, named = observer.partition(":")
     if kind != FEATURES:
         return False
-    weights = load_model(load_card(named.partition("@")[0])).weights_hash
+    weights = load_observer(named.partition("@")[0]).weights_hash
     return not models_with_weights(study, weights).isdisjoint(study.asked_models)
 
 

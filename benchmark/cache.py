@@ -1,0 +1,196 @@
+"""A cache of work that belongs to pictures, not to a study: it is done once for all studies beside each other.
+
+It lies in the folder ``.vimi-cache`` beside the studies (in the leaderboard's workspace: ``studies/.vimi-cache``), or
+where the environment variable ``VIMI_CACHE`` says; ``VIMI_CACHE=off`` turns it off. Nothing depends on it: any part of
+it may be deleted at any time, and what is missing or damaged is computed again.
+
+Entries are files that are written once, in one step, and never changed, so that any number of processes may read and
+write at the same time. Each has a checksum of its contents; one that does not fit is deleted and computed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache as remember
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.errors import StorageError
+from benchmark.hashing import hash_array, hash_settings, pack_hashes, unpack_hashes
+from benchmark.storage import write_atomically
+
+VARIABLE = "VIMI_CACHE"
+FOLDER = ".vimi-cache"
+OFF = ("off", "0", "no", "none", "false")
+
+LAYOUT = 1
+"""Version of what is cached and how: another number makes other entries."""
+
+_IDS = "_ids"
+_PACKAGES = ("numpy", "pillow", "scipy", "torch")
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Cached values, one row a picture.
+
+    Attributes
+    ----------
+    index
+        Row of each picture, by its identifier.
+    arrays
+        Values by name, each of shape (pictures, ...).
+    """
+
+    index: dict[str, int] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
+
+    def get(self, name: str) -> dict[str, NDArray[Any]]:
+        """Return the rows of one array by picture."""
+        if not self.index:
+            return {}
+        values = self.arrays[name]
+        return {picture: values[row] for picture, row in self.index.items()}
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache in a folder, or none.
+
+    Attributes
+    ----------
+    folder
+        Where its entries lie; None if it is turned off.
+    """
+
+    folder: Path | None
+
+    @classmethod
+    def beside(cls, study: Path) -> Cache:
+        """Return the cache that a study uses: the one that ``VIMI_CACHE`` names, or the one beside the study."""
+        named = os.environ.get(VARIABLE, "").strip()
+        if named.lower() in OFF:
+            return cls(None)
+        return cls(Path(named).expanduser() if named else study.resolve().parent / FOLDER)
+
+    def read(self, kind: str, settings: Any) -> Rows:
+        """Return what is cached of a kind of work with certain settings; an entry that is damaged is deleted.
+
+        Parameters
+        ----------
+        kind
+            What was computed: ``survey``, ``embeddings``, ``lowlevel``.
+        settings
+            Everything that the values depend on besides the pictures; anything that JSON can say.
+        """
+        if self.folder is None:
+            return Rows()
+        index: dict[str, int] = {}
+        parts: list[Arrays] = []
+        count = 0
+        for path in _entries(self._place(kind, settings)):
+            arrays = _read_entry(path)
+            if arrays is None or (parts and _shapes(arrays) != _shapes(parts[0])):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                continue
+            for row, picture in enumerate(unpack_hashes(arrays[_IDS])):
+                index[picture] = count + row
+            count += len(arrays[_IDS])
+            parts.append(arrays)
+        names = [name for name in parts[0] if name != _IDS] if parts else []
+        return Rows(index, {name: np.concatenate([part[name] for part in parts]) for name in names})
+
+    def add(self, kind: str, settings: Any, pictures: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> str:
+        """Cache values, one row a picture.
+
+        Parameters
+        ----------
+        kind, settings
+            As for :meth:`read`.
+        pictures
+            Identifiers: hashes of 32 hexadecimal digits.
+        arrays
+            Values by name, each of shape (pictures, ...).
+
+        Returns
+        -------
+        Why nothing could be cached, or nothing: a cache that can't be written is no reason to stop.
+        """
+        if self.folder is None or not len(pictures):
+            return ""
+        from safetensors.numpy import save_file
+
+        contents = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+        contents[_IDS] = pack_hashes(pictures)
+        checksum = _checksum(contents)
+        path = self._place(kind, settings) / f"{checksum}.safetensors"
+        try:
+            write_atomically(path, lambda target: save_file(contents, target, {"checksum": checksum}), durable=False)
+        except (StorageError, OSError) as error:
+            return f"Work on pictures could not be cached, and will be done again: {error}"
+        return ""
+
+    def _place(self, kind: str, settings: Any) -> Path:
+        assert self.folder is not None
+        return self.folder / kind / hash_settings([LAYOUT, _versions(), settings])
+
+
+def size_of(folder: Path) -> int:
+    """Return how many bytes the entries below a folder take."""
+    sizes = []
+    for path in folder.rglob("*.safetensors"):
+        with contextlib.suppress(OSError):
+            sizes.append(path.stat().st_size)
+    return sum(sizes)
+
+
+@remember
+def _versions() -> dict[str, str]:
+    """Return the versions of what can change the last bit of a value."""
+    found = {"machine": platform.machine()}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return the files of a kind of work; none if somebody deletes them meanwhile."""
+    try:
+        return sorted(folder.glob("*.safetensors"))
+    except OSError:
+        return []
+
+
+def _read_entry(path: Path) -> Arrays | None:
+    """Return the contents of an entry, or None if it is gone, damaged, or was changed."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            checksum = (file.metadata() or {}).get("checksum")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError):
+        return None
+    if _IDS not in arrays or checksum != path.stem or _checksum(arrays) != checksum:
+        return None
+    return arrays if all(len(values) == len(arrays[_IDS]) for values in arrays.values()) else None
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
+    return hash_settings([(name, hash_array(arrays[name])) for name in sorted(arrays)])
+
+
+def _shapes(arrays: Arrays) -> dict[str, tuple[Any, ...]]:
+    return {name: (values.dtype.str, *values.shape[1:]) for name, values in sorted(arrays.items())}

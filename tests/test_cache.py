@@ -1,0 +1,131 @@
+"""The cache gives back what was put into it, or nothing; whoever deletes, damages or shares it changes no result."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark import cache as module
+from benchmark.cache import FOLDER, VARIABLE, Cache, size_of
+from benchmark.doctor import _cache
+from benchmark.hashing import hash_bytes
+from benchmark.observers import create_observer
+from benchmark.study import Study
+
+NAMES = [hash_bytes(str(number).encode()) for number in range(6)]
+
+
+def filled(folder: Path) -> Cache:
+    cache = Cache(folder)
+    for start in (0, 3):
+        rows = np.arange(6).reshape(3, 2) + 10 * start
+        assert cache.add("kind", {"a": 1}, NAMES[start : start + 3], {"rows": rows, "one": rows[:, 0]}) == ""
+    return cache
+
+
+def test_rows_come_back_by_picture_from_all_entries_of_their_settings_alone(tmp_path: Path) -> None:
+    cache = filled(tmp_path)
+    rows = cache.read("kind", {"a": 1})
+    assert set(rows.index) == set(NAMES)
+    assert rows.get("rows")[NAMES[4]].tolist() == [32, 33]
+    assert rows.get("one")[NAMES[0]] == 0
+    assert not cache.read("kind", {"a": 2}).index and not cache.read("other", {"a": 1}).index
+
+
+def test_other_versions_of_what_computes_have_other_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = filled(tmp_path)
+    monkeypatch.setattr(module, "_versions", lambda: {"numpy": "another"})
+    assert not cache.read("kind", {"a": 1}).index
+
+
+@pytest.mark.parametrize("damage", ["a bit", "cut", "empty", "renamed", "no tensors"])
+def test_a_damaged_entry_is_not_trusted_and_goes(damage: str, tmp_path: Path) -> None:
+    cache = filled(tmp_path)
+    first, second = sorted(tmp_path.rglob("*.safetensors"))
+    content = bytearray(first.read_bytes())
+    if damage == "a bit":
+        content[-3] ^= 4
+    elif damage == "cut":
+        del content[-8:]
+    elif damage == "empty":
+        content.clear()
+    elif damage == "no tensors":
+        content = bytearray(b"text" * 20)
+    else:
+        content = bytearray(second.read_bytes())
+    first.write_bytes(content)
+    left = cache.read("kind", {"a": 1})
+    assert len(left.index) == 3
+    assert sorted(tmp_path.rglob("*.safetensors")) == [second]
+    filled(tmp_path)
+    assert len(cache.read("kind", {"a": 1}).index) == 6
+
+
+def test_a_deleted_cache_is_empty_and_can_be_filled_again(tmp_path: Path) -> None:
+    cache = filled(tmp_path / "cache")
+    shutil.rmtree(tmp_path / "cache")
+    assert not cache.read("kind", {"a": 1}).index
+    filled(tmp_path / "cache")
+    assert len(cache.read("kind", {"a": 1}).index) == 6
+
+
+def test_many_processes_share_a_cache(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np\nfrom pathlib import Path\nfrom benchmark.cache import Cache\n"
+        "from benchmark.hashing import hash_bytes\n"
+        "cache = Cache(Path(sys.argv[1]))\n"
+        "for n in range(15):\n"
+        "    name = hash_bytes(str((n, int(sys.argv[2]) if n % 3 else 0)).encode())\n"
+        "    assert cache.add('kind', 1, [name], {'x': np.array([[n]])}) == ''\n"
+        "    assert cache.read('kind', 1).get('x')[name].tolist() == [n]\n"
+    )
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    running = [subprocess.Popen([*command, str(number)], cwd=root) for number in range(3)]
+    assert [process.wait(timeout=300) for process in running] == [0, 0, 0]
+    assert len(Cache(tmp_path).read("kind", 1).index) == 3 * 10 + 5
+
+
+def test_the_cache_lies_beside_the_study_or_where_the_environment_says_or_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert Cache.beside(tmp_path / "study").folder == tmp_path / FOLDER
+    assert _cache().found.startswith(f"{tmp_path / FOLDER}, nothing yet")
+    filled(tmp_path / FOLDER)
+    assert size_of(tmp_path / FOLDER) > 0
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "elsewhere"))
+    assert Cache.beside(tmp_path / "study").folder == tmp_path / "elsewhere"
+    monkeypatch.setenv(VARIABLE, "off")
+    off = Cache.beside(tmp_path / "study")
+    assert off.folder is None and off.add("kind", 1, NAMES[:1], {"x": np.zeros(1)}) == ""
+    assert not off.read("kind", 1).index
+    assert (_cache().state, _cache().found) == ("note", "off (VIMI_CACHE=off)")
+
+
+@pytest.mark.parametrize("name", ["lowlevel", "features:efficientnet_lite0"])
+def test_what_an_observer_computed_for_one_study_another_study_does_not_compute_again(
+    name: str, tiny_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = tuple(tiny_study.stimuli()["picture"].unique()[:5])
+
+    def embed(study: Study) -> np.ndarray:
+        return create_observer(name, study, "cpu").embed(pictures)
+
+    studies = []
+    for number in range(3):
+        folder = tmp_path / str(number)
+        shutil.copytree(tiny_study.root, folder, ignore=shutil.ignore_patterns("embeddings", "activations"))
+        studies.append(Study(folder))
+    monkeypatch.setenv(VARIABLE, "off")
+    expected = embed(studies[0])
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    assert np.array_equal(embed(studies[1]), expected)
+    shutil.rmtree(studies[2].root / "images")  # whoever looks at a picture again fails
+    assert np.array_equal(embed(studies[2]), expected)
