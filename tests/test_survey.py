@@ -188,9 +188,8 @@ def test_a_survey_is_the_same_with_an_empty_a_warm_a_damaged_and_a_deleted_cache
 
 def test_a_file_of_the_same_name_and_other_content_is_looked_at_anew(tmp_path: Path) -> None:
     cache, pool = Cache(tmp_path / "cache"), filed(6)
-    survey_pool(pool, tmp_path / "survey", crop=48, cache=cache)
+    survey_pool(filed(6), tmp_path / "survey", crop=48, cache=cache)
     pool.files[2] = encode(Image.fromarray(paint_picture(99)))
-    pool.seen.clear()
     found = survey_pool(pool, tmp_path / "survey", crop=48, cache=cache)
     assert pool.seen == [2]
     crop = canonical_crop(Image.fromarray(paint_picture(99)), 48)
@@ -199,8 +198,7 @@ def test_a_file_of_the_same_name_and_other_content_is_looked_at_anew(tmp_path: P
 
 def test_another_crop_is_another_work(tmp_path: Path) -> None:
     cache, pool = Cache(tmp_path / "cache"), filed(4)
-    survey_pool(pool, tmp_path / "survey", crop=48, cache=cache)
-    pool.seen.clear()
+    survey_pool(filed(4), tmp_path / "survey", crop=48, cache=cache)
     survey_pool(pool, tmp_path / "survey", crop=40, cache=cache)
     assert sorted(pool.seen) == list(range(4))
 

@@ -2,9 +2,9 @@
 
     python -m tests.speed.near_duplicates --folder IMAGES --array PICTURES.npz:test_pictures
 
-Pools: handwritten digits (scikit-learn), pictures that look like X-rays of one region, textures of one spectrum, and, if
-given, photographs in a folder and pictures in an array. In each, copies of some pictures are planted: recompressed,
-resized, brightened, mirrored, shifted, cropped.
+Pools: handwritten digits (scikit-learn), pictures like X-rays of one region, textures of one spectrum, and, if given,
+photographs in a folder and pictures in an array. In each, copies of some pictures are planted: recompressed, resized,
+brightened, mirrored, shifted, cropped.
 """
 
 from __future__ import annotations
