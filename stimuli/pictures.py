@@ -32,6 +32,9 @@ resized: at 256 pixels of the shorter side, the whole of it could fill the memor
 _REFUSED_FORMATS = {"EPS", "PDF", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}
 """Formats that Pillow hands to another program (EPS goes to Ghostscript), or only recognises."""
 
+_COMMON_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Formats that are tried first."""
+
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -101,7 +104,8 @@ def is_picture(path: Path) -> bool:
 def _formats() -> list[str]:
     """Return the formats that are decoded: all of Pillow's but those that run other programs, or hold no pixels."""
     Image.init()
-    return [name for name in Image.ID if name not in _REFUSED_FORMATS]
+    others = [name for name in Image.ID if name not in {*_REFUSED_FORMATS, *_COMMON_FORMATS}]
+    return [*_COMMON_FORMATS, *others]
 
 
 def _check_size(image: Image.Image) -> None:
@@ -114,9 +118,9 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _has_many_frames(image: Image.Image) -> bool:
-    """Whether a file is an animation or has several pages."""
+    """Whether a file is an animation or has several pages; what cameras add to a JPEG (MPO) is no frame of it."""
     try:
-        return bool(getattr(image, "is_animated", False))
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
     except Exception:  # the first frame may be whole where the second is damaged
         return False
 

@@ -468,16 +468,24 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Pa
         path = Path(entry.path)
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             yield path, HIDDEN
-        elif path.is_dir():
-            status = path.stat()
+        elif (kind := _kind_of(entry)) == "folder":
+            status = entry.stat()
             if (status.st_dev, status.st_ino) in here:
                 yield path, LOOPS
             else:
                 yield from _walk(path, here)
-        elif path.is_file():
+        elif kind == "file":
             yield path, "" if path.suffix.lower() in _ENDINGS or _begins_like_one(path) else BESIDE
         else:
             yield path, DANGLING if entry.is_symlink() and not _leads_somewhere(path) else SPECIAL
+
+
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    """Return ``folder`` or ``file``, links followed; empty for anything else, and for a link that leads nowhere."""
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+    except OSError:  # a link that leads to itself
+        return ""
 
 
 def _leads_somewhere(link: Path) -> bool:

@@ -13,9 +13,12 @@ import pytest
 from benchmark import cache as module
 from benchmark.cache import FOLDER, VARIABLE, Cache, size_of
 from benchmark.doctor import _cache
+from benchmark.experiment import Experiment
 from benchmark.hashing import hash_bytes
 from benchmark.observers import create_observer
 from benchmark.study import Study
+from benchmark.workflow import build
+from stimuli import pools
 
 NAMES = [hash_bytes(str(number).encode()) for number in range(6)]
 
@@ -129,3 +132,40 @@ def test_what_an_observer_computed_for_one_study_another_study_does_not_compute_
     assert np.array_equal(embed(studies[1]), expected)
     shutil.rmtree(studies[2].root / "images")  # whoever looks at a picture again fails
     assert np.array_equal(embed(studies[2]), expected)
+
+
+def test_a_study_is_the_same_with_no_cache_an_empty_one_a_warm_one_and_one_deleted_in_the_middle(
+    tmp_path: Path, picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = Experiment.model_validate(
+        {
+            "pool": {"source": f"folder:{picture_folder}", "crop": 48},
+            "models": [{"card": "timm:test_resnet", "weights": "random"}],
+            "units": {"per_model": 2},
+            "stimuli": {"references": 2, "tasks": 2},
+            "session": {"main_trials": 2, "catch_trials": 0},
+        }
+    )
+
+    def made(name: str, cache: str, deleted: bool = False) -> list[object]:
+        monkeypatch.setenv(VARIABLE, cache)
+        root = tmp_path / name
+        if deleted:
+            build(experiment, root, device="cpu", stage="units")
+            shutil.rmtree(cache)
+        study = build(experiment, root, device="cpu")
+        stages = study.manifest["stages"]
+        return [study.stimuli_hash, *(stages[stage]["outputs"] for stage in sorted(stages))]
+
+    cache = str(tmp_path / "cache")
+    expected = made("none", "off")
+    assert made("empty", cache) == expected
+    decoded: list[int] = []
+    whole = pools.FilePool.decode
+    monkeypatch.setattr(
+        pools.FilePool, "decode", lambda pool, content, place: (decoded.append(place), whole(pool, content, place))[1]
+    )
+    assert made("warm", cache) == expected
+    assert not decoded  # the survey decoded nothing
+    assert made("deleted", cache, deleted=True) == expected
+    assert not Path(cache).exists()
