@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from benchmark.cache import VARIABLE
 from benchmark.experiment import Experiment
 from benchmark.model_card import load_card
 from benchmark.model_zoo import Model, build_untrained, load_model
@@ -18,6 +19,8 @@ from benchmark.study import Study
 from benchmark.workflow import build
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+os.environ[VARIABLE] = "off"  # tests of work on pictures must see it done; tests of the cache turn it on
 
 CLASSES = 6
 
