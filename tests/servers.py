@@ -50,6 +50,7 @@ class Server:
     options: Sequence[str] = ()
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    cwd: Path = ROOT
 
     @property
     def url(self) -> str:
@@ -59,7 +60,7 @@ class Server:
         log = (self.study / f"server-{self.port}.log").open("ab")
         command = [sys.executable, "-m", "benchmark.command_line", "serve", str(self.study), "--port", str(self.port)]
         self.process = subprocess.Popen(
-            [*command, *self.options], cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+            [*command, *self.options], cwd=self.cwd, stdout=log, stderr=log, start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", **self.environment},
         )  # fmt: skip
         log.close()
@@ -122,10 +123,14 @@ class Server:
 
 @contextmanager
 def running(
-    study: Path, *options: str, environment: dict[str, str] | None = None, port: int | None = None
+    study: Path,
+    *options: str,
+    environment: dict[str, str] | None = None,
+    port: int | None = None,
+    cwd: Path | None = None,
 ) -> Iterator[Server]:
     """Run a server for as long as the block lasts."""
-    server = Server(study, port or free_port(), options, environment or {})
+    server = Server(study, port or free_port(), options, environment or {}, cwd=cwd or ROOT)
     try:
         server.start()
         yield server

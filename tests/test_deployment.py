@@ -5,6 +5,7 @@ The container files can't be run here: only their grammar and what they refer to
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import os
 import re
@@ -32,6 +33,7 @@ NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/loca
 OPENSSL = shutil.which("openssl")
 PICTURE = "/image/" + "0123456789abcdef" * 2
 NAME = "study.example.org"
+SCRIPT = b"export const nothing = 0;\n" * 200
 
 with_nginx = pytest.mark.skipif(
     not (NGINX and OPENSSL), reason="nginx or openssl is not installed: nginx.conf could not be run"
@@ -60,8 +62,10 @@ class Upstream:
 
             def do_GET(self) -> None:
                 self.note()
-                if self.path == "/_stcore/stream":
+                if self.path == "/_stcore/stream" and self.headers["Upgrade"] == "websocket":
                     self.speak()
+                elif self.path.startswith("/static/"):
+                    self.reply(200, SCRIPT, "text/javascript; charset=utf-8")
                 elif self.path.startswith("/image/"):
                     missing = "ffff" in self.path
                     self.reply(404 if missing else 200, b"RIFF" * 500, "image/webp")
@@ -279,7 +283,7 @@ def test_the_websocket_gets_through_and_a_cookie_keeps_it_at_one_server(proxy: P
 @with_nginx
 def test_addresses_are_neither_handed_on_nor_written_down(proxy: Proxy) -> None:
     forged = {"X-Forwarded-For": "198.51.100.7", "X-Real-IP": "198.51.100.7", "Forwarded": "for=198.51.100.7",
-              "User-Agent": "peculiar"}  # fmt: skip
+              "X-Vimi-Group": "mine", "User-Agent": "peculiar"}  # fmt: skip
     proxy.ask("GET", "/?PROLIFIC_PID=somebody", headers=forged)
     seen = next(
         headers
@@ -289,10 +293,38 @@ def test_addresses_are_neither_handed_on_nor_written_down(proxy: Proxy) -> None:
     )
     assert not {"x-forwarded-for", "x-real-ip", "forwarded"} & set(seen)
     assert seen["x-forwarded-proto"] == "https"
+    assert re.fullmatch(r"g\d\d", seen["x-vimi-group"]), "One of a hundred groups is all that vimi gets to know."
     written = proxy.log.read_text() + (proxy.errors.read_text() if proxy.errors.exists() else "")
     assert " GET / 200 " in written
     for secret in ("127.0.0.1", "somebody", "peculiar", "198.51"):
         assert secret not in written
+
+
+@with_nginx
+def test_scripts_of_pages_go_through_python_once_and_are_compressed(proxy: Proxy) -> None:
+    path = "/static/js/index.abc.js"
+    for _ in range(3):
+        status, headers, body = proxy.ask("GET", path, headers={"Accept-Encoding": "gzip", "Cookie": "a=b"})
+        assert status == 200 and headers["Content-Encoding"] == "gzip" and gzip.decompress(body) == SCRIPT
+    assert proxy.ask("GET", path)[2] == SCRIPT and proxy.count(path) == 1
+    assert proxy.ask("POST", path, b"x")[0] == 403
+
+
+@with_nginx
+def test_sockets_of_one_address_are_limited(proxy: Proxy) -> None:
+    """A flood of new sockets is refused after a burst; the page itself is still served."""
+    asked = (
+        f"GET /_stcore/stream HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: 0\r\n\r\n".encode() * 299
+        + f"GET /_stcore/health HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n".encode()
+    )
+    with proxy.connect() as line:
+        line.sendall(asked)
+        received = b""
+        while data := line.recv(65536):
+            received += data
+    statuses = Counter(re.findall(rb"HTTP/1\.1 (\d+)", received))
+    assert statuses[b"429"] > 50, statuses
+    assert proxy.ask("GET", "/_stcore/health")[0] == 200
 
 
 @with_nginx
@@ -351,7 +383,7 @@ def test_the_start_script_reads_secrets_from_files(tmp_path: Path) -> None:
         (tmp_path / name).write_text(value + "\n")
     said = start(tmp_path, "--pilot", VIMI_HOST=NAME)
     assert said.stdout.splitlines() == [
-        f"serve /study --address 0.0.0.0 --port 8501 --host {NAME} --pilot",
+        f"serve /study --address 0.0.0.0 --port 8501 --host {NAME} --behind-proxy --pilot",
         "postgresql://vimi:ab12@database/vimi|$argon2id$v=19$x|k",
     ], said.stderr
     given = start(tmp_path, VIMI_HOST=NAME, VIMI_DATABASE="sqlite:///x", VIMI_STUDY="/else")

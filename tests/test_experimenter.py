@@ -24,6 +24,7 @@ from webapp.hosting import Hosting
 from webapp.participation import arrive
 from webapp.screens import experimenter
 from webapp.store import report_problem
+from webapp.visitors import SELF
 
 PASSWORD = "correct horse battery"
 HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
@@ -121,7 +122,7 @@ def test_another_password_ends_the_session(hosting: Hosting, monkeypatch: pytest
 
 def test_without_a_hash_there_is_no_page(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(admission.ADMIN_HASH)
-    assert experimenter.admin_hash() == ""
+    assert admission.admin_hash() == ""
     page = open_page()
     assert words(page) == "" and not page.text_input
 
@@ -141,26 +142,84 @@ def test_the_hash_may_stand_in_a_secrets_file(hosting: Hosting, monkeypatch: pyt
 def test_what_is_no_hash_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(admission.ADMIN_HASH, value)
     with pytest.raises(HostingError, match="VIMI_ADMIN_HASH holds no Argon2 hash"):
-        experimenter.admin_hash()
+        admission.admin_hash()
 
 
 def test_the_gate_slows_down_whoever_guesses() -> None:
     now = [1000.0]
     gate = admission.Gate(lambda: now[0])
+    guesser = admission.Caller("somewhere")
     waits = []
     for _ in range(12):
-        assert not gate.admits("wrong", HASH)
-        waits.append(gate.wait())
-        assert waits[-1] == 0 or not gate.admits(PASSWORD, HASH), "While everybody waits, nobody is let in."
+        assert not gate.admits("wrong", HASH, guesser)
+        waits.append(gate.wait(guesser))
+        assert waits[-1] == 0 or not gate.admits(PASSWORD, HASH, guesser), "Who has to wait is not let in."
         now[0] += waits[-1]
     assert waits[:4] == [0, 0, 2, 4] and waits[-1] == admission.LONGEST_WAIT
-    assert gate.admits(PASSWORD, HASH) and gate.wait() == 0
-    assert not gate.admits(PASSWORD, "") and not gate.admits("x" * 10_000, HASH)
+    assert gate.admits(PASSWORD, HASH, guesser) and gate.wait(guesser) == 0
+    assert not gate.admits(PASSWORD, "", guesser) and not gate.admits("x" * 10_000, HASH, guesser)
     for _ in range(5):
-        gate.admits("wrong", HASH)
-        now[0] += gate.wait()
+        gate.admits("wrong", HASH, guesser)
+        now[0] += gate.wait(guesser)
     now[0] += admission.FORGOTTEN_AFTER + 1
-    assert gate.wait() == 0
+    assert gate.wait(guesser) == 0
+
+
+@pytest.mark.parametrize("addresses", [1, 2000])
+def test_who_guesses_does_not_lock_the_experimenter_out(addresses: int) -> None:
+    """814 attempts in 242 s from one address, and as many from 2,000: who knows the password enters all the same."""
+    now = [1000.0]
+    gate = admission.Gate(lambda: now[0])
+    known = {
+        "another address": admission.Caller("elsewhere"),
+        "a device that was here before": admission.Caller("address 0", "0123456789abcdef"),
+        "somebody at the server": admission.Caller(SELF),
+    }
+    checked, admitted = 0, dict.fromkeys(known, 0)
+    for number in range(814):
+        now[0] += 242 / 814
+        caller = admission.Caller(f"address {number % addresses}")
+        free = gate.wait(caller) == 0
+        assert not gate.admits("wrong", HASH, caller)
+        checked += free
+        if number % 10 == 0:
+            for name, who in known.items():
+                admitted[name] += gate.admits(PASSWORD, HASH, who)
+    # However many addresses guess, only so many guesses are looked at.
+    assert checked <= admission.STRANGERS_AT_ONCE + 242 * admission.STRANGERS_A_SECOND + 1
+    assert admitted["a device that was here before"] == admitted["somebody at the server"] == 82
+    if addresses == 1:
+        assert admitted["another address"] == 82 and checked < 15
+    else:
+        assert admitted["another address"] > 0
+
+
+def test_only_our_own_unspoilt_cookie_makes_a_device_known() -> None:
+    key, now = b"k" * 32, 1_700_000_000.0
+    made = admission.make_device_pass(key, HASH, now)
+    device = admission.read_device_pass(made, key, HASH, now + 1)
+    assert len(device) == 16 and device not in (HASH, PASSWORD)
+    assert admission.read_device_pass(made, key, HASH, now + admission.DEVICE_SECONDS + 1) == ""
+    assert admission.read_device_pass(made, key, HASH + "x", now) == ""
+    assert admission.read_device_pass(made, b"x" * 32, HASH, now) == ""
+    name, until, signature = made.split(".")
+    for forged in (f"{'0' * 16}.{until}.{signature}", f"{name}.{int(until) + 1}.{signature}", "", "a.b.c", made + "0"):
+        assert admission.read_device_pass(forged, key, HASH, now) == ""
+
+
+def test_a_device_gets_its_cookie_once_and_is_known_by_it(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = enter(open_page())
+    (script_tag,) = [one.proto.body for one in page.get("html") if admission.DEVICE_COOKIE in one.proto.body]
+    cookie = re.search(rf'{admission.DEVICE_COOKIE}=([^;"]+)', script_tag)
+    assert cookie is not None and PASSWORD not in script_tag and HASH not in script_tag
+    assert not [one for one in page.run().get("html") if admission.DEVICE_COOKIE in one.proto.body]
+    asked: list[admission.Caller] = []
+    monkeypatch.setattr(experimenter._gate, "admits", lambda given, hashed, caller: asked.append(caller))
+    monkeypatch.setattr(
+        type(experimenter.st.context), "cookies", property(lambda self: {admission.DEVICE_COOKIE: cookie[1]})
+    )
+    enter(open_page(), "whatever")
+    assert asked[0].device and not asked[0].is_stranger
 
 
 def test_the_command_line_makes_a_hash() -> None:

@@ -138,6 +138,11 @@ class Hosting:
             return []
         return self.recruitment.unfilled
 
+    @cached_property
+    def door_key(self) -> bytes:
+        """The key of the cookies that the experimenter's devices keep."""
+        return hmac.new(self.keys["trials"], b"door", hashlib.sha256).digest()
+
     def code(self, outcome: Outcome) -> str:
         """Return the completion code of an outcome."""
         return completion_code(self.recruitment, self.identity, outcome)

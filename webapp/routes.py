@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import cached_property
-from time import monotonic
 from typing import Any
 
 from anyio import CapacityLimiter, current_time, sleep_until, to_thread
@@ -28,7 +26,10 @@ from webapp.answering import Answer, Token, name_current_trial, record_answer
 from webapp.bots import handle_step
 from webapp.hosting import Hosting
 from webapp.participation import add_evidence, look_up, see
+from webapp.rates import Rates
+from webapp.sockets import BoundedSockets
 from webapp.store import report_problem
+from webapp.visitors import Visitors
 
 LARGEST_BODY = 8192
 """Bytes of a request that are read; an answer has a few hundred."""
@@ -97,25 +98,6 @@ class Sign(BaseModel):
     sign: str = Field(default="", max_length=40, pattern=r"^[a-z ]*$")
 
 
-class Rates:
-    """How much each participant has sent lately, as buckets that refill; only the latest few thousand are kept."""
-
-    def __init__(self, burst: float = REQUESTS_AT_ONCE, rate: float = REQUESTS_A_SECOND, most: int = 5000) -> None:
-        self.burst, self.rate, self.most = burst, rate, most
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def allow(self, name: str) -> bool:
-        """Take a request out of a bucket; returns whether there was one left."""
-        now = monotonic()
-        left, at = self._buckets.pop(name, (self.burst, now))
-        left = min(self.burst, left + (now - at) * self.rate)
-        allowed = left >= 1
-        self._buckets[name] = (left - 1 if allowed else left, now)
-        if len(self._buckets) > self.most:
-            self._buckets.popitem(last=False)
-        return allowed
-
-
 class TooLarge(Exception):
     """A request's body is larger than any honest one."""
 
@@ -133,7 +115,7 @@ async def read_body(request: Request, most: int = LARGEST_BODY) -> bytes:
 def make_routes(hosting: Hosting) -> list[Route]:
     """Return the routes of a hosted study."""
     limiter = CapacityLimiter(THREADS)
-    rates = Rates()
+    rates = Rates(REQUESTS_AT_ONCE, REQUESTS_A_SECOND)
     strangers = Rates(burst=200, rate=50)
     lengths = _Lengths(hosting)
 
@@ -324,6 +306,11 @@ class SecureHeaders:
         await self.app(scope, receive, with_headers)
 
 
-def make_middleware() -> list[Middleware]:
-    """Return the middleware that wraps Streamlit's own."""
-    return [Middleware(SecureHeaders), Middleware(NoUploads)]
+def make_middleware(behind_proxy: bool = False) -> list[Middleware]:
+    """Return the middleware that wraps Streamlit's own; ``behind_proxy`` as in :class:`webapp.visitors.Visitors`."""
+    return [
+        Middleware(SecureHeaders),
+        Middleware(Visitors, behind_proxy=behind_proxy),
+        Middleware(BoundedSockets),
+        Middleware(NoUploads),
+    ]

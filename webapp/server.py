@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import HostingError
+from webapp.admission import admin_hash
 from webapp.hosting import Hosting
+from webapp.memory import Collector
 from webapp.routes import make_middleware, make_routes
 from webapp.store import report_problem
+
+PAGES_AT_ONCE = 4
+"""Pages that run at a time. More would only wait for one another, and answers for all of them."""
+
+SWITCH_SECONDS = 0.001
+"""After so long a page that runs lets others go on: an answer that comes in meanwhile does not wait for its end."""
 
 SCRIPT = Path(__file__).parent / "screens" / "entry.py"
 
 GREY = "#808080"
 """The background: mid-grey, a part of the stimulus."""
 
+LARGEST_MESSAGE_MB = 4
+"""Megabytes of a message over the socket, in either direction; the largest that we send are charts."""
+
 _served: Hosting | None = None
+_has_experimenter = False
+_turns = threading.BoundedSemaphore(PAGES_AT_ONCE)
 
 
 def serve_hosting(hosting: Hosting) -> None:
     """Make a hosting the one that this process serves: its pages ask for it with :func:`served`."""
-    global _served
+    global _served, _has_experimenter
     _served = hosting
+    _has_experimenter = bool(admin_hash())
+    if _has_experimenter:
+        # It draws charts: what that needs takes seconds to import, in which nobody else would be served.
+        import webapp.screens.experimenter  # noqa: F401
 
 
 def served() -> Hosting:
@@ -39,27 +59,78 @@ def served() -> Hosting:
     return _served
 
 
+def has_experimenter() -> bool:
+    """Whether this process has a page for the experimenter; that is decided when it starts."""
+    return _has_experimenter
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """Wait until it is one's turn to draw a page, first come, first served."""
+    with _turns:
+        yield
+
+
 def streamlit_settings(address: str, port: int, hosts: Sequence[str] = ()) -> dict[str, Any]:
-    """Return Streamlit's settings: one theme, no menus, no statistics sent anywhere, no details of errors."""
+    """Return Streamlit's settings, all of them: none is left to a file or to the version that is installed.
+
+    One theme, no menus, no statistics sent anywhere, no details of errors, and nothing that watches files. What is not
+    decided here is as Streamlit has it by default.
+    """
+    from streamlit import config
+
     settings: dict[str, Any] = {
+        name: option.default_val
+        for name, option in config._config_options_template.items()
+        if not option.sensitive and option.default_val is not None
+    }
+    settings |= {
+        "global.developmentMode": False,
+        "global.showWarningOnDirectExecution": False,
         "server.address": address,
         "server.port": port,
+        "server.baseUrlPath": "",
         "server.headless": True,
         "server.showEmailPrompt": False,
         "server.fileWatcherType": "none",
         "server.runOnSave": False,
         "server.allowRunOnSave": False,
         "server.enableStaticServing": False,
+        "server.scriptHealthCheckEnabled": False,
+        "server.enableCORS": True,
+        "server.corsAllowedOrigins": [],
         "server.enableXsrfProtection": True,
+        "server.xsrfCookieSameSite": "strict",
+        "server.allowedHosts": list(hosts),
+        "server.trustedUserHeaders": {},
+        "server.unsafeMetricsUserAttributes": [],
+        "server.enableExpensiveMemoryStats": False,
         "server.enableAgentApi": False,
+        # Nobody uploads anything, and whatever a page says is small. webapp.sockets is stricter with what comes in.
         "server.maxUploadSize": 1,
+        "server.maxMessageSize": LARGEST_MESSAGE_MB,
+        "server.maxWidgetStateSize": 1,
+        # Compressing costs time at every click; what is large, nginx compresses.
+        "server.enableWebsocketCompression": False,
+        "server.websocketPingInterval": 30,
+        # A tab that lost its connection finds its widgets for so long; where somebody is, the database knows.
+        "server.disconnectedSessionTTL": 120,
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
         "client.showErrorLinks": False,
         "client.showSidebarNavigation": False,
+        "client.allowedOrigins": [],
         "runner.magicEnabled": False,
+        # Garbage is collected on a timer: see webapp.memory.
+        "runner.postScriptGC": False,
+        # A click waits for the end of the run that is under way, some milliseconds. Else each one would have a thread
+        # of its own, and two of a tab would run at once.
+        "runner.fastReruns": False,
+        "runner.enforceSerializableSessionState": False,
         "logger.level": "warning",
+        "logger.enableRich": False,
+        "logger.hideWelcomeMessage": True,
         "theme.base": "light",
         "theme.backgroundColor": GREY,
         "theme.secondaryBackgroundColor": "#f4f4f4",
@@ -70,13 +141,23 @@ def streamlit_settings(address: str, port: int, hosts: Sequence[str] = ()) -> di
         "theme.baseRadius": "6px",
         "theme.showWidgetBorder": True,
     }
-    if hosts:
-        settings["server.allowedHosts"] = list(hosts)
     return settings
 
 
-def make_app(hosting: Hosting) -> Any:
-    """Return the ASGI application of a hosted study."""
+def ignore_settings_of_others() -> None:
+    """Keep Streamlit from reading ``.streamlit/config.toml`` in the working folder, the home or beside a script.
+
+    What stands there was written for another program. A ``baseUrlPath`` would move every page, and whatever has no
+    default, such as fonts or a certificate, can't be undone by setting it.
+    """
+    from streamlit import config
+
+    find = config.get_config_files
+    config.get_config_files = lambda name: [] if name == "config.toml" else find(name)
+
+
+def make_app(hosting: Hosting, behind_proxy: bool = False) -> Any:
+    """Return the ASGI application of a hosted study; ``behind_proxy`` as in :class:`webapp.visitors.Visitors`."""
     import streamlit as st
 
     serve_hosting(hosting)
@@ -92,10 +173,19 @@ def make_app(hosting: Hosting) -> Any:
         st.error(hosting.wording.label("page_problem"))
         return True
 
-    return st.App(SCRIPT, routes=make_routes(hosting), middleware=make_middleware(), on_script_error=note_error)
+    return st.App(
+        SCRIPT, routes=make_routes(hosting), middleware=make_middleware(behind_proxy), on_script_error=note_error
+    )
 
 
-def run_server(hosting: Hosting, *, address: str = "127.0.0.1", port: int = 8501, hosts: Sequence[str] = ()) -> None:
+def run_server(
+    hosting: Hosting,
+    *,
+    address: str = "127.0.0.1",
+    port: int = 8501,
+    hosts: Sequence[str] = (),
+    behind_proxy: bool = False,
+) -> None:
     """Serve a study until the process is stopped.
 
     Parameters
@@ -106,6 +196,8 @@ def run_server(hosting: Hosting, *, address: str = "127.0.0.1", port: int = 8501
         Where to listen.
     hosts
         Host names under which people reach the server; others are refused. Any, if empty.
+    behind_proxy
+        Whether everybody comes through a proxy that names groups of addresses.
 
     Raises
     ------
@@ -113,7 +205,18 @@ def run_server(hosting: Hosting, *, address: str = "127.0.0.1", port: int = 8501
         If the address can't be listened on.
     """
     check_port(address, port)
-    make_app(hosting).run(config=streamlit_settings(address, port, hosts))
+    ignore_settings_of_others()
+    application = make_app(hosting, behind_proxy)
+    import webapp.screens.participant
+    import webapp.screens.withdrawal  # noqa: F401  what every visitor needs is there before the first one comes
+
+    sys.setswitchinterval(SWITCH_SECONDS)
+    collector = Collector()
+    collector.start()
+    try:
+        application.run(config=streamlit_settings(address, port, hosts))
+    finally:
+        collector.stop()
 
 
 def check_port(address: str, port: int) -> None:

@@ -55,6 +55,9 @@ def serve(
     host: Annotated[
         list[str] | None, typer.Option(help="Name under which people reach the server; others are refused.")
     ] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="Believe the X-Vimi-Group of a proxy all come through.")
+    ] = False,
     pilot: Annotated[bool, typer.Option("--pilot", help="Keep answers apart as those of a pilot.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Look at every page; nothing is recorded.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Draw trials with plain buttons.")] = False,
@@ -78,8 +81,8 @@ def serve(
     opened = Study.open(study)
     print_opening(opened, address, port, pilot=pilot, preview=preview, bots=bots, leaderboard=bool(leaderboard))
     serve_study(
-        opened, database, address=address, port=port, hosts=host or (), pilot=pilot, preview=preview, plain=plain,
-        bots=bots, new_key=new_key, leaderboard=leaderboard or (),
+        opened, database, address=address, port=port, hosts=host or (), behind_proxy=behind_proxy, pilot=pilot,
+        preview=preview, plain=plain, bots=bots, new_key=new_key, leaderboard=leaderboard or (),
     )  # fmt: skip
 
 

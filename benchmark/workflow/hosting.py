@@ -136,6 +136,7 @@ def serve_study(
     address: str = "127.0.0.1",
     port: int = 8501,
     hosts: Sequence[str] = (),
+    behind_proxy: bool = False,
     pilot: bool = False,
     preview: bool = False,
     plain: bool = False,
@@ -155,6 +156,8 @@ def serve_study(
         Where to listen.
     hosts
         Host names under which people reach the server; any, if none is given.
+    behind_proxy
+        Everybody comes through a proxy that names groups of addresses in ``X-Vimi-Group``.
     pilot
         Keep answers apart as those of a pilot.
     preview
@@ -194,7 +197,7 @@ def serve_study(
         )
         refuse_mixing(hosting)
         check_key(hosting, accept=new_key)
-        run_server(hosting, address=address, port=port, hosts=hosts)
+        run_server(hosting, address=address, port=port, hosts=hosts, behind_proxy=behind_proxy)
 
 
 def brief_recruitment(study: Study | Path | str, address: str, database: str = "") -> Briefing:

@@ -1,10 +1,14 @@
-"""Load on a hosted study: from click to acknowledged answer, with many people at once. Run by hand:
+"""Load on a hosted study: people who arrive, pages they turn, answers they give. Run by hand:
 
-    python -m tests.speed.hosting STUDY
+    python -m tests.speed.hosting arrivals STUDY --people 300     # in a minute; --before DIR: an older vimi too
+    python -m tests.speed.hosting flood STUDY                     # one socket floods; somebody else turns pages
+    python -m tests.speed.hosting answers STUDY                   # many who answer; then as fast as can be
 
-Every simulated person holds a page open (Streamlit's socket, with the page really run), fetches the pictures of each
-trial, thinks, and answers over the route that browsers use. The generator runs on the same machine, and takes its
-share of it. Prints a table; then looks for the rate at which the server saturates.
+Whoever arrives fetches the page and all files that it names, opens Streamlit's socket, and goes from the device check
+to the first trial as a browser does, with every click a run of the page: twelve of them, about four seconds apart. Then
+they answer over the route that browsers use, and fetch the pictures of every trial. A page takes from the click until
+the server says that the page is complete. The generators run on the same machine, and take their share of it; the
+machine's load average is printed beside, since other work on it changes every number but the processor seconds.
 """
 
 from __future__ import annotations
@@ -12,11 +16,17 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
+import re
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,11 +35,14 @@ import numpy as np
 import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 
 from benchmark.database import Database, answers
 from benchmark.study import Study
 from benchmark.tasks import assemble_tasks
 from tests.servers import Server, running
+from tests.tabs import Tab
 from webapp.answering import Presentation
 from webapp.bots import Recognition
 
@@ -43,6 +56,7 @@ class Load:
     milliseconds: list[float] = field(default_factory=list)
     pictures: list[float] = field(default_factory=list)
     pages: list[float] = field(default_factory=list)
+    files: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -90,23 +104,10 @@ class Person:
 
     def open_page(self) -> None:
         """Open the page as a browser does: the socket, and a run of the script until it says that it is finished."""
-        from streamlit.proto.BackMsg_pb2 import BackMsg
-        from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-        from websockets import Subprotocol
-        from websockets.sync.client import connect
-
-        begun = time.perf_counter()
-        address = f"ws://127.0.0.1:{self.server.port}/_stcore/stream"
-        self.socket = self.open.enter_context(connect(address, subprotocols=[Subprotocol("streamlit")]))
-        message = BackMsg()
-        message.rerun_script.query_string = f"p={self.token}"
-        self.socket.send(message.SerializeToString())
-        while True:
-            read = ForwardMsg()
-            read.ParseFromString(self.socket.recv(timeout=60))
-            if read.WhichOneof("type") == "script_finished":
-                break
-        self.load.pages.append((time.perf_counter() - begun) * 1000)
+        tab = Tab(self.server.port, f"p={self.token}")
+        self.open.callback(tab.close)
+        tab.connect()
+        self.load.pages.append(tab.run() * 1000)
 
     def see(self) -> None:
         """Fetch the pictures of the trial that the browser does not have yet."""
@@ -190,18 +191,234 @@ def count_missing(url: str, load: Load) -> int:
     return sum(count != 1 for count in counts.values())
 
 
-def main() -> None:
-    """Read the arguments, put load on real servers and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
-    parser.add_argument("--people", type=int, default=50)
-    parser.add_argument("--think", type=float, default=4.0, help="seconds between two answers of a person")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--database", default="", help="URL; a new SQLite file each time if not given")
-    given = parser.parse_args()
+# -------------------------------------------------------------------- arrivals
+
+
+SEEN = {"event": "checked", "value": {"width": 1280, "height": 800, "browser": "chrome", "capable": True}}
+NAMED = re.compile(rb'(?:src|href)="\./(static/[^"]+)"')
+
+
+class Newcomer(Person):
+    """Somebody who comes as a browser does."""
+
+    def walk(self, think: Callable[[], float]) -> None:
+        """Go from the first file to the first trial."""
+        for path in ("/", *(f"/{name.decode()}" for name in self._files())):
+            begun = time.perf_counter()
+            status, _ = self.exchange("GET", path)
+            self.load.files.append((time.perf_counter() - begun) * 1000)
+            if status != 200:
+                self.load.errors.append(f"{path}: {status}")
+        self.tab = Tab(self.server.port)
+        self.open.callback(self.tab.close)
+        self.tab.connect()
+        self._turn(self.tab.run())
+        self._turn(self.tab.run(**{"device-check": SEEN}))
+        for step in ("agree", "colour", "lines", "vision", "page-", "page-", "page-", "page-", "instructed", "begin-"):
+            if step == "page-" and any(name.endswith("-instructed") for name in self.tab.elements):
+                continue
+            time.sleep(think())
+            if step in ("colour", "lines"):
+                self._turn(self.tab.choose(step, "normal" if step == "colour" else "lower"))
+            else:
+                self._turn(self.tab.run(**{step: True}))
+        if self.tab.exceptions:
+            raise RuntimeError(self.tab.exceptions[0])
+        (data,) = self.tab.components.values()
+        self.token, self.shown = data["participant"], data["presentation"]
+
+    def _files(self) -> list[bytes]:
+        status, body = self.exchange("GET", "/")
+        return list(dict.fromkeys(NAMED.findall(body))) if status == 200 else []
+
+    def _turn(self, seconds: float) -> None:
+        self.load.pages.append(seconds * 1000)
+
+
+def let_arrive(
+    port: int, study: Path, numbers: Sequence[int], within: float, until: float, think: float, start: float
+) -> Load:
+    """Let some people arrive, each at a random moment of a minute, and answer until the time is over."""
+    load = Load()
+    server = Server(study, port)
+    recognition = Recognition(assemble_tasks(Study.open(study).stimuli()))
+
+    def take_part(number: int) -> None:
+        generator = np.random.default_rng(number)
+        person = Newcomer(server, load, recognition)
+
+        def pause() -> float:
+            return float(think * generator.uniform(0.5, 1.5))
+
+        try:
+            time.sleep(max(0.0, start + float(generator.uniform(0, within)) - time.time()))
+            person.walk(pause)
+            while time.time() < start + until and person.shown is not None:
+                person.see()
+                time.sleep(pause())
+                person.answer()
+        except Exception as error:
+            load.errors.append(f"{type(error).__name__}: {error}")
+        finally:
+            person.close()
+
+    threads = [threading.Thread(target=take_part, args=(number,)) for number in numbers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return load
+
+
+def processor_seconds(process: int) -> float:
+    """Return the processor time that a process has taken (Linux)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mb(process: int) -> float:
+    """Return the resident memory of a process (Linux)."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def measure_arrivals(given: argparse.Namespace, console: Console) -> None:
+    """Let people arrive at the server, and at an older one if there is one, and print what they met."""
+    table = Table("version", "people", "page runs", "page p50 ms", "p95", "max", "answers", "answer p50 ms", "p95",
+                  "max", "file p95 ms", "CPU ms a page", "CPU s", "memory MB", "load", "errors",
+                  "lost or doubled")  # fmt: skip
+    for version, folder in [("before", given.before), ("this one", None)]:
+        if version == "before" and folder is None:
+            continue
+        with TemporaryDirectory() as place:
+            url = f"sqlite:///{Path(place) / 'load.sqlite'}"
+            environment = {"PYTHONPATH": str(folder)} if folder else {}
+            with running(given.study, "--bots", "--database", url, environment=environment, cwd=folder) as server:
+                assert server.process is not None
+                warm_up(server)
+                spent = processor_seconds(server.process.pid)
+                shares = [range(n, given.people, given.generators) for n in range(given.generators)]
+                start = time.time() + 3
+                until = given.within + given.seconds
+                with ProcessPoolExecutor(given.generators, mp_context=get_context("spawn")) as pool:
+                    parts = list(
+                        pool.map(
+                            let_arrive, repeat(server.port), repeat(given.study), shares, repeat(given.within),
+                            repeat(until), repeat(given.think), repeat(start),
+                        )
+                    )  # fmt: skip
+                spent = processor_seconds(server.process.pid) - spent
+                memory = memory_mb(server.process.pid)
+            load = Load()
+            for part in parts:
+                for name in ("milliseconds", "pictures", "files", "pages", "errors", "acknowledged"):
+                    getattr(load, name).extend(getattr(part, name))
+            missing = count_missing(url, load)
+        pages, answered = (
+            [f"{value:.0f}" for value in np.percentile(values or [np.nan], [50, 95, 100])]
+            for values in (load.pages, load.milliseconds)
+        )
+        table.add_row(
+            version, f"{given.people} in {given.within:.0f} s", str(len(load.pages)), *pages,
+            str(len(load.acknowledged)), *answered, f"{np.percentile(load.files or [np.nan], 95):.0f}",
+            f"{1000 * spent / max(len(load.pages), 1):.0f}", f"{spent:.0f}", f"{memory:.0f}",
+            f"{os.getloadavg()[0]:.1f}", str(len(load.errors)), str(missing),
+        )  # fmt: skip
+        for error, count in Counter(load.errors).most_common(3):
+            console.print(f"{version}: {count} x {error}")
+    console.print(table)
+
+
+def warm_up(server: Server) -> None:
+    """Open one page, so that nothing is imported amid the arrivals: that belongs to the start."""
+    with Tab(server.port, seconds=300) as tab:
+        tab.open()
+
+
+# -------------------------------------------------------------------- a flood
+
+
+def measure_flood(given: argparse.Namespace, console: Console) -> None:
+    """Let one socket flood the server, and measure how long somebody else's pages take meanwhile and afterwards."""
+    table = Table("version", "messages a second", "messages sent", "other pages during", "longest s", "until served s",
+                  "CPU s", "load")  # fmt: skip
+    for version, folder in [("before", given.before), ("this one", None)]:
+        if version == "before" and folder is None:
+            continue
+        for rate in given.rates:
+            environment = {"PYTHONPATH": str(folder)} if folder else {}
+            with (
+                TemporaryDirectory() as place,
+                running(given.study, "--bots", "--database", f"sqlite:///{Path(place) / 'load.sqlite'}",
+                        environment=environment, cwd=folder) as server,
+            ):  # fmt: skip
+                assert server.process is not None
+                warm_up(server)
+                spent = processor_seconds(server.process.pid)
+                flooder = Flooder(server.port, rate, given.seconds)
+                flooder.start()
+                served: list[float] = []
+                while flooder.is_alive():
+                    served.append(_open_a_page(server.port, given.patience))
+                    time.sleep(0.5)
+                last = _open_a_page(server.port, given.patience)
+                spent = processor_seconds(server.process.pid) - spent
+                table.add_row(
+                    version, str(rate), str(flooder.sent), str(len(served)), f"{max(served):.2f}", f"{last:.2f}",
+                    f"{spent:.1f}", f"{os.getloadavg()[0]:.1f}",
+                )  # fmt: skip
+                flooder.join()
+    console.print(table)
+
+
+def _open_a_page(port: int, patience: float) -> float:
+    begun = time.perf_counter()
+    try:
+        with Tab(port, seconds=patience) as tab:
+            tab.open()
+    except TimeoutError:
+        return patience
+    return time.perf_counter() - begun
+
+
+class Flooder(threading.Thread):
+    """One socket that asks for runs without end; it reads nothing of what comes back but as much as it must."""
+
+    def __init__(self, port: int, rate: float, seconds: float) -> None:
+        super().__init__(daemon=True)
+        self.tab, self.rate, self.seconds, self.sent = Tab(port), rate, seconds, 0
+
+    def run(self) -> None:
+        """Ask, as often as the rate says; when it is shown out, come again."""
+        ends = time.perf_counter() + self.seconds
+        while time.perf_counter() < ends:
+            try:
+                with Tab(self.tab.port) as tab:
+                    socket = tab.connect()
+                    message = tab.message()
+                    threading.Thread(target=_read, args=(socket,), daemon=True).start()
+                    while time.perf_counter() < ends:
+                        socket.send(message)
+                        self.sent += 1
+                        time.sleep(1 / self.rate)
+            except (ConnectionClosed, OSError, TimeoutError):
+                time.sleep(0.1)
+
+
+def _read(socket: ClientConnection) -> None:
+    try:
+        while True:
+            socket.recv()
+    except ConnectionClosed:
+        pass
+
+
+# -------------------------------------------------------------------- answers
+
+
+def measure_answers(given: argparse.Namespace, console: Console) -> None:
+    """Let people answer who are there already, then as fast as the servers take it."""
     table = Table("servers", "people", "answers", "answers/s", "p50 ms", "p95 ms", "p99 ms", "page p50 ms",
-                  "picture p95 ms", "errors", "missing or doubled")  # fmt: skip
-    console = Console(width=150)
+                  "picture p95 ms", "load", "errors", "missing or doubled")  # fmt: skip
     setups = [(1, given.people, given.think, True), (2, given.people, given.think, True)]
     setups += [(1, 2 * given.people, given.think, True)]
     # As much as the servers take: without pictures, which a browser or nginx has by then.
@@ -218,11 +435,39 @@ def main() -> None:
             str(count), f"{people}, every {think:g} s", str(len(load.acknowledged)),
             f"{len(load.acknowledged) / load.seconds:.1f}", f"{p50:.0f}", f"{p95:.0f}", f"{p99:.0f}",
             f"{np.median(load.pages):.0f}", f"{np.percentile(load.pictures, 95):.0f}" if load.pictures else "–",
-            str(len(load.errors)), str(missing),
+            f"{os.getloadavg()[0]:.1f}", str(len(load.errors)), str(missing),
         )  # fmt: skip
         for error in load.errors[:3]:
             console.print(error)
     console.print(table)
+
+
+def main() -> None:
+    """Read the arguments, put load on real servers and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(required=True)
+    for name, measure, people, seconds in (
+        ("arrivals", measure_arrivals, 300, 60.0), ("flood", measure_flood, 1, 20.0),
+        ("answers", measure_answers, 50, 60.0),
+    ):  # fmt: skip
+        verb = verbs.add_parser(name, help=str(measure.__doc__).partition(".")[0])
+        verb.set_defaults(measure=measure)
+        verb.add_argument("study", type=lambda text: Path(text).resolve())
+        verb.add_argument("--people", type=int, default=people)
+        verb.add_argument("--think", type=float, default=4.0, help="seconds between two clicks of a person")
+        verb.add_argument("--seconds", type=float, default=seconds)
+        if name == "answers":
+            verb.add_argument("--database", default="", help="URL; a new SQLite file each time if not given")
+            continue
+        verb.add_argument("--before", type=lambda text: Path(text).resolve(), help="sources of an older vimi")
+        if name == "arrivals":
+            verb.add_argument("--within", type=float, default=60.0, help="seconds in which all arrive")
+            verb.add_argument("--generators", type=int, default=2, help="processes that play people")
+        else:
+            verb.add_argument("--rates", type=float, nargs="+", default=[60.0, 200.0], help="messages a second")
+            verb.add_argument("--patience", type=float, default=120.0, help="seconds that a page is waited for")
+    given = parser.parse_args()
+    given.measure(given, Console(width=190))
 
 
 if __name__ == "__main__":

@@ -19,4 +19,4 @@ if [ -f "$secrets/database_password" ] && [ -z "${VIMI_DATABASE:-}" ]; then
     export VIMI_DATABASE
 fi
 
-exec "${VIMI:-vimi}" serve "${VIMI_STUDY:-/study}" --address 0.0.0.0 --port 8501 --host "$VIMI_HOST" "$@"
+exec "${VIMI:-vimi}" serve "${VIMI_STUDY:-/study}" --address 0.0.0.0 --port 8501 --host "$VIMI_HOST" --behind-proxy "$@"

@@ -20,7 +20,15 @@ import pandas as pd
 import streamlit as st
 
 from webapp import dashboard
-from webapp.admission import SECRET_NAME, Gate, check_hash, environment_hash
+from webapp.admission import (
+    DEVICE_COOKIE,
+    DEVICE_SECONDS,
+    Caller,
+    Gate,
+    admin_hash,
+    make_device_pass,
+    read_device_pass,
+)
 from webapp.backup import back_up
 from webapp.dashboard import Kind
 from webapp.hosting import Hosting
@@ -44,6 +52,8 @@ from webapp.screens.pieces import (
     write_note,
 )
 from webapp.store import write_setting
+from webapp.visitors import HEADER as VISITOR_HEADER
+from webapp.visitors import UNTOLD
 
 REFRESH_SECONDS = 20
 """How often a section draws itself anew."""
@@ -57,21 +67,8 @@ FAILED = "That did not work. Wait a moment and try again."
 _STYLE = (Path(__file__).parent / "experimenter.css").read_text(encoding="utf-8")
 _ADMITTED = "experimenter_admitted"
 _SEEN = "experimenter_seen"
+_DEVICE = "experimenter_device"
 _gate = Gate()
-
-
-def admin_hash() -> str:
-    """Return the hash of the experimenter's password; empty if there is none, and then there is no page.
-
-    Raises
-    ------
-    HostingError
-        If what stands there is no Argon2 hash.
-    """
-    given = environment_hash()
-    if given or not st.secrets.load_if_toml_exists():
-        return given
-    return check_hash(str(st.secrets.get(SECRET_NAME, "")), f"{SECRET_NAME} in the secrets file")
 
 
 def show_experimenter_page(hosting: Hosting) -> None:
@@ -82,8 +79,9 @@ def show_experimenter_page(hosting: Hosting) -> None:
         return
     with st.container(key="sheet"):
         if not _is_admitted(hashed):
-            _ask_password(hashed)
+            _ask_password(hosting, hashed)
             return
+        _remember_device()
         st.session_state[_SEEN] = monotonic()
         _show_study(hosting, hashed)
 
@@ -97,7 +95,26 @@ def _is_admitted(hashed: str) -> bool:
     return bool(recent and st.session_state.get(_ADMITTED) == hashed)
 
 
-def _ask_password(hashed: str) -> None:
+def _caller(hosting: Hosting, hashed: str) -> Caller:
+    """Return who stands at the door."""
+    cookie, visitor = st.context.cookies.get(DEVICE_COOKIE), st.context.headers.get(VISITOR_HEADER)
+    known = isinstance(cookie, str) and read_device_pass(cookie, hosting.door_key, hashed, hosting.clock())
+    return Caller(visitor if isinstance(visitor, str) else UNTOLD, known or "")
+
+
+def _remember_device() -> None:
+    """Leave the cookie that spares a device from waiting for others' wrong attempts; it opens nothing."""
+    made = st.session_state.pop(_DEVICE, "")
+    if made:
+        attributes = f"; Path=/; Max-Age={DEVICE_SECONDS}; SameSite=Strict"
+        st.html(
+            f'<script>document.cookie = "{DEVICE_COOKIE}={made}{attributes}" '
+            '+ (location.protocol === "https:" ? "; Secure" : "");</script>',
+            unsafe_allow_javascript=True,
+        )
+
+
+def _ask_password(hosting: Hosting, hashed: str) -> None:
     st.session_state.pop(_ADMITTED, None)
     with st.container(key="door"):
         st.html("<h1>For the experimenter</h1>")
@@ -106,7 +123,8 @@ def _ask_password(hashed: str) -> None:
             asked = st.form_submit_button("Enter", type="primary")
         if not asked:
             return
-        if _gate.admits(given or "", hashed):
+        if _gate.admits(given or "", hashed, _caller(hosting, hashed)):
+            st.session_state[_DEVICE] = make_device_pass(hosting.door_key, hashed, hosting.clock())
             st.session_state[_ADMITTED] = hashed
             st.session_state[_SEEN] = monotonic()
             st.rerun()
