@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from benchmark.study import Study
 
+FILE = "sqlite:///"
+"""What the URL of a file begins with; the rest is its path."""
+
 BUSY_SECONDS = 30
 """How long a SQLite connection waits for another one's transaction."""
 
@@ -165,7 +168,8 @@ class Database:
     Parameters
     ----------
     url
-        ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST/NAME``.
+        ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST/NAME``. What stands behind ``sqlite:///`` is the path
+        as it is: a question mark, a hash or a percent sign in it mean nothing.
 
     Raises
     ------
@@ -175,7 +179,7 @@ class Database:
 
     def __init__(self, url: str | URL) -> None:
         try:
-            self.url = _with_driver(make_url(url))
+            self.url = _with_driver(_parse(url))
             self.engine = _create_engine(self.url)
         except (ArgumentError, ModuleNotFoundError, ValueError) as error:
             reason = str(error) if isinstance(error, ModuleNotFoundError) else "it is no database URL"
@@ -185,7 +189,12 @@ class Database:
             ) from None
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        return self.address if self.is_sqlite else self.url.render_as_string(hide_password=True)
+
+    @property
+    def address(self) -> str:
+        """The URL, from which the same database can be opened again; it holds the password, if there is one."""
+        return FILE + (self.url.database or "") if self.is_sqlite else self.url.render_as_string(hide_password=False)
 
     @property
     def is_sqlite(self) -> bool:
@@ -228,6 +237,13 @@ class Database:
         self.engine.dispose()
 
 
+def _parse(url: str | URL) -> URL:
+    """Return a URL; the path of a file is taken as it is."""
+    if isinstance(url, str) and url.startswith(FILE):
+        return URL.create("sqlite", database=url.removeprefix(FILE))
+    return make_url(url)
+
+
 def _with_driver(url: URL) -> URL:
     """Return a URL with the driver that vimi ships with."""
     if url.drivername in ("postgresql", "postgres"):
@@ -239,7 +255,7 @@ def _with_driver(url: URL) -> URL:
 
 def _create_engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=True)
+        return _create_postgresql_engine(url)
     if url.database and url.database != ":memory:":
         with disk_errors(Path(url.database)):
             Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -262,9 +278,30 @@ def _create_engine(url: URL) -> Engine:
     return engine
 
 
+def _create_postgresql_engine(url: URL) -> Engine:
+    # A statement that is prepared in a server process can't be asked for again through a pooler that gives every
+    # transaction another one (PgBouncer in its mode "transaction").
+    arguments = {"prepare_threshold": None, "client_encoding": "utf8"}
+    engine = sa.create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=True, connect_args=arguments)
+
+    def check_encoding(connection: Any, record: Any) -> None:
+        """Refuse a database that can't keep every text: it would fail amid somebody's session."""
+        encoding = connection.info.parameter_status("server_encoding") or "unknown"
+        if encoding.upper() not in ("UTF8", "UTF-8", "UNICODE"):
+            raise DatabaseError(
+                f"The database {url.render_as_string(hide_password=True)} keeps its texts in {encoding}, which has no "
+                "place for what people write. Make another one: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE "
+                "template0; and give its URL."
+            )
+
+    # Before SQLAlchemy's own first question, which a database without an encoding answers with bytes.
+    sa.event.listen(engine.pool, "connect", check_encoding, insert=True)
+    return engine
+
+
 def database_url(study: Study, url: str = "") -> str:
     """Return where a study's answers are: as given, as ``VIMI_DATABASE`` says, or in the study's own file."""
-    return url or os.environ.get("VIMI_DATABASE", "") or f"sqlite:///{study.root.resolve() / 'study.sqlite'}"
+    return url or os.environ.get("VIMI_DATABASE", "") or f"{FILE}{study.root.resolve() / 'study.sqlite'}"
 
 
 def hosting_identity(study: Study, create: bool = False) -> str:
@@ -352,16 +389,23 @@ def read_sessions(
 
     Sessions without an answer are left out. The other parameters are those of :func:`read_answers`.
     """
+    before = sa.func.lag(answers.c.answered_at).over(partition_by=answers.c.session, order_by=answers.c.id)
+    given = sa.select(
+        answers.c.session, answers.c.answered_at, answers.c.study_hash, answers.c.protocol, before.label("before")
+    ).subquery()
     last = (
         sa.select(
-            answers.c.session,
-            sa.func.max(answers.c.answered_at).label("last"),
-            sa.func.max(answers.c.study_hash).label("study"),
-            sa.func.max(answers.c.protocol).label("protocol"),
+            given.c.session,
+            sa.func.max(given.c.answered_at).label("last"),
+            sa.func.max(given.c.study_hash).label("study"),
+            sa.func.max(given.c.protocol).label("protocol"),
+            sa.func.count().filter(given.c.answered_at < given.c.before).label("steps_back"),
         )
-        .group_by(answers.c.session)
+        .group_by(given.c.session)
         .subquery()
     )
+    # Where a clock was set back amid a session, nobody knows how long it took, and nobody is judged by it.
+    known = sa.and_(last.c.steps_back == 0, last.c.last >= sessions.c.first_trial_at)
     query = (
         sa.select(
             sessions.c.name.label("session"),
@@ -374,7 +418,7 @@ def read_sessions(
             sessions.c.slot,
             sessions.c.begun_at,
             sessions.c.ended_at,
-            (last.c.last - sessions.c.first_trial_at).label("total_seconds"),
+            sa.case((known, last.c.last - sessions.c.first_trial_at)).label("total_seconds"),
             people.c.instruction_seconds,
             sessions.c.practice_attempts,
             sa.literal(False).label("earlier_participation"),

@@ -216,6 +216,8 @@ class RecruitmentSettings(Document):
         Pay of a session, if not the protocol's.
     partial_payment_usd
         Pay of people who were sent away after they had consented: those who failed the practice.
+    full_payment_usd
+        Pay of people who consented and then found every place taken.
     """
 
     recruiter: Literal["open", "prolific", "mturk", "sona"] = "open"
@@ -230,6 +232,7 @@ class RecruitmentSettings(Document):
     keep_identifiers: bool = True
     payment_usd: float | None = Field(default=None, ge=0)
     partial_payment_usd: float = Field(default=0.0, ge=0)
+    full_payment_usd: float = Field(default=0.0, ge=0)
 
     @property
     def unfilled(self) -> list[str]:

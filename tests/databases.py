@@ -10,6 +10,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -76,11 +77,47 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return new_postgresql_database(request.getfixturevalue("postgresql"))
 
 
-def new_postgresql_database(folder: str) -> str:
+def new_postgresql_database(folder: str, encoding: str = "UTF8") -> str:
     """Create an empty database on the server whose socket is in a folder; returns its URL."""
     import psycopg
 
     name = f"vimi{next(_NUMBERS)}"
     with psycopg.connect(host=folder, user="vimi", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f"CREATE DATABASE \"{name}\" ENCODING '{encoding}' TEMPLATE template0")
     return f"postgresql://vimi@/{name}?host={folder}"
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgresql: str) -> Iterator[str]:
+    """A real PgBouncer before that server, in its mode "transaction" and without prepared statements; its folder."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        pytest.skip("pgbouncer is not on this machine: pooling by transaction could not be tried")
+    user = next((name for name in ("postgres", "nobody") if name in {u.pw_name for u in pwd.getpwall()}), None)
+    if os.geteuid() == 0 and user is None:
+        pytest.skip("PgBouncer does not run as root, and there is no user postgres or nobody")
+    folder = Path(tempfile.mkdtemp(prefix="vimi-pb-"))
+    (folder / "users").write_text('"vimi" ""\n')
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n* = host={postgresql}\n[pgbouncer]\npool_mode = transaction\nlisten_addr =\nlisten_port = 5432\n"
+        f"unix_socket_dir = {folder}\nauth_type = trust\nauth_file = {folder / 'users'}\ndefault_pool_size = 3\n"
+        f"logfile = {folder / 'log'}\npidfile = {folder / 'pid'}\n"
+    )
+    if os.geteuid() == 0:
+        for path in (folder, *folder.iterdir()):
+            shutil.chown(path, user)
+    process = subprocess.Popen(
+        [program, str(folder / "pgbouncer.ini")], user=user if os.geteuid() == 0 else None, cwd="/",
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for _ in range(200):
+            if (folder / ".s.PGSQL.5432").exists():
+                break
+            assert process.poll() is None, (folder / "log").read_text()
+            time.sleep(0.05)
+        yield str(folder)
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from pydantic import ValidationError
 
+from benchmark.database import answers, people, read_sessions, sessions
 from benchmark.responses import read_responses
+from tests.answered import answer_one, right_queries
 from tests.hosted import Clock, host, make_hosted_study, walk_to_practice
 from webapp.answering import Acknowledgement, Answer, Presentation, current_trial, record_answer
 from webapp.bots import Recognition
-from webapp.hosting import Hosting
+from webapp.hosting import Hosting, SteadyClock
 from webapp.participation import Participant, look_up
 
 
@@ -112,3 +115,54 @@ def test_times_are_finite_and_not_negative(name: str) -> None:
     for value in (float("nan"), float("inf"), -0.1):
         with pytest.raises(ValidationError):
             Answer.model_validate({"participant": "a" * 32, "trial": "b" * 32, "position": "upper", name: value})
+
+
+# -------------------------------------------------------------------- clocks
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_durations_stay_right_though_the_machine_s_clock_is_set(
+    step: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wall, running = [1_700_000_000.0], [500.0]
+    clock = SteadyClock(lambda: wall[0], lambda: running[0])
+    first = clock()
+    for seconds, set_by in ((10.0, 0.0), (20.0, step), (30.0, 0.0)):
+        wall[0] += seconds + set_by
+        running[0] += seconds
+        clock()
+    assert first == 1_700_000_000 and clock() - first == pytest.approx(60)
+    said = capsys.readouterr().out
+    assert said.count("clock was set") == 1 and ("back by 3,600 s" if step < 0 else "forward by 3,600 s") in said
+
+
+@pytest.mark.parametrize("moment", ["instructions", "amid the trials", "after an answer"])
+def test_who_is_honest_stays_usable_though_the_clock_goes_back_an_hour(tmp_path: Path, moment: str) -> None:
+    """A server that is started again follows the machine's clock: what can't be known then is judged by nobody."""
+    hosting = make(tmp_path)
+    clock = hosting.clock
+    assert isinstance(clock, Clock)
+    if moment == "instructions":
+        participant = walk_to_practice(hosting, instruction_seconds=-3600)
+    else:
+        participant = walk_to_practice(hosting)
+    known = right_queries(hosting)
+    given = 0
+    while (trial := current_trial(hosting, participant.token)) is not None:
+        given += trial.block == "trials"
+        if moment != "instructions" and given == 4 and trial.block == "trials":
+            clock.pass_by(-3600 if moment == "amid the trials" else 0)
+        answer_one(hosting, participant.token, True, known, seconds=40)
+        if moment == "after an answer" and given == 4:
+            clock.pass_by(-3600)
+    with hosting.database.reading() as connection:
+        session = connection.execute(sa.select(sessions)).one()
+        person = connection.execute(sa.select(people)).one()
+        times = connection.execute(sa.select(answers.c.server_ms)).scalars().all()
+        read = read_sessions(connection, hosting.identity)
+    assert session.usable, session.reasons
+    assert all(value is None or value >= 0 for value in times)
+    if moment == "instructions":
+        assert person.instruction_seconds is None
+    else:
+        assert read["total_seconds"].isna().all()

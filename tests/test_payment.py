@@ -18,10 +18,11 @@ from benchmark.study import Study
 from tests.hosted import host, make_hosted_study
 from tests.test_recruitment import FILLED, answer, go_on
 from webapp.answering import current_trial
+from webapp.dashboard import cost
 from webapp.hosting import Hosting
-from webapp.participation import Device, Participant, arrive, check_device, decline, look_up, stop, withdraw
+from webapp.participation import Device, Participant, agree, arrive, check_device, decline, look_up, stop, withdraw
 from webapp.payment import COLUMNS, Payroll, forget_identifiers, make_payroll, write_payroll
-from webapp.recruitment import Visitor
+from webapp.recruitment import Visitor, brief
 from webapp.store import payments
 
 
@@ -119,6 +120,33 @@ def test_whoever_finished_is_paid_whatever_the_exclusion_rules_say(hosting: Host
     assert (tmp_path / "bonus.csv").read_text() == "person-failed,0.25\n"
     with pytest.raises(NameNotFound, match="general"):
         write_payroll(payroll, tmp_path / "x", "generale")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("amount", "expected"), [(0.0, ("none", "0.00")), (0.4, ("partial", "0.40"))])
+def test_who_finds_every_place_taken_is_paid_as_the_laboratory_says(
+    tmp_path: Path, amount: float, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_hosted_study(
+        tmp_path / "study",
+        recruitment={"recruiter": "prolific", "payment_usd": 2.5, "full_payment_usd": amount, **FILLED},
+    )
+    hosting = host(study, bots=False)
+    late, declined = come(hosting, "late"), come(hosting, "declined")
+    for participant in (late, declined):
+        check_device(hosting, participant.token, Device(1280, 800))
+    monkeypatch.setattr("webapp.participation.choose_cell", lambda *_: None)
+    assert agree(hosting, late.token).outcome == "full"
+    decline(hosting, declined.token)
+    payroll = make_payroll(hosting)
+    assert by_person(payroll) == {"late": expected, "declined": ("none", "0.00")}
+    assert ("full_payment_usd" in payroll.note) == (amount == 0)
+    assert payroll.note == "" or payroll.note.startswith("1 person consented and found every place taken")
+    assert write_payroll(payroll, tmp_path / "bonus.csv", "prolific-bonus") == bool(amount)
+    assert cost(hosting).so_far == amount
+    assert ("pay USD 0.40" in brief(hosting.recruitment, hosting.identity, "https://x").meanings["full"]) == bool(
+        amount
+    )
+    hosting.database.close()
 
 
 def test_forgetting_deletes_identifiers_and_nothing_else(hosting: Hosting, tmp_path: Path) -> None:

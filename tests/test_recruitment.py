@@ -330,9 +330,11 @@ def test_people_of_the_pilot_are_left_alone(study: Study, hosting: Hosting) -> N
     [
         (None, "can't be read: No such file"),
         (b"a,b\n1,2\n", "is no export of Prolific: it needs the columns"),
-        (b"", "has none"),
-        (b"Submission id,Status\n1,VANISHED\n", "line 2: 'VANISHED' is no status"),
-        (b"Submission id,Status\n1\n", "line 2: '' is no status"),
+        (b"", "is empty. In Prolific"),
+        (b"\xef\xbb\xbf", "is empty. In Prolific"),
+        (b"\xef\xbb\xbfsep=;\n", "has none"),
+        (b"Submission id,Status\n1,VANISHED\n", "no submission has a status that is known here, but VANISHED"),
+        (b"Submission id,Status\n1\n", r"no submission has a status that is known here, but \(none\)"),
         (b"\xff\xfe\x00", "no CSV file in UTF-8"),
     ],
 )
@@ -351,6 +353,29 @@ def test_a_file_that_is_no_export_is_refused(tmp_path: Path, content: bytes | No
 def test_words_of_the_recruiter_are_understood_in_every_spelling(tmp_path: Path, word: str, state: str) -> None:
     (tmp_path / "export.csv").write_text(f"submission_id,status,other\nx1,{word},y\n", encoding="utf-8")
     assert read_prolific_export(tmp_path / "export.csv") == [Submission("x1", state)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", [
+    "Submission id,Status\na,APPROVED\nb,RETURNED\n", "sep=;\r\nSubmission id;Status\r\na;APPROVED\r\nb;RETURNED\r\n",
+    "\ufeffsep=,\nSubmission id,Status\na,APPROVED\nb,RETURNED\n", "Submission id;Status\na;APPROVED\nb;RETURNED\n",
+    "Submission id\tStatus\na\tAPPROVED\nb\tRETURNED\n", '"sep=;"\nSubmission id;Status\na;APPROVED\nb;RETURNED\n',
+])  # fmt: skip
+def test_an_export_that_a_spreadsheet_has_saved_is_read_too(tmp_path: Path, content: str) -> None:
+    (tmp_path / "export.csv").write_bytes(content.encode())
+    assert read_prolific_export(tmp_path / "export.csv") == [Submission("a", "finished"), Submission("b", "returned")]
+
+
+def test_a_passing_status_is_left_out_and_counted(hosting: Hosting, tmp_path: Path) -> None:
+    """Prolific says PROCESSING while it moves money: nothing happens to these people, and the others are read."""
+    came = {}
+    for name in ("paid", "gone", "odd"):
+        came[name] = arrive(hosting, Visitor(f"person-{name}", f"submission-{name}")).participant
+    (tmp_path / "export.csv").write_text(
+        "Submission id,Status\nsubmission-paid,PROCESSING\nsubmission-gone,RETURNED\nsubmission-odd,QUANTUM\n"
+    )
+    found = reconcile(hosting, read_prolific_export(tmp_path / "export.csv"))
+    assert found.left_out == {"PROCESSING": 1, "QUANTUM": 1} and found.returned == 1 and found.strangers == 0
+    assert [look_up(hosting, one.token).phase for one in came.values() if one] == ["device", "end", "device"]  # type: ignore[union-attr]
 
 
 # -------------------------------------------------------------------- the interface

@@ -24,6 +24,7 @@ from webapp.participation import (
     begin_session,
     check_silence,
     find,
+    known_duration,
     next_phase,
     note_sign,
     open_session,
@@ -206,6 +207,7 @@ def _insert(
     top = trial["query_top"]
     choice = top if answer.position == "upper" else ("min" if top == "max" else "max")
     now = hosting.clock()
+    waited = None if session.issued_at is None else known_duration(session.issued_at, now)
     consent = connection.execute(sa.select(people.c.consent_hash).where(people.c.id == known.id)).scalar()
     before = connection.execute(
         sa.select(sa.func.count()).select_from(answers).where(answers.c.session == session.id)
@@ -231,7 +233,7 @@ def _insert(
             trial_index=before,
             choice=choice,
             correct=choice == "max",
-            server_ms=None if session.issued_at is None else (now - session.issued_at) * 1000,
+            server_ms=None if waited is None else waited * 1000,
             trace=json.dumps(answer.trace) if answer.trace else None,
             answered_at=now,
         )

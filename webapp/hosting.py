@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time as time_module
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from benchmark import __version__
@@ -23,6 +24,48 @@ from webapp.wording import Wording
 
 if TYPE_CHECKING:
     from webapp.result_files import ResultFiles
+
+
+STEP_SECONDS = 2.0
+"""By how much the machine's clock may leave ours before that is said: more than what it is usually corrected by."""
+
+
+def _running_seconds() -> float:
+    """Return seconds that go on evenly, also while the machine sleeps, whatever anybody sets the clock to."""
+    boot = getattr(time_module, "CLOCK_BOOTTIME", None)
+    return monotonic() if boot is None else time_module.clock_gettime(boot)
+
+
+class SteadyClock:
+    """Tells the time in seconds since 1970, and never jumps: durations are right though the machine's clock is set.
+
+    It starts with the machine's clock and goes on by itself. If the two part, that is said once; the next start of the
+    server follows the machine's.
+
+    Parameters
+    ----------
+    wall
+        The machine's clock.
+    running
+        Seconds that go on evenly.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time, running: Callable[[], float] = _running_seconds) -> None:
+        self._wall, self._running = wall, running
+        self._ahead = wall() - running()
+        self._said = False
+
+    def __call__(self) -> float:
+        """Return the time."""
+        now = self._running() + self._ahead
+        parted = self._wall() - now
+        if abs(parted) > STEP_SECONDS and not self._said:
+            self._said = True
+            print(
+                f"The machine's clock was set {'back' if parted < 0 else 'forward'} by {abs(parted):,.0f} s. Times of "
+                "answers go on as before, so that durations stay right; the next start follows the machine's clock."
+            )
+        return now
 
 
 @dataclass
@@ -68,7 +111,7 @@ class Hosting:
     plain: bool = False
     bots: bool = False
     result_files: ResultFiles | None = None
-    clock: Callable[[], float] = time
+    clock: Callable[[], float] = field(default_factory=SteadyClock)
 
     @cached_property
     def rules(self) -> SessionRules:
@@ -95,6 +138,12 @@ class Hosting:
         """Pay of a session."""
         given = self.recruitment.payment_usd
         return self.rules.payment_usd if given is None else given
+
+    def part_payment_usd(self, outcome: str | None) -> float:
+        """Return what somebody is paid who consented and was then sent away with this outcome."""
+        return {
+            "failed practice": self.recruitment.partial_payment_usd, "full": self.recruitment.full_payment_usd,
+        }.get(outcome or "", 0.0)  # fmt: skip
 
     @cached_property
     def consent_values(self) -> dict[str, object]:
@@ -162,7 +211,7 @@ def open_hosting(
     plain: bool = False,
     bots: bool = False,
     result_files: ResultFiles | None = None,
-    clock: Callable[[], float] = time,
+    clock: Callable[[], float] | None = None,
 ) -> Hosting:
     """Prepare a study for being hosted: open its database, lay out its slots, read its texts.
 
@@ -191,8 +240,9 @@ def open_hosting(
         keys = {name: secret_key(connection, name) for name in ("people", "trials")}
     identity = hosting_identity(study, create=True)
     hosting = Hosting(
-        study, database, identity, layout, wording, keys, pilot, preview, plain, bots, result_files, clock
-    )
+        study, database, identity, layout, wording, keys, pilot, preview, plain, bots, result_files,
+        clock or SteadyClock(),
+    )  # fmt: skip
     # Read together with the slots: an extension that takes the study's place later is not what is shown here.
     _ = hosting.provenance, hosting.weights
     return hosting

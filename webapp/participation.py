@@ -284,7 +284,13 @@ def finish_instructions(hosting: Hosting, token: str) -> Participant:
         if known.phase != "instructions":
             return known
         begun = connection.execute(sa.select(people.c.instructions_at).where(people.c.id == known.id)).scalar_one()
-        return _advance(connection, hosting, known, instruction_seconds=hosting.clock() - (begun or hosting.clock()))
+        seconds = None if begun is None else known_duration(begun, hosting.clock())
+        return _advance(connection, hosting, known, instruction_seconds=seconds)
+
+
+def known_duration(begun: float, ended: float) -> float | None:
+    """Return the seconds between two moments; None if a clock was set back between them: nobody is judged by that."""
+    return ended - begun if ended >= begun else None
 
 
 def answer_quiz(hosting: Hosting, token: str, right: bool) -> Participant:

@@ -2,7 +2,8 @@
 
 Whoever finished is paid in full, whatever the exclusion rules say later: catch trials, speed and the rest decide
 what is analysed, never who is paid. Whoever consented and did not come through the practice gets the experiment's
-``partial_payment_usd``, which is nothing unless it is set. All others are asked to return, and get nothing here.
+``partial_payment_usd``, and whoever consented and found every place taken gets its ``full_payment_usd``; both are
+nothing unless they are set, and the note says so. All others are asked to return, and get nothing here.
 Withdrawing one's answers changes nothing about it. Simulated people are not paid.
 """
 
@@ -75,24 +76,36 @@ def make_payroll(hosting: Hosting) -> Payroll:
         rows = connection.execute(
             query.where(own_rows(hosting, people), people.c.kind == "human").order_by(people.c.id)
         ).fetchall()
-    full, partial = _money(hosting.payment_usd), _money(hosting.recruitment.partial_payment_usd)
+    full = _money(hosting.payment_usd)
     lines = []
     for row in rows:
         payment, amount = "none", _money(0)
         if row.finished_at is not None:
             payment, amount = "full", full
-        elif row.outcome == "failed practice" and partial != _money(0):
-            payment, amount = "partial", partial
+        elif _money(part := hosting.part_payment_usd(row.outcome)) != _money(0):
+            payment, amount = "partial", _money(part)
         lines.append(
             (row.pseudonym, row.recruiter, row.recruiter_id or "", row.submission_id or "", row.outcome or "", payment,
              amount)
         )  # fmt: skip
     table = pd.DataFrame(lines, columns=list(COLUMNS), dtype="object")
-    return Payroll(table, _why_incomplete(hosting, table, there))
+    notes = (_why_incomplete(hosting, table, there), _who_found_it_full(hosting, table))
+    return Payroll(table, " ".join(note for note in notes if note))
 
 
 def _money(amount: float) -> str:
     return str(Decimal(str(amount)).quantize(Decimal("0.01"), ROUND_HALF_UP))
+
+
+def _who_found_it_full(hosting: Hosting, table: pd.DataFrame) -> str:
+    """Say how many people came in vain and get nothing, if any did."""
+    count = int(((table["outcome"] == "full") & (table["payment"] == "none")).sum())
+    if not count:
+        return ""
+    return (
+        f"{count} {'people' if count > 1 else 'person'} consented and found every place taken: not paid. To pay them, "
+        f"set full_payment_usd under [recruitment] in {hosting.study.root.name}/experiment.toml, and run this again."
+    )
 
 
 def _why_incomplete(hosting: Hosting, table: pd.DataFrame, there: bool) -> str:

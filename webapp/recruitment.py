@@ -202,6 +202,18 @@ class Briefing:
     unfilled: list[str]
 
 
+def meanings_of(settings: RecruitmentSettings) -> dict[Outcome, str]:
+    """Return what each code says, with what the experiment pays people who are sent away."""
+    meanings = dict(MEANINGS)
+    parts: tuple[tuple[Outcome, float], ...] = (
+        ("failed practice", settings.partial_payment_usd), ("full", settings.full_payment_usd),
+    )  # fmt: skip
+    for outcome, amount in parts:
+        if amount:
+            meanings[outcome] += f", and pay USD {amount:.2f} as vimi payments says"
+    return meanings
+
+
 def brief(settings: RecruitmentSettings, study: str, address: str) -> Briefing:
     """Say what to enter at the recruiter.
 
@@ -221,6 +233,6 @@ def brief(settings: RecruitmentSettings, study: str, address: str) -> Briefing:
         root + recruiter.query,
         recruiter.advice.replace("{address}", root),
         {outcome: completion_code(settings, study, outcome) for outcome in OUTCOMES},
-        MEANINGS,
+        meanings_of(settings),
         settings.unfilled,
     )

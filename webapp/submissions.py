@@ -43,7 +43,7 @@ LARGEST_PAGE = 20_000_000
 PAGE_SIZE = 100
 MOST_PAGES = 1000
 
-State = Literal["active", "finished", "returned", "timed out", "rejected", "screened out"]
+State = Literal["active", "finished", "returned", "timed out", "rejected", "screened out", "left out"]
 
 _STATES: dict[str, State] = {
     "reserved": "active",
@@ -71,11 +71,14 @@ class Submission:
     id
         Its identifier, the same as in the link.
     state
-        What became of it.
+        What became of it; ``left out`` if its status says nothing that could be acted on.
+    status
+        The recruiter's own word, where the submission is left out.
     """
 
     id: str
     state: State
+    status: str = ""
 
 
 @dataclass
@@ -95,6 +98,8 @@ class Reconciliation:
         for a session, so look at them by hand.
     finished_there_only
         Pseudonyms of people who handed in there without having finished here.
+    left_out
+        Submissions whose status is a passing one, or unknown here, by that status: nothing was done about them.
     """
 
     returned: int = 0
@@ -103,24 +108,40 @@ class Reconciliation:
     strangers: int = 0
     finished_here_only: list[str] = field(default_factory=list)
     finished_there_only: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
-def read_state(word: str, where: str) -> State:
-    """Return the state that a recruiter's word stands for.
+def read_submission(name: str, status: str) -> Submission:
+    """Return a submission with what its status means.
+
+    A status that is passing (Prolific says PROCESSING while it moves money) or unknown is left out and counted:
+    guessing could end somebody's session, and refusing the whole list would keep the others' slots.
+    """
+    state = _STATES.get(re.sub(r"[\s_-]+", " ", status.strip().casefold()))
+    if state is None:
+        return Submission(name, "left out", status.strip()[:40] or "(none)")
+    return Submission(name, state)
+
+
+def _check_statuses(found: list[Submission], where: str) -> list[Submission]:
+    """Return submissions, of which one at least has a status that is known.
 
     Raises
     ------
     HostingError
-        If the word is unknown: guessing could end somebody's session.
+        If none has: what was read is then something else than statuses.
     """
-    state = _STATES.get(re.sub(r"[\s_-]+", " ", word.strip().casefold()))
-    if state is None:
-        raise HostingError(f"{where}: {word[:40]!r} is no status of a submission. Known: {', '.join(_STATES)}.")
-    return state
+    if found and all(one.state == "left out" for one in found):
+        words = ", ".join(dict.fromkeys(one.status for one in found[:5]))
+        raise HostingError(
+            f"{where}: no submission has a status that is known here, but {words}. Known: {', '.join(_STATES)}. If all "
+            "are being processed, wait a minute and run this again."
+        )
+    return found
 
 
 def read_prolific_export(path: Path | str) -> list[Submission]:
-    """Read the submissions of the CSV file that Prolific exports.
+    """Read the submissions of the CSV file that Prolific exports, as it comes or saved again by a spreadsheet.
 
     Raises
     ------
@@ -129,25 +150,34 @@ def read_prolific_export(path: Path | str) -> list[Submission]:
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            names = {re.sub(r"\s+", " ", name.strip().casefold()): name for name in rows.fieldnames or ()}
-            columns = {key: next((names[n] for n in known if n in names), "") for key, known in _COLUMNS.items()}
-            if not all(columns.values()):
-                raise HostingError(
-                    f"{path} is no export of Prolific: it needs the columns 'Submission id' and 'Status', and has "
-                    f"{', '.join(rows.fieldnames or ['none'])}. In Prolific, choose the study, then Download > CSV."
-                )
-            return [
-                Submission(
-                    (row[columns["submission"]] or "").strip(),
-                    read_state(row[columns["state"]] or "", f"{path} line {rows.line_num}"),
-                )
-                for row in rows
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no CSV file in UTF-8"
         raise HostingError(f"{path} can't be read: {reason}.") from None
+    if not text.strip():
+        raise HostingError(f"{path} is empty. In Prolific, choose the study, then Download > CSV, and read that file.")
+    lines = text.splitlines(keepends=True)
+    said = re.fullmatch(r'"?sep=(.)"?\s*', lines[0], re.IGNORECASE)  # spreadsheets say so to one another
+    lines = lines[1:] if said else lines
+    delimiters = [said[1]] if said else [",", ";", "\t"]
+    try:
+        for delimiter in delimiters:
+            rows = csv.DictReader(lines, strict=True, delimiter=delimiter)
+            names = {re.sub(r"\s+", " ", name.strip().casefold()): name for name in rows.fieldnames or ()}
+            columns = {key: next((names[n] for n in known if n in names), "") for key, known in _COLUMNS.items()}
+            if all(columns.values()):
+                found = [
+                    read_submission((row[columns["submission"]] or "").strip(), row[columns["state"]] or "")
+                    for row in rows
+                ]
+                return _check_statuses(found, str(path))
+        header = ", ".join(next(csv.reader(lines[:1], delimiter=delimiters[0]), None) or ["none"])
+    except csv.Error:
+        raise HostingError(f"{path} can't be read: it is no CSV file in UTF-8.") from None
+    raise HostingError(
+        f"{path} is no export of Prolific: it needs the columns 'Submission id' and 'Status', and has {header}. In "
+        "Prolific, choose the study, then Download > CSV."
+    )
 
 
 def fetch_prolific_submissions(study: str, address: str = PROLIFIC_ADDRESS) -> list[Submission]:
@@ -181,7 +211,7 @@ def fetch_prolific_submissions(study: str, address: str = PROLIFIC_ADDRESS) -> l
         try:
             for row in values["results"]:
                 name = str(row["id"])
-                found[name] = Submission(name, read_state(str(row["status"]), f"Submission {name[:40]}"))
+                found[name] = read_submission(name, str(row["status"]))
             # Only whether there is a next page is believed: its address could be anybody's, and the token goes along.
             more = values["_links"]["next"]["href"] if "_links" in values else len(found) > before
         except (KeyError, TypeError):
@@ -189,7 +219,7 @@ def fetch_prolific_submissions(study: str, address: str = PROLIFIC_ADDRESS) -> l
                 f"{urlsplit(address).netloc} does not answer as Prolific's interface does; use the CSV export."
             ) from None
         if not more:
-            return list(found.values())
+            return _check_statuses(list(found.values()), f"The list of {urlsplit(address).netloc}")
     raise HostingError(f"Prolific lists more than {MOST_PAGES} pages of submissions; use the CSV export.")
 
 
@@ -239,12 +269,14 @@ def reconcile(hosting: Hosting, submissions: Iterable[Submission]) -> Reconcilia
     """
     result = Reconciliation()
     done: Counter[str] = Counter()
-    states = {hash_identifier(hosting.keys["people"], "submission", one.id): one.state for one in submissions if one.id}
+    listed = list(submissions)
+    result.left_out.update(one.status for one in listed if one.state == "left out")
+    states = {hash_identifier(hosting.keys["people"], "submission", one.id): one.state for one in listed if one.id}
     with hosting.database.writing() as connection:
         known = connection.execute(sa.select(people).where(own_rows(hosting, people)).order_by(people.c.id)).fetchall()
         for row in known:
             state = states.pop(row.submission, None)
-            if state is None:
+            if state is None or state == "left out":
                 continue
             finished = row.finished_at is not None
             outcome = _LEFT.get(state)

@@ -414,6 +414,12 @@ def print_reconciliation(found: Reconciliation) -> None:
         f"Sessions ended now: {found.returned} returned, {found.timed_out} timed out. Nothing new of "
         f"{found.unchanged} people; {found.strangers} submissions never came here."
     )
+    if found.left_out:
+        words = ", ".join(f"{count} {word}" for word, count in found.left_out.most_common())
+        console.print(
+            f"[bold]Left out[/], since their status is a passing one or unknown here: {escape(words)}. Run this again "
+            "later; if a status stays, look these submissions up at the recruiter."
+        )
     if found.finished_here_only:
         console.print(
             "[bold]Finished here, but not there[/] (their answers are whole: pay them, by a bonus if need be): "

@@ -182,16 +182,21 @@ def cost(hosting: Hosting, kind: Kind = "human") -> Cost:
             .join_from(sessions, people, sessions.c.participant == people.c.id)
             .where(own_rows(hosting, sessions), people.c.kind == kind, sessions.c.status == "complete")
         ).one()
-        full, part = connection.execute(
-            sa.select(
-                sa.func.count().filter(people.c.finished_at.is_not(None)),
-                sa.func.count().filter(people.c.outcome == "failed practice"),
-            ).where(own_rows(hosting, people), people.c.kind == kind)
-        ).one()
+        full = connection.execute(
+            sa.select(sa.func.count().filter(people.c.finished_at.is_not(None))).where(
+                own_rows(hosting, people), people.c.kind == kind
+            )
+        ).scalar_one()
+        sent_away = connection.execute(
+            sa.select(people.c.outcome, sa.func.count())
+            .where(own_rows(hosting, people), people.c.kind == kind, people.c.finished_at.is_(None))
+            .group_by(people.c.outcome)
+        ).fetchall()
         missing = len(unfilled_slots(connection, hosting, kind))
     each = hosting.payment_usd
-    partly = int(part) if hosting.recruitment.partial_payment_usd else 0
-    so_far = full * each + partly * hosting.recruitment.partial_payment_usd
+    parts = {outcome: int(count) for outcome, count in sent_away if hosting.part_payment_usd(outcome)}
+    partly = sum(parts.values())
+    so_far = full * each + sum(count * hosting.part_payment_usd(outcome) for outcome, count in parts.items())
     share = wilson(usable, finished, "proportion of sessions", "finished sessions of people who come as these did")
     what = "pay until every planned slot is filled, without fees"
     if share is None:

@@ -475,7 +475,7 @@ def _backup(hosting: Hosting) -> Callable[[], bytes]:
 
 
 def _url(hosting: Hosting) -> str:
-    return hosting.database.url.render_as_string(hide_password=False)
+    return hosting.database.address
 
 
 def _show_recruitment(hosting: Hosting, kind: Kind) -> None:

@@ -325,6 +325,9 @@ def _show_debriefing(hosting: Hosting, known: Participant) -> None:
 def _show_end(hosting: Hosting, known: Participant) -> None:
     outcome = known.outcome or "returned"
     st.markdown(hosting.wording.page(f"end-{outcome.replace(' ', '-')}"))
+    part = hosting.part_payment_usd(outcome)
+    if part:
+        st.markdown(hosting.wording.label("payment_part", amount=f"{part:.2f}"))
     if outcome in OUTCOMES:
         _show_code(hosting, outcome, known)
     if outcome in ("failed practice", "returned", "timed out"):
