@@ -2,6 +2,7 @@
 
     python -m tests.speed.hosting arrivals STUDY --people 300     # in a minute; --before DIR: an older vimi too
     python -m tests.speed.hosting flood STUDY                     # one socket floods; somebody else turns pages
+    python -m tests.speed.hosting memory STUDY                    # 300 who come and leave, one after another
     python -m tests.speed.hosting answers STUDY                   # many who answer; then as fast as can be
 
 Whoever arrives fetches the page and all files that it names, opens Streamlit's socket, and goes from the device check
@@ -334,6 +335,38 @@ def warm_up(server: Server) -> None:
         tab.open()
 
 
+# -------------------------------------------------------------------- memory
+
+
+def measure_memory(given: argparse.Namespace, console: Console) -> None:
+    """Let people come to their first trial and leave, one after another, and print the server's memory as they go."""
+    table = Table("version", *(f"MB after {count}" for count in range(0, given.people + 1, given.people // 6)))
+    recognition = Recognition(assemble_tasks(given.study_opened.stimuli()))
+    for version, folder in [("before", given.before), ("this one", None)]:
+        if version == "before" and folder is None:
+            continue
+        environment = {"PYTHONPATH": str(folder)} if folder else {}
+        with (
+            TemporaryDirectory() as place,
+            running(given.study, "--bots", "--database", f"sqlite:///{Path(place) / 'load.sqlite'}",
+                    environment=environment, cwd=folder) as server,
+        ):  # fmt: skip
+            assert server.process is not None
+            warm_up(server)
+            seen = []
+            for count in range(given.people + 1):
+                if count % (given.people // 6) == 0:
+                    seen.append(f"{memory_mb(server.process.pid):.0f}")
+                load = Load()
+                person = Newcomer(server, load, recognition)
+                try:
+                    person.walk(lambda: 0.0)
+                finally:
+                    person.close()
+            table.add_row(version, *seen[:7])
+    console.print(table)
+
+
 # -------------------------------------------------------------------- a flood
 
 
@@ -448,7 +481,7 @@ def main() -> None:
     verbs = parser.add_subparsers(required=True)
     for name, measure, people, seconds in (
         ("arrivals", measure_arrivals, 300, 60.0), ("flood", measure_flood, 1, 20.0),
-        ("answers", measure_answers, 50, 60.0),
+        ("memory", measure_memory, 300, 0.0), ("answers", measure_answers, 50, 60.0),
     ):  # fmt: skip
         verb = verbs.add_parser(name, help=str(measure.__doc__).partition(".")[0])
         verb.set_defaults(measure=measure)
@@ -463,10 +496,11 @@ def main() -> None:
         if name == "arrivals":
             verb.add_argument("--within", type=float, default=60.0, help="seconds in which all arrive")
             verb.add_argument("--generators", type=int, default=2, help="processes that play people")
-        else:
+        if name == "flood":
             verb.add_argument("--rates", type=float, nargs="+", default=[60.0, 200.0], help="messages a second")
             verb.add_argument("--patience", type=float, default=120.0, help="seconds that a page is waited for")
     given = parser.parse_args()
+    given.study_opened = Study.open(given.study)
     given.measure(given, Console(width=190))
 
 
