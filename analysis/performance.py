@@ -27,6 +27,8 @@ from benchmark.model_card import TWIN_SUFFIX
 from benchmark.observers.base import LOW_LEVEL, SHUFFLED
 from benchmark.units import PLANTED, UNIT_COLUMNS, unit_names
 
+CHANCE = 0.5
+
 RESAMPLES = 10_000
 LEVEL = 0.95
 ESTIMAND = spell_estimand("new units", observer="this observer")
@@ -173,21 +175,45 @@ class MachineScore:
     trained_minus_twin: Estimate | None
 
     @property
+    def is_headline(self) -> bool:
+        """Whether the observer saw both sides of the references, as they belong; everything else is a control."""
+        return self.references == "both" and not self.observer.endswith(SHUFFLED)
+
+    @property
+    def control(self) -> str:
+        """What this score is a control of: ``no references``, ``shuffled references``, ``max references alone``."""
+        if self.observer.endswith(SHUFFLED):
+            return "shuffled references"
+        return {"both": "", "none": "no references"}.get(self.references, f"{self.references} references alone")
+
+    @property
     def verdict(self) -> str:
-        """What trained minus twin says, in words."""
+        """What the score says, in words: trained minus twin, or whether a control is at chance as it should be."""
+        if self.control in ("no references", "shuffled references"):
+            return self._judge_control()
         difference = self.trained_minus_twin
         if difference is None:
             return ""
+        seen = f" with {self.control}" if self.control else ""
         if not difference.excludes_zero:
             return (
-                f"By {self.observer}, {self.model} ({self.condition}) is not told from a network with random weights: "
-                f"trained minus twin {difference} includes 0."
+                f"By {self.observer}{seen}, {self.model} ({self.condition}) is indistinguishable from its "
+                f"random-weight twin: trained minus twin {difference} includes 0."
             )
         word = "better" if difference.value > 0 else "worse"
         return (
-            f"By {self.observer}, {self.model} ({self.condition}) is answered {word} than its random-weight twin: "
-            f"trained minus twin {difference}."
+            f"By {self.observer}{seen}, {self.model} ({self.condition}) is answered {word} than its random-weight "
+            f"twin: trained minus twin {difference}."
         )
+
+    def _judge_control(self) -> str:
+        """Say whether an observer without usable references is at chance."""
+        name = self.observer.removesuffix(SHUFFLED)
+        subject = f"Control, {self.control}: by {name}, {self.model} ({self.condition}) {self.score}"
+        if self.score.low <= CHANCE <= self.score.high:
+            return f"{subject}, at chance as it should be."
+        side = "above" if self.score.value > CHANCE else "below"
+        return f"{subject}, {side} chance: the queries alone give something away."
 
     def row(self) -> dict[str, Any]:
         """Return the score as a row of a table: each estimate with its interval."""

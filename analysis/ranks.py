@@ -23,7 +23,7 @@ from analysis.comparison import DRAWS, JointMeans, draw_scores, model_means
 from analysis.estimands import Drawing, spell_estimand
 from analysis.proportions import LEVEL, Mean
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import RANK, Estimate
 
 MOST_KEPT = 10_000_000
 """Drawn differences that are kept in memory."""
@@ -204,7 +204,7 @@ def rank_joint_means(joint: JointMeans, *, estimand: str, level: float = LEVEL, 
         above, below = np.flatnonzero(better[:, k]), np.flatnonzero(better[k])
         rank = Estimate(
             1.0 + int((values > values[k]).sum()), 1.0 + len(above), float(count - len(below)), method,
-            int(joint.units[k, k]), "rank", estimand, level,
+            int(joint.units[k, k]), RANK, estimand, level,
         )  # fmt: skip
         models.append(
             RankedModel(

@@ -42,7 +42,8 @@ class Estimate:
             raise ValueError(f"The value {self.value} lies outside its interval [{self.low}, {self.high}].")
 
     def __str__(self) -> str:
-        return f"{_short(self.value)} [{_short(self.low)}, {_short(self.high)}]"
+        spell = {RANK: _whole, DISATTENUATED: _within_one}.get(self.unit, _short)
+        return f"{spell(self.value)} [{spell(self.low)}, {spell(self.high)}]"
 
     @property
     def excludes_zero(self) -> bool:
@@ -54,13 +55,32 @@ class Estimate:
         return asdict(self)
 
 
+RANK = "rank"
+"""Unit of ranks: they are whole numbers."""
+DISATTENUATED = "disattenuated correlation"
+"""Unit of correlations over their ceiling, whose estimates may lie beyond 1, where no correlation does."""
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}" if math.isfinite(value) else _short(value)
+
+
+def _within_one(value: float) -> str:
+    """Write a disattenuated correlation; what lies beyond 1 is said in words."""
+    if abs(value) > 1:
+        return "above 1" if value > 0 else "below -1"
+    return _short(value)
+
+
 def _short(value: float) -> str:
-    """Write a number as papers do: three decimals, no zero before the point; whole from 100 on."""
+    """Write a number as papers do: three decimals, no zero before the point; one from 10 on, whole from 100 on."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     if abs(value) >= 100:
         return f"{value:,.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
     text = f"{value:.3f}"
     return text.replace("0.", ".", 1) if abs(value) < 1 else text

@@ -21,7 +21,7 @@ from analysis.groups import KEYS, spell_group
 from analysis.reliability.analysis_of_variance import intraclass_of_sums
 from analysis.resampling import RESAMPLES, percentile_estimate, resample_weights
 from analysis.rows import spread_out
-from benchmark.estimate import Estimate
+from benchmark.estimate import DISATTENUATED, Estimate
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _correlate_units(
             spread,
             f"{name} correlation over units over the square root of the reliability of {' and '.join(sides)} means, "
             "estimated anew in each replicate",
-            "disattenuated correlation",
+            DISATTENUATED,
         )
 
     alone = corrected(pearson, pearsons, ("human",), "Pearson")

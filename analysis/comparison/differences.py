@@ -211,7 +211,7 @@ def compare_conditions(
     joint = join_means(means, names, f"paired by unit; {spell_sharing(means, 'cells')}")
     place = {name: number for number, name in enumerate(joint.names)}
     pairs = np.array([(place[f"{model} {first}"], place[f"{model} {second}"]) for model in kept])
-    family = f"{first} minus {second} within each of {len(kept)} models"
+    family = f"{first} minus {second} within {'1 model' if len(kept) == 1 else f'each of {len(kept)} models'}"
     estimand = spell_estimand("new units and people", drawing)
     return Comparison(family, _judge(joint, pairs, estimand, level, seed), tuple(left_out))
 

@@ -329,8 +329,8 @@ def plot_calibration(
         axis.plot(rows["predicted"], rows["value"], color=look.tint, linewidth=0.8, zorder=1.8)
         draw_intervals(axis, rows["predicted"], rows, look)
         if with_n:
-            axes[1].plot(rows["predicted"], rows["n"], color=look.colour, marker=look.marker, markersize=3,
-                         linewidth=1.0)  # fmt: skip
+            axes[1].plot(rows["predicted"], rows["n"], color=look.colour, linewidth=1.0, linestyle=look.dashes,
+                         **look.mark(3))  # fmt: skip
     axis.set_ylabel("proportion correct, with its interval")
     tidy(axis, "both")
     if with_n:

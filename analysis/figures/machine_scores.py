@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,14 +35,31 @@ if TYPE_CHECKING:
     from benchmark.estimate import Estimate
 
 
-def why_no_regression(parameters: Sequence[int]) -> str:
-    """Say why models of these sizes carry no slope, by the rule of ``fit_scaling``, or return nothing if they do."""
-    distinct = sorted(set(parameters))
-    if len(distinct) < 2:
-        return "One model: nothing to regress on."
-    decades = float(np.log10(distinct[-1] / distinct[0]))
-    if len(distinct) < LEAST_MODELS or decades < PREDICTORS["parameters"].least_range:
-        return f"{len(distinct)} models over {decades:.2f} decades of parameters carry no regression: no line is drawn."
+def why_no_regression(sizes: Mapping[str, float | None]) -> str:
+    """Say why models of these sizes support no slope, by the rule of ``fit_scaling``, or return nothing if they do.
+
+    Parameters
+    ----------
+    sizes
+        Number of parameters of each model; None where it is not known.
+    """
+    known = [float(size) for size in sizes.values() if size and not math.isnan(size)]
+    unknown = len(sizes) - len(known)
+    beside = f" ({unknown} more of unknown size)" if unknown else ""
+    if not known:
+        return f"No slope on size: the number of parameters is known of none of {len(sizes)} models." if sizes else ""
+    if len(known) == 1:
+        return f"No slope on size: there is 1 model of known size{beside}."
+    distinct = sorted(set(known))
+    if len(distinct) == 1:
+        return f"No slope on size: all {len(known)} models have the same number of parameters{beside}."
+    decades = math.log10(distinct[-1] / distinct[0])
+    least = PREDICTORS["parameters"].least_range
+    if len(distinct) < LEAST_MODELS or decades < least:
+        return (
+            f"No slope on size: {len(known)} models over {decades:.2f} decades of parameters{beside}; a slope needs "
+            f"{LEAST_MODELS} models over {least:g} decades."
+        )
     return ""
 
 
@@ -100,7 +118,7 @@ def plot_machine_scores(scores: Sequence[MachineScore], parameters: dict[str, in
         axis.minorticks_off()
         title(axis, f"{condition} references", colour=styles[condition].colour)
         axis.set_xlabel("parameters (log scale)")
-        reason = why_no_regression([parameters[score.model] for score in own])
+        reason = why_no_regression({score.model: parameters[score.model] for score in own})
         if reason:
             axis.text(
                 0.5, 0.01, wrapped(reason, narrow - 0.5, SMALLEST), transform=axis.transAxes, fontsize=SMALLEST,

@@ -33,7 +33,7 @@ CHANCE = 0.5
 SERIES = {
     "low_level": Look("low-level observer", FAINT, "D"),
     "score": Look("trained", COLOURS["natural"], "o"),
-    "twin": Look("random-weight twin", INK, "s"),
+    "twin": Look("random-weight twin", INK, "s", "none"),
 }
 """How each quantity is drawn, from left to right."""
 APART = 0.03
@@ -122,17 +122,7 @@ def _entry(look: Look) -> tuple[Any, str]:
     """Return an entry of the key."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], color=look.tint, linewidth=5, marker=look.marker, markersize=4.5, **_mark(look)), look.name
-
-
-def _mark(look: Look) -> dict[str, Any]:
-    """Return how a series' marks are filled: those of twins are hollow, as in the other figures."""
-    hollow = look is SERIES["twin"]
-    return {
-        "markerfacecolor": "white" if hollow else look.colour,
-        "markeredgecolor": look.colour if hollow else "white",
-        "markeredgewidth": 0.8 if hollow else 0.5,
-    }
+    return Line2D([], [], color=look.tint, linewidth=5, **look.mark(4.5)), look.name
 
 
 def _draw_panel(axis: Axes, table: pd.DataFrame, present: dict[str, Look], apart: float) -> None:
@@ -148,7 +138,4 @@ def _draw_panel(axis: Axes, table: pd.DataFrame, present: dict[str, Look], apart
         known = known_intervals(rows)
         low, high = (rows[end].to_numpy(np.float64)[known] for end in ("low", "high"))
         axis.vlines(x[known], low, high, color=look.tint, linewidth=4.0, zorder=2)
-        axis.plot(
-            x, rows["value"], color=look.colour, linewidth=0.9, marker=look.marker, markersize=4.0, zorder=3,
-            **_mark(look),
-        )  # fmt: skip
+        axis.plot(x, rows["value"], color=look.colour, linewidth=0.9, zorder=3, **look.mark(4.0))

@@ -29,6 +29,7 @@ from analysis.figures.style import (
     mark_level,
     name_rows,
     open_figure,
+    shapes,
     stripe_rows,
     tidy,
     title,
@@ -240,6 +241,7 @@ def plot_intervals_compared(
     axes = np.ravel(figure.subplots(lines, columns, sharey=True, squeeze=False))
     names = display_names(methods if single else models, 28)
     offsets = dodge(len(methods), 0.66)
+    marks = shapes(methods)
     for axis, condition in zip(axes, conditions):
         rows = own[own["condition"] == condition]
         ends = rows.loc[known_intervals(rows), ["low", "high"]].to_numpy().ravel()
@@ -250,7 +252,7 @@ def plot_intervals_compared(
             if not len(members):
                 continue
             look = Look(method, styles[condition].colour if members["default"].all() else "#7d8894",
-                        "o" if single else ("o", "s", "D", "^", "v", "P", "X", "h")[turn % 8])  # fmt: skip
+                        *(("o",) if single else marks[method]))  # fmt: skip
             places = (
                 np.full(len(members), float(turn))
                 if single
@@ -273,11 +275,9 @@ def plot_intervals_compared(
 
 
 def _method_key(methods: list[str], own: pd.DataFrame) -> list[tuple[Any, str]]:
-    shapes = ("o", "s", "D", "^", "v", "P", "X", "h")
+    marks = shapes(methods)
     used = {method: bool(own.loc[own["interval"] == method, "default"].all()) for method in methods}
-    return key_of(
-        Look(method, APART if used[method] else "#7d8894", shapes[turn % 8]) for turn, method in enumerate(methods)
-    )
+    return key_of(Look(method, APART if used[method] else "#7d8894", *marks[method]) for method in methods)
 
 
 @draws

@@ -32,6 +32,8 @@ from analysis.figures.style import (
     mark_level,
     name_rows,
     open_figure,
+    shape_key,
+    shapes,
     stripe_rows,
     tidy,
     wrapped,
@@ -42,8 +44,6 @@ from benchmark.errors import AnalysisError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-FAMILY_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "h")
 
 
 @draws
@@ -97,8 +97,8 @@ def plot_scaling(
     styles = looks(conditions)
     names, foot = numbers_for_names(own["model"], 20)
     families = sorted(own["family"].astype(str).unique()) if "family" in own.columns else []
-    markers = {family: FAMILY_MARKERS[turn % len(FAMILY_MARKERS)] for turn, family in enumerate(families)}
-    key = [_family_entry(family, markers[family]) for family in families] if len(families) > 1 else []
+    markers = shapes(families)
+    key = [shape_key(family, *markers[family]) for family in families] if len(families) > 1 else []
     width = WIDTH if columns > 1 else 4.6
     figure = open_figure(2.9 * rows + 0.1, width=width, note=note, key=key, foot=foot)
     axes = np.ravel(figure.subplots(rows, columns, squeeze=False))
@@ -129,7 +129,7 @@ def plot_scaling(
             draw_band(axis, drawn["x"], drawn["value"], drawn["low"], drawn["high"], look)
         for family in families or [""]:
             members = here[here["family"].astype(str) == family] if families else here
-            mark = Look(condition, look.colour, markers[family] if families else look.marker)
+            mark = Look(condition, look.colour, *(markers[family] if families else (look.marker, look.fill)))
             if len(members):
                 draw_intervals(axis, members["x"], members, mark, width=4.5)
         _predictor_ticks(axis, label)
@@ -149,12 +149,6 @@ def plot_scaling(
         bars = known[["x", "low", "x", "high"]].to_numpy(np.float64)
         label_points(axis, here["x"], here["value"], [names[str(m)] for m in here["model"]], bars=bars)
     return axes[: len(panels)]
-
-
-def _family_entry(family: str, marker: str) -> tuple[Any, str]:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], linestyle="none", marker=marker, markersize=5, color=MUTED), family
 
 
 def _refused(fit: pd.DataFrame) -> str:
@@ -446,9 +440,8 @@ def plot_prior_sweep(
         if intervals:
             draw_band(axis, x, y, np.log10(rows["low"]), np.log10(rows["high"]), styles[name])
         else:
-            axis.plot(x, y, color=styles[name].colour, linewidth=1.5, zorder=3)
-        axis.plot(x, y, linestyle="none", marker=styles[name].marker, markersize=4, color=styles[name].colour,
-                  markeredgecolor="white", markeredgewidth=0.5, zorder=4)  # fmt: skip
+            axis.plot(x, y, color=styles[name].colour, linewidth=1.5, linestyle=styles[name].dashes, zorder=3)
+        axis.plot(x, y, linestyle="none", zorder=4, **styles[name].mark(4))
         ends.append(float(y.iloc[-1]))
     name_lines(axis, right, ends, series, [styles[name].colour for name in series])
     if declared is not None:

@@ -13,8 +13,8 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Fill = Literal["full", "none", "left"]
+
 INK = "#1f2a37"
 MUTED = "#5b6773"
 FAINT = "#9aa5b1"
@@ -38,6 +40,12 @@ OTHER_COLOURS = ("#35549b", "#9a6a00", "#7b3f8c", "#4d5b66", "#b0306a", "#2f7d32
 """For conditions, or other series, that have no colour of their own."""
 MARKERS = {"natural": "o", "synthetic": "s"}
 OTHER_MARKERS = ("D", "^", "v", "P", "X", "h")
+SHAPES = ("o", "s", *OTHER_MARKERS, "<", ">", "p", "d")
+"""Markers of what is told apart by shape alone, such as families of models."""
+FILLS: tuple[Fill, ...] = ("full", "none", "left")
+"""How markers are filled, in the order in which series take them."""
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 2)), (0, (3, 1, 1, 1)))
+"""Lines of series that share a colour."""
 
 WIDTH = 7.0
 """Inches: the text of an A4 page, and 672 pixels on a screen."""
@@ -138,11 +146,27 @@ def limited(values: ArrayLike, include: Sequence[float] = (), margin: float = 0.
 
 @dataclass(frozen=True)
 class Look:
-    """How one series is drawn: a colour, a lighter one for its intervals, and a marker, so that no one needs colour."""
+    """How one series is drawn: a colour, a lighter one for its intervals, a marker and its fill, and a kind of line.
+
+    Marker and fill differ between all series that share a colour, so nobody needs colour to tell them apart.
+    """
 
     name: str
     colour: str
     marker: str
+    fill: Fill = "full"
+    dashes: Any = "-"
+
+    def mark(self, size: float) -> dict[str, Any]:
+        """Return the marker as keywords of ``Line2D``: white inside where it is not filled."""
+        filled = self.fill == "full"
+        edge = 0.5 if size >= 3 else 0.0
+        return {
+            "marker": self.marker, "markersize": size,
+            "markerfacecolor": "white" if self.fill == "none" else self.colour,
+            "markerfacecoloralt": "white", "fillstyle": "left" if self.fill == "left" else "full",
+            "markeredgecolor": "white" if filled else self.colour, "markeredgewidth": edge if filled else 0.9,
+        }  # fmt: skip
 
     @property
     def tint(self) -> str:
@@ -162,17 +186,39 @@ def lighter(colour: str, by: float) -> str:
 
 
 def looks(names: Iterable[object], first: Sequence[str] = ("natural", "synthetic")) -> dict[str, Look]:
-    """Return how each of several series is drawn; natural and synthetic look the same in every figure."""
+    """Return how each of several series is drawn; natural and synthetic look the same in every figure.
+
+    Colour, marker and fill together repeat only after 108 other series.
+    """
     styles = {}
     others = 0
     for name in in_order(names, first):
         if name in COLOURS:
             styles[name] = Look(name, COLOURS[name], MARKERS[name])
         else:
-            turn = others % len(OTHER_COLOURS)
-            styles[name] = Look(name, OTHER_COLOURS[turn], OTHER_MARKERS[turn])
+            styles[name] = _other_look(name, others)
             others += 1
     return styles
+
+
+def _other_look(name: str, turn: int) -> Look:
+    """Return the look of a series that has none by custom: each round of the colours shifts the markers by one."""
+    colours, markers = len(OTHER_COLOURS), len(OTHER_MARKERS)
+    around, colour = divmod(turn, colours)
+    fills, shift = divmod(around, markers)
+    return Look(
+        name, OTHER_COLOURS[colour], OTHER_MARKERS[(colour + shift) % markers], FILLS[fills % len(FILLS)],
+        DASHES[around % len(DASHES)],
+    )  # fmt: skip
+
+
+def shapes(names: Iterable[object]) -> dict[str, tuple[str, Fill]]:
+    """Return a marker and a fill for each name, where colour already says something else; 36 differ."""
+    distinct = sorted({str(name) for name in names})
+    return {
+        name: (SHAPES[turn % len(SHAPES)], FILLS[turn // len(SHAPES) % len(FILLS)])
+        for turn, name in enumerate(distinct)
+    }
 
 
 # ---------------------------------------------------------------- figures
@@ -243,12 +289,18 @@ def key_of(styles: Iterable[Look]) -> list[tuple[Any, str]]:
 
     return [
         (
-            Line2D([], [], color=look.tint, linewidth=5, marker=look.marker, markersize=4.5, markeredgewidth=0.5,
-                   markerfacecolor=look.colour, markeredgecolor="white"),
+            Line2D([], [], color=look.tint, linewidth=5, **look.mark(4.5)),
             look.name,
         )
         for look in styles
-    ]  # fmt: skip
+    ]
+
+
+def shape_key(name: str, marker: str, fill: Fill) -> tuple[Any, str]:
+    """Return the entry of a key for what is told apart by the shape of its marker alone."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="none", **Look(name, MUTED, marker, fill).mark(5)), name
 
 
 def hollow_key(label: str, marker: str = "D") -> tuple[Any, str]:
@@ -296,10 +348,11 @@ def draw_intervals(
     columns: tuple[str, str, str] = ("value", "low", "high"),
     width: float = 5.0,
     point: float = 4.5,
+    unbounded: bool = True,
 ) -> None:
     """Draw intervals as broad bars and, on them, small points.
 
-    A row without an interval gets a dotted line over the whole panel.
+    A row without an interval gets a dotted line over the whole panel; with ``unbounded`` false, a pale point alone.
 
     Parameters
     ----------
@@ -324,15 +377,15 @@ def draw_intervals(
     if known.any():
         bars = separated(low[known], high[known]), np.repeat(places[known], 3)
         axis.plot(*(bars if across else bars[::-1]), color=look.tint, linewidth=width, zorder=2)
-    for place in places[~known & ~np.isnan(value)]:
+    for place in places[~known & ~np.isnan(value) & unbounded]:
         line = axis.axhline if across else axis.axvline
         line(place, color=look.colour, linewidth=1.0, linestyle=(0, (1, 2)), zorder=2)
-    if point:
-        points = (value, places) if across else (places, value)
-        axis.plot(
-            *points, linestyle="none", marker=look.marker, markersize=point, color=look.colour,
-            markeredgecolor="white", markeredgewidth=0.5 if point >= 3 else 0, zorder=4,
-        )  # fmt: skip
+    if not point:
+        return
+    for chosen, own in ((known | unbounded, look), (~known & (not unbounded), replace(look, colour=look.tint))):
+        points = (value[chosen], places[chosen]) if across else (places[chosen], value[chosen])
+        if chosen.any():
+            axis.plot(*points, linestyle="none", color=own.colour, zorder=4, **own.mark(point))
 
 
 def separated(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -343,7 +396,7 @@ def separated(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np
 def draw_band(axis: Axes, x: ArrayLike, value: ArrayLike, low: ArrayLike, high: ArrayLike, look: Look) -> None:
     """Draw a curve: the band of its interval, and a line in it."""
     axis.fill_between(x, low, high, color=look.pale, linewidth=0, zorder=1.5)
-    axis.plot(x, value, color=look.colour, linewidth=1.3, zorder=3)
+    axis.plot(x, value, color=look.colour, linewidth=1.3, linestyle=look.dashes, zorder=3)
 
 
 def mark_level(

@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.figures.style import (
-    MUTED,
     SMALL,
     SMALLEST,
     WIDTH,
@@ -27,6 +26,8 @@ from analysis.figures.style import (
     name_rows,
     open_figure,
     separated,
+    shape_key,
+    shapes,
     stripe_rows,
     tidy,
 )
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 CHANCE = 0.5
 DIFFICULTIES = ("easy", "medium", "hard", "very_hard")
-LAYER_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "h")
 
 
 def _panel_columns(panels: int) -> int:
@@ -312,8 +312,8 @@ def plot_layers(
         kinds = check_table(types, "layers", ["layer_type", "condition"])
         kinds[["layer_type", "condition"]] = kinds[["layer_type", "condition"]].astype(str)
     own["layer_type"] = own["layer_type"].astype(str) if "layer_type" in own.columns else ""
-    shapes = sorted(set(own["layer_type"]))
-    markers = {shape: LAYER_MARKERS[turn % len(LAYER_MARKERS)] for turn, shape in enumerate(shapes)}
+    kinds_of_layers = sorted(set(own["layer_type"]))
+    markers = shapes(kinds_of_layers)
     models = sorted(set(own["model"]))
     styles = looks([*own["condition"], *(kinds["condition"] if kinds is not None else [])])
     columns = _panel_columns(len(models))
@@ -321,7 +321,9 @@ def plot_layers(
     width = WIDTH if columns > 1 else 4.6
     tall = (1.6 if columns > 2 else 2.3) * rows + 0.35
     below = 0.0 if kinds is None else 0.75 + (0.09 + 0.12 * len(styles)) * len(set(kinds["layer_type"]))
-    key = key_of(styles.values()) + (_shape_key(markers) if len(shapes) > 1 else [])
+    key = key_of(styles.values()) + (
+        [shape_key(kind or "other", *markers[kind]) for kind in kinds_of_layers] if len(markers) > 1 else []
+    )
     figure = open_figure(tall + below, width=width, note=note, key=key)
     parts: Any = (
         figure.subfigures(2, 1, height_ratios=[tall, below]) if kinds is not None else [figure.subfigures(1, 1)]
@@ -347,12 +349,12 @@ def plot_layers(
                 curve = lines[(lines["model"] == models[turn]) & (lines["condition"] == name)].sort_values("depth")
                 if len(curve):
                     draw_band(axis, curve["depth"], curve["value"], curve["low"], curve["high"], look)
-            for shape in shapes:
-                members = own[here & (own["layer_type"] == shape)].sort_values(["depth", "layer"])
+            for kind in kinds_of_layers:
+                members = own[here & (own["layer_type"] == kind)].sort_values(["depth", "layer"])
                 if len(members):
-                    mark = Look(name, look.colour, markers[shape] if len(shapes) > 1 else look.marker)
+                    mark = Look(name, look.colour, *(markers[kind] if len(markers) > 1 else (look.marker, look.fill)))
                     draw_intervals(axis, members["depth"] + offsets[name], members, mark, width=breadth,
-                                   point=min(4.5, breadth + 1.5))  # fmt: skip
+                                   point=min(4.5, breadth + 1.5), unbounded=False)  # fmt: skip
         axis.set_title(names[models[turn]], loc="left", fontsize=SMALL + 0.5)
         axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", ".5", "", "1"])
         mark_level(axis, CHANCE, "chance" if turn == 0 else "")
@@ -378,15 +380,6 @@ def plot_layers(
         tidy(axis, "x")
         axes = np.array([*axes, axis], dtype=object)
     return axes
-
-
-def _shape_key(markers: dict[str, str]) -> list[tuple[Any, str]]:
-    from matplotlib.lines import Line2D
-
-    return [
-        (Line2D([], [], linestyle="none", marker=marker, markersize=4.5, color=MUTED), shape or "other")
-        for shape, marker in markers.items()
-    ]
 
 
 __all__: Sequence[str] = ["plot_confidence", "plot_difficulty", "plot_layers"]

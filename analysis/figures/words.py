@@ -55,9 +55,14 @@ def with_interval(value: float, low: float, high: float, decimals: int = 3) -> s
     return f"{number(value, decimals)} [{number(low, decimals)}, {number(high, decimals)}]"
 
 
+SINGULARS = {"people": "person", "units": "unit", "models": "model"}
+"""Nouns that tables name in the plural."""
+
+
 def counted(n: int, noun: str) -> str:
-    """Write how many: 1 model, 9 models."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    """Write how many: 1 model, 9 models, 2 people. The noun may be given in the singular or in the plural."""
+    one = SINGULARS.get(noun, noun)
+    return f"{n:,} {one}" if n == 1 else f"{n:,} {'people' if one == 'person' else one + 's'}"
 
 
 def quantity(value: float) -> str:

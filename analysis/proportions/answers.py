@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,15 @@ from analysis.arrays import Floats
 from analysis.estimands import Drawing, known_weights, name_units
 from analysis.judgements import plain
 from benchmark.errors import AnalysisError, NameNotFound
+from benchmark.protocol import Difficulty
 
 Codes = NDArray[np.int64]
 
 DEPTHS = ("first third", "middle third", "last third")
 """Thirds of a model's depth, by the position of the layer: up to 1/3, up to 2/3, beyond."""
+
+ORDERS: dict[str, tuple[str, ...]] = {"depth": DEPTHS, "difficulty": get_args(Difficulty)}
+"""Of factors whose values have an order of their own: that order."""
 
 LAYER_FACTORS = {"layer_type": "what computes the layer", "depth": "which third of the model the layer lies in"}
 """Factors that come from the table of units."""
@@ -75,12 +80,12 @@ class Answers:
         )
 
 
-def encode(column: pd.Series) -> tuple[Codes, NDArray[np.str_]]:
-    """Number the values of a column in the order of their names.
+def encode(column: pd.Series, first: Sequence[str] = ()) -> tuple[Codes, NDArray[np.str_]]:
+    """Number the values of a column: those that come first by custom in that order, the others by their names.
 
     Returns
     -------
-    Shape (rows,): a number for each value; and the values that occur, sorted.
+    Shape (rows,): a number for each value; and the values that occur, in this order.
 
     Raises
     ------
@@ -95,7 +100,8 @@ def encode(column: pd.Series) -> tuple[Codes, NDArray[np.str_]]:
         )
     names = values.cat.categories.astype(str).to_numpy(dtype=str)
     codes, kept = _compact(codes)
-    order = np.argsort(names[kept], kind="stable")
+    custom = [first.index(name) if name in first else len(first) for name in names[kept]]
+    order = np.lexsort((names[kept], custom))
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     return place[codes], names[kept][order]
@@ -144,10 +150,10 @@ def read_answers(
     for factor in by:
         if factor in LAYER_FACTORS:
             labels = layer_labels(unit_list, named, factor)
-            codes, names = encode(pd.Series(labels, name=factor))
+            codes, names = encode(pd.Series(labels, name=factor), ORDERS.get(factor, ()))
             columns[factor] = codes[unit], names
         elif factor in table.columns:
-            columns[factor] = encode(table[factor])
+            columns[factor] = encode(table[factor], ORDERS.get(factor, ()))
         else:
             raise NameNotFound("factor", factor, [*table.columns, *LAYER_FACTORS])
     cell = np.zeros(len(table), dtype=np.int64)

@@ -83,7 +83,7 @@ class GuessingCheck:
         for table, word in ((self.units, "unit"), (self.people, "participant")):
             count = int(table["departs"].sum())
             if count:
-                text += f" {count} {word}{'s' if count > 1 else ''} of {len(table):,} depart from it (Holm)."
+                text += f" {count} of {len(table):,} {word}s {'departs' if count == 1 else 'depart'} from it (Holm)."
         return text
 
 

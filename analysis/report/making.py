@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from analysis.dataset import Dataset, read_dataset
 from analysis.estimands import spell_estimand
 from analysis.exclusions import AUTHENTIC, protocol_rules
+from analysis.figures.words import number
 from analysis.judgements import PEOPLE
 from analysis.preregistration import preregistrations
+from analysis.proportions import Mean, ProportionCell
 from analysis.report.document import Finding, Report, Section
 from analysis.report.material import Material, Settings
 from analysis.report.sections.answers import describe_answers
+from analysis.report.sections.machine_scaling import MachineScaling, machine_verdicts, scale_machines
 from analysis.report.sections.machines import compare_with_people, machine_names, score_observers
 from analysis.report.sections.mixed_model import describe_mixed_model, mixed_model_rung
 from analysis.report.sections.psychophysics import check_controls, describe_confidence, describe_difficulty
@@ -22,7 +25,7 @@ from analysis.report.sections.registration import compare_with_registration
 from analysis.report.sections.reliability import describe_reliability, look_ahead
 from analysis.report.sections.robustness import vary_choices
 from analysis.report.sections.scaling import describe_scaling, verdict_findings
-from analysis.report.sections.scores import compare, score_models
+from analysis.report.sections.scores import MEANS, compare, score_models
 from analysis.report.writing import Written, write_report
 from analysis.scaling import ScalingStudy, fit_scaling, tabulate_means
 from benchmark import __version__
@@ -31,7 +34,7 @@ from benchmark.progress import Reporter
 from benchmark.study import Study, package_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 FEW_CELLS = 8
@@ -89,8 +92,10 @@ def make_report(
             ("reliability", lambda: describe_reliability(material)),
             ("outlook", lambda: look_ahead(material)),
         ]
+    machine_scaling: list[MachineScaling] = []
     if machines:
         steps.append(("machines", lambda: score_observers(material)))
+        steps.append(("machine scaling", lambda: scale_machines(material, machine_scaling)))
     if machines and material.has_people:
         steps.append(("agreement", lambda: compare_with_people(material)))
     steps.append(("registration", lambda: compare_with_registration(material, scaling[0] if scaling else None)))
@@ -106,7 +111,7 @@ def make_report(
         title=dataset.name,
         facts=_facts(material),
         notes=tuple(dataset.notes),
-        headline=_headline(material, sections, scaling[0] if scaling else None),
+        headline=_headline(material, sections, scaling[0] if scaling else None, machine_scaling),
         sections=tuple(sections),
         manifest={**_manifest(material), "seconds": seconds},
     )
@@ -213,27 +218,37 @@ def _scale(material: Material, made: list[ScalingStudy]) -> Section:
     return describe_scaling(study, means, material.dataset.models)
 
 
-def _headline(material: Material, sections: list[Section], study: ScalingStudy | None) -> tuple[Finding, ...]:
+def _headline(
+    material: Material, sections: list[Section], study: ScalingStudy | None, machines: Sequence[MachineScaling]
+) -> tuple[Finding, ...]:
     """Return what answers the questions of the study: verdicts on scaling, or what stands first instead."""
-    found = verdict_findings(study) if study else []
+    found = verdict_findings(study) if study else [one for own in machines for one in machine_verdicts(own)]
     carried = [finding for finding in found if finding.kind != "refused"]
+    if not material.has_people:
+        scores = next((section for section in sections if section.name == "machines"), None)
+        return (*carried, *(scores.findings if scores else ()), *(() if carried else found[:1]))
     if carried:
         return tuple(carried)
-    if material.has_people and len(material.proportions) <= FEW_CELLS:
-        means = [
-            Finding(
-                f"{cell.names['model']}, {cell.names['condition']} references: people are right on {cell.estimate} of "
-                "the trials.",
-                f"{cell.answers:,} answers of {_count(cell.people, 'person', 'people')} about "
-                f"{_count(cell.units, 'unit', 'units')}; chance is .5.",
-            )
-            for cell in material.proportions
-        ]
-        return (*means, *found[:1])
-    first = [
-        finding for section in sections if section.name in ("differences", "machines") for finding in section.findings
-    ]
-    return tuple(first[:4]) + tuple(found[:1])
+    if len(material.proportions) <= FEW_CELLS:
+        return (*(_spell_cell(cell, material.settings.mean) for cell in material.proportions), *found[:1])
+    first = [finding for section in sections if section.name == "differences" for finding in section.findings]
+    return (*first, *found[:1])
+
+
+def _spell_cell(cell: ProportionCell, mean: Mean) -> Finding:
+    """Say how well a model's units are understood, by the mean that was asked for, with the other one beside it."""
+    subject = f"{cell.names['model']}, {cell.names['condition']} references: "
+    share = number(cell.right / cell.answers)
+    if mean == "units":
+        said = f"people answer {cell.estimate} of a unit's trials correctly, averaged over units"
+        beside = f"Over all answers, each counted once, it is {share} ({cell.right:,} of {cell.answers:,})"
+    else:
+        said = f"{cell.estimate} of people's answers are correct"
+        beside = f"{cell.right:,} of {cell.answers:,} answers, each counted once"
+    return Finding(
+        subject + said + ".",
+        f"{beside}; {_count(cell.people, 'person', 'people')}, {_count(cell.units, 'unit', 'units')}; chance is .5.",
+    )
 
 
 def _count(number: int, one: str, several: str) -> str:
@@ -248,7 +263,8 @@ def _facts(material: Material) -> tuple[tuple[str, str], ...]:
         table = material.headline
         kind = "people" if (people["observer_kind"] == "human").all() else "simulated people"
         facts += [
-            ("Answers that count", f"{len(table):,} ({material.difficulty}, both sides shown)"),
+            ("Answers that count", f"{material.exclusion.kept:,}, of main and repeated trials"),
+            ("Headline numbers", f"{len(table):,} of them: main, {material.difficulty}, both sides shown"),
             ("By", f"{table['participant'].nunique():,} {kind}"),
             (
                 "About",
@@ -256,6 +272,7 @@ def _facts(material: Material) -> tuple[tuple[str, str], ...]:
                 f"{_count(table['model'].nunique(), 'model', 'models')}",
             ),
             ("Estimand", spell_estimand("new units and people", material.settings.drawing)),
+            ("Mean", MEANS[material.settings.mean].removeprefix("as the ")),
         ]
     machines = machine_names(own)
     if machines:
@@ -276,6 +293,7 @@ def _manifest(material: Material) -> dict[str, Any]:
         "settings": {
             "rules": {rule.name: rule.meaning for rule in settings.rules},
             "drawing": settings.drawing,
+            "mean": settings.mean,
             "predictors": list(settings.predictors),
             "smallest_effect": dict(settings.smallest_effect),
             "families": {name: [list(test) for test in tests] for name, tests in (settings.families or {}).items()},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,9 +15,11 @@ from analysis.dataset import Dataset
 from analysis.estimands import Drawing
 from analysis.exclusions import DEFAULT_RULES, Exclusion, Rule, exclude
 from analysis.figures import figure_as_svg
+from analysis.figures.tables import in_order
 from analysis.judgements import PEOPLE, judgements
+from analysis.performance import MachineScore, score_machines
 from analysis.preregistration import Preregistration
-from analysis.proportions import Proportions, estimate_proportions
+from analysis.proportions import Mean, Proportions, estimate_proportions
 from analysis.report.document import Figure, Finding, Section, Table
 from analysis.scaling.results import Rung
 from benchmark.errors import VimiError
@@ -36,6 +39,8 @@ class Settings:
         Exclusion rules for people's sessions.
     drawing
         Which mean over units models get.
+    mean
+        What counts alike in a mean: units, or single answers.
     predictors
         What interpretability is regressed on.
     smallest_effect
@@ -56,6 +61,7 @@ class Settings:
 
     rules: tuple[Rule, ...] = DEFAULT_RULES
     drawing: Drawing = "layer-uniform"
+    mean: Mean = "units"
     predictors: tuple[str, ...] = ("parameters", "training images", "accuracy")
     smallest_effect: Mapping[str, float] = field(default_factory=dict)
     families: Mapping[str, Sequence[tuple[str, str]]] | None = None
@@ -137,7 +143,29 @@ class Material:
     @cached_property
     def proportions(self) -> Proportions:
         """Proportion correct by model and condition, with two-way intervals."""
-        return estimate_proportions(self.headline, drawing=self.settings.drawing, units=self.units)
+        return self.estimate(self.headline)
+
+    def estimate(self, table: pd.DataFrame, by: Sequence[str] = ("model", "condition"), **changes: Any) -> Proportions:
+        """Return proportions correct with the mean that was asked for; ``changes`` as of ``estimate_proportions``."""
+        asked: dict[str, Any] = {"drawing": self.settings.drawing, "mean": self.settings.mean, "units": self.units}
+        return estimate_proportions(table, by, **(asked | changes))
+
+    @cached_property
+    def counted(self) -> pd.DataFrame:
+        """People's judgements that count: main and repeated trials, whatever was shown; the rows of the exclusions."""
+        return self.people(("main", "repeated"), None)
+
+    @cached_property
+    def machine_scores(self) -> tuple[MachineScore, ...]:
+        """Scores of machine observers, with flagged units of a study kept apart.
+
+        Raises
+        ------
+        AnalysisError
+            If machines answered under two protocols.
+        """
+        statistics = self.study.statistics() if self.study else None
+        return tuple(score_machines(self.responses, statistics, self.settings.seed))
 
     @property
     def units(self) -> pd.DataFrame:
@@ -147,7 +175,7 @@ class Material:
     @cached_property
     def conditions(self) -> list[str]:
         """Conditions of the headline answers, in order."""
-        return sorted(self.headline["condition"].unique())
+        return in_order(self.headline["condition"])
 
 
 class Draft:
@@ -160,6 +188,9 @@ class Draft:
         self.figures: list[Figure] = []
         self.cautions: list[str] = []
         self.absent: list[str] = []
+        self._cautions: dict[str, list[str]] = {}
+        self._absent: dict[str, list[str]] = {}
+        self._names: set[str] = set()
 
     @contextmanager
     def trying(self, what: str) -> Iterator[None]:
@@ -167,10 +198,29 @@ class Draft:
         try:
             yield
         except VimiError as error:
-            self.absent.append(f"{what}: {error}")
+            self.lack(str(error), what)
+
+    def lack(self, reason: str, what: str = "") -> None:
+        """Note what could not be done, and why; a reason that several things share is said once."""
+        self._absent.setdefault(reason, []).append(what)
+
+    def caution(self, text: str, about: str = "") -> None:
+        """Note what a reader must know, and of which number; a text that holds for several is said once."""
+        self._cautions.setdefault(text, []).append(about)
+
+    def _file_name(self, name: str) -> str:
+        """Return a name that files and links can have, and that nothing else in this section has."""
+        safe = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name)
+        safe = re.sub("-+", "-", safe).strip("-").lower() or "unnamed"
+        turn, found = 1, safe
+        while found in self._names:
+            turn, found = turn + 1, f"{safe}-{turn + 1}"
+        self._names.add(found)
+        return found
 
     def draw(self, name: str, title: str, axes: Any, data: pd.DataFrame, caption: str = "") -> None:
         """Add a figure from its axes."""
+        name = self._file_name(f"figure {name}").removeprefix("figure-")
         self.figures.append(Figure(name, title, figure_as_svg(axes, f"{self.name}-{name}", title), data, caption))
 
     def tabulate(
@@ -178,7 +228,8 @@ class Draft:
     ) -> None:
         """Add a table from its rows, unless there are none."""
         if rows:
-            self.tables.append(Table(name, title, pd.DataFrame(list(rows), dtype=object), note, folded))
+            frame = pd.DataFrame(list(rows), dtype=object)
+            self.tables.append(Table(self._file_name(name), title, frame, note, folded))
 
     def find(self, sentence: str, because: str = "", kind: str = "") -> None:
         """Add a finding."""
@@ -193,6 +244,24 @@ class Draft:
             findings=tuple(self.findings),
             tables=tuple(self.tables),
             figures=tuple(self.figures),
-            cautions=tuple(dict.fromkeys(self.cautions)),
-            absent=tuple(dict.fromkeys(self.absent)),
+            cautions=tuple(dict.fromkeys([*self.cautions, *(said_once(*one) for one in self._cautions.items())])),
+            absent=tuple(dict.fromkeys([*self.absent, *(said_once(*one) for one in self._absent.items())])),
         )
+
+
+NAMED = 6
+"""Things that a sentence lists; of more, it says how many."""
+
+
+def said_once(text: str, about: Collection[str]) -> str:
+    """Put before a sentence what it holds for: "natural on parameters; natural on accuracy: ..."."""
+    things = [name for name in dict.fromkeys(about) if name]
+    if not things:
+        return text
+    more = f" and {len(things) - NAMED} more" if len(things) > NAMED else ""
+    return f"{'; '.join(things[:NAMED])}{more}: {text}"
+
+
+def capital(text: str) -> str:
+    """Begin a sentence with a capital letter, and leave all others as they are."""
+    return text[:1].upper() + text[1:]

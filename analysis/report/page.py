@@ -27,6 +27,12 @@ WIDTH, HEIGHT = 92, 14
 MOST_DRAWN = 3
 """Tables with more columns of estimates are too wide for drawings."""
 
+WIDE = 8
+"""Tables with more columns are set smaller."""
+
+MOST_FINDINGS = 8
+"""Findings of a section that are shown at once; the others are folded below them."""
+
 NOTHING = Markup("")
 
 
@@ -51,7 +57,7 @@ def render_page(report: Report) -> str:
     style, _, _ = loader.get_source(environment, "style.css")
     return environment.get_template("page.html").render(
         report=report, style=Markup(style), cells=cells_of, methods=methods_of, csv=csv_link, markup=Markup,
-        few=FEW_ROWS, plumbing=PLUMBING, version=__version__,
+        few=FEW_ROWS, wide=WIDE, shown=MOST_FINDINGS, plumbing=PLUMBING, version=__version__,
         manifest=json.dumps(report.manifest, indent=1, default=str),
     )  # fmt: skip
 
@@ -128,7 +134,8 @@ def spell_number(value: float) -> str:
     if value == int(value) and abs(value) >= 1:
         return f"{int(value):,}"
     if abs(value) < 1:
-        return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+        # As estimates write them: no zero before the point.
+        return f"{value:.3f}".replace("0.", ".", 1) if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
     return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 

@@ -81,6 +81,7 @@ def analyze(
         Path | None, typer.Option(help="CSV file with parameters, training_images, top1 of models.")
     ] = None,
     lapse: Annotated[float | None, typer.Option(help="Lapse rate; else from catch trials.", min=0, max=0.4)] = None,
+    mean: Annotated[str, typer.Option(help="Take means over units or over answers.")] = "units",
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave out the mixed model and the grid of exclusions.")
     ] = False,
@@ -95,7 +96,7 @@ def analyze(
     named = None if not rules else () if rules == "none" else tuple(name.strip() for name in rules.split(","))
     report, written = workflow.analyze(
         source, out, rules=named, smallest_effect=_effects(smallest_effect or []), models=models, lapse=lapse,
-        quick=quick, seed=seed, database=database, pilot=pilot, reporter=terminal_reporter(),
+        mean=mean, quick=quick, seed=seed, database=database, pilot=pilot, reporter=terminal_reporter(),
     )  # fmt: skip
     print_report(report, written)
 

@@ -24,7 +24,7 @@ def demo(
     from benchmark.workflow import run_demo
 
     made = run_demo(out, device=device, reporter=terminal_reporter())
-    print_scores(made.scores, made.study.manifest["notes"])
+    print_scores(made.scores, made.study)
     print(f"\nFigure   {made.figure}\nTrial    {made.trial}\nGallery  {made.gallery}")
     print(
         f"\nOpen {made.gallery} in a browser; then write an experiment of your own, starting from "
@@ -122,7 +122,7 @@ def observe(
         opened, observer, references=kinds, shuffle_references=shuffle_references,  # type: ignore[arg-type]
         device=device, engine=engine, address=address, reporter=terminal_reporter(),
     )  # fmt: skip
-    print_scores(score_study(opened), opened.manifest["notes"])
+    print_scores(score_study(opened), opened)
 
 
 @app.command()

@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmark.commands import spell_command
-from benchmark.errors import VimiError
 from benchmark.plumbing import PLUMBING, SHOWN
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from analysis.power.forecast import Forecast as SessionForecast
     from analysis.report import Report, Written
     from benchmark.doctor import Finding
+    from benchmark.estimate import Estimate
     from benchmark.smoke_test import SmokeTest
     from benchmark.study import Study
     from stimuli.forecast import Forecast
@@ -65,57 +65,84 @@ def _table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
     return table
 
 
-def print_scores(scores: Sequence[MachineScore], notes: Sequence[str]) -> None:
-    """Print machine scores with intervals, twin and excess beside them, and what they say in words."""
-    from benchmark.model_card import load_card
+def print_scores(scores: Sequence[MachineScore], study: Study) -> None:
+    """Print machine scores with intervals, twin and excess beside them, their controls, and what they say in words."""
     from benchmark.workflow import why_no_regression
 
     console = open_console()
-    if PLUMBING in notes:
+    if PLUMBING in study.manifest["notes"]:
         console.print(f"\n[bold red]{PLUMBING.capitalize()}[/]: the pool is crops of a few photographs, so {SHOWN}.")
     if not scores:
         console.print("No machine observer has answered yet, apart from the low-level one.")
         return
     console.print(f"\nProportion correct, 95 % intervals over units. Protocol {scores[0].protocol}.\n")
-    asked = [(score.model, score.condition, score.difficulty, score.references) for score in scores]
-    if len(set(asked)) == len(asked):
-        console.print(_score_table(scores))
+    headline = [score for score in scores if score.is_headline]
+    controls = [score for score in scores if not score.is_headline]
+    for name in sorted({score.observer for score in headline}):
+        _print_scores_by(console, name, [score for score in headline if score.observer == name])
+    if controls:
+        console.print("[bold]Controls[/]: answers without references or to shuffled ones should be at chance, .5.\n")
+        table = _table("model", "condition", "control", "by", "correct", "chance", "units", right=("units",))
+        for score in controls:
+            at_chance = score.score.low <= 0.5 <= score.score.high
+            expected = score.control in ("no references", "shuffled references")
+            judged = "–" if not expected else "at chance" if at_chance else "[bold red]not at chance[/]"
+            table.add_row(
+                escape(score.model), _spell_condition(score), score.control, escape(score.observer), str(score.score),
+                judged, str(score.score.n),
+            )  # fmt: skip
+        console.print(table)
         console.print()
-    else:  # several observers answered the same tasks: a table for each
-        for name in sorted({score.observer for score in scores}):
-            console.print(_score_table([score for score in scores if score.observer == name], name))
-            console.print()
-    observers = sorted({(score.observer, score.related) for score in scores})
-    for observer, related in observers:
-        judged = ", ".join(sorted({score.model for score in scores if score.observer == observer}))
-        kin = " It is their relative: such scores are never ranked." if related else ""
-        console.print(f"{judged}: answered by {observer}.{kin}")
-    for score in scores:
+    for score in headline:
         if score.verdict and score.observer.startswith(("features", "lpips", "dreamsim")):
-            console.print(score.verdict)
+            console.print(escape(score.verdict))
     apart = {score.model: score.kept_apart for score in scores if score.kept_apart}
     if apart:
         console.print("Flagged units kept apart: " + ", ".join(f"{model} {n}" for model, n in apart.items()) + ".")
-    sizes = []
-    for score in scores:
-        try:
-            sizes.append(load_card(score.model).parameters or 0)
-        except VimiError:  # a model that only its study knows
-            sizes.append(0)
-    reason = why_no_regression([size for size in sizes if size])
-    if reason and len({score.model for score in scores}) > 1:
+    models = study.manifest["models"]
+    sizes = {score.model: models.get(score.model, {}).get("parameters") for score in scores}
+    reason = why_no_regression(sizes)
+    if reason and len(sizes) > 1:
         console.print(reason)
 
 
-def _score_table(scores: Sequence[MachineScore], title: str = "") -> Table:
-    """Return a table of scores, each with its interval."""
-    table = _table("model", "condition", "correct", "low-level", "excess", "twin", "trained - twin", "units",
-                   right=("units",), title=title)  # fmt: skip
+def _print_scores_by(console: Console, observer: str, scores: Sequence[MachineScore]) -> None:
+    """Print one observer's scores: a table where it fits, else a block for each score."""
+    kin = sorted({score.model for score in scores if score.related})
+    related = f" Relative of {', '.join(kin)}: such scores are never ranked." if kin else ""
+    console.print(f"By [bold]{escape(observer)}[/].{escape(related)}")
+    table = _score_table(scores)
+    if console.measure(table).maximum <= console.width:
+        console.print(table)
+        console.print()
+        return
     for score in scores:
-        condition = score.condition + ("" if score.difficulty == "easy" else f", {score.difficulty}")
-        condition += "" if score.references == "both" else f", {score.references} shown"
-        cells = [str(e) if e else "–" for e in (score.low_level, score.excess, score.twin, score.trained_minus_twin)]
-        table.add_row(escape(score.model), condition, str(score.score), *cells, str(score.score.n))
+        console.print(f"\n{escape(score.model)}, {_spell_condition(score)}, {score.score.n} units")
+        grid = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+        for name, estimate in _named_scores(score):
+            grid.add_row(f"  {name}", str(estimate) if estimate else "–")
+        console.print(grid)
+    console.print()
+
+
+def _named_scores(score: MachineScore) -> list[tuple[str, Estimate | None]]:
+    return [
+        ("correct", score.score), ("low-level", score.low_level), ("excess", score.excess), ("twin", score.twin),
+        ("trained - twin", score.trained_minus_twin),
+    ]  # fmt: skip
+
+
+def _spell_condition(score: MachineScore) -> str:
+    return escape(score.condition + ("" if score.difficulty == "easy" else f", {score.difficulty}"))
+
+
+def _score_table(scores: Sequence[MachineScore]) -> Table:
+    """Return a table of scores, each with its interval."""
+    named = [name for name, _ in _named_scores(scores[0])]
+    table = _table("model", "condition", *named, "units", right=("units",))
+    for score in scores:
+        cells = [str(estimate) if estimate else "–" for _, estimate in _named_scores(score)]
+        table.add_row(escape(score.model), _spell_condition(score), *cells, str(score.score.n))
     return table
 
 

@@ -89,6 +89,7 @@ def analyze(
     smallest_effect: Mapping[str, float] | None = None,
     models: Path | str | None = None,
     lapse: float | None = None,
+    mean: str = "units",
     quick: bool = False,
     seed: int | None = None,
     database: str = "",
@@ -113,6 +114,9 @@ def analyze(
         CSV file with what is known of the models.
     lapse
         Lapse rate; from catch trials if None.
+    mean
+        What counts alike in a mean: ``units`` (the mean over units, as in the 2023 paper) or ``answers`` (the share of
+        all answers).
     quick
         Leave out the mixed model and the grid of exclusions.
     seed
@@ -125,12 +129,13 @@ def analyze(
         Shows progress.
     """
     from analysis.exclusions import named_rule
+    from analysis.proportions import Mean
     from analysis.report import analyze as analyze_answers
     from analysis.report import settings_for, study_at
 
     path = Path(source)
     settings = settings_for(study_at(path))
-    changes: dict[str, Any] = {"thorough": not quick}
+    changes: dict[str, Any] = {"thorough": not quick, "mean": _one_of(Mean, "mean", mean)}
     if rules is not None:
         own = {rule.name: rule for rule in settings.rules}
         changes["rules"] = tuple(own[name] if name in own else named_rule(name) for name in rules)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -278,11 +278,11 @@ def make_gallery(
     return build_gallery(study, summary, reporter or default_reporter())
 
 
-def why_no_regression(parameters: Sequence[int]) -> str:
-    """Say why a regression on model size would be meaningless, or return nothing if it would not be."""
+def why_no_regression(sizes: Mapping[str, float | None]) -> str:
+    """Say why models of these sizes support no slope, or return nothing if they do; see ``analysis.figures``."""
     from analysis import figures
 
-    return figures.why_no_regression(parameters)
+    return figures.why_no_regression(sizes)
 
 
 def try_parametrization() -> None:

@@ -147,7 +147,7 @@ def _scaling_of(tables: Sequence[Table], kind: str, observer: str, site: SiteFol
         if unknown:
             said.append(f"Not known of these models, and so without a slope: {', '.join(unknown)}.")
     else:
-        sizes = [row.model.parameters for _, row, _ in standings if row.model.parameters]
+        sizes = {row.name: row.model.parameters for _, row, _ in standings}
         if plots and (reason := why_no_regression(sizes)):
             said.append(reason)
         count = len({row.name for _, row, _ in ranked})

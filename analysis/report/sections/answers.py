@@ -12,6 +12,8 @@ def describe_answers(material: Material) -> Section:
     draft = Draft("answers")
     dataset, exclusion = material.dataset, material.exclusion
     draft.find(exclusion.sentence(), "Exclusions decide what is analysed, and never who is paid.")
+    if material.has_people:
+        draft.find(_spell_headline(material), "What is not in the headline is analysed in sections of its own.")
     report = exclusion.report
     draft.tabulate("exclusions", "Rules, and the sessions that fail them", report.to_dict("records"))
     described = describe(dataset)
@@ -25,8 +27,31 @@ def describe_answers(material: Material) -> Section:
         "left-out", "Sessions left out", out[["session", "reasons"]].to_dict("records"), folded=True,
     )  # fmt: skip
     if described.missing:
-        draft.absent.append(f"not recorded in this data set: {', '.join(described.missing)}.")
+        draft.lack(f"not recorded in this data set: {', '.join(described.missing)}.")
     return draft.section(
         "Whose answers count",
         "Exclusion rules look at whole sessions. A fact that was never recorded speaks for the session.",
+    )
+
+
+def _spell_headline(material: Material) -> str:
+    """Say how the answers that count divide: those that headline numbers rest on, and all others by what they are."""
+    counted, difficulty = material.counted, material.difficulty
+    repeated = counted["kind"] == "repeated"
+    one_side = ~counted["references"].isin(["both", "none"])
+    parts = {
+        "repeated trials": repeated,
+        "trials without references": ~repeated & (counted["references"] == "none"),
+        "trials with one side of the references": ~repeated & one_side,
+        f"trials that are not {difficulty}": ~repeated & (counted["references"] == "both")
+        & (counted["difficulty"] != difficulty),
+    }  # fmt: skip
+    rest = [f"{int(mask.sum()):,} to {name}" for name, mask in parts.items() if mask.any()]
+    about_others = material.exclusion.kept - len(counted)
+    if about_others:
+        rest.append(f"{about_others:,} about planted units or random-weight twins")
+    others = f"; the others are {', '.join(rest)}" if rest else ""
+    return (
+        f"Headline numbers rest on {len(material.headline):,} of these {material.exclusion.kept:,} answers: "
+        f"{difficulty} main trials with both sides of the references{others}."
     )

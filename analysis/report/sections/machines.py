@@ -18,9 +18,9 @@ from analysis.agreement import (
     unit_agreement,
 )
 from analysis.figures import plot_calibration, plot_human_machine, plot_machine_scores
-from analysis.performance import MachineScore, observer_check, score_machines, score_table
+from analysis.performance import MachineScore, observer_check, score_table
 from analysis.report.document import Section
-from analysis.report.material import Draft, Material
+from analysis.report.material import Draft, Material, capital
 from benchmark.observers.base import LOW_LEVEL, SHUFFLED
 from benchmark.units import PLANTED
 
@@ -35,17 +35,13 @@ def score_observers(material: Material) -> Section:
     """Return the section on machine observers' own scores."""
     draft = Draft("machines")
     with draft.trying("machine observers"):
-        statistics = material.study.statistics() if material.study else None
-        scores = score_machines(material.responses, statistics, material.settings.seed)
+        scores = [own for own in material.machine_scores if own.is_headline]
+        controls = [own for own in material.machine_scores if not own.is_headline]
         draft.tabulate(
             "scores", "Machine observers: excess over low-level, and trained minus random twin",
             [
                 {
-                    "model": own.model,
-                    "condition": own.condition,
-                    "difficulty": own.difficulty,
-                    "references": own.references,
-                    "observer": own.observer,
+                    **_names(own),
                     "excess over low-level": own.excess,
                     "trained minus twin": own.trained_minus_twin,
                     "proportion correct": own.score,
@@ -60,19 +56,75 @@ def score_observers(material: Material) -> Section:
             "The excess is the headline of a machine row: a proportion alone may be reached by colours and textures. "
             "Relatives of a model are never ranked.",
         )  # fmt: skip
+        draft.tabulate(
+            "controls", "Controls: answers without the references, or to shuffled ones",
+            [
+                {
+                    **_names(own),
+                    "control": own.control,
+                    "proportion correct": own.score,
+                    "low-level": own.low_level,
+                    "twin": own.twin,
+                    "in words": own.verdict or "–",
+                }
+                for own in controls
+            ],
+            "Without references, or with shuffled ones, an observer should be at chance. They score no model.",
+        )  # fmt: skip
+        for (observer, condition, difficulty), own in _grouped(scores):
+            for sentence in _judge_models(own):
+                draft.find(f"By {observer}, {condition}, {difficulty}: {sentence}")
         for own in scores:
-            if own.verdict and own.references == "both" and not own.observer.endswith(SHUFFLED):
-                draft.find(own.verdict)
-            elif own.trained_minus_twin is None and own.references == "both":
-                draft.absent.append(f"{own.observer} on {own.model}, {own.condition}: there is no random twin.")
+            if own.trained_minus_twin is None:
+                draft.lack("there is no random twin.", f"{own.observer} on {own.model}, {own.condition}")
+        away = [own for own in controls if own.verdict and "give something away" in own.verdict]
+        for own in away:
+            draft.find(own.verdict)
         _draw_scores(draft, material, scores)
         check = observer_check(material.responses, material.settings.seed)
         draft.tabulate("planted", "Observers on units whose truth is known", check.to_dict("records"), folded=True)
     return draft.section(
-        "What machine observers make of it",
+        "How do machine observers score?",
         "Machines answer each task once. A network with random weights must not pass for an understood one: every "
         "score stands beside its random twin and the low-level observer.",
     )
+
+
+def _names(own: MachineScore) -> dict[str, str]:
+    return {"model": own.model, "condition": own.condition, "difficulty": own.difficulty, "observer": own.observer}
+
+
+def _grouped(scores: Sequence[MachineScore]) -> list[tuple[tuple[str, str, str], list[MachineScore]]]:
+    """Return the scores of each observer, condition and difficulty."""
+    found: dict[tuple[str, str, str], list[MachineScore]] = {}
+    for own in scores:
+        found.setdefault((own.observer, own.condition, own.difficulty), []).append(own)
+    return sorted(found.items())
+
+
+def _judge_models(scores: Sequence[MachineScore]) -> list[str]:
+    """Say in two sentences which models exceed the low-level observer, and which their twin: all of them are named."""
+    sentences = []
+    for quantity, yes, no, unsure in (
+        ("excess", "exceeds the low-level observer", "falls below it", "may do no better"),
+        ("trained_minus_twin", "answered better than the random-weight twin", "answered worse than it",
+         "indistinguishable from it"),
+    ):  # fmt: skip
+        known = [(own.model, difference) for own in scores if (difference := getattr(own, quantity)) is not None]
+        if not known:
+            continue
+        sides = {yes: [], no: [], unsure: []}  # type: dict[str, list[str]]
+        for model, difference in known:
+            side = unsure if not difference.excludes_zero else yes if difference.value > 0 else no
+            sides[side].append(f"{model} {difference}")
+        parts = [f"{words}: {', '.join(models)}" for words, models in sides.items() if models]
+        name = "excess over low-level" if quantity == "excess" else "trained minus twin"
+        sentences.append(f"{name}, {_count_models(len(known))}. {capital('; '.join(parts))}.")
+    return sentences
+
+
+def _count_models(count: int) -> str:
+    return "1 model" if count == 1 else f"{count} models"
 
 
 def _draw_scores(draft: Draft, material: Material, scores: Sequence[MachineScore]) -> None:
@@ -82,8 +134,7 @@ def _draw_scores(draft: Draft, material: Material, scores: Sequence[MachineScore
     shown = [
         own
         for own in scores
-        if own.references == "both" and own.difficulty == "easy" and own.model in parameters
-        and not own.observer.endswith(SHUFFLED)
+        if own.difficulty == "easy" and own.model in parameters
     ]  # fmt: skip
     observers = sorted({own.observer for own in shown})
     for observer in observers:
@@ -122,7 +173,8 @@ def compare_with_people(material: Material) -> Section:
                     }
                     for own in units
                 ],
-                "Disattenuated: divided by the root of people's reliability, which caps what any score can show.",
+                "Disattenuated: divided by the root of people's reliability, which caps what any score can show. "
+                '"Above 1": people\'s reliability is too uncertain to bound it below the largest correlation there is.',
             )  # fmt: skip
         with draft.trying(f"{observer}: models"):
             draft.tabulate(
@@ -157,7 +209,7 @@ def compare_with_people(material: Material) -> Section:
             continue
         with draft.trying(f"{observer}: forecasts"):
             draft.tabulate(
-                f"forecasts-{_slug(observer)}", f"How well {observer} foretells single answers",
+                f"forecasts-{_slug(observer)}", f"How well {observer} predicts single answers",
                 [
                     {
                         "condition": own.condition,
@@ -219,7 +271,7 @@ def compare_with_people(material: Material) -> Section:
             draft.draw("units", "Unit scores of people and machines", plot_human_machine(drawn), drawn)
     return draft.section(
         "Do machines answer as people do?",
-        "Correlations over units, raw and freed of people's noise; errors on single tasks; how well machines foretell "
+        "Correlations over units, raw and freed of people's noise; errors on single tasks; how well machines predict "
         "single answers; and what their answers save.",
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.figures import plot_confidence, plot_difficulty, plot_guessing, plot_layers
-from analysis.proportions import Proportions, estimate_proportions
+from analysis.proportions import Proportions
 from analysis.psychophysics import (
     GuessingCheck,
     Metacognition,
@@ -55,9 +55,7 @@ def check_controls(material: Material) -> Section:
                     "In red: people and units that chance alone does not explain, after Holm. Bands: the means.",
                 )  # fmt: skip
         else:
-            draft.absent.append(
-                "guessing: no trial was shown without references, so that the guess rate of .5 is an assumption."
-            )
+            draft.lack("no trial was shown without references, so the guess rate of .5 is an assumption.", "guessing")
         if everything["references"].nunique() > 1:
             with draft.trying("sides of references"):
                 compared = compare_references(everything)
@@ -119,7 +117,8 @@ def describe_confidence(material: Material) -> Section:
     with draft.trying("confidence"):
         measured = measure_confidence(material.headline, seed=material.settings.seed)
         for own in measured:
-            draft.absent.extend(f"{' '.join(own.cell.values())}: {reason}" for reason in own.reasons)
+            for reason in own.reasons:
+                draft.lack(reason, _spell_cell(own.cell))
         draft.tabulate("levels", "Accuracy by confidence", [row for own in measured for row in _levels(own)])
         draft.tabulate(
             "metacognition", "Do people know when they are right?",
@@ -128,15 +127,16 @@ def describe_confidence(material: Material) -> Section:
                     **own.cell,
                     "type-2 AUROC": own.auroc,
                     "rise per step": own.slope,
-                    "d'": own.d_prime,
                     "meta-d'": own.meta_d_prime,
                     "M-ratio": own.m_ratio,
                 }
                 for own in measured
             ],
+            "The M-ratio is meta-d' over d'; d' itself stands in the table of sensitivity and bias.",
         )  # fmt: skip
-        for own in measured[:6]:
-            draft.find(own.verdict)
+        for own in measured:
+            if own.auroc is not None:
+                draft.find(own.verdict)
         levels = pd.DataFrame([row for own in measured for row in _plain_levels(own)])
         areas = [
             {**own.cell, "value": own.auroc.value, "low": own.auroc.low, "high": own.auroc.high}
@@ -167,6 +167,10 @@ def describe_confidence(material: Material) -> Section:
         "Are people sure when they are right?",
         "Confidence from 1 to 3, and position as the stimulus of a detection task: d' is sensitivity without bias.",
     )
+
+
+def _spell_cell(cell: dict[str, str]) -> str:
+    return ", ".join(cell.values())
 
 
 def _levels(own: Metacognition) -> list[dict[str, Any]]:
@@ -205,7 +209,7 @@ def describe_difficulty(material: Material) -> Section:
     if len(found) > 1:
         by = ("model", "condition", "difficulty")
         with draft.trying("difficulty"):
-            cells = estimate_proportions(table, by, drawing=material.settings.drawing, units=material.units)
+            cells = material.estimate(table, by)
             draft.tabulate(
                 "difficulties", "Proportion correct by difficulty",
                 [{**cell.names, "proportion correct": cell.estimate, "answers": cell.answers} for cell in cells],
@@ -223,7 +227,7 @@ def describe_difficulty(material: Material) -> Section:
                 lines = lines.rename(columns={"quantile": "position"})
                 draft.draw("curves", "Difficulty curves", plot_difficulty(points, lines), points)
     else:
-        draft.absent.append(f"difficulty: all main trials are {found[0]}, so that there is no curve.")
+        draft.lack(f"all main trials are {found[0]}, so there is no curve.", "difficulty")
     _describe_layers(draft, material)
     return draft.section(
         "Where does it hold?",
@@ -244,12 +248,10 @@ def _describe_layers(draft: Draft, material: Material) -> None:
         ("layer_type", "kind", bool((units["kind"] != "").any())),
     ):
         if not known:
-            draft.absent.append(f"proportion by {column} of the layer: it is not known for these units.")
+            draft.lack("not known for these units.", f"proportion by {column} of the layer")
             continue
         with draft.trying(f"proportion by {column} of the layer"):
-            cells = estimate_proportions(
-                material.headline, ("model", "condition", factor), drawing=material.settings.drawing, units=units
-            )
+            cells = material.estimate(material.headline, ("model", "condition", factor))
             placed[factor] = cells
             draft.tabulate(
                 f"layers-{column}", f"Proportion correct by {column} of the layer",
@@ -263,16 +265,15 @@ def _describe_layers(draft: Draft, material: Material) -> None:
 def _draw_layers(draft: Draft, material: Material) -> None:
     """Draw the proportion of every layer at its depth."""
     depth = material.units.dropna(subset=["depth"]).drop_duplicates(["model", "layer"])
-    cells = estimate_proportions(
-        material.headline, ("model", "condition", "layer"), drawing=material.settings.drawing, units=material.units
-    )
+    cells = material.estimate(material.headline, ("model", "condition", "layer"))
     data = cells.table().merge(depth[["model", "layer", "depth", "kind"]], on=["model", "layer"], how="inner")
     data = data.rename(columns={"kind": "layer_type"})
     if (data["layer_type"] == "").all():
         data = data.drop(columns="layer_type")
     draft.draw(
         "layers", "Proportion correct by depth of the layer", plot_layers(data), data,
-        "Depth 0 is the picture, 1 the output. Layers of few units have wide intervals.",
+        "Depth 0 is the picture, 1 the output. Layers of few units have wide intervals; pale marks have none, since "
+        "one unit is no sample of its layer.",
     )  # fmt: skip
 
 

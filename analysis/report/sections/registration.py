@@ -17,9 +17,9 @@ def compare_with_registration(material: Material, scaling: ScalingStudy | None) 
     cells = list(material.proportions) if material.has_people else []
     deviations: list[Deviation] | None = None
     if registration is None:
-        draft.absent.append(
-            "no plan was frozen for this data set, so that nothing here is confirmatory. Before answers come in: vimi "
-            "preregister STUDY."
+        draft.lack(
+            "no plan was frozen for this data set, so nothing here is confirmatory. Freeze one before answers come in: "
+            "vimi preregister STUDY."
         )
     else:
         conduct = describe_conduct(
@@ -36,6 +36,8 @@ def compare_with_registration(material: Material, scaling: ScalingStudy | None) 
             seed=settings.seed,
         )
         deviations = list_deviations(registration, conduct)
+        if settings.mean != "units":
+            deviations = [*deviations, Deviation("mean", "over units", f"over {settings.mean}")]
         draft.find(
             f"The plan {registration.plan.title!r} was frozen on {registration.frozen_at:%Y-%m-%d}, when "
             f"{registration.answers:,} answers were in; the analysis deviates from it in {len(deviations)} points.",
@@ -58,7 +60,7 @@ def compare_with_registration(material: Material, scaling: ScalingStudy | None) 
     )
     draft.tabulate("checklist", "Reporting checklist", checklist.table().to_dict("records"))
     if checklist.unknown:
-        draft.absent.append(f"items of the checklist that only people can fill: {len(checklist.unknown)}.")
+        draft.lack(f"items of the checklist that only people can fill: {len(checklist.unknown)}.")
     return draft.section(
         "Was it planned?", "A plan that is frozen before the data says which of these numbers were asked for."
     )

@@ -11,7 +11,7 @@ from scipy.stats import t
 
 from analysis.figures import plot_leverage, plot_margins, plot_prior_sweep, plot_scaling
 from analysis.report.document import Finding, Section
-from analysis.report.material import Draft
+from analysis.report.material import Draft, capital
 from analysis.scaling import (
     PREDICTORS,
     MixedModelSlope,
@@ -24,24 +24,37 @@ from analysis.scaling import (
 from analysis.scaling.results import INFLUENTIAL
 from benchmark.estimate import Estimate
 
+EXCESS = "excess over the low-level observer"
+"""What machines' slopes may be of, beside their proportion correct."""
 
-def verdict_findings(study: ScalingStudy) -> list[Finding]:
-    """Return the verdict on every slope as a finding; slopes that are refused for one reason share one."""
+
+def verdict_findings(study: ScalingStudy, about: str = "") -> list[Finding]:
+    """Return the verdict on every slope as a finding; slopes that are refused for one reason share one.
+
+    ``about`` begins every sentence: whose answers, and which quantity, where it is not people's proportion correct.
+    """
     found = []
-    refused: dict[str, list[str]] = {}
+    before = f"{about}: " if about else ""
+    refused: dict[str, list[Refusal]] = {}
     for result in study:
         verdict = result.verdict
         if isinstance(result, Refusal):
-            refused.setdefault(result.reason, []).append(f"{result.condition} on {result.predictor}")
+            refused.setdefault(result.reason, []).append(result)
         else:
-            found.append(Finding(_capital(verdict.sentence), f"Because {verdict.because}", verdict.kind))
+            found.append(Finding(capital(before + verdict.sentence), f"Because {verdict.because}", verdict.kind))
     for reason, slopes in refused.items():
-        found.append(Finding(f"No slope is given of {', '.join(slopes)}.", f"Because {reason}.", "refused"))
+        sentence = f"{before}no slope on {_spell_refused(slopes)}."
+        found.append(Finding(capital(sentence), f"Because {reason}.", "refused"))
     return found
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _spell_refused(refused: Sequence[Refusal]) -> str:
+    """Name the slopes that are refused, conditions of one predictor together: "parameters (natural, synthetic)"."""
+    conditions: dict[tuple[str, ...], list[str]] = {}
+    for predictor in dict.fromkeys(own.predictor for own in refused):
+        having = tuple(own.condition for own in refused if own.predictor == predictor)
+        conditions.setdefault(having, []).append(predictor)
+    return "; ".join(f"{', '.join(predictors)} ({', '.join(having)})" for having, predictors in conditions.items())
 
 
 def describe_scaling(
@@ -57,12 +70,7 @@ def describe_scaling(
         What they were fitted to, so that points are shown where a slope is refused.
     """
     draft = Draft("scaling")
-    draft.findings.extend(verdict_findings(study))
-    carried = [result for result in study if isinstance(result, ScalingResult)]
-    if carried:
-        with draft.trying("figure of the slopes"):
-            _draw_slopes(draft, study, means, models)
-    draft.tabulate("slopes", "Slopes, and what they rest on", [_slope_row(result) for result in carried], _FAMILY)
+    carried = add_slopes(draft, study, means, models)
     draft.tabulate(
         "tests", "Tests that assume less, and evidence for no slope", [_test_row(result) for result in carried],
         "Permutation p-values count all orders of the models where these are few enough. BF01 above 1 speaks for no "
@@ -77,11 +85,7 @@ def describe_scaling(
     draft.tabulate("joint", "Size and data at once", _joint_rows(study))
     for condition, joint in study.joint.items():
         if isinstance(joint, Refusal):
-            draft.absent.append(f"{condition}, {joint.predictor}: {joint.reason}.")
-    for result in carried:
-        draft.cautions.extend(
-            f"{result.condition}, {result.predictor}: {text.rstrip('.')}." for text in result.warnings
-        )
+            draft.lack(f"{joint.reason}.", f"{condition} on {joint.predictor}")
     if carried:
         with draft.trying("figure of margins"):
             margins = _margins(carried)
@@ -103,6 +107,38 @@ def describe_scaling(
         "Slopes of model means. However many people answered, the sample is the models. "
         + " ".join(_sample_sizes(carried)),
     )
+
+
+def add_slopes(
+    draft: Draft,
+    study: ScalingStudy,
+    means: pd.DataFrame | None = None,
+    models: pd.DataFrame | None = None,
+    about: str = "",
+) -> list[ScalingResult]:
+    """Add verdicts, figure and table of slopes to a section; returns the slopes that are given.
+
+    Parameters
+    ----------
+    draft
+        The section.
+    study, means, models
+        As in :func:`describe_scaling`.
+    about
+        Whose answers, and which quantity, where it is not people's proportion correct.
+    """
+    draft.findings.extend(verdict_findings(study, about))
+    carried = [result for result in study if isinstance(result, ScalingResult)]
+    of = f", {about}" if about else ""
+    if carried or (means is not None and len(means) > 1):
+        with draft.trying(f"figure of the slopes{of}"):
+            _draw_slopes(draft, study, means, models, of)
+    rows = [_slope_row(result) for result in carried]
+    draft.tabulate(f"slopes{of}", f"Slopes, and what they rest on{of}", rows, _FAMILY)
+    for result in carried:
+        for text in result.warnings:
+            draft.caution(f"{text.rstrip('.')}.", f"{result.condition} on {result.predictor}")
+    return carried
 
 
 _FAMILY = (
@@ -204,16 +240,22 @@ def _joint_rows(study: ScalingStudy) -> list[dict[str, Any]]:
 def _sample_sizes(results: Sequence[ScalingResult]) -> list[str]:
     """Return what the slopes of each condition rest on, each said once."""
     found = dict.fromkeys(
-        f"{_capital(result.condition)}: {result.effective_sample_size[:1].lower()}{result.effective_sample_size[1:]}"
+        f"{capital(result.condition)}: {result.effective_sample_size[:1].lower()}{result.effective_sample_size[1:]}"
         for result in results
     )
     return list(found) or ["No slope could be carried."]
 
 
-def _draw_slopes(draft: Draft, study: ScalingStudy, means: pd.DataFrame | None, models: pd.DataFrame | None) -> None:
+def _draw_slopes(
+    draft: Draft, study: ScalingStudy, means: pd.DataFrame | None, models: pd.DataFrame | None, of: str
+) -> None:
     points, fits, bands = scaling_points(study, means, models)
+    if points.empty:
+        return
+    quantity = EXCESS if EXCESS in of else "proportion correct"
     draft.draw(
-        "slopes", "Proportion correct against size, data and accuracy", plot_scaling(points, fits, bands), points,
+        f"slopes{of}", f"{capital(quantity)} against size, data and accuracy{of.removesuffix(f', {quantity}')}",
+        plot_scaling(points, fits, bands, value_label=quantity), points,
         "Lines and bands: least squares with a 95 % band of the mean. No line is drawn where it is refused.",
     )  # fmt: skip
 
@@ -254,8 +296,8 @@ def scaling_points(
         reach = 1.96 * np.nan_to_num(known)
         points.append(
             own[["model", "family", "x", "value"]].assign(
-                **names, label=PREDICTORS[result.predictor].label, low=np.clip(own["value"] - reach, 0, 1),
-                high=np.clip(own["value"] + reach, 0, 1),
+                **names, label=PREDICTORS[result.predictor].label, low=np.clip(own["value"] - reach, -1, 1),
+                high=np.clip(own["value"] + reach, -1, 1),
             )
         )  # fmt: skip
     empty = pd.DataFrame()

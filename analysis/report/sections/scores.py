@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.comparison import Comparison, compare_conditions, compare_models
@@ -14,11 +16,21 @@ from analysis.figures import (
     plot_natural_against_synthetic,
     plot_ranks,
 )
+from analysis.multiple_tests import adjust_holm
 from analysis.proportions import compare_intervals
 from analysis.published import published_means
 from analysis.ranks import rank_models
 from analysis.report.document import Section
-from analysis.report.material import Draft, Material
+from analysis.report.material import Draft, Material, capital
+
+MEANS = {
+    "units": "as the mean over units, each of which counts once",
+    "answers": "as the share of all answers, each of which counts once",
+}
+"""What counts alike, by the setting."""
+
+MOST_PAIRS = 6
+"""Pairs of conditions that are drawn; the table has them all."""
 
 
 def score_models(material: Material) -> Section:
@@ -32,10 +44,17 @@ def score_models(material: Material) -> Section:
             "units": cell.units,
             "people": cell.people,
             "answers": cell.answers,
+            "right answers": cell.right,
+            "share right": cell.right / cell.answers,
         }
         for cell in proportions
     ]
-    draft.tabulate("models", "Proportion correct by model and condition", rows)
+    draft.tabulate(
+        "models", "Proportion correct by model and condition", rows,
+        "The proportion is the mean over units. The last column is the share of all answers: it differs where units "
+        "have unequal numbers of answers." if material.settings.mean == "units" else
+        "The proportion is the share of all answers, not the mean over units.",
+    )  # fmt: skip
     table = proportions.table()
     figure = _with_published(table)
     published = (
@@ -45,18 +64,26 @@ def score_models(material: Material) -> Section:
         "comparison", "Proportion correct by model", plot_model_comparison(figure), figure,
         f"Bars are 95 % intervals over units and people.{published}",
     )  # fmt: skip
-    both = _side_by_side(table)
-    if len(both) > 1:
-        draft.draw(
-            "natural-synthetic", "Natural against synthetic references", plot_natural_against_synthetic(both), both,
-            "Below the diagonal, natural exemplars explain units better than feature visualisations do.",
-        )  # fmt: skip
+    pairs = list(combinations(material.conditions, 2))
+    for first, second in pairs[:MOST_PAIRS]:
+        both = _side_by_side(table, first, second)
+        if len(both) > 1:
+            draft.draw(
+                f"{first}-{second}", f"{capital(first)} against {second} references",
+                plot_natural_against_synthetic(both, conditions=(first, second)), both,
+                f"Below the diagonal, people answer correctly more often with {first} than with {second} references.",
+            )  # fmt: skip
+    if len(pairs) > MOST_PAIRS:
+        draft.lack(
+            f"figures of {len(pairs) - MOST_PAIRS} of {len(pairs)} pairs of conditions; the table of differences "
+            "between conditions has every pair."
+        )
     with draft.trying("intervals side by side"):
         _compare_intervals(draft, material)
     return draft.section(
         "How well are units understood?",
-        f"Proportion of {material.difficulty} main trials answered rightly, chance .5, as the mean over units. "
-        "Intervals are two-way: they allow for other units and other people.",
+        f"Proportion of {material.difficulty} main trials answered correctly (chance is .5), "
+        f"{MEANS[material.settings.mean]}. Intervals are two-way: they allow for other units and other people.",
     )
 
 
@@ -67,12 +94,10 @@ def _with_published(table: pd.DataFrame) -> pd.DataFrame:
     return joined if joined["published"].notna().any() else table
 
 
-def _side_by_side(table: pd.DataFrame) -> pd.DataFrame:
+def _side_by_side(table: pd.DataFrame, *conditions: str) -> pd.DataFrame:
     """Return one row a model that has both conditions."""
-    if not {"natural", "synthetic"} <= set(table["condition"]):
-        return pd.DataFrame()
     parts = []
-    for condition in ("natural", "synthetic"):
+    for condition in conditions:
         own = table[table["condition"] == condition].set_index("model")[["value", "low", "high"]]
         names = {"value": condition, "low": f"{condition}_low", "high": f"{condition}_high"}
         parts.append(own.rename(columns=names))
@@ -86,8 +111,9 @@ def _compare_intervals(draft: Draft, material: Material) -> None:
     components: list[dict[str, Any]] = []
     for names, own in _cells(material.headline):
         intervals = compare_intervals(
-            own, drawing=material.settings.drawing, units=material.units, seed=material.settings.seed
-        )
+            own, drawing=material.settings.drawing, mean=material.settings.mean, units=material.units,
+            seed=material.settings.seed,
+        )  # fmt: skip
         rows += [{**names, "interval": kind, "proportion correct": one} for kind, one in intervals.estimates.items()]
         drawn.append(intervals.table().assign(**names))
         if intervals.components:
@@ -128,42 +154,44 @@ def _cells(table: pd.DataFrame) -> list[tuple[Mapping[str, str], pd.DataFrame]]:
 def compare(material: Material) -> Section:
     """Return the section on differences between models and conditions, and on ranks."""
     draft = Draft("differences")
-    seed, drawing = material.settings.seed, material.settings.drawing
+    asked: dict[str, Any] = {
+        "drawing": material.settings.drawing, "mean": material.settings.mean, "units": material.units,
+        "seed": material.settings.seed,
+    }  # fmt: skip
     for condition in material.conditions:
         own = material.headline[material.headline["condition"] == condition]
         if own["model"].nunique() < 2:
-            draft.absent.append(f"{condition}: differences and ranks need two models, and there is one.")
+            draft.lack("differences and ranks need two models, and there is one.", condition)
             continue
         with draft.trying(f"{condition}: differences between models"):
-            pairs = compare_models(
-                own, condition=condition, drawing=drawing, units=material.units, seed=seed,
-                same_units=material.dataset.same_units,
-            )  # fmt: skip
-            _add_comparison(draft, f"pairs-{condition}", f"Differences between models, {condition} references", pairs)
+            pairs = compare_models(own, condition=condition, same_units=material.dataset.same_units, **asked)
+            _add_comparisons(
+                draft, f"pairs-{condition}", f"Differences between models, {condition} references", [pairs]
+            )
         with draft.trying(f"{condition}: ranks"):
-            ranks = rank_models(
-                own, condition=condition, drawing=drawing, units=material.units, seed=seed,
-                same_units=material.dataset.same_units,
-            )  # fmt: skip
-            draft.find(f"{condition.capitalize()}: {ranks.sentence()}", ranks.models[0].rank.method)
+            ranks = rank_models(own, condition=condition, same_units=material.dataset.same_units, **asked)
+            draft.find(f"{capital(condition)}: {ranks.sentence()}", ranks.models[0].rank.method)
             data = ranks.table().assign(condition=condition)
             draft.draw(
                 f"ranks-{condition}", f"Ranks, {condition} references", plot_ranks(_as_ranks(data)), data,
-                "Bars hold the true ranks of all models at once. Models of one shade can't be told apart.",
+                "Bars hold the true ranks of all models at once. Models of one shade are indistinguishable.",
             )  # fmt: skip
             rows = [
                 {"model": own.model, "rank": own.rank, "groups": row["groups"]}
                 for own, (_, row) in zip(ranks, data.iterrows())
             ]
             draft.tabulate(f"ranks-{condition}", f"Ranks, {condition} references", rows)
-    if {"natural", "synthetic"} <= set(material.conditions):
-        with draft.trying("natural against synthetic"):
-            differences = compare_conditions(material.headline, drawing=drawing, units=material.units, seed=seed)
-            _add_comparison(draft, "conditions", "Natural minus synthetic, within each model", differences)
+    found = []
+    for first, second in combinations(material.conditions, 2):
+        with draft.trying(f"{first} against {second}"):
+            found.append(compare_conditions(material.headline, first, second, **asked))
+    if found:
+        what = found[0].family.partition(" within")[0] if len(found) == 1 else "differences between conditions"
+        _add_comparisons(draft, "conditions", f"{capital(what)}, within each model", found)
     return draft.section(
-        "Which models differ?",
+        "Which models and conditions differ?",
         "Differences know which units and people are shared. Holm's correction and simultaneous intervals (max-T) hold "
-        "for the whole family at once.",
+        "for a whole family of tests at once.",
     )
 
 
@@ -171,23 +199,48 @@ def _as_ranks(table: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"rank_low": "low", "rank_high": "high", "groups": "group"})
 
 
-def _add_comparison(draft: Draft, name: str, title: str, comparison: Comparison) -> None:
-    rows = [
-        {
-            "first": own.first,
-            "second": own.second,
-            "difference": own.difference,
-            "simultaneous interval": own.simultaneous,
-            "p": own.p,
-            "p, Holm": own.p_holm,
-            "p, max-T": own.p_max_t,
-        }
-        for own in comparison
-    ]
-    apart = sum(own.p_holm < 0.05 for own in comparison)
-    draft.find(
-        f"{title}: {apart} of {comparison.size} differ after Holm's correction.",
-        f"The family is {comparison.family}, {comparison.size} tests.",
-    )
-    draft.tabulate(name, title, rows, f"Family: {comparison.family}, {comparison.size} tests.")
-    draft.absent.extend(comparison.left_out)
+WHICH_GOES_WITH_WHICH = (
+    "The first interval and the p beside it are of this difference alone. The simultaneous interval and the p of max-T "
+    "hold for the whole family, and agree with each other. Holm's p has no interval: it may be below .05 where the "
+    "simultaneous interval includes 0, and the other way round."
+)
+
+
+def _add_comparisons(draft: Draft, name: str, title: str, comparisons: Sequence[Comparison]) -> None:
+    """Add the table of one or several families of differences, and what is found in them.
+
+    Several families, one a pair of conditions, are corrected by Holm together as well.
+    """
+    over_all = iter(adjust_holm(np.array([own.p for comparison in comparisons for own in comparison])))
+    several = len(comparisons) > 1
+    rows = []
+    for comparison in comparisons:
+        for own in comparison:
+            row = {
+                "first": own.first,
+                "second": own.second,
+                "difference (alone)": own.difference,
+                "p (alone)": own.p,
+                "difference (simultaneous)": own.simultaneous,
+                "p, max-T (simultaneous)": own.p_max_t,
+                "p, Holm": own.p_holm,
+            }
+            together = float(next(over_all))
+            rows.append(row | ({"p, Holm over all pairs": together} if several else {}))
+        for text in comparison.left_out:
+            what, _, reason = text.partition(": ")
+            draft.lack(reason, f"{comparison.family.partition(' within')[0]}, {what}" if several else what)
+    families = "; ".join(f"{own.family}, {_tests(own.size)}" for own in comparisons)
+    for comparison in comparisons:
+        apart = sum(own.p_holm < 0.05 for own in comparison)
+        draft.find(
+            f"{capital(comparison.family.partition(' within')[0]) if several else title}: {apart} of {comparison.size} "
+            f"{'differs' if comparison.size == 1 else 'differ'} after Holm's correction.",
+            f"The family is {comparison.family}, {_tests(comparison.size)}.",
+        )
+    each = " Each pair of conditions is a family; the last column corrects over all of them." if several else ""
+    draft.tabulate(name, title, rows, f"{WHICH_GOES_WITH_WHICH} Family: {families}.{each}")
+
+
+def _tests(count: int) -> str:
+    return f"{count} test" if count == 1 else f"{count:,} tests"
