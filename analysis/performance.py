@@ -236,6 +236,34 @@ class MachineScore:
         return row
 
 
+class MachineScores(list[MachineScore]):
+    """Scores of machine observers; a notebook shows them as a table."""
+
+    def frame(self) -> pd.DataFrame:
+        """Return the scores as people read them: one row each, every estimate written out with its interval."""
+        rows = []
+        for own in self:
+            named = {
+                "correct": own.score, "low-level": own.low_level, "excess": own.excess, "twin": own.twin,
+                "trained - twin": own.trained_minus_twin,
+            }  # fmt: skip
+            rows.append(
+                {
+                    "model": own.model, "condition": own.condition, "difficulty": own.difficulty,
+                    "control": own.control or "–", "observer": own.observer,
+                    **{name: str(estimate) if estimate else "–" for name, estimate in named.items()},
+                    "units": own.score.n,
+                }
+            )  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<p>No machine observer has answered yet, apart from the low-level one.</p>"
+        said = "Proportion correct, 95 % intervals over units. Rows with a control are no scores of a model."
+        return f"<p>{said}</p>{self.frame().to_html(index=False)}"
+
+
 def score_machines(
     responses: pd.DataFrame,
     statistics: pd.DataFrame | None = None,
@@ -243,7 +271,7 @@ def score_machines(
     *,
     drawing: Drawing = "layer-uniform",
     units: pd.DataFrame | None = None,
-) -> list[MachineScore]:
+) -> MachineScores:
     """Score every machine observer on every trained model.
 
     Every kind of references (both, max, min, none) is scored by itself, against controls that saw the same.
@@ -274,7 +302,7 @@ def score_machines(
             f"Machines answered under {names}, and results of two protocols never share a table: analyse one at a time."
         )
     machines, apart = set_flagged_apart(machines, statistics)
-    scores: list[MachineScore] = []
+    scores = MachineScores()
     trained = machines[~machines["model"].str.endswith(TWIN_SUFFIX)]
     keys = ["model", "condition", "difficulty", "references", "observer"]
     for (model, condition, difficulty, references, observer), own in trained.groupby(keys, sort=True):

@@ -45,12 +45,14 @@ def made_up_result(
     family: str = "made-up",
     flags: dict[int, str] | None = None,
     method: dict[str, Any] | None = None,
+    followed: bool = True,
     **changes: Any,
 ) -> Result:
     """Return the sealed result of a made-up model.
 
     ``score``, ``low_level`` and ``twin`` are the probabilities with which observers are right; ``people`` maps a study
-    to that of its people, thirty of whom judge every unit once.
+    to that of its people, thirty of whom judge every unit once. Natural stimuli were also asked about over half of
+    the pool (without scores of their own), unless they are not ``followed``.
     """
     rng = np.random.default_rng([seed, *map(ord, name)])
     known = flags or {}
@@ -97,7 +99,12 @@ def made_up_result(
             **changes,
         }
     )  # fmt: skip
-    return result.model_copy(update={"scores": score_result(result)}).sealed()
+    scored = result.model_copy(update={"scores": score_result(result)})
+    if not followed or condition != "natural":
+        return scored.sealed()
+    half = {"pool_size": 25_000, "protocol": f"{identity.partition('+')[0]}+12345678"}
+    parts = tuple(own.model_copy(update=half) for own in scored.machines if own.subject == "model")
+    return scored.model_copy(update={"machines": (*scored.machines, *parts)}).sealed()
 
 
 def _people(

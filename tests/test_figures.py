@@ -56,8 +56,10 @@ def texts(axis: Any) -> str:
 
 
 def test_three_models_over_an_eighth_of_a_decade_carry_no_regression_and_the_figure_says_so() -> None:
-    reason = why_no_regression(list(DEMO.values()))
-    assert reason == "3 models over 0.12 decades of parameters carry no regression: no line is drawn."
+    reason = why_no_regression(dict(DEMO))
+    assert reason == (
+        "No slope on size: 3 models over 0.12 decades of parameters; a slope needs 4 models over 0.5 decades."
+    )
     (axis,) = plot_machine_scores([score(name) for name in DEMO], DEMO)
     assert reason in texts(axis).replace("\n", " ")
     assert drawn_lines(axis) == []
@@ -66,18 +68,21 @@ def test_three_models_over_an_eighth_of_a_decade_carry_no_regression_and_the_fig
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ([7_000_000], "One model"),
-        ([7_000_000, 7_000_000], "One model"),
+        ([7_000_000], "there is 1 model of known size."),
+        ([7_000_000, None, None], "there is 1 model of known size (2 more of unknown size)."),
+        ([None, None], "the number of parameters is known of none of 2 models."),
+        ([7_000_000, 7_000_000], "all 2 models have the same number of parameters."),
         ([1_000_000, 100_000_000], "2 models over 2.00 decades"),
         ([1, 2, 10], "3 models over 1.00 decades"),
         ([100, 110, 120, 130, 140, 150], "6 models over 0.18 decades"),
-        ([1, 1, 2, 2, 2, 10], "3 models over 1.00 decades"),
+        ([1, 1, 2, 2, 2, 10], "6 models of 3 sizes over 1.00 decades"),
         ([1, 2, 3, 10], ""),
     ],
 )
-def test_a_regression_needs_four_models_over_half_a_decade(parameters: list[int], words: str) -> None:
-    assert why_no_regression(parameters).startswith(words)
-    assert bool(words) == bool(why_no_regression(parameters))
+def test_a_regression_needs_four_models_over_half_a_decade(parameters: list[int | None], words: str) -> None:
+    reason = why_no_regression({f"model-{k}": size for k, size in enumerate(parameters)})
+    assert reason.removeprefix("No slope on size: ").startswith(words)
+    assert bool(words) == bool(reason)
 
 
 def test_enough_models_need_no_excuse() -> None:

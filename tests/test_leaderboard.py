@@ -239,7 +239,7 @@ def test_machines_are_ranked_by_their_excess_and_not_by_their_score() -> None:
 
 
 def test_answers_over_a_part_of_the_pool_are_no_answers_of_the_row() -> None:
-    whole = made_up_result("model")
+    whole = made_up_result("model", followed=False)
     part = whole.machines[0].model_copy(
         update={"pool_size": 25_000, "protocol": "vimi1+12345678", "right": (0,) * 84, "answered": (10,) * 84}
     )
@@ -281,6 +281,7 @@ def test_people_are_ranked_by_themselves_and_crossed_people_are_known_again() ->
         ({"low_level": None}, "low-level observer has not answered"),
         ({"twin": None}, "no random-weight twin"),
         ({"units": 60}, "60 of 84 units"),
+        ({"followed": False}, "score over smaller pools was not measured"),
         ({"kind": "untrained"}, "random weights"),
         ({"notes": [PLUMBING]}, PLUMBING),
     ],
@@ -432,14 +433,14 @@ def test_a_network_with_random_weights_does_not_pass_for_an_understood_one() -> 
     (told,) = checks(made_up_result("good", twin=0.6), "random twin")
     assert told[0] == "holds" and "better than its random-weight twin" in told[1]
     (same,) = checks(made_up_result("same", twin=0.9), "random twin")
-    assert same[0] == "warns" and "is not told from a network with random weights" in same[1]
+    assert same[0] == "warns" and "is indistinguishable from its random-weight twin" in same[1]
     (worse,) = checks(made_up_result("worse", twin=0.99), "random twin")
     assert worse[0] == "warns" and "worse than" in worse[1]
     told_apart = made_up_result("good", twin=0.6), made_up_result("same", twin=0.9), made_up_result("worse", twin=0.99)
     (section,) = build_leaderboard(told_apart).tables[0].sections
     beside = dict(zip(section.column("model").cells, section.column("trained - twin").cells))
     assert beside["good"].endswith("]")
-    assert beside["same"].endswith(", not told from random") and beside["worse"].endswith(", worse than random")
+    assert beside["same"].endswith(", like random") and beside["worse"].endswith(", worse than random")
     (none,) = checks(made_up_result("none", twin=None), "random twin")
     assert none[0] == "unknown"
 

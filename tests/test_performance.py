@@ -361,8 +361,8 @@ def score_with(difference: Estimate | None) -> MachineScore:
     [
         ((0.1, 0.05, 0.15), "By features:seer, a (natural) is answered better than its random-weight twin"),
         ((-0.1, -0.15, -0.05), "By features:seer, a (natural) is answered worse than its random-weight twin"),
-        ((0.1, -0.05, 0.15), "By features:seer, a (natural) is not told from a network with random weights"),
-        ((0.1, 0.0, 0.15), "is not told from a network with random weights"),
+        ((0.1, -0.05, 0.15), "By features:seer, a (natural) is indistinguishable from its random-weight twin"),
+        ((0.1, 0.0, 0.15), "is indistinguishable from its random-weight twin"),
     ],
 )
 def test_the_verdict_says_what_trained_minus_twin_means(difference: tuple[float, float, float], words: str) -> None:

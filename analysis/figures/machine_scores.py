@@ -55,9 +55,10 @@ def why_no_regression(sizes: Mapping[str, float | None]) -> str:
         return f"No slope on size: all {len(known)} models have the same number of parameters{beside}."
     decades = math.log10(distinct[-1] / distinct[0])
     least = PREDICTORS["parameters"].least_range
+    models = f"{len(known)} models" + (f" of {len(distinct)} sizes" if len(distinct) < len(known) else "")
     if len(distinct) < LEAST_MODELS or decades < least:
         return (
-            f"No slope on size: {len(known)} models over {decades:.2f} decades of parameters{beside}; a slope needs "
+            f"No slope on size: {models} over {decades:.2f} decades of parameters{beside}; a slope needs "
             f"{LEAST_MODELS} models over {least:g} decades."
         )
     return ""

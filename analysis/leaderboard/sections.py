@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 from analysis.leaderboard.scores import PEOPLE
@@ -82,6 +83,16 @@ class Section:
 def lay_out_sections(table: Table) -> tuple[Section, ...]:
     """Return a table by each of its observers, people first."""
     return tuple(_section(table, kind, observer) for kind, observer in table.observers)
+
+
+def section_html(section: Section) -> str:
+    """Return a section as the markup that a notebook shows."""
+    import pandas as pd
+
+    frame = pd.DataFrame({column.name: column.cells for column in section.columns})
+    reasons = "; ".join(f"({place}) {reason}" for place, reason in enumerate(section.reasons, start=1))
+    below = f"<p>Not ranked: {escape(reasons)}.</p>" if reasons else ""
+    return f"<p>By <b>{escape(section.who)}</b>: {escape(section.what)}.</p>{frame.to_html(index=False)}{below}"
 
 
 def spell_observer(kind: str, observer: str) -> str:
@@ -170,7 +181,7 @@ def _beside_twin(standing: Standing) -> str:
         return NOTHING
     if difference.excludes_zero:
         return str(difference) if difference.value > 0 else f"{difference}, worse than random"
-    return f"{difference}, not told from random"
+    return f"{difference}, like random"
 
 
 def _count(number: int | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 PUBLISHED = "published"
 """Observer of imported scores: the people whom a paper asked."""
+
+NATURAL = "natural"
+"""The condition whose references and queries depend on the size of the pool: a rank needs that to be measured."""
 
 LEAST_COUNTED = 0.5
 """Share of a protocol's units that a ranked number rests on at least. Flagged units are left out of all numbers, and a
@@ -247,6 +251,16 @@ class Leaderboard:
         ]
         kept = tuple(result for result in self.results if result.hash in hashes)
         return Leaderboard(tuple(table for table in tables if table.rows), kept)
+
+    def _repr_html_(self) -> str:
+        """Return the tables as a notebook shows them: each by each of its observers, with why rows are not ranked."""
+        from analysis.leaderboard.sections import section_html
+
+        parts = []
+        for table in self.tables:
+            notes = "".join(f"<p><b>{escape(note)}</b></p>" for note in table.notes)
+            parts.append(f"<h4>{escape(table.title)}</h4>{notes}" + "".join(map(section_html, table.sections)))
+        return "".join(parts) or "<p>The leaderboard has no rows.</p>"
 
     def frame(self) -> pd.DataFrame:
         """Return the rows of all tables; the columns protocol, pool, condition, ... keep them apart."""
@@ -490,6 +504,8 @@ def _machines(results: Sequence[Result], condition: str, difficulty: str) -> Ite
             missing.append("the low-level observer has not answered")
         if "trained_minus_twin" not in own and first.model.kind != "untrained":
             missing.append("no random-weight twin has been scored beside it")
+        if condition == NATURAL and not _is_followed(results, observer, difficulty):
+            missing.append("its score over smaller pools was not measured")
         twin = own.get("trained_minus_twin")
         if twin is not None and _is_few(first, twin.n) and not _is_few(first, own[quantity].n):
             missing.append("less than half of its units count in the random-weight twin")
@@ -500,6 +516,17 @@ def _machines(results: Sequence[Result], condition: str, difficulty: str) -> Ite
             "machine", observer, quantity, own[quantity], own["score"], own["score"].n, sum(counts.answered),
             tuple(missing), quantities={name: value for name, value in own.items() if name != "score"},
         )  # fmt: skip
+
+
+def _is_followed(results: Sequence[Result], observer: str, difficulty: str) -> bool:
+    """Whether a machine has answered natural trials over a part of the pool as well as over the whole."""
+    wanted = ("model", observer, NATURAL, difficulty, "both")
+    return any(
+        (own.subject, own.observer, own.condition, own.difficulty, own.references) == wanted
+        and own.pool_size != result.pool.size
+        for result in results
+        for own in result.machines
+    )
 
 
 def _missing(result: Result, units: int, counted: int) -> list[str]:

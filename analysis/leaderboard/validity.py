@@ -272,7 +272,7 @@ def _told_apart(model: str, score: Score) -> tuple[Verdict, str]:
     difference = score.estimate
     if not difference.excludes_zero:
         return "warns", (
-            f"By {score.observer}, {model} is not told from a network with random weights: trained minus twin "
+            f"By {score.observer}, {model} is indistinguishable from its random-weight twin: trained minus twin "
             f"{difference} includes 0."
         )
     word = "better" if difference.value > 0 else "worse"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -140,6 +141,16 @@ class Report:
     headline: tuple[Finding, ...]
     sections: tuple[Section, ...]
     manifest: dict[str, Any] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """Return what the answers say, as a notebook shows it; the page has the rest."""
+        notes = "".join(f"<p><i>{escape(note)}</i></p>" for note in self.notes)
+        said = "".join(
+            f"<li>{f'<b>{escape(own.kind)}</b> ' if own.kind else ''}{escape(own.sentence)}"
+            f"{f'<br><small>{escape(own.because)}</small>' if own.because else ''}</li>"
+            for own in self.headline
+        )
+        return f"<h4>{escape(self.title)}</h4>{notes}<ul>{said}</ul><p>{len(self.sections)} sections.</p>"
 
     def section(self, name: str) -> Section:
         """Return a section by its name.

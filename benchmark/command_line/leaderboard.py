@@ -65,6 +65,9 @@ def add(
     ] = None,
     workspace: Workspace = Path("leaderboard"),
     pictures: Pictures = True,
+    pool_sizes: Annotated[
+        bool, typer.Option("--pool-sizes/--no-pool-sizes", help="With --study: measure scores over smaller pools.")
+    ] = True,
     database: Database = "",
     device: Device = "auto",
     engine: EngineName = "local",
@@ -77,8 +80,9 @@ def add(
         raise LeaderboardError("Name a model to add, or give a built study with --study; one of the two.")
     if study is not None:
         added = add_study(
-            study, workspace=workspace, pictures=pictures, database=database, reporter=terminal_reporter()
-        )
+            study, workspace=workspace, pictures=pictures, pool_sizes=pool_sizes, device=device, database=database,
+            reporter=terminal_reporter(),
+        )  # fmt: skip
     else:
         added = add_model(
             model, pool=pool, data_set=data_set, release=release, conditions=_names(conditions), weights=weights,
@@ -183,13 +187,9 @@ def _names(text: str) -> tuple[str, ...]:
 def _print_addition(added: Addition, workspace: Path) -> None:
     """Say what was added, and what comes next."""
     from benchmark.command_line.leaderboard_tables import print_leaderboard
-    from benchmark.workflow.leaderboard import read_leaderboard
 
     folder = workspace / "results"
-    known = read_leaderboard([folder])
-    paths = {path.resolve() for path in added.paths}
-    hashes = {result.hash for result in known.results if (folder / result.place).resolve() in paths}
-    print_leaderboard(known.only(hashes), "table")
+    print_leaderboard(added.board, "table")
     for path in added.paths:
         print(f"Result   {path}{'' if added.new else '  (nothing new: it was there before)'}")
     print(f"Study    {added.study}")

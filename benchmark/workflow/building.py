@@ -18,7 +18,7 @@ from benchmark.study import STAGES, Study
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.performance import MachineScore
+    from analysis.performance import MachineScore, MachineScores
     from benchmark.engines.base import Engine
     from stimuli.forecast import Forecast
 
@@ -249,8 +249,8 @@ def observe_study_together(
     return answers
 
 
-def score_study(study: Study | Path | str) -> list[MachineScore]:
-    """Score the machine observers of a study, and write ``results/machine_scores.csv``."""
+def score_study(study: Study | Path | str) -> MachineScores:
+    """Score the machine observers of a study, and write ``results/machine_scores.csv``; a notebook shows the table."""
     from analysis.performance import score_machines, score_table
     from benchmark.responses import machine_responses
     from benchmark.storage import write_text

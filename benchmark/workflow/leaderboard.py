@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +24,7 @@ from benchmark.workflow.building import build, observe_study_together
 from benchmark.workflow.pool_sizes import observe_pool_sizes
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import nn
 
     from analysis.leaderboard.result import Result
@@ -55,6 +57,8 @@ class Addition:
         Whether the files say anything that was not there before.
     seconds
         How long each stage took.
+    results
+        The folder of result files that the paths lie in.
     """
 
     model: str
@@ -62,6 +66,23 @@ class Addition:
     study: Path
     new: bool
     seconds: dict[str, float] = field(default_factory=dict)
+    results: Path = WORKSPACE / "results"
+
+    @property
+    def board(self) -> Leaderboard:
+        """The rows that were added, with the ranks that they have among the workspace's results."""
+        known = read_leaderboard([self.results])
+        paths = {path.resolve() for path in self.paths}
+        return known.only({own.hash for own in known.results if (self.results / own.place).resolve() in paths})
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows that were added, one for each table and observer, at full precision."""
+        return self.board.frame()
+
+    def _repr_html_(self) -> str:
+        files = "<br>".join(escape(str(path)) for path in self.paths)
+        again = "" if self.new else " (nothing new: it was there before)"
+        return f"{self.board._repr_html_()}<p>Result: {files}{again}<br>Study: {escape(str(self.study))}</p>"
 
 
 def add_model(
@@ -150,7 +171,7 @@ def add_model(
     paths, new = progress.run(
         "result", lambda: _write_results(study, folder / "results", answers, (), pictures, False, "", reporter)
     )
-    return Addition(card.name, paths, root, new, progress.seconds)
+    return Addition(card.name, paths, root, new, progress.seconds, folder / "results")
 
 
 def add_study(
@@ -159,10 +180,15 @@ def add_study(
     models: Sequence[str] = (),
     workspace: Path | str = WORKSPACE,
     pictures: bool = True,
+    pool_sizes: bool = True,
+    device: str = "auto",
     database: str = "",
     reporter: Reporter | None = None,
 ) -> Addition:
     """Write the result files of a study's models: of machines' answers, and of people's where there are any.
+
+    A machine's rank needs its score over smaller pools. Observers of the study that have not answered over them do so
+    now, as in :func:`add_model`; what keeps them from it is said.
 
     Parameters
     ----------
@@ -174,17 +200,22 @@ def add_study(
         The files go to ``results/`` below this folder.
     pictures
         Whether each unit's first task goes into the result file, small.
+    pool_sizes
+        Whether observers answer over smaller pools where they have not; without it, such rows are not ranked.
+    device
+        Where networks of observers run.
     database
         URL of the database of people's answers, if it is not the study's own.
     reporter
         Shows progress.
     """
     opened = Study.open(study)
-    paths, new = _write_results(
-        opened, Path(workspace) / "results", _stored_pool_sizes(opened), models, pictures, True, database,
-        reporter or default_reporter(),
-    )  # fmt: skip
-    return Addition(", ".join(models) or opened.root.name, paths, opened.root, new)
+    reporter = reporter or default_reporter()
+    if pool_sizes:
+        _measure_pool_sizes(opened, device, reporter)
+    folder = Path(workspace) / "results"
+    paths, new = _write_results(opened, folder, _stored_pool_sizes(opened), models, pictures, True, database, reporter)
+    return Addition(", ".join(models) or opened.root.name, paths, opened.root, new, results=folder)
 
 
 @dataclass(frozen=True)
@@ -457,6 +488,36 @@ def _follow_pool_size(
     if len(sizes) < 2:
         return None
     return observe_pool_sizes(study, list(observers), sizes[1:], device=device, engine=engine, reporter=reporter)
+
+
+def _measure_pool_sizes(study: Study, device: str, reporter: Reporter) -> None:
+    """Let a study's observers answer over smaller pools, down to the release's share, as far as they have not.
+
+    An observer that can't be made here, or a pool that can't be halved, keeps nothing from being added: it is said.
+    """
+    from benchmark.observers.base import SHUFFLED
+    from benchmark.responses import machine_responses
+
+    if "natural" not in study.experiment.stimuli.conditions:
+        return
+    answered = machine_responses(study)
+    natural = answered[(answered["condition"] == "natural") & (answered["references"] == "both")]
+    observers = [name for name in sorted(natural["observer"].unique()) if not name.endswith(SHUFFLED)]
+    least = load_release("", study.experiment.pool.source).smallest_pool_share * int(study.manifest["pool"]["size"])
+    sizes = [size for size in halved_sizes(study)[1:] if size >= least]
+    if not observers or not sizes:
+        if observers:
+            reporter.say("The pool can't be halved under this protocol: scores over smaller pools can't be measured.")
+        return
+    stored = _stored_pool_sizes(study)
+    done = set() if stored is None else set(zip(stored["observer"], stored["pool_size"]))
+    for observer in observers:
+        if all((observer, size) in done for size in sizes):
+            continue
+        try:
+            observe_pool_sizes(study, [observer], sizes, device=device, reporter=reporter)
+        except VimiError as error:
+            reporter.say(f"{observer} can't answer over smaller pools, so its rows are not ranked: {error}")
 
 
 def _stored_pool_sizes(study: Study) -> Any:
