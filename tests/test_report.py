@@ -192,7 +192,16 @@ def test_intervals_of_one_column_are_drawn_on_one_scale_and_said_once() -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0.0, "0.000"), (1.0, "1"), (0.0001, "1.0e-04"), (12.345, "12.3"), (1234.5, "1,234"), (float("inf"), "∞")],
+    [
+        (0.0, ".000"),
+        (0.25, ".250"),
+        (-0.0312, "-.031"),
+        (1.0, "1"),
+        (0.0001, "1.0e-04"),
+        (12.345, "12.3"),
+        (1234.5, "1,234"),
+        (float("inf"), "∞"),
+    ],
 )
 def test_numbers_are_written_shortly(number: float, text: str) -> None:
     assert spell_number(number) == text

@@ -66,11 +66,11 @@ def score_models(material: Material) -> Section:
     )  # fmt: skip
     pairs = list(combinations(material.conditions, 2))
     for first, second in pairs[:MOST_PAIRS]:
-        both = _side_by_side(table, first, second)
+        both, named = _side_by_side(table, first, second)
         if len(both) > 1:
             draft.draw(
                 f"{first}-{second}", f"{capital(first)} against {second} references",
-                plot_natural_against_synthetic(both, conditions=(first, second)), both,
+                plot_natural_against_synthetic(both, conditions=named), both,
                 f"Below the diagonal, people answer correctly more often with {first} than with {second} references.",
             )  # fmt: skip
     if len(pairs) > MOST_PAIRS:
@@ -94,14 +94,19 @@ def _with_published(table: pd.DataFrame) -> pd.DataFrame:
     return joined if joined["published"].notna().any() else table
 
 
-def _side_by_side(table: pd.DataFrame, *conditions: str) -> pd.DataFrame:
-    """Return one row a model that has both conditions."""
+def _side_by_side(table: pd.DataFrame, *conditions: str) -> tuple[pd.DataFrame, tuple[str, str]]:
+    """Return one row a model that has both conditions, and the names that the conditions have in it.
+
+    These are their own, unless a column of the figure has that name already.
+    """
+    taken = ["model", *(f"{name}{end}" for name in conditions for end in ("", "_low", "_high"))]
+    clash = len(set(taken)) < len(taken)
+    first, second = (f"{name} (condition)" if clash else name for name in conditions)
     parts = []
-    for condition in conditions:
+    for condition, shown in zip(conditions, (first, second)):
         own = table[table["condition"] == condition].set_index("model")[["value", "low", "high"]]
-        names = {"value": condition, "low": f"{condition}_low", "high": f"{condition}_high"}
-        parts.append(own.rename(columns=names))
-    return pd.concat(parts, axis=1, join="inner").reset_index(names="model")
+        parts.append(own.rename(columns={"value": shown, "low": f"{shown}_low", "high": f"{shown}_high"}))
+    return pd.concat(parts, axis=1, join="inner").reset_index(names="model"), (first, second)
 
 
 def _compare_intervals(draft: Draft, material: Material) -> None:
