@@ -92,7 +92,10 @@ def test_the_headline_names_its_mean_and_gives_the_other_one() -> None:
     assert "averaged over units" in found["units"].sentence and f"{by_unit:.3f}"[1:] in found["units"].sentence
     share = f"{counted.mean():.3f}"[1:]
     assert share in found["units"].because and f"({counted.sum()} of {len(counted)})" in found["units"].because
-    assert "of people's answers are correct" in found["answers"].sentence and share in found["answers"].sentence
+    assert (
+        "of the answers of simulated people are correct" in found["answers"].sentence
+        and share in found["answers"].sentence
+    )
 
 
 def test_one_count_of_answers_runs_through_the_report(three: Report) -> None:

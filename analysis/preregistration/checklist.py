@@ -258,7 +258,8 @@ def _from_responses(responses: pd.DataFrame, study: Study | None) -> dict[str, s
         )
         shown = main[main["references"] == "both"]
         each = shown.groupby([*UNIT_COLUMNS, "condition", "difficulty"]).size()
-        spread = f"; {each.min()} to {each.max()} of each unit and condition" if len(each) else ""
+        fewest, most = (int(each.min()), int(each.max())) if len(each) else (0, 0)
+        spread = f"; {fewest if fewest == most else f'{fewest} to {most}'} of each unit and condition" if most else ""
         found["answers"] = f"{len(main):,}{spread}"
         units = main.drop_duplicates(UNIT_COLUMNS).groupby("model").size()
         found["units"] = "; ".join(f"{model}: {count}" for model, count in units.items()) + (
@@ -269,6 +270,12 @@ def _from_responses(responses: pd.DataFrame, study: Study | None) -> dict[str, s
         found["models"] = f"{main['model'].nunique()}: {', '.join(sorted(main['model'].unique()))}"
         if study is not None:
             found["models"] = _from_study(study).get("models", found["models"])
+        else:
+            values = (
+                ", ".join(map(str, dict.fromkeys(main[name]))) for name in ("condition", "difficulty", "references")
+            )
+            found["conditions"] = "{}; {}; references {}".format(*values)
+            found["protocol"] = ", ".join(map(str, dict.fromkeys(main["protocol"])))
     none = main[main["references"] == "none"]
     if len(none):
         found["guess rate"] = _share(none["correct"]) + " without references; the design says .5"

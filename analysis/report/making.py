@@ -230,24 +230,34 @@ def _headline(
     if carried:
         return tuple(carried)
     if len(material.proportions) <= FEW_CELLS:
-        return (*(_spell_cell(cell, material.settings.mean) for cell in material.proportions), *found[:1])
+        who = _who(material)
+        return (*(_spell_cell(cell, material.settings.mean, who) for cell in material.proportions), *found[:1])
     first = [finding for section in sections if section.name == "differences" for finding in section.findings]
     return (*first, *found[:1])
 
 
-def _spell_cell(cell: ProportionCell, mean: Mean) -> Finding:
+def _spell_cell(cell: ProportionCell, mean: Mean, who: str) -> Finding:
     """Say how well a model's units are understood, by the mean that was asked for, with the other one beside it."""
     subject = f"{cell.names['model']}, {cell.names['condition']} references: "
     share = number(cell.right / cell.answers)
     if mean == "units":
-        said = f"people answer {cell.estimate} of a unit's trials correctly, averaged over units"
+        said = f"{who} answer {cell.estimate} of a unit's trials correctly, averaged over units"
         beside = f"Over all answers, each counted once, it is {share} ({cell.right:,} of {cell.answers:,})"
     else:
-        said = f"{cell.estimate} of people's answers are correct"
+        said = f"{cell.estimate} of the answers of {who} are correct"
         beside = f"{cell.right:,} of {cell.answers:,} answers, each counted once"
     return Finding(
         subject + said + ".",
         f"{beside}; {_count(cell.people, 'person', 'people')}, {_count(cell.units, 'unit', 'units')}; chance is .5.",
+    )
+
+
+def _who(material: Material) -> str:
+    """Return who answered: people, simulated people, or both."""
+    own = material.responses
+    kinds = set(own.loc[own["observer_kind"].isin(PEOPLE) & (own["kind"] == "main"), "observer_kind"])
+    return (
+        "people" if kinds == {"human"} else "simulated people" if kinds == {"simulated"} else "people (some simulated)"
     )
 
 
@@ -261,7 +271,7 @@ def _facts(material: Material) -> tuple[tuple[str, str], ...]:
     facts = [("Data set", material.dataset.name), ("Protocol", material.dataset.protocol)]
     if len(people):
         table = material.headline
-        kind = "people" if (people["observer_kind"] == "human").all() else "simulated people"
+        kind = _who(material)
         facts += [
             ("Answers that count", f"{material.exclusion.kept:,}, of main and repeated trials"),
             ("Headline numbers", f"{len(table):,} of them: main, {material.difficulty}, both sides shown"),

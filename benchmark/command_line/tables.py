@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from benchmark.commands import spell_command
@@ -112,7 +113,10 @@ def _print_scores_by(console: Console, observer: str, scores: Sequence[MachineSc
     related = f" Relative of {', '.join(kin)}: such scores are never ranked." if kin else ""
     console.print(f"By [bold]{escape(observer)}[/].{escape(related)}")
     table = _score_table(scores)
-    if console.measure(table).maximum <= console.width:
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    if not console.is_terminal:
+        console.width = max(console.width, needed)
+    if needed <= console.width:
         console.print(table)
         console.print()
         return

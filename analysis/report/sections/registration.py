@@ -57,6 +57,7 @@ def compare_with_registration(material: Material, scaling: ScalingStudy | None) 
         scaling=scaling,
         estimates=[cell.estimate for cell in cells],
         seed=settings.seed,
+        answers={"notes": "; ".join(material.dataset.notes)} if material.dataset.notes else None,
     )
     draft.tabulate("checklist", "Reporting checklist", checklist.table().to_dict("records"))
     if checklist.unknown:
