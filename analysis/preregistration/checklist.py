@@ -271,10 +271,8 @@ def _from_responses(responses: pd.DataFrame, study: Study | None) -> dict[str, s
         if study is not None:
             found["models"] = _from_study(study).get("models", found["models"])
         else:
-            values = (
-                ", ".join(map(str, dict.fromkeys(main[name]))) for name in ("condition", "difficulty", "references")
-            )
-            found["conditions"] = "{}; {}; references {}".format(*values)
+            given = [", ".join(dict.fromkeys(main[name])) for name in ("condition", "difficulty", "references")]
+            found["conditions"] = f"{given[0]}; {given[1]}; references {given[2]}"
             found["protocol"] = ", ".join(map(str, dict.fromkeys(main["protocol"])))
     none = main[main["references"] == "none"]
     if len(none):
