@@ -36,9 +36,9 @@ Strips = Mapping[str, Mapping[str, Mapping[int, Strip]]]
 INTRO = (
     "A person, or a machine observer in their place, sees the pictures that a unit responds to most and those that it "
     "responds to least, and says which of two new ones belongs to the first. People who choose correctly have "
-    "understood the unit. Each table holds one protocol, one pool and one kind of references. Ranks go by people's proportion "
-    "correct, or by what a machine has beyond an observer that knows only colour and spectrum. Numbers of two tables, "
-    "or of two observers, are not to be compared."
+    "understood the unit. Each table holds one protocol, one pool and one kind of references. Ranks go by people's "
+    "proportion correct, or by what a machine has beyond an observer that knows only colour and spectrum. Numbers of "
+    "two tables, or of two observers, are not to be compared."
 )
 
 SYMBOLS = {"holds": "✓", "warns": "!", "fails": "✕", "unknown": "?"}
