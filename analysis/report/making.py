@@ -11,7 +11,7 @@ from analysis.dataset import Dataset, read_dataset
 from analysis.estimands import spell_estimand
 from analysis.exclusions import AUTHENTIC, protocol_rules
 from analysis.figures.words import number
-from analysis.judgements import PEOPLE
+from analysis.judgements import PEOPLE, about_trained
 from analysis.preregistration import preregistrations
 from analysis.proportions import Mean, ProportionCell
 from analysis.report.document import Finding, Report, Section
@@ -286,7 +286,9 @@ def _facts(material: Material) -> tuple[tuple[str, str], ...]:
         ]
     machines = machine_names(own)
     if machines:
+        asked = own[own["observer"].isin(machines) & (own["kind"] == "main") & about_trained(own)]
         facts.append(("Machine observers", ", ".join(machines)))
+        facts.append(("Machine answers", f"{len(asked):,}, {_count(asked['model'].nunique(), 'model', 'models')}"))
     effects = material.settings.smallest_effect
     spelled = ", ".join(f"{name} {value:g}" for name, value in effects.items())
     facts.append(("Smallest effect of interest", spelled or "none declared"))

@@ -27,6 +27,9 @@ WIDTH, HEIGHT = 92, 14
 MOST_DRAWN = 3
 """Tables with more columns of estimates are too wide for drawings."""
 
+LONG_WORD = 18
+"""Longer words may be broken anywhere, but not into narrow columns."""
+
 WIDE = 8
 """Tables with more columns are set smaller."""
 
@@ -44,6 +47,13 @@ class Cell:
     drawing: Markup
     number: bool = False
     hint: str = ""
+
+    @property
+    def kind(self) -> str:
+        """How the cell is set: a number in one line; a text with a long word, such as a name, broken where need be."""
+        if self.number:
+            return "number"
+        return "name" if max(map(len, self.text.split()), default=0) > LONG_WORD else ""
 
 
 def render_page(report: Report) -> str:

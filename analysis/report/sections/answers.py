@@ -11,11 +11,15 @@ def describe_answers(material: Material) -> Section:
     """Return the section on the answers and on exclusions."""
     draft = Draft("answers")
     dataset, exclusion = material.dataset, material.exclusion
-    draft.find(exclusion.sentence(), "Exclusions decide what is analysed, and never who is paid.")
+    if exclusion.sessions or material.has_people:
+        draft.find(exclusion.sentence(), "Exclusions decide what is analysed, and never who is paid.")
+    else:
+        draft.find("Only machine observers have answered: there are no people's sessions to judge.")
     if material.has_people:
         draft.find(_spell_headline(material), "What is not in the headline is analysed in sections of its own.")
     report = exclusion.report
-    draft.tabulate("exclusions", "Rules, and the sessions that fail them", report.to_dict("records"))
+    if exclusion.sessions:
+        draft.tabulate("exclusions", "Rules, and the sessions that fail them", report.to_dict("records"))
     described = describe(dataset)
     counts = described.counts
     draft.tabulate(

@@ -106,7 +106,7 @@ def _judge_models(scores: Sequence[MachineScore]) -> list[str]:
     """Say in two sentences which models exceed the low-level observer, and which their twin: all of them are named."""
     sentences = []
     for quantity, yes, no, unsure in (
-        ("excess", "exceeds the low-level observer", "falls below it", "may do no better"),
+        ("excess", "above the low-level observer", "below it", "not shown to differ from it"),
         ("trained_minus_twin", "answered better than the random-weight twin", "answered worse than it",
          "indistinguishable from it"),
     ):  # fmt: skip

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.stats import t
 
 from analysis.figures import plot_leverage, plot_margins, plot_prior_sweep, plot_scaling
+from analysis.figures.words import number
 from analysis.report.document import Finding, Section
 from analysis.report.material import Draft, capital
 from analysis.scaling import (
@@ -161,9 +162,9 @@ def _slope_row(result: ScalingResult) -> dict[str, Any]:
         "adjusted interval": result.adjusted,
         "p, least squares": result.least_squares.p,
         "models": len(result.points),
-        "highest leverage": f"{leverage:.2f} ({model})",
-        "largest Cook": f"{cook:.2f} ({influential})",
-        "one left out": f"{ends.low:.3f} to {ends.high:.3f}",
+        "highest leverage": f"{number(leverage, 2)} ({model})",
+        "largest Cook": f"{number(cook, 2)} ({influential})",
+        "one left out": f"{number(ends.low)} to {number(ends.high)}",
     }
 
 
