@@ -71,8 +71,9 @@ def test_the_release_of_2023_comes_in(tmp_path: Path) -> None:
 def test_analyze_writes_a_report_and_prints_what_the_answers_say(imported: Path, tmp_path: Path) -> None:
     done = vimi("analyze", imported, "--quick", "--out", tmp_path / "report")
     assert done.code == 0, done.err
-    assert "googlenet, natural references: people are right on" in done.out
-    assert "No slope is given" in done.out
+    assert "googlenet, natural references: people answer " in done.out and "averaged over units" in done.out
+    assert "Over all answers, each counted once" in done.out
+    assert "No slope on parameters, training images, accuracy (natural)" in done.out
     assert (tmp_path / "report" / "report.html").is_file()
     estimates = pd.read_csv(tmp_path / "report" / "estimates.csv")
     assert len(estimates) > 30
@@ -86,6 +87,7 @@ def test_analyze_says_what_is_wrong_with_its_options(imported: Path, tmp_path: P
     refused(vimi("analyze", imported, "--quick", "--smallest-effect", "parameter=0.03"), "parameters")
     refused(vimi("analyze", imported, "--quick", "--smallest-effect", "parameters=-1"), "above 0")
     refused(vimi("analyze", imported, "--quick", "--rules", "catsh"), "catch")
+    refused(vimi("analyze", imported, "--quick", "--mean", "unit"), "units")
     wrong = vimi("analyze", imported, "--smallest-effect", "parameters")
     assert wrong.code == 2 and "PREDICTOR=VALUE" in wrong.err
 
