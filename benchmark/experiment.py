@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -118,6 +119,10 @@ class StimulusSettings(Document):
         return value
 
 
+FAST_VERSION = 2
+"""Version of the preset ``fast``: 1 ended a set soon after it beat the pool; 2 goes on until its pictures converge."""
+
+
 class VisualizationSettings(Document):
     """How synthetic pictures are made.
 
@@ -126,7 +131,12 @@ class VisualizationSettings(Document):
     preset
         ``fast``, or ``imi2023`` for the paper's recipe.
     canvas
-        Side of the finished pictures in pixels.
+        Side in pixels that pictures are optimised at: ``model`` for each model's own input size, or a number. A network
+        that sees its units' pictures at another size than its own answers other patterns.
+    shown
+        How pictures are brought to the one size at which all pictures are shown, that of the pool's crop: ``smooth``
+        resamples them as natural ones are; ``pixels`` enlarges them by the largest whole number that fits, so that
+        each pixel stays a square; ``canvas`` leaves them as they are, as studies did before there was a choice.
     steps
         Most optimisation steps a run may take, if not the preset's own (504, or the paper's 20,000). For
         ``imi2023`` all step numbers of the recipe shrink with it.
@@ -134,18 +144,40 @@ class VisualizationSettings(Document):
         Only the first so many units of a model get synthetic pictures; all of them if not given.
     twins
         Whether random-weight twins get synthetic pictures, too, so that this condition has its negative control.
+    version
+        Version of the preset ``fast``: pictures change with it. 1 is that of studies that do not say it.
     """
 
     preset: Literal["fast", "imi2023"] = "fast"
-    canvas: int = Field(default=224, ge=16, le=1024)
+    canvas: Literal["model"] | Annotated[int, Field(ge=16, le=1024)] = "model"
+    shown: Literal["smooth", "pixels", "canvas"] = "smooth"
     steps: int | None = Field(default=None, gt=0)
     units: int | None = Field(default=None, gt=0)
     twins: bool = False
+    version: int = Field(default=FAST_VERSION, ge=1, le=FAST_VERSION)
 
     @property
     def most_steps(self) -> int:
         """Most optimisation steps a run may take."""
         return self.steps or {"fast": 504, "imi2023": 20_000}[self.preset]
+
+    def canvas_for(self, own: int) -> int:
+        """Return the side in pixels that pictures of a model are optimised at, given that of its own input."""
+        return own if self.canvas == "model" else self.canvas
+
+    def identity(self, crop: int) -> dict[str, Any]:
+        """Return what the pictures depend on, for the hash of an experiment whose pictures are shown at this size.
+
+        What changes nothing is left out, so that studies from before a setting existed keep their hash.
+        """
+        values = self.model_dump(mode="json")
+        if not self.twins:
+            del values["twins"]
+        if self.preset != "fast" or self.version == 1:
+            del values["version"]
+        if self.shown == "canvas" or self.canvas == crop:
+            del values["shown"]
+        return values
 
 
 class SessionSettings(Document):
@@ -368,12 +400,19 @@ class Experiment(Document):
         """What the file says of the stimuli and trials, wherever pictures, weights and cards lie."""
         values = self.model_dump(mode="json", exclude=set(_RECEPTION))
         values["pool"]["source"] = self.pool.source.partition(":")[0]
-        if not self.visualization.twins:
-            del values["visualization"]["twins"]  # so that studies from before there were any keep their hash
+        values["visualization"] = self._visualized.identity(self.pool.crop)
         for entry in values["models"]:
             entry["weights"] = Path(entry["weights"]).name
             entry["card"] = Path(entry["card"]).name if _is_file(entry["card"]) else entry["card"]
         return values
+
+    @property
+    def _visualized(self) -> VisualizationSettings:
+        """What is said of synthetic pictures; where there are none, defaults are spelled as they first were."""
+        said = self.visualization
+        if "synthetic" in self.stimuli.conditions:
+            return said
+        return said.model_copy(update={**(_FIRST if said.canvas == "model" else _UNSAID)})
 
     @property
     def hosting_hash(self) -> str:
@@ -382,6 +421,10 @@ class Experiment(Document):
         values["texts"] = {"language": self.texts.language}
         return hash_settings(values)
 
+
+_UNSAID = {"version": 1, "shown": "canvas"}
+"""Settings of visualisations that frozen experiments from before they existed do not have, and what was done then."""
+_FIRST = {**_UNSAID, "canvas": 224}
 
 _RECEPTION = ("texts", "recruitment", "hosting")
 """Sections that say how people are received; what they see in a trial does not depend on them."""
@@ -474,8 +517,24 @@ def _flatten(values: dict[str, Any], where: str = "") -> dict[str, Any]:
     return leaves
 
 
+def parse_frozen(values: dict[str, Any], where: str) -> Experiment:
+    """Return an experiment as a study froze it: settings that did not exist then have the values of then.
+
+    Raises
+    ------
+    DocumentError
+        If a key is unknown, missing or wrong.
+    """
+    said = values.get("visualization", {})
+    if isinstance(said, dict):
+        values = {**values, "visualization": {**_FIRST, **said}}
+    return parse(Experiment, values, where)
+
+
 def read_experiment(path: Path | str) -> Experiment:
     """Read an experiment file; paths in it are relative to its folder.
+
+    The file that a study keeps is read as it was meant when the study was built.
 
     Raises
     ------
@@ -486,8 +545,9 @@ def read_experiment(path: Path | str) -> Experiment:
     values = read_toml(path)
     if "models" not in values:
         values["models"] = []
-    experiment = parse(Experiment, values, str(path))
     folder = path.resolve().parent
+    frozen = path.name == "experiment.toml" and (folder / "manifest.json").is_file()
+    experiment = (parse_frozen if frozen else partial(parse, Experiment))(values, str(path))
     pool = experiment.pool.model_copy(update={"source": absolute_source(experiment.pool.source, folder)})
     models = tuple(_with_absolute_paths(entry, folder) for entry in experiment.models)
     texts = experiment.texts.model_copy(

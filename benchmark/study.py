@@ -42,12 +42,13 @@ import tomli_w
 
 from benchmark import __version__, schemas
 from benchmark.commands import spell_command
-from benchmark.documents import parse, read_toml
+from benchmark.documents import read_toml
 from benchmark.errors import StageMissing, StudyError, StudyMismatch
 from benchmark.experiment import (
     Experiment,
     compare_experiments,
     forgotten_reception,
+    parse_frozen,
     read_experiment,
     setting_differences,
 )
@@ -267,7 +268,7 @@ class Study:
     def experiment(self) -> Experiment:
         """The frozen experiment."""
         path = self.tables / "experiment.toml"
-        return parse(Experiment, read_toml(path), str(path))
+        return parse_frozen(read_toml(path), str(path))
 
     @property
     def protocol(self) -> Protocol:

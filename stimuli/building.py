@@ -34,7 +34,7 @@ from stimuli.loading import check_picture
 from stimuli.materials import Materials
 from stimuli.order_statistics import content_ties, full_order
 from stimuli.planted import DETECTORS
-from stimuli.synthetic import make_sets, paint_planted, set_pieces
+from stimuli.synthetic import canvas_warning, make_sets, paint_planted, planted_side, set_pieces
 from stimuli.unit_statistics import choose_used, describe, layer_ranges, statistics_table
 
 PLANTED_TASKS = 6
@@ -315,9 +315,13 @@ class Builder(Materials):
         if "synthetic" not in self.experiment.stimuli.conditions:
             self.study.finish_stage("visualizations", inputs, {})
             return
-        rows = paint_planted(self.study, self.experiment.visualization.canvas)
         twins = self.experiment.visualization.twins
         models = {name: model for name, model in self.models().items() if twins or not model.card.twin}
+        own = {name: model.card.input.size for name, model in models.items()}
+        warning = canvas_warning(self.experiment.visualization, own)
+        if warning:
+            self.reporter.say(warning)
+        rows = paint_planted(self.study, planted_side(self.experiment))
         if self.engine.is_elsewhere:
             rows += self._make_sets_elsewhere(models)
         else:
@@ -333,6 +337,8 @@ class Builder(Materials):
             inputs,
             {"stimuli": hash_rows(synthetic)},
             accepted_share={name: round(float(share), 6) for name, share in accepted.items()},
+            canvases={name: self.canvas(model) for name, model in models.items()},
+            warnings=[warning] if warning else [],
         )
 
     def _make_sets_elsewhere(self, models: dict[str, Model]) -> list[dict[str, Any]]:

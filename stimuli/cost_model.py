@@ -528,7 +528,7 @@ class Design:
     synthetic
         Units with synthetic pictures; 0 for none.
     canvas, steps, images, check_every
-        Of these pictures: side, steps of a set, pictures of a set, steps between looks.
+        Of these pictures: side (0 for each network's own), steps of a set, pictures of a set, steps between looks.
     copies
         2 if each network has a twin.
     crop
@@ -553,7 +553,7 @@ class Design:
     extremes: int
     shown: int = 400
     synthetic: int = 0
-    canvas: int = 224
+    canvas: int = 0
     steps: float = float(TYPICAL_STEPS)
     images: int = 9
     check_every: int = 12
@@ -673,12 +673,13 @@ def layer_work(network: Network, layer: tuple[int, float, float, float], design:
     """
     units, flops, elements, similar = layer
     made = 2 * units
-    area = (design.canvas / network.side) ** 2 if network.scales else 1.0
+    canvas = design.canvas or network.side
+    area = (canvas / network.side) ** 2 if network.scales else 1.0
     batches = max(1.0, made / sets)
     steps = batches * design.steps
     images = sets * design.images
     passes = images * (2 * steps + steps / design.check_every + made)
-    side = design.canvas + 2 * max(2, round(design.canvas / 14))
+    side = canvas + 2 * max(2, round(canvas / 14))
     decoded, measured = (float(min(design.pictures, own + 64 * units)) for own in (0, 64))
     amounts = {
         "passes": passes / images, "megapixels": passes * side**2 / 1e6,
@@ -690,7 +691,7 @@ def layer_work(network: Network, layer: tuple[int, float, float, float], design:
         Work(part, "network", "forward", _passes(measured, flops * area, elements * area)),
         Work(part, "core", "prefixes", {"copies": 2.0, "megaparameters": 2 * network.megaparameters}),
         Work(part, "steps", "steps", amounts),
-        Work(part, "core", "encoding", _pixels(float(made * design.images), design.canvas)),
+        Work(part, "core", "encoding", _pixels(float(made * design.images), design.crop)),
     ]
 
 
@@ -963,7 +964,7 @@ class _Predictor:
                 size = (design.pictures, design.sampled, network.columns, design.extremes)
                 kept += design.copies * activation_bytes(*size)
                 sets = 2 * design.copies * design.synthetic
-                kept += synthetic_bytes(sets, design.images, design.canvas)
+                kept += synthetic_bytes(sets, design.images, design.crop)
                 temporary += design.copies * shard_bytes(*size, shards)
             shares.append(temporary)
         return times * kept, times * kept + sum(sorted(shares * times)[-at_once:])

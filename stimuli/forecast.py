@@ -27,7 +27,7 @@ from stimuli.materials import has_twin, resolve_card
 from stimuli.pictures import canonical_crop
 from stimuli.planted import scores
 from stimuli.pools import Pool, open_pool
-from stimuli.synthetic import preset_settings
+from stimuli.synthetic import canvas_warning, preset_settings
 from stimuli.visualization import fast
 from stimuli.visualization.sets import SetRequest, Threshold
 
@@ -59,6 +59,8 @@ class Forecast:
         Identity of the protocol on this pool.
     sessions, answers, payment_usd
         What collecting human answers will take, as the protocol lays it out.
+    warnings
+        What should be changed before building.
     """
 
     items: tuple[Item, ...]
@@ -67,6 +69,7 @@ class Forecast:
     sessions: int
     answers: int
     payment_usd: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -98,6 +101,7 @@ def forecast_build(experiment: Experiment, device_name: str, reporter: Reporter)
     protocol.windows(size, experiment.stimuli.difficulties)
     items: list[Item] = []
     trained = 0
+    own: dict[str, int] = {}
     with reporter.task("Measuring", 1 + len(experiment.models)) as advance:
         decode, per_picture = _measure_decoding(pool, experiment)
         survey = decode
@@ -115,6 +119,7 @@ def forecast_build(experiment: Experiment, device_name: str, reporter: Reporter)
             copies = 2 if has_twin(entry, card) else 1
             items += _activation_items(model, pool, experiment, protocol, decode, copies)
             if "synthetic" in experiment.stimuli.conditions and not card.twin:
+                own[model.name] = card.input.size
                 item = _visualization_item(model, experiment, protocol, device)
                 items.append(item)
                 if experiment.visualization.twins and has_twin(entry, card):
@@ -125,7 +130,11 @@ def forecast_build(experiment: Experiment, device_name: str, reporter: Reporter)
     sessions = _sessions(experiment, protocol, trained)
     rules = protocol.rules.session
     answers = sessions * (rules.main_trials + rules.catch_trials)
-    return Forecast(tuple(items), size, protocol.identity, sessions, answers, sessions * rules.payment_usd)
+    warning = canvas_warning(experiment.visualization, own)
+    return Forecast(
+        tuple(items), size, protocol.identity, sessions, answers, sessions * rules.payment_usd,
+        (warning,) if warning else (),
+    )  # fmt: skip
 
 
 def _measure_decoding(pool: Pool, experiment: Experiment) -> tuple[float, int]:
@@ -181,7 +190,8 @@ def _activation_items(
 def _visualization_item(model: Model, experiment: Experiment, protocol: Protocol, device: torch.device) -> Item:
     """Return what a model's synthetic pictures take: a few steps are timed at layers across its depth."""
     wanted = experiment.visualization
-    settings = preset_settings(wanted, protocol.references_per_side, device)
+    canvas = wanted.canvas_for(model.card.input.size)
+    settings = preset_settings(wanted, protocol.references_per_side, device, model.card.input.size)
     rules = protocol.rules.units
     drawn = draw_units(
         model.name, model.layer_map, rule=rules.rule, count=experiment.units.per_model, seed=experiment.seed,
@@ -191,7 +201,7 @@ def _visualization_item(model: Model, experiment: Experiment, protocol: Protocol
     depths = [model.layer_map[unit.layer].depth for unit in units]
     probes = [min(units, key=lambda unit: abs(model.layer_map[unit.layer].depth - q)) for q in (0.1, 0.5, 0.9)]
     images = protocol.references_per_side
-    timed = fast.FastSettings(canvas=wanted.canvas, steps=4, images=images, sets=2, check_every=4)
+    timed = fast.FastSettings(canvas=canvas, steps=4, images=images, sets=2, check_every=4)
     seconds = []
     for unit in probes:
         # A threshold out of reach: the timed steps are neither accepted nor stopped early.
@@ -204,9 +214,12 @@ def _visualization_item(model: Model, experiment: Experiment, protocol: Protocol
     else:
         steps = steps_of_sets(settings.most_steps, least_steps=settings.least_steps)
     sets = 2 * len(units)
-    name = f"{model.name}, {sets} sets of {images} at {wanted.canvas} px"
-    return Item("visualizations", name, sets * steps * per_step + 0.4 * len({u.layer for u in units}),
-                synthetic_bytes(sets, images, wanted.canvas))  # fmt: skip
+    name = f"{model.name}, {sets} sets of {images} at {canvas} px"
+    side = canvas if wanted.shown == "canvas" else experiment.pool.crop
+    seconds_of_layers = 0.4 * len({unit.layer for unit in units})
+    return Item(
+        "visualizations", name, sets * steps * per_step + seconds_of_layers, synthetic_bytes(sets, images, side)
+    )
 
 
 def _distinct_pictures(experiment: Experiment, protocol: Protocol) -> int:

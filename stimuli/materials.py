@@ -239,6 +239,10 @@ class Materials:
         """Return what makes the synthetic pictures of a model."""
         return SetMaker(self.study, model, *self.to_visualize(model))
 
+    def canvas(self, model: Model) -> int:
+        """Return the side that a model's synthetic pictures are optimised at."""
+        return self.experiment.visualization.canvas_for(model.card.input.size)
+
     def visualized(self, model: Model, units: Sequence[Unit]) -> list[Unit]:
         """Return those of a model's units that get synthetic pictures."""
         statistics = self.study.statistics()
@@ -249,7 +253,7 @@ class Materials:
         """Return the units of a model that get synthetic pictures, their columns, and how to read a picture."""
         measured = read_activations(self.study.activations(model.name), self.plan(model))
         units = self.visualized(model, measured.units)
-        canvas, crop = self.experiment.visualization.canvas, self.experiment.pool.crop
+        canvas, crop = self.canvas(model), self.experiment.pool.crop
         pool, places, pictures = self.pool, self.survey.places, self.survey.table["picture"]
 
         @lru_cache(maxsize=512)

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from benchmark.engines.base import Equipment, Piece
-from benchmark.experiment import VisualizationSettings
+from benchmark.errors import StudyError
+from benchmark.experiment import FAST_VERSION, Experiment, VisualizationSettings
 from benchmark.hashing import hash_settings
 from benchmark.model_zoo import Model
 from benchmark.progress import Advance, Reporter
@@ -21,6 +23,7 @@ from benchmark.storage import write_json
 from benchmark.study import Study
 from benchmark.units import Unit
 from stimuli.image_store import store_picture
+from stimuli.pictures import resize_to, to_pixels
 from stimuli.planted import DETECTORS, paint
 from stimuli.visualization import fast, recipe2023
 from stimuli.visualization.sets import SetRequest, SetResult
@@ -36,18 +39,66 @@ converges."""
 Preset = fast.FastSettings | recipe2023.RecipeSettings
 
 
-def preset_settings(settings: VisualizationSettings, images: int, device: torch.device) -> Preset:
-    """Return the settings of a visualiser that an experiment asks for, for sets of so many images."""
+def preset_settings(settings: VisualizationSettings, images: int, device: torch.device, own: int) -> Preset:
+    """Return the settings of a visualiser that an experiment asks for.
+
+    Parameters
+    ----------
+    settings
+        What the experiment says.
+    images
+        Pictures in a set.
+    device
+        Where networks run.
+    own
+        Side of the model's own input.
+
+    Raises
+    ------
+    StudyError
+        If the experiment was frozen with a version of the preset that is no longer made.
+    """
+    canvas = settings.canvas_for(own)
     if settings.preset == "imi2023":
-        return recipe2023.RecipeSettings.shrunk(settings.canvas, settings.most_steps, images)
-    accelerated = device.type == "cuda"
+        return recipe2023.RecipeSettings.shrunk(canvas, settings.most_steps, images)
+    if settings.version != FAST_VERSION:
+        raise StudyError(
+            f"This study's synthetic pictures are those of version {settings.version} of the preset 'fast', and this "
+            f"vimi makes version {FAST_VERSION}: the two would not be alike. What is built can be shown, observed and "
+            "analysed as it is; build what is missing into another folder."
+        )
     return fast.FastSettings(
-        canvas=settings.canvas,
+        canvas=canvas,
         steps=settings.most_steps,
         images=images,
-        sets=SETS_ON_ACCELERATOR if accelerated else SETS_ON_CPU,
-        half=accelerated,
+        sets=sets_in_batch(device),
+        half=device.type == "cuda",
     )
+
+
+def sets_in_batch(device: torch.device) -> int:
+    """Return how many sets the preset ``fast`` advances side by side."""
+    return SETS_ON_ACCELERATOR if device.type == "cuda" else SETS_ON_CPU
+
+
+def to_shown(pixels: NDArray[np.uint8], crop: int, how: str) -> NDArray[np.uint8]:
+    """Return a picture as it is shown: at the size of the pool's crop, so that all pictures have one size.
+
+    Parameters
+    ----------
+    pixels
+        Shape (side, side, 3).
+    crop
+        Side of natural pictures.
+    how
+        ``smooth``, ``pixels`` or ``canvas``: see :class:`benchmark.experiment.VisualizationSettings`.
+    """
+    side = len(pixels)
+    if how == "canvas" or side == crop:
+        return pixels
+    if how == "pixels" and side < crop:
+        return pixels.repeat(crop // side, axis=0).repeat(crop // side, axis=1)
+    return to_pixels(resize_to(Image.fromarray(pixels), crop))
 
 
 class SetMaker:
@@ -80,9 +131,9 @@ class SetMaker:
         self.study, self.model, self.columns, self.read = study, model, columns, read
         self.by_layer = _by_layer(units)
         self.preset = study.experiment.visualization.preset
-        self.settings = preset_settings(
-            study.experiment.visualization, study.protocol.references_per_side, model.device
-        )
+        wanted = study.experiment.visualization
+        self.settings = preset_settings(wanted, study.protocol.references_per_side, model.device, model.card.input.size)
+        self.shown = wanted.shown
         self.seed = study.experiment.seed
         self.folder = study.root / "visualizations" / model.name
         self._requests: dict[str, list[SetRequest]] = {}
@@ -112,14 +163,41 @@ class SetMaker:
             else:
                 missing.append(request)
         for result in _visualize(self.model, layer, missing, self.settings, self.seed):
-            record = _record(self.study, result, self.preset, self.settings)
+            record = self._record(result)
             write_json(self._record_path(result.request), record)
             records[result.request.name] = record
             advance(1)
         return [row for request in requests for row in _rows(request, records[request.name])]
 
     def _record_path(self, request: SetRequest) -> Path:
-        return _record_path(self.folder, request, self.settings, self.model, self.seed)
+        """Return where a set's record lies: its name says what the set depends on."""
+        depends = [
+            request.name, asdict(request.threshold), asdict(self.settings), self.model.weights_hash,
+            self.model.device.type, self.seed,
+        ]  # fmt: skip
+        if self.shown != "canvas":
+            depends += [self.shown, self.study.experiment.pool.crop]
+        return self.folder / f"{hash_settings(depends)}.json"
+
+    def _record(self, result: SetResult) -> dict[str, Any]:
+        """Store a set's pictures and return its record."""
+        threshold = result.request.threshold
+        crop = self.study.experiment.pool.crop
+        shown = [to_shown(pixels, crop, self.shown) for pixels in result.pixels]
+        return {
+            "set": result.request.name,
+            "method": f"{self.preset}:{hash_settings(asdict(self.settings))[:8]}",
+            "pictures": [store_picture(self.study, pixels) for pixels in shown],
+            "activations": result.activations.tolist(),
+            "accepted": result.accepted,
+            "over_best": [threshold.over_best(value) for value in result.activations.tolist()],
+            "over_median": [threshold.over_median(value) for value in result.activations.tolist()],
+            "margin": [threshold.margin(value) for value in result.activations.tolist()],
+            "diversity_loss": result.diversity_loss,
+            "steps": result.steps,
+            "seconds": result.seconds,
+            "threshold": asdict(threshold),
+        }
 
 
 @dataclass(frozen=True)
@@ -156,8 +234,7 @@ def set_pieces(
 
     A set does not depend on who shares its batch, so neither does it on the cut.
     """
-    settings = preset_settings(study.experiment.visualization, study.protocol.references_per_side, device)
-    step = BATCHES_IN_A_PIECE * settings.sets if isinstance(settings, fast.FastSettings) else 1
+    step = BATCHES_IN_A_PIECE * sets_in_batch(device) if study.experiment.visualization.preset == "fast" else 1
     return [
         SetPiece(equipment, layer, start, min(start + step, 2 * len(members)))
         for layer, members in _by_layer(units).items()
@@ -204,37 +281,12 @@ def _visualize(
     return recipe2023.visualize(model, model.layer_map[layer], requests, settings, seed=seed)
 
 
-def _record_path(folder: Path, request: SetRequest, settings: Preset, model: Model, seed: int) -> Path:
-    """Return where a set's record lies: its name says what the set depends on."""
-    depends = [request.name, asdict(request.threshold), asdict(settings), model.weights_hash, model.device.type, seed]
-    return folder / f"{hash_settings(depends)}.json"
-
-
 def _stored(study: Study, path: Path) -> dict[str, Any] | None:
     """Return a set's record if an earlier run finished it and its pictures are still there."""
     if not path.is_file():
         return None
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return record if all(study.image_path(picture).is_file() for picture in record["pictures"]) else None
-
-
-def _record(study: Study, result: SetResult, preset: str, settings: Preset) -> dict[str, Any]:
-    """Store a set's pictures and return its record."""
-    threshold = result.request.threshold
-    return {
-        "set": result.request.name,
-        "method": f"{preset}:{hash_settings(asdict(settings))[:8]}",
-        "pictures": [store_picture(study, pixels) for pixels in result.pixels],
-        "activations": result.activations.tolist(),
-        "accepted": result.accepted,
-        "over_best": [threshold.over_best(value) for value in result.activations.tolist()],
-        "over_median": [threshold.over_median(value) for value in result.activations.tolist()],
-        "margin": [threshold.margin(value) for value in result.activations.tolist()],
-        "diversity_loss": result.diversity_loss,
-        "steps": result.steps,
-        "seconds": result.seconds,
-        "threshold": asdict(threshold),
-    }
 
 
 def _rows(request: SetRequest, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -261,6 +313,32 @@ def _rows(request: SetRequest, record: dict[str, Any]) -> Iterator[dict[str, Any
             "diversity_loss": record["diversity_loss"],
             "steps": record["steps"],
         }
+
+
+def canvas_warning(settings: VisualizationSettings, own: Mapping[str, int]) -> str:
+    """Say which models' synthetic pictures have another size than the model's own input; nothing if none has.
+
+    Parameters
+    ----------
+    settings
+        What the experiment says.
+    own
+        Sides of the models' own inputs, by name.
+    """
+    other = [f"{name} ({side})" for name, side in own.items() if settings.canvas_for(side) != side]
+    if not other:
+        return ""
+    return (
+        f"Synthetic pictures are optimised at {settings.canvas} px, and these models take another size: "
+        f"{', '.join(other)}. Units answer other patterns there, so scores can be far lower. Leave canvas out under "
+        '[visualization], or set it to "model", for each model\'s own size.'
+    )
+
+
+def planted_side(experiment: Experiment) -> int:
+    """Return the side that synthetic references of planted units are painted at: the one that all pictures have."""
+    wanted = experiment.visualization
+    return wanted.canvas_for(experiment.pool.crop) if wanted.shown == "canvas" else experiment.pool.crop
 
 
 def paint_planted(study: Study, side: int) -> list[dict[str, Any]]:

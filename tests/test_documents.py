@@ -12,7 +12,7 @@ import tomli_w
 
 from benchmark.documents import Document, parse, read_toml
 from benchmark.errors import DocumentError
-from benchmark.experiment import Experiment, ModelEntry, PoolSettings, read_experiment
+from benchmark.experiment import Experiment, ModelEntry, PoolSettings, parse_frozen, read_experiment
 from benchmark.model_card import ModelCard
 from benchmark.protocol import Rules
 
@@ -278,6 +278,47 @@ def test_an_experiment_that_spells_out_the_defaults_has_the_same_hash(tmp_path: 
     long = read_experiment(write(tmp_path, tomli_w.dumps(values), "long.toml"))
     assert long == short
     assert long.hash == short.hash
+
+
+def test_what_a_study_froze_before_a_setting_existed_keeps_its_hash_and_its_meaning(tmp_path: Path) -> None:
+    # Hashes by the release that knew neither "version" nor "shown", and whose canvas was 224 px.
+    both = {"conditions": ["natural", "synthetic"]}
+    old: dict[str, tuple[str, dict[str, Any]]] = {
+        "nothing": ("cf11b5f075edb5b9941d149897a8474e", {}),
+        "unused": ("9e8e22f0b5980dc4530ef6943532a316", {"visualization": {"canvas": 64, "steps": 60}}),
+        "paper": (
+            "c020e1d73564ee2d06687cf203c013b6",
+            {"stimuli": both, "visualization": {"preset": "imi2023", "canvas": 224}},
+        ),
+        "fast": (
+            "64adbb9a64a778ff70031e80a8c77d15",
+            {"stimuli": both, "visualization": {"canvas": 64, "steps": 60, "units": 16, "twins": True}},
+        ),
+    }
+    for name, (known, values) in old.items():
+        given = {"models": [{"card": "resnet50"}], **values}
+        frozen = parse_frozen(given, "a study")
+        assert frozen.hash == known, name
+        assert (frozen.visualization.version, frozen.visualization.shown) == (1, "canvas")
+        # The same file given for a new study means the same, unless its pictures are now made in another way.
+        assert (Experiment.model_validate(given).hash == known) == (name != "fast")
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "experiment.toml").write_text(tomli_w.dumps(given))
+        assert read_experiment(folder / "experiment.toml").visualization.shown == "smooth"
+        (folder / "manifest.json").write_text("{}")
+        assert read_experiment(folder / "experiment.toml").visualization == frozen.visualization
+
+
+def test_how_pictures_are_shown_is_part_of_the_identity_where_it_changes_them() -> None:
+    def hashed(**visualization: Any) -> str:
+        values = {"models": [{"card": "resnet50"}], "stimuli": {"conditions": ["synthetic"]}}
+        return Experiment.model_validate({**values, "visualization": visualization}).hash
+
+    ways = ("smooth", "pixels", "canvas")
+    assert len({hashed(shown=way) for way in ways}) == 3
+    assert len({hashed(shown=way, canvas=64) for way in ways}) == 3
+    assert len({hashed(shown=way, canvas=224) for way in ways}) == 1, "nothing is enlarged"
 
 
 def test_asking_for_twins_adds_one_to_every_model() -> None:

@@ -357,11 +357,14 @@ def test_results_that_may_not_be_compared_never_share_a_table() -> None:
         made_up_result("e", condition="synthetic", method={"preset": "fast", "canvas": 64, "steps": 60}),
         made_up_result("f", condition="synthetic", method={"preset": "fast", "canvas": 224, "steps": 504}),
     ]
+    for name, canvas, said in (("g", 64, {}), ("h", "model", {}), ("i", 64, {"shown": "pixels"})):
+        method = {"preset": "fast", "canvas": canvas, "steps": 60, "version": 2, "shown": "smooth", **said}
+        made.append(made_up_result(name, condition="synthetic", method=method))
     board = build_leaderboard(made)
-    assert sorted(tuple(row.name for row in table.rows) for table in board) == [(name,) for name in "abcdef"]
+    assert sorted(tuple(row.name for row in table.rows) for table in board) == [(name,) for name in "abcdefghi"]
     keys = ["protocol", "pool_identity", "condition", "difficulty", "method"]
-    assert len(board.frame()[keys].drop_duplicates()) == 6
-    assert {row.name for table in build_leaderboard(made, protocol="vimi1") for row in table.rows} == set("acdef")
+    assert len(board.frame()[keys].drop_duplicates()) == 9
+    assert {row.name for table in build_leaderboard(made, protocol="vimi1") for row in table.rows} == set("acdefghi")
     assert {row.name for table in build_leaderboard(made, protocol="imi2023") for row in table.rows} == {"b"}
 
 

@@ -16,8 +16,10 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from benchmark import schemas
+from benchmark.errors import StudyError
 from benchmark.experiment import VisualizationSettings
 from benchmark.hashing import hash_rows
 from benchmark.model_zoo import Model
@@ -25,8 +27,9 @@ from benchmark.progress import Advance, Reporter
 from benchmark.readings import PlaceReader
 from benchmark.study import Study
 from benchmark.units import Unit
+from stimuli.pictures import resize_to, to_pixels
 from stimuli.planted import DETECTORS
-from stimuli.synthetic import make_sets, paint_planted, preset_settings
+from stimuli.synthetic import canvas_warning, make_sets, paint_planted, preset_settings, to_shown
 from stimuli.visualization.fast import FastSettings
 from stimuli.visualization.views import central_view
 
@@ -65,9 +68,9 @@ class Stage:
 def prepare(root: Path, card: str, units: list[tuple[str, int]], checkpoint: Path, **wanted: Any) -> Stage:
     """Prepare the stage for units of a model, in a new study."""
     model = load_tiny(card)
-    settings = {"canvas": 32, "steps": 12, **wanted}
+    settings = {"canvas": 32, "steps": 12, "shown": "canvas", **wanted}
     study = Study.create(root, make_experiment(root, checkpoint, visualization=settings))
-    canvas = settings["canvas"]
+    canvas = model.card.input.size if settings["canvas"] == "model" else settings["canvas"]
     pool = np.stack([paint_picture(n, canvas, canvas).transpose(2, 0, 1) for n in range(POOL)])
     named = [Unit(model.name, layer, index) for layer, index in units]
     shown = torch.from_numpy(pool).float() / 255
@@ -249,8 +252,9 @@ def test_records_of_other_settings_seeds_weights_or_thresholds_are_not_taken_ove
 ) -> None:
     stage, _ = made
     changes = {
-        "steps": {"visualization": {"canvas": 32, "steps": 11}},
-        "seed": {"seed": 4, "visualization": {"canvas": 32, "steps": 12}},
+        "steps": {"visualization": {"canvas": 32, "steps": 11, "shown": "canvas"}},
+        "shown": {"visualization": {"canvas": 32, "steps": 12}},
+        "seed": {"seed": 4, "visualization": {"canvas": 32, "steps": 12, "shown": "canvas"}},
     }
     names = {path.name for path in stage.records()}
     for name, change in changes.items():
@@ -315,12 +319,61 @@ def test_the_papers_recipe_serves_a_study_too(card: str, layer: str, tmp_path: P
 
 def test_an_accelerator_gets_larger_batches_in_half_precision_and_a_cpu_does_not() -> None:
     asked = VisualizationSettings(canvas=64, steps=100)
-    on_cpu, on_gpu = (preset_settings(asked, 9, torch.device(name)) for name in ("cpu", "cuda"))
+    on_cpu, on_gpu = (preset_settings(asked, 9, torch.device(name), 224) for name in ("cpu", "cuda"))
     assert isinstance(on_cpu, FastSettings) and isinstance(on_gpu, FastSettings)
     assert (on_cpu.half, on_gpu.half) == (False, True)
     assert on_gpu.sets > on_cpu.sets
     for chosen in (on_cpu, on_gpu):
         assert (chosen.canvas, chosen.steps, chosen.images) == (64, 100, 9)
+
+
+def test_the_canvas_follows_the_model_unless_it_is_given() -> None:
+    cpu = torch.device("cpu")
+    for preset in ("fast", "imi2023"):
+        own, given = VisualizationSettings(preset=preset), VisualizationSettings(preset=preset, canvas=96)
+        assert [preset_settings(own, 9, cpu, side).canvas for side in (32, 224, 300)] == [32, 224, 300]
+        assert [preset_settings(given, 9, cpu, side).canvas for side in (32, 224)] == [96, 96]
+        assert canvas_warning(own, {"small": 32, "large": 224}) == ""
+        assert canvas_warning(given, {"same": 96}) == ""
+        warning = canvas_warning(given, {"small": 32, "same": 96, "large": 224})
+        assert "small (32), large (224)" in warning and "same" not in warning
+
+
+def test_all_pictures_are_shown_at_one_size_whatever_they_were_optimised_at(
+    made: tuple[Stage, list[dict[str, Any]]], tmp_path: Path, checkpoint: Path
+) -> None:
+    _, plain = made
+    for shown, side in (("smooth", 48), ("pixels", 32)):
+        stage = prepare(tmp_path / shown, "timm:test_resnet", UNITS, checkpoint, shown=shown)
+        rows = stage.run()
+        assert digest(stage.run()) == digest(rows)
+        for row, small in zip(rows, plain):
+            picture = stage.study.image(row["picture"])
+            assert picture.shape == (side, side, 3)
+            # What is optimised and measured is the same; only its size when it is shown differs.
+            assert row["activation"] == small["activation"]
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    assert np.array_equal(to_shown(pixels, 69, "canvas"), pixels)
+    assert np.array_equal(to_shown(pixels, 20, "smooth"), pixels)
+    enlarged = to_shown(pixels, 69, "pixels")
+    assert enlarged.shape == (60, 60, 3), "the largest whole number that fits"
+    assert all(np.array_equal(enlarged[y::3, x::3], pixels) for y in range(3) for x in range(3))
+    assert to_shown(pixels, 69, "smooth").shape == (69, 69, 3)
+    assert to_shown(pixels, 16, "pixels").shape == (16, 16, 3), "larger ones are made smaller"
+
+
+def test_smooth_enlargement_and_the_way_back_change_little(made: tuple[Stage, list[dict[str, Any]]]) -> None:
+    stage, rows = made
+    small = stage.study.image(rows[0]["picture"])
+    back = resize_to(Image.fromarray(to_shown(small, 224, "smooth")), len(small))
+    assert np.abs(to_pixels(back).astype(float) - small).mean() < 6
+
+
+def test_pictures_of_an_older_version_of_the_preset_are_not_mixed_with_new_ones(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    with pytest.raises(StudyError, match=r"version 1 of the preset 'fast'.*another folder"):
+        prepare(tmp_path / "study", "timm:test_resnet", UNITS, checkpoint, version=1).run()
 
 
 def test_painted_references_of_planted_units_score_on_their_side(tmp_path: Path, checkpoint: Path) -> None:

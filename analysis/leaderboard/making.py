@@ -29,6 +29,7 @@ from analysis.performance import UNIT_KEY
 from analysis.published import SOURCE, UNITS, published_means, published_models
 from benchmark.commands import spell_command
 from benchmark.errors import LeaderboardError, NameNotFound
+from benchmark.experiment import VisualizationSettings
 from benchmark.hashing import hash_rows, hash_settings
 from benchmark.model_card import TWIN_SUFFIX, ModelCard, load_card
 from benchmark.observers.base import SHUFFLED
@@ -200,6 +201,17 @@ def _pool(study: Study, name: str) -> PoolFacts:
     )
 
 
+def describe_method(settings: VisualizationSettings, crop: int) -> dict[str, Any]:
+    """Return how synthetic references are made: what two rows must share to stand in one table."""
+    said = settings.identity(crop)
+    return {
+        "preset": settings.preset,
+        "canvas": settings.canvas,
+        "steps": settings.most_steps,
+        **{key: said[key] for key in ("version", "shown") if key in said},
+    }
+
+
 def _stimuli(study: Study, name: str) -> tuple[StimulusFacts, ...]:
     """Describe what was shown in each condition; queries are natural in all of them."""
     stimuli = study.stimuli()
@@ -212,7 +224,7 @@ def _stimuli(study: Study, name: str) -> tuple[StimulusFacts, ...]:
         queries = own[(own["role"] == "query") & pd.MultiIndex.from_frame(own[UNIT_KEY]).isin(served)]
         shown = pd.concat([references, queries])[_SHOWN].sort_values(_SHOWN, kind="stable")
         made = condition != "natural"
-        method = {"preset": settings.preset, "canvas": settings.canvas, "steps": settings.most_steps}
+        method = describe_method(settings, study.experiment.pool.crop)
         found.append(
             StimulusFacts(
                 condition=condition,

@@ -142,10 +142,14 @@ class StimulusFacts(Document):
 
     @property
     def words(self) -> str:
-        """How the references were made, in words: ``fast, 64 px, at most 60 steps``."""
+        """How the references were made, in words: ``fast 2, 64 px, at most 60 steps``."""
         if not self.method:
             return ""
-        return f"{self.method['preset']}, {self.method['canvas']} px, at most {self.method['steps']} steps"
+        version, canvas, shown = (self.method.get(key) for key in ("version", "canvas", "shown"))
+        preset = self.method["preset"] + (f" {version}" if version else "")
+        size = "the model's own size" if canvas == "model" else f"{canvas} px"
+        enlarged = ", shown pixel by pixel" if shown == "pixels" else ""
+        return f"{preset}, {size}, at most {self.method['steps']} steps{enlarged}"
 
 
 class UnitFacts(Document):

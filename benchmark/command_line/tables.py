@@ -209,6 +209,8 @@ def print_forecast(forecast: Forecast) -> None:
         f"{forecast.sessions:,} sessions, {forecast.answers:,} answers, USD {forecast.payment_usd:,.0f} for "
         "participants. Nothing was built."
     )
+    for warning in forecast.warnings:
+        console.print(escape(warning))
 
 
 def print_study(study: Study) -> None:
@@ -234,6 +236,8 @@ def print_study(study: Study) -> None:
         share = f"{100 * accepted[name]:.0f} %" if name in accepted else "–"
         table.add_row(escape(name), str(used), spelled, share)
     console.print(table)
+    for warning in stages.get("visualizations", {}).get("warnings", ()):
+        console.print(escape(warning))
     if "trials" in stages:
         console.print(f"{stages['trials']['sessions']:,} sessions laid out. Hash of the study: {study.hash}")
     if "trials" not in stages:
