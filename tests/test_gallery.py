@@ -23,7 +23,7 @@ from benchmark.study import Study
 from benchmark.tasks import assemble_tasks
 from benchmark.units import PLANTED, UNIT_COLUMNS
 from benchmark.workflow import build, make_gallery, observe_study, score_study
-from stimuli.gallery import BINS, MOST_TASKS, histogram
+from stimuli.gallery import BINS, MOST_TASKS, RANGE, examples, histogram
 from tests.experiments import small_experiment
 
 BANDS = {"min", "query-min", "middle", "query-max", "max"}
@@ -78,7 +78,8 @@ class Page(HTMLParser):
 
 
 def read_pages(folder: Path) -> dict[str, Page]:
-    return {path.name: Page(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.html"))}
+    paths = sorted(folder.rglob("*.html"))
+    return {path.relative_to(folder).as_posix(): Page(path.read_text(encoding="utf-8")) for path in paths}
 
 
 @pytest.fixture(scope="module")
@@ -98,45 +99,109 @@ def pages(study: Study) -> dict[str, Page]:
 
 
 def test_there_is_a_page_for_every_model_and_for_the_planted_units(study: Study, pages: dict[str, Page]) -> None:
-    assert set(pages) == {"index.html", *(f"{name}.html" for name in [*study.manifest["models"], PLANTED])}
+    names = [*study.manifest["models"], PLANTED]
+    made = {*study.stimuli().query("condition == 'synthetic'")["model"]}
+    assert set(pages) == {
+        "index.html",
+        *(f"{folder}{name}.html" for name in names for folder in ("", "grid/")),
+        *(f"visualizations/{name}.html" for name in made),
+    }
 
 
 def test_every_link_and_picture_leads_somewhere_inside_the_study(study: Study, pages: dict[str, Page]) -> None:
     counted = 0
-    for page in pages.values():
+    gallery = study.root / "gallery"
+    for own, page in pages.items():
         for address in page.links + page.pictures:
             parts = urlsplit(address)
             assert not parts.scheme, address
             assert not parts.netloc, address
             assert not parts.path.startswith("/"), address
-            path = study.root / "gallery" / unquote(parts.path)
+            path = ((gallery / own).parent / unquote(parts.path)).resolve()
             if parts.path:
                 assert path.is_file(), address
-                assert study.root.resolve() in path.resolve().parents
+                assert study.root.resolve() in path.parents
             if parts.fragment:
-                assert unquote(parts.fragment) in (pages[path.name].names if parts.path else page.names)
+                there = pages[path.relative_to(gallery.resolve()).as_posix()] if parts.path else page
+                assert unquote(parts.fragment) in there.names
             counted += 1
     assert counted > 100
 
 
 def test_no_other_host_is_asked_for_anything(study: Study) -> None:
-    for path in (study.root / "gallery").iterdir():
+    for path in (path for path in (study.root / "gallery").rglob("*") if path.is_file()):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"(https?:|ftp:|file:)?//[\w.]", text), path.name
         assert "@import" not in text
         assert "url(" not in text
 
 
-def test_pages_need_no_scripts(pages: dict[str, Page]) -> None:
-    for page in pages.values():
-        assert "script" not in page.tags
+def test_pages_say_everything_without_the_one_script_that_they_have(pages: dict[str, Page]) -> None:
+    for name, page in pages.items():
+        base = "../" * name.count("/")
+        assert page.tags.count("script") == 1 and f"{base}gallery.js" in page.pictures
         assert not [name for name, _ in page.attributes if name.startswith("on")]
+        # What only works with the script is hidden without it, and nothing else is.
+        hidden = [tag for tag in re.findall(r"<(\w+)[^>]*\shidden[\s>]", page.text) if tag != "form"]
+        assert not hidden
+
+
+def test_every_unit_has_a_tile_beside_its_layers_and_a_row_of_visualisations(
+    study: Study, pages: dict[str, Page]
+) -> None:
+    stimuli = study.stimuli()
+    for name in study.manifest["models"]:
+        cards, grid = pages[f"{name}.html"], pages[f"grid/{name}.html"]
+        spelled = [value for key, value in cards.attributes if key == "data-unit"]
+        assert spelled == [value for key, value in grid.attributes if key == "data-unit"]
+        assert {value.split(" / ")[0] for value in spelled} == {v for k, v in grid.attributes if k == "data-heading"}
+        depths = study.units().query("model == @name").drop_duplicates("layer").set_index("layer")["depth"]
+        shown = [depths[value.split(" / ")[0]] for value in spelled]
+        assert shown == sorted(shown), "as the network goes"
+        made = stimuli.query("condition == 'synthetic' and model == @name")
+        if len(made):
+            page = pages[f"visualizations/{name}.html"]
+            assert {Path(address).stem for address in page.pictures} - {"gallery"} == {*made["picture"]}
+
+
+def test_what_units_are_sorted_by_is_what_their_cards_say(study: Study, pages: dict[str, Page]) -> None:
+    statistics = study.statistics()
+    for name in study.manifest["models"]:
+        page = pages[f"{name}.html"]
+        ranges = [float(value) for key, value in page.attributes if key == "data-range"]
+        own = statistics[(statistics["model"] == name) & statistics["used"]]
+        assert sorted(ranges) == pytest.approx(sorted(own["range_over_deviation"]), abs=1e-4)
+        offered = {value.split()[0] for key, value in page.attributes if key == "value" and " " in value}
+        given = {key.removeprefix("data-") for key, _ in page.attributes if key.startswith("data-")}
+        assert offered and offered <= given
+
+
+def test_examples_cover_the_range_with_pictures_that_the_study_holds() -> None:
+    rng = np.random.default_rng(0)
+    column = rng.normal(size=1000).astype(np.float32)
+    pictures = np.array([f"p{n}" for n in range(1000)], dtype=object)
+    stored = rng.random(1000) < 0.5
+    stored[[column.argmin(), column.argmax()]] = True
+    found = examples(column, pictures, stored)
+    assert [example.below for example in found] == pytest.approx([100 * share for share in RANGE], abs=1)
+    for example in found:
+        row = int(example.picture[1:])
+        assert stored[row] and example.activation == column[row]
+        assert example.below == pytest.approx(100 * (column < column[row]).mean(), abs=0.11)
+        assert 0 <= example.x <= 100
+    assert (found[0].x, found[-1].x) == (0, 100)
+    assert examples(column, pictures, np.zeros(1000, dtype=bool)) == []
+    # Few pictures serve several shares, and are shown once.
+    few = np.zeros(1000, dtype=bool)
+    few[:2] = True
+    assert len(examples(column, pictures, few)) == 2
 
 
 def test_a_gallery_moves_with_its_study(study: Study, tmp_path: Path) -> None:
     moved = Path(shutil.move(shutil.copytree(study.root, tmp_path / "copy"), tmp_path / "elsewhere"))
-    for page in read_pages(moved / "gallery").values():
-        assert all((moved / "gallery" / unquote(urlsplit(address).path)).is_file() for address in page.pictures)
+    for name, page in read_pages(moved / "gallery").items():
+        folder = (moved / "gallery" / name).parent
+        assert all((folder / unquote(urlsplit(address).path)).is_file() for address in page.pictures)
         assert str(study.root) not in page.text
 
 
@@ -153,7 +218,7 @@ def test_every_used_unit_has_one_card_and_no_other_unit_has(study: Study, pages:
 def test_cards_show_both_sides_queries_and_synthetic_references(study: Study, pages: dict[str, Page]) -> None:
     tasks = assemble_tasks(study.stimuli())
     for name in study.manifest["models"]:
-        shown = {Path(address).stem for address in pages[f"{name}.html"].pictures}
+        shown = set(re.findall(r"<img[^>]*/([0-9a-f]+)\.webp\" alt=\"m", pages[f"{name}.html"].text))
         own = tasks[tasks["model"] == name]
         expected = {*own["query_max"], *own["query_min"]}
         for side in ("max", "min"):
@@ -226,12 +291,12 @@ def test_names_of_models_may_hold_what_addresses_and_pages_must_escape(
     study = build(small_experiment(picture_folder, checkpoint, models=models), tmp_path / "study", stage="exemplars")
     make_gallery(study)
     pages = read_pages(study.root / "gallery")
-    assert len(pages) == 3
-    for page in pages.values():
+    assert len(pages) == 5
+    for name, page in pages.items():
         assert "odd #1 & <two>? 5%20@random" in page.said
         for address in page.links + page.pictures:
             parts = urlsplit(address)
-            assert not parts.path or (study.root / "gallery" / unquote(parts.path)).is_file(), address
+            assert not parts.path or ((study.root / "gallery" / name).parent / unquote(parts.path)).is_file(), address
 
 
 def test_a_gallery_without_answers_can_be_made_and_one_without_exemplars_is_refused(
