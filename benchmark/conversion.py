@@ -10,8 +10,10 @@ from __future__ import annotations
 import pickletools
 import re
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -38,9 +40,12 @@ class _Inert:
     ----------
     container
         What is made instead of the stand-in itself, where the file goes on to fill it.
+    inner_state
+        What the file says that the object's attributes are: of a pickled network, where its weights are.
     """
 
     container: type[Any] | None = None
+    inner_state: Mapping[str, Any] = MappingProxyType({})
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         return super().__new__(cls) if cls.container is None else cls.container()
@@ -49,7 +54,8 @@ class _Inert:
         pass
 
     def __setstate__(self, state: Any) -> None:
-        pass
+        if isinstance(state, dict):
+            self.inner_state = state
 
     def __call__(self, *args: Any, **options: Any) -> _Inert:
         return self
@@ -65,7 +71,8 @@ def convert_checkpoint(source: Path, target: Path) -> int:
     """Write the weights of a checkpoint to a safetensors file.
 
     Of several dictionaries of tensors in the checkpoint (weights, moving averages, optimiser state) the one
-    with most tensors is taken; names are kept.
+    with most tensors is taken; names are kept. A network that was pickled whole counts as the dictionary of its
+    parameters and buffers.
 
     Returns
     -------
@@ -84,7 +91,10 @@ def convert_checkpoint(source: Path, target: Path) -> int:
         raise WeightsError(f"{source} can't be converted: {_reason(error)}") from None
     weights = max(_dictionaries(loaded), key=len, default={})
     if not weights:
-        raise WeightsError(f"{source} holds no dictionary of tensors.")
+        raise WeightsError(
+            f"{source} holds no dictionary of tensors and no network whose weights can be found. Where it was made, "
+            "save them alone: torch.save(network.state_dict(), FILE)."
+        )
     contents = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
     write_atomically(target, lambda unfinished: save_file(contents, unfinished))
     return len(weights)
@@ -132,6 +142,22 @@ def _load_with_stand_ins(source: Path, names: set[str]) -> Any:
             stand_ins[name].container = OrderedDict if refused[1] == "SETITEM" else list
 
 
+def _weights_of(network: _Inert, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield a pickled network's parameters and buffers as its ``state_dict`` would name them."""
+    state = network.inner_state
+    unsaved = state.get("_non_persistent_buffers_set")
+    for kind in ("_parameters", "_buffers"):
+        tensors = state.get(kind)
+        for name, tensor in tensors.items() if isinstance(tensors, dict) else ():
+            kept = kind == "_parameters" or not (isinstance(unsaved, set | list) and name in unsaved)
+            if kept and isinstance(tensor, torch.Tensor):
+                yield f"{prefix}{name}", tensor.detach()
+    inner = state.get("_modules")
+    for name, module in inner.items() if isinstance(inner, dict) else ():
+        if isinstance(module, _Inert):
+            yield from _weights_of(module, f"{prefix}{name}.")
+
+
 def _reason(error: Exception) -> str:
     """Return what torch found wrong with a checkpoint, without its advice."""
     lines = [line.removeprefix("WeightsUnpickler error:").strip() for line in str(error).splitlines()]
@@ -140,7 +166,10 @@ def _reason(error: Exception) -> str:
 
 
 def _dictionaries(value: Any) -> list[dict[str, torch.Tensor]]:
-    """Return the tensors of every dictionary inside a value."""
+    """Return the tensors of every dictionary inside a value, and those of every network."""
+    if isinstance(value, _Inert):
+        weights = dict(_weights_of(value, ""))
+        return [weights] if weights else []
     if not isinstance(value, dict):
         return []
     tensors = {str(name): item for name, item in value.items() if isinstance(item, torch.Tensor)}

@@ -30,7 +30,7 @@ leaves with the exit code of the error; a traceback is only ever shown for a def
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class VimiError(Exception):
@@ -139,11 +139,33 @@ def spell_error(error: BaseException, most: int = 300) -> str:
     return f"{name}: {first_line(error)[:most]}" if str(error).strip() else name
 
 
+def common_prefix(names: Iterable[str]) -> str:
+    """Return the first part of all names, with its point, if they share one: ``module.``; empty otherwise."""
+    first = {name.partition(".")[0] + "." for name in names if "." in name} | {"" for name in names if "." not in name}
+    return first.pop() if len(first) == 1 else ""
+
+
+def name_some(names: Sequence[str], most: int = 3) -> str:
+    """Name a few of many, with their number."""
+    if not names:
+        return "nothing"
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def is_near(name: str, options: Iterable[str]) -> bool:
+    """Whether a name may be one of the options, mistyped."""
+    return bool(_near(name, options, 1))
+
+
+def _near(name: str, options: Iterable[str], most: int) -> list[str]:
+    folded = {option.casefold(): option for option in sorted(set(options))}
+    return [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=most, cutoff=0.6)]
+
+
 def suggest(name: str, options: Iterable[str], most: int = 3) -> str:
     """Return "Did you mean ...?" for the options nearest to a name, or the options themselves if few."""
     known = sorted(set(options))
-    folded = {option.casefold(): option for option in known}
-    near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=most, cutoff=0.6)]
+    near = _near(name, known, most)
     if near:
         return f"Did you mean {' or '.join(repr(option) for option in near)}?"
     if not known:

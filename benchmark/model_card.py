@@ -18,7 +18,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from benchmark.data_sets import data_set_names
 from benchmark.documents import Document, parse, read_toml
-from benchmark.errors import CardError, NameNotFound, suggest
+from benchmark.errors import CardError, NameNotFound, is_near, suggest
 
 TWIN_SUFFIX = "-twin"
 """What the name of a model's random-weight twin ends with."""
@@ -280,7 +280,9 @@ def _find_card(name: str) -> ModelCard:
         hint = f"timm has a model of that name; write 'timm:{name}' to use it."
         raise NameNotFound("model card", name, card_names(), hint)
     known = [*card_names(), *own_models.offered_names(), *entry_points, *(f"timm:{m}" for m in timm.list_models())]
-    raise NameNotFound("model", name, known, own_models.how_to_offer(name))
+    # Who mistyped a name is told the near one; only a name near to nothing may be that of a notebook's network.
+    hint = "" if is_near(name, known) else own_models.how_to_offer(name)
+    raise NameNotFound("model", name, known, hint)
 
 
 @cache

@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from benchmark import architectures  # noqa: F401  (registers vimi's own with timm)
+from benchmark.commands import spell_command
 from benchmark.conversion import unknown_names
-from benchmark.errors import CardError, WeightsError, first_line, spell_error
+from benchmark.errors import CardError, WeightsError, common_prefix, first_line, name_some, spell_error
 from benchmark.hashing import hash_state
 from benchmark.layers import LayerMap
 from benchmark.model_card import ModelCard, ask_for_training
@@ -256,11 +257,16 @@ def _name_modules(module: nn.Module) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"
 
 
+GAINS = ("gain", "skipinit_gain")
+"""Names of learned factors that timm's networks without normalisation start at zero."""
+
+
 def build_untrained(card: ModelCard, seed: int) -> nn.Module:
     """Build a model with random weights that belong to a seed and the architecture.
 
-    A normalisation that timm starts at zero (to begin training as the identity) starts at one: at zero it
-    would silence its branch, and most units of a twin would be constant.
+    What would silence most units of a twin starts elsewhere: a normalisation or gain that begins training at zero (so
+    that its branch is the identity) starts at one, and batch norms with small random weights (RepVGG's, which shrink
+    the signal tenfold in every block) start as torch's do.
 
     Raises
     ------
@@ -269,9 +275,13 @@ def build_untrained(card: ModelCard, seed: int) -> nn.Module:
     """
     module = make_untrained(card, seed) if card.is_own else _untrained_from_timm(card, seed)
     for inner in module.modules():
-        weight = getattr(inner, "weight", None)
-        if isinstance(inner, nn.modules.batchnorm._BatchNorm) and weight is not None and not weight.any():
-            nn.init.ones_(weight)
+        if isinstance(inner, nn.modules.batchnorm._BatchNorm) and inner.affine:
+            nn.init.ones_(inner.weight)
+            nn.init.zeros_(inner.bias)
+        for name in GAINS:
+            gain = inner._parameters.get(name)
+            if gain is not None and not gain.any():
+                nn.init.ones_(gain)
     return module
 
 
@@ -393,14 +403,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise WeightsError(f"{path} is no readable checkpoint: torch.save did not write it.") from None
         raise WeightsError(
             f"{path} holds more than weights ({asked_for}), and reading all of it would run code from it. Take the "
-            f"weights out with\n  vimi models convert {path} {path.with_suffix('.safetensors')}\n"
+            f"weights out with\n  {spell_command('models', 'convert', path, path.with_suffix('.safetensors'))}\n"
             "which runs none of it, and use the new file."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
         reason = first_line(error)
         raise WeightsError(f"{path} is no readable checkpoint: {reason}") from None
     if not isinstance(loaded, dict):
-        raise WeightsError(f"{path} holds a {type(loaded).__name__}, not a dictionary of weights.")
+        raise WeightsError(
+            f"{path} holds a {type(loaded).__name__}, not a dictionary of weights. Save the weights alone: "
+            "torch.save(network.state_dict(), FILE)."
+        )
     return loaded
 
 
@@ -422,14 +435,25 @@ def load_weights_file(module: nn.Module, path: Path, card: ModelCard) -> None:
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     wanted = module.state_dict()
+    shared = common_prefix(tensors)
+    if shared and any(name.removeprefix(shared) in wanted for name in tensors):
+        # A wrapper (DataParallel, torch.compile) named them all so, and without it they are this network's names.
+        tensors = {name.removeprefix(shared): value for name, value in tensors.items()}
+        shared = ""
     if set(tensors) != set(wanted):
         shapes = [tuple(value.shape) for value in tensors.values()]
         if shapes != [tuple(value.shape) for value in wanted.values()]:
-            missing = sorted(set(wanted) - set(tensors))[:3]
-            extra = sorted(set(tensors) - set(wanted))[:3]
+            begin = (
+                f" All names in the file begin with {shared!r}; if that is no part of this network, take it off: "
+                f'prefix = "{shared}" under [weights] of a card.'
+                if shared
+                else ""
+            )
             raise WeightsError(
-                f"The weights in {path} are not those of {card.network}: missing {missing or 'nothing'}, "
-                f"unexpected {extra or 'nothing'}."
+                f"The weights in {path} are not those of {card.network}: missing "
+                f"{name_some(sorted(set(wanted) - set(tensors)))}; unexpected "
+                f"{name_some(sorted(set(tensors) - set(wanted)))}.{begin} Are they of this architecture, with this "
+                "number of classes?"
             )
         tensors = dict(zip(wanted, tensors.values()))
     for name, value in wanted.items():

@@ -36,7 +36,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from benchmark.documents import parse
-from benchmark.errors import CardError, NameNotFound, VimiError, first_line, spell_error
+from benchmark.errors import CardError, NameNotFound, VimiError, common_prefix, first_line, name_some, spell_error
 from benchmark.hashing import hash_bytes
 from benchmark.model_card import TWIN_SUFFIX, InputSpec, ModelCard, card_names, timm_family
 from benchmark.randomness import seed_from
@@ -247,8 +247,8 @@ def make_untrained(card: ModelCard, seed: int) -> nn.Module:
     if kept:
         found = "come" if all_fixed else "are the trained values, and come"
         raise CardError(
-            f"{_twin_of(card)} can't be made: {_list(kept)} {found} out the same for two different seeds. Does "
-            f"{_way(card)} load weights, or set a seed itself? Leave both out; a fixed table, such as positions, "
+            f"{_twin_of(card)} can't be made: {name_some(kept, NAMED)} {found} out the same for two different seeds. "
+            f"Does {_way(card)} load weights, or set a seed itself? Leave both out; a fixed table, such as positions, "
             "belongs into a buffer instead of a parameter."
         )
     return first
@@ -300,8 +300,8 @@ def _reset(network: nn.Module, card: ModelCard) -> nn.Module:
     left = [name for name, tensor in values if torch.isnan(tensor).any()]
     if left:
         raise CardError(
-            f"{_twin_of(card)} would keep trained values: {_list(left)} belong to modules without reset_parameters(). "
-            f"Say how the network is made untrained: {_how_untrained(card)}"
+            f"{_twin_of(card)} would keep trained values: {name_some(left, NAMED)} belong to modules without "
+            f"reset_parameters(). Say how the network is made untrained: {_how_untrained(card)}"
         )
     return network
 
@@ -355,11 +355,6 @@ def _how_untrained(card: ModelCard) -> str:
     if card.weights.source.startswith("python:"):
         return f"let {card.network} take a keyword 'pretrained', and return fresh random weights for pretrained=False."
     return "offer_model(network, name, untrained=FUNCTION), with a function that returns it with fresh random weights."
-
-
-def _list(names: list[str]) -> str:
-    """Name parameters, the first of them if they are many."""
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 # -------------------------------------------------------------------- cards
@@ -602,7 +597,36 @@ def _failure(error: BaseException, what: str, file: str) -> str:
             frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename
         ]
         place = f"{Path(theirs[-1].filename).name}, line {theirs[-1].lineno}" if theirs else "no line of yours"
-    return f"{what} raised {spell_error(error)} ({place})."
+    text = explain_state_error(str(error)) or spell_error(error)
+    return f"{what} raised {text} ({place})."
+
+
+def explain_state_error(text: str) -> str:
+    """Say what torch found wrong with a state dictionary in one line; empty if the error is another one.
+
+    torch names the keys in lines of their own, below the first, and does not see that all of them begin alike.
+    """
+    if not text.startswith("Error(s) in loading state_dict"):
+        return ""
+    found = {
+        kind: re.findall(r'"([^"]+)"', line)
+        for kind in ("Missing", "Unexpected")
+        for line in text.splitlines()
+        if line.strip().startswith(f"{kind} key(s)")
+    }
+    sizes = re.findall(r"size mismatch for ([^:]+): (.*)", text)
+    parts = [f"{kind.lower()} {name_some(names)}" for kind, names in found.items()]
+    if sizes:
+        parts.append(
+            f"another size: {sizes[0][0]}, {sizes[0][1]}" + (f" and {len(sizes) - 1:,} more" if sizes[1:] else "")
+        )
+    shared = common_prefix(found.get("Unexpected", []))
+    if shared and any(name.removeprefix(shared) in found.get("Missing", []) for name in found["Unexpected"]):
+        parts.append(
+            f"all names in the file begin with {shared!r}, which a wrapper added: take it off with "
+            f'{{name.removeprefix("{shared}"): tensor for name, tensor in state.items()}}'
+        )
+    return f"{text.partition(chr(10))[0].rstrip(': ')}: {'; '.join(parts)}"
 
 
 def _file_of(function: object) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmark.device import choose_device
-from benchmark.errors import CardError, VimiError, first_line, spell_error
+from benchmark.errors import CardError, VimiError, first_line, name_some, spell_error
 from benchmark.hashing import hash_state
 from benchmark.layers import Layer, LayerMap
 from benchmark.model_card import ModelCard, ask_for_training
@@ -48,6 +48,9 @@ CONSTANT = 1e-6
 CANCELLED = 1e-5
 """A change that is smaller than this share of a layer's single values is rounding, whatever their mean is."""
 
+MANY_CONSTANT = 0.1
+"""Share of constant channels of a twin from which on that is said: a control that rests on few units is a weak one."""
+
 MOST_CONSTANT = 0.9
 """Share of constant channels from which on a model is refused; networks whose branches begin at zero have many."""
 
@@ -75,12 +78,15 @@ class Check:
         What was found; if it failed, what is wrong and what to do.
     seconds
         How long it took.
+    doubtful
+        Whether it passed, but something about it should be known before hours are spent on the model.
     """
 
     name: str
     passed: bool
     words: str
     seconds: float
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,6 +192,10 @@ class _Failure(Exception):
     """A check failed, with these words."""
 
 
+class _Doubt(str):
+    """What a check that passed says, where a user should think twice."""
+
+
 @dataclass
 class _Run:
     """A smoke test under way: what one check finds is what the next ones work on."""
@@ -253,7 +263,8 @@ class _Run:
             words, passed = str(error), False
         except Exception as error:  # a network of somebody's own may fail anywhere, and in any way
             words, passed = f"raises {spell_error(error, 200)} {ORDINARY}", False
-        self.checks.append(Check(name, passed, words, perf_counter() - begun))
+        doubtful = passed and isinstance(words, _Doubt)
+        self.checks.append(Check(name, passed, str(words), perf_counter() - begun, doubtful))
 
     def _has_network(self) -> bool:
         return self.network is not None
@@ -274,7 +285,10 @@ class _Run:
             return f"{', '.join(self.card.training.data)}: {self.card.training.images:,} pictures"
         if self.need_training:
             raise ask_for_training(self.card)
-        return "not known; a build will ask for it"
+        return _Doubt(
+            "not known, and a build will ask for it: state training_data and training_images under [[models]], beside "
+            "the function, or with --training-data and --training-images"
+        )
 
     def _parameters(self) -> str:
         count = count_parameters(self._network, self.card)
@@ -313,9 +327,13 @@ class _Run:
         self.layer_map = found
         moved = self._network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = Model(self.card, moved, found, self.weights_hash, self.device, self.aggregator)
-        left_out = f", {len(found.unreadable)} left out" if found.unreadable else ""
         first, last = found.layers[0].name, found.layers[-1].name
-        return f"{len(found.layers)} layers from {first} to {last}, {found.unit_count:,} units{left_out}"
+        words = f"{len(found.layers)} layers from {first} to {last}, {found.unit_count:,} units"
+        if not found.unreadable:
+            return words
+        name, reason = found.unreadable[0]
+        names = [layer for layer, _ in found.unreadable]
+        return _Doubt(f"{words}; left out: {name_some(names, NAMED)}. The first, {name}: {reason}")
 
     def _activations(self) -> str:
         columns = self._read(self._pictures(0))
@@ -438,23 +456,39 @@ class _Run:
                 (layer.name, layer.width) for layer in self.layer_map.layers
             ]:
                 raise _Failure("the random-weight twin has other eligible layers than the model.")
-            self._read_twin(twin, found)
+            doubt = self._read_twin(twin, found)
+            if doubt:
+                return _Doubt(doubt)
         return f"random weights in {len(learned)} tensors, none of them the model's"
 
-    def _read_twin(self, twin: nn.Module, layers: LayerMap) -> None:
-        """Check that a twin is a network that could be answered about: a dead one would flatter any model."""
+    def _read_twin(self, twin: nn.Module, layers: LayerMap) -> str:
+        """Check that a twin is a network that could be answered about: a dead one would flatter any model.
+
+        Returns
+        -------
+        What should be known of it; empty if nothing.
+        """
         model = Model(self._own_card.as_twin(), twin, layers, "", torch.device("cpu"), self.aggregator)
         with ActivationReader(twin, layers, model.aggregator, model.prefix_tokens) as reader:
             columns = reader.read(model.prepare(torch.from_numpy(self._pictures(0)))).cpu()
         found = [_values(columns, layer) for layer in layers.layers]
         if not all(np.isfinite(values).all() for values in found):
             raise _Failure("the random-weight twin's activations are NaN or infinite: how is it made untrained?")
-        share = sum(int(_constant(values).sum()) for values in found) / layers.unit_count
+        constant = sum(int(_constant(values).sum()) for values in found)
+        share = constant / layers.unit_count
         if share > MOST_CONSTANT:
             raise _Failure(
                 f"{100 * share:.0f} % of the random-weight twin's channels are the same for {PICTURES} very different "
                 "pictures, so that it is no control. Let it be initialised as a network is before it is trained."
             )
+        if share <= MANY_CONSTANT:
+            return ""
+        return (
+            f"{constant:,} of the random-weight twin's {layers.unit_count:,} units are the same for {PICTURES} very "
+            f"different pictures. Only the other {100 * (1 - share):.0f} % can be a control, and a row is ranked only "
+            "if at least half of its twin's units count. Does the initialisation silence a branch (a gain of zero, a "
+            "very small scale)?"
+        )
 
     # ---------------------------------------------------------------- parts
 

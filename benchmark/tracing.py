@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,17 @@ NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, n
 TIMM_NORMALISATIONS = ("RmsNorm", "SimpleNorm", "FrozenBatchNorm")
 """Beginnings of the class names of timm's normalisations that derive from none of torch's."""
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+CLASSIFIERS = ("classifier", "logits", "fc")
+"""Parts of module names that say: not the body of a network."""
 ASIDE = ("downsample", "shortcut", "skip", "transition", "stem", "head")
 """Parts of module names that say: not on the main path of a repeated block."""
+
+UNSEEN_SUM = (
+    "no module sees this sum before it is changed. To have it read, let it pass an nn.Identity() of its own in the "
+    "block's forward pass"
+)
+RUN_TWICE = "its module runs more than once in a forward pass. To have it read, give each use a module of its own"
+"""Why a layer that the rule asks for can't be read, and what its author can do."""
 
 BATCH = 2
 """Pictures in the traced batch: two, so that the batch axis can be told from an axis of length one."""
@@ -62,11 +72,33 @@ def find_blocks(model: nn.Module) -> list[str]:
     A block is a member of a numbered series (``layer1.0``, ``blocks.3``, ``denseblock2.denselayer7``) with at
     least two convolutions or linear layers inside; of nested series the innermost counts. Numbered members
     of lists are preferred to numbered names.
+
+    A model without such blocks may still have a structure: a series whose members are bare containers (ConvMixer's
+    ``blocks.3``), or one that is a plain row of layers (VGG's ``features``). The first kind that a model has counts.
     """
+    return _modules_in_series(model) or _modules_in_series(model, containers=True) or _plain_rows(model)
+
+
+def _plain_rows(model: nn.Module) -> list[str]:
+    """Return the lists of a model that are rows of layers: with at least two convolutions among their own members."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if name
+        and type(module) in CONTAINERS
+        and not any(word in part for part in name.split(".") for word in (*ASIDE, *CLASSIFIERS))
+        and sum(kind_of(member) == "convolution" for member in module.children()) >= 2
+    ]
+
+
+def _modules_in_series(model: nn.Module, *, containers: bool = False) -> list[str]:
+    """Return the members of numbered series: modules with a class of their own, or else bare containers."""
     series: dict[str, list[str]] = {}
     for name, module in model.named_modules():
         parts = name.split(".")
-        if not name or type(module) in CONTAINERS or kind_of(module) or not re.search(r"\d", parts[-1]):
+        if not name or kind_of(module) or not re.search(r"\d", parts[-1]):
+            continue
+        if (type(module) in CONTAINERS) is not containers:
             continue
         if any(word in part for part in parts for word in ASIDE):
             continue
@@ -81,6 +113,14 @@ def find_blocks(model: nn.Module) -> list[str]:
         for name, _ in model.named_modules()
         if name in chosen and not any(other.startswith(name + ".") for other in chosen)
     ]
+
+
+def _stem_of_rows(model: nn.Module, blocks: Sequence[str]) -> set[str]:
+    """Return the convolution that sees the pixels, and what normalises it, if they lie in a plain row of layers."""
+    rows = set(_plain_rows(model)) & set(blocks)
+    layers = [(name, kind) for name, module in model.named_modules() if (kind := kind_of(module))]
+    stem = layers[:1] + list(takewhile(lambda layer: layer[1] == "normalisation", layers[1:]))
+    return {name for name, _ in stem if name.rpartition(".")[0] in rows}
 
 
 def trace_layers(
@@ -163,6 +203,7 @@ class _Tracer(TorchFunctionMode):
         self.affine = affine
         self.names = {module: name for name, module in model.named_modules()}
         self.blocks = find_blocks(model)
+        self.stem = _stem_of_rows(model, self.blocks)
         self.patterns = [re.compile(re.escape(p).replace(r"\*", r"[^.]*") + r"\Z") for p in patterns]
         self.stack: list[nn.Module] = []
         self.kept: list[Any] = []  # every tensor seen: as long as one lives, its id belongs to it alone
@@ -360,7 +401,7 @@ class _Tracer(TorchFunctionMode):
     def _in_block(self, name: str, itself: bool = False) -> bool:
         """Whether a module lies on the main path inside a repeated block."""
         block = next((b for b in self.blocks if name.startswith(b + ".") or (itself and name == b)), None)
-        if block is None:
+        if block is None or name in self.stem:
             return False
         return not any(word in part for part in name[len(block) + 1 :].split(".") for word in ASIDE)
 
@@ -423,12 +464,12 @@ class _Tracer(TorchFunctionMode):
     def result(self) -> LayerMap:
         """Return what was found."""
         for item in self.waiting:
-            self.unreadable.append((f"{item.block}.add", "no module sees this sum before it is changed"))
+            self.unreadable.append((f"{item.block}.add", UNSEEN_SUM))
         layers: list[Layer] = []
         twice = {block for block, count in self.sum_counts.items() if count > 1}
         for layer in self.layers:
             if layer.kind != "residual sum" and self.calls[layer.name] > 1:
-                self.unreadable.append((layer.name, "its module runs more than once in a forward pass"))
+                self.unreadable.append((layer.name, RUN_TWICE))
                 continue
             block, _, last = layer.name.rpartition(".")
             name = f"{block}.add1" if last == "add" and block in twice else layer.name

@@ -60,6 +60,9 @@ class Builder(Materials):
             inputs = hash_settings([self.experiment.hash, self.survey.hash, self._weights(), self._cards()])
             if self.study.stage_is_done("units", inputs):
                 return
+        _ = self.pool  # what is cheap to fail fails first: a pool that is not there, a mistyped card, missing weights
+        with self.study.timed("units", "loading models"):
+            models = self.models()
         with self.study.timed("units", "survey of the pool"):
             survey = self.survey
         _ = self.windows  # a pool that is too small fails here, before hours of work
@@ -68,8 +71,6 @@ class Builder(Materials):
                 "[stimuli] distinct_classes = true keeps a query's class out of its references, but the pool "
                 f"{self.experiment.pool.source} has no classes. Use a labelled pool, such as imagenet:PATH."
             )
-        with self.study.timed("units", "loading models"):
-            models = self.models()
         inputs = hash_settings([self.experiment.hash, survey.hash, self._weights(), self._cards()])
         table = self._draw()
         schemas.POOL.write(survey.table, self.study.tables / "pool.parquet")

@@ -31,6 +31,7 @@ from benchmark.errors import (
     StudyMismatch,
     UnreadablePicture,
     VimiError,
+    WeightsError,
 )
 from benchmark.experiment import Experiment
 from benchmark.hashing import hash_pixels
@@ -659,3 +660,23 @@ def test_pools_of_few_photographs_are_marked_from_the_start(checkpoint: Path, tm
     study = build(experiment, tmp_path / "study", stage="units")
     assert PLUMBING in study.manifest["notes"]
     assert study.manifest["pool"]["groups"] == 20
+
+
+@pytest.mark.parametrize(
+    ("entry", "error"),
+    [
+        ({"card": "timm:test_resnat"}, NameNotFound),
+        (
+            {"card": "timm:test_resnet", "weights": "nowhere.pt", "training_data": ["x"], "training_images": 3},
+            WeightsError,
+        ),
+        ({"card": "timm:test_resnet"}, VimiError),  # its own weights, which nobody has fetched
+    ],
+)
+def test_what_is_cheap_to_fail_fails_before_the_pool_is_surveyed(
+    few_pictures: Path, checkpoint: Path, tmp_path: Path, entry: dict[str, object], error: type[VimiError]
+) -> None:
+    good = {"card": "timm:test_vit", "weights": "random"}
+    with pytest.raises(error):
+        build(small_experiment(few_pictures, checkpoint, models=[good, entry]), tmp_path / "study")
+    assert not (tmp_path / "study" / "survey").exists()

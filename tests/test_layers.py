@@ -266,3 +266,46 @@ def test_a_layer_that_mixes_positions_follows_from_no_mean_over_them(width: int)
         read = unit_activations(columns, layer.columns, layer.scale, layer.shift)
         want = recording.outputs[layer.name].mean(1)
         torch.testing.assert_close(read, want, rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_of_bare_containers_count_where_a_model_has_no_others() -> None:
+    def block(width: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1))
+
+    model = nn.Sequential()
+    model.add_module("stem", nn.Conv2d(3, 4, 3))
+    model.add_module("blocks", nn.Sequential(block(4), block(4), block(4)))
+    assert find_blocks(model) == ["blocks.0", "blocks.1", "blocks.2"]
+    names = [layer.name for layer in trace_layers(model.eval(), 16).layers]
+    assert names == [f"blocks.{n}.{part}" for n in range(3) for part in (0, 2)]
+
+
+def test_a_plain_row_of_layers_counts_but_for_its_stem_and_the_classifier() -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Sequential(
+                nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(),
+                nn.Conv2d(6, 5, 3), nn.ReLU(),
+            )  # fmt: skip
+            self.classifier = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.classifier(self.features(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+    layers = trace_layers(Plain().eval(), 16).layers
+    assert [(layer.name, layer.width) for layer in layers] == [("features.3", 6), ("features.4", 6), ("features.6", 5)]
+
+
+def test_what_cannot_be_read_comes_with_advice() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(x + self.two(torch.relu(self.one(x)))) * 2
+
+    found = trace_layers(nn.Sequential(Block(), Block()).eval(), 8)
+    assert [name for name, _ in found.unreadable] == ["0.add", "1.add"]
+    assert all("nn.Identity()" in reason for _, reason in found.unreadable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from benchmark.hashing import hash_state
 from benchmark.model_card import ModelCard, load_card, read_card
 from benchmark.model_zoo import build_untrained, load_model
 from benchmark.observers.embedding import embed_batch
-from benchmark.own_models import find_entry_points, offer_model, offered_names, withdraw_model
+from benchmark.own_models import explain_state_error, find_entry_points, offer_model, offered_names, withdraw_model
 from benchmark.smoke_test import SmokeTest, smoke_test, varied_pictures
 from benchmark.workflow import build, observe_study
 from tests.conftest import write_pictures
@@ -621,3 +622,43 @@ def test_what_lies_in_the_current_folder_hides_nothing_of_vimis(folder: Path) ->
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=folder, timeout=120)
     assert done.returncode == 0, done.stderr
     assert str(folder) not in done.stdout and "analysis" in done.stdout
+
+
+class Halved(Net):
+    """A network that, untrained, has a branch which says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, parameter in self.named_parameters():
+            if "blocks.1" in name:
+                nn.init.zeros_(parameter)
+
+
+def test_what_should_be_known_of_a_model_that_can_be_studied_is_no_failure(offered: Callable[..., ModelCard]) -> None:
+    tested = smoke_test(offered(trained(), untrained=Halved, training=None), device="cpu")
+    doubts = {check.name: check.words for check in tested.checks if check.doubtful}
+    assert tested.passed and set(doubts) == {"training data", "twin"}
+    assert "training_images under [[models]]" in doubts["training data"]
+    assert re.search(r"\d+ of the random-weight twin's \d+ units are the same", doubts["twin"])
+
+
+def test_a_state_that_does_not_fit_is_explained_in_one_line_with_its_keys() -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 2))
+    wrapped = {f"module.{name}": value for name, value in plain.state_dict().items()}
+    with pytest.raises(RuntimeError) as caught:
+        plain.load_state_dict(wrapped)
+    words = explain_state_error(str(caught.value))
+    assert "missing 0.weight, 0.bias, 1.weight and 3 more; unexpected module.0.weight" in words
+    assert 'removeprefix("module.")' in words and "\n" not in words
+    with pytest.raises(RuntimeError) as caught:
+        plain.load_state_dict({**plain.state_dict(), "2.weight": torch.zeros(3, 4)})
+    assert "another size: 2.weight, copying a param with shape torch.Size([3, 4])" in explain_state_error(str(caught.value))
+    assert explain_state_error("out of memory") == ""
+
+
+def test_a_mistyped_name_gets_the_near_one_and_no_word_about_notebooks() -> None:
+    with pytest.raises(NameNotFound) as caught:
+        load_card("efficientnet_liteO")
+    assert "'efficientnet_lite0'" in str(caught.value) and "notebook" not in str(caught.value)
+    with pytest.raises(NameNotFound, match="A network of a notebook"):
+        load_card("zzz_qqq")

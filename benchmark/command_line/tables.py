@@ -348,7 +348,7 @@ def print_smoke_test(tested: SmokeTest) -> None:
     console = open_console()
     table = _table("", "check", "", "seconds", right=("seconds",))
     for check in tested.checks:
-        mark = "[green]ok[/]" if check.passed else "[bold red]fail[/]"
+        mark = "[yellow]note[/]" if check.doubtful else "[green]ok[/]" if check.passed else "[bold red]fail[/]"
         table.add_row(mark, check.name, escape(check.words), f"{check.seconds:.1f}")
     console.print(table)
     if tested.passed:
