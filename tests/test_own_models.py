@@ -652,7 +652,8 @@ def test_a_state_that_does_not_fit_is_explained_in_one_line_with_its_keys() -> N
     assert 'removeprefix("module.")' in words and "\n" not in words
     with pytest.raises(RuntimeError) as caught:
         plain.load_state_dict({**plain.state_dict(), "2.weight": torch.zeros(3, 4)})
-    assert "another size: 2.weight, copying a param with shape torch.Size([3, 4])" in explain_state_error(str(caught.value))
+    words = explain_state_error(str(caught.value))
+    assert "another size: 2.weight, copying a param with shape torch.Size([3, 4])" in words
     assert explain_state_error("out of memory") == ""
 
 
