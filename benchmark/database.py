@@ -79,6 +79,7 @@ people = sa.Table(
     sa.Column("practice_attempts", sa.Integer, nullable=False),
     sa.Column("comments", sa.Text),
     sa.Column("evidence", sa.Text),
+    sa.Column("connection_mbps", sa.Double),
     sa.Column("hosting_hash", _Hash, nullable=False),
     sa.Column("arrived_at", _Time, nullable=False),
     sa.Column("seen_at", _Time, nullable=False),
@@ -157,6 +158,7 @@ answers = sa.Table(
     sa.Column("early_inputs", sa.Integer),
     sa.Column("server_ms", sa.Double),
     sa.Column("trace", sa.Text),
+    sa.Column("rendition", sa.String(40)),
     sa.Column("answered_at", _Time, nullable=False),
     sa.UniqueConstraint("participant", "trial"),
 )
@@ -425,6 +427,7 @@ def read_sessions(
             people.c.colour_vision,
             people.c.language,
             people.c.evidence,
+            people.c.connection_mbps,
         )
         .join_from(sessions, people, sessions.c.participant == people.c.id)
         .join(last, last.c.session == sessions.c.id)

@@ -291,6 +291,14 @@ class HostingSettings(Document):
         Whether a comprehension quiz follows the instructions.
     comments
         Whether participants may leave a free text at the end.
+    pictures
+        How pictures are sent: ``original``, the study's own files; ``lossless``, in the size that is shown;
+        ``compact``, that and as JPEGs of high quality; ``automatic``, lossless, and compact for those whose
+        connection can't carry the lossless ones in time. Each answer records what was shown.
+    prefetch_megabytes
+        How much a browser loads ahead of the present trial, at most.
+    slowest_connection
+        Slowest connection, in Mbit/s, with which somebody may take part; 0 lets everybody in.
     target_width
         Width of a model's interval that the study aims at.
     show_means
@@ -305,6 +313,9 @@ class HostingSettings(Document):
     visual_trap: bool = True
     quiz: bool = False
     comments: bool = True
+    pictures: Literal["automatic", "original", "lossless", "compact"] = "automatic"
+    prefetch_megabytes: float = Field(default=8.0, ge=0, le=1000)
+    slowest_connection: float = Field(default=0.0, ge=0, le=1000)
     target_width: float = Field(default=0.1, gt=0, lt=1)
     show_means: Literal["hidden", "confidence_sequences"] = "hidden"
 

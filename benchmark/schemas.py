@@ -271,7 +271,7 @@ RESPONSES = Schema(
         Column("correct", "boolean", "whether the maximal query was chosen"),
         Column("confidence", "integer", "1 to 3, where asked for", nullable=True),
         Column("probability", "number", "the observer's probability that the maximal query is right", nullable=True),
-        Column("rt_ms", "number", "reaction time in milliseconds", nullable=True),
+        Column("rt_ms", "number", "reaction time in ms; empty for a trial shown before a reload", nullable=True),
         Column("answered_at", "time", "when the answer was given", nullable=True),
         Column("vimi_version", "string", "version of vimi"),
         Column("stimuli_hash", "string", "hash of the stimuli that were shown"),
@@ -281,6 +281,7 @@ RESPONSES = Schema(
         Column("visible", "boolean", "whether the page stayed visible during the trial", nullable=True),
         Column("focused", "boolean", "whether the window kept the focus during the trial", nullable=True),
         Column("input", "string", "how the answer was given", nullable=True, values=INPUTS),
+        Column("rendition", "string", "how pictures were sent: kind, side in pixels, version", nullable=True),
     ),
 )  # fmt: skip
 
@@ -304,6 +305,7 @@ SESSIONS = Schema(
         Column("colour_vision", "string", "what the person said of their colour vision", nullable=True),
         Column("language", "string", "language of the texts", nullable=True),
         Column("evidence", "string", "signs of a program instead of a person, as JSON", nullable=True),
+        Column("connection_mbps", "number", "speed of the connection on arrival, in Mbit/s", nullable=True),
     ),
 )  # fmt: skip
 """What is known about a session as a whole, beside its answers: what exclusion rules look at."""

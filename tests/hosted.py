@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark import schemas
@@ -65,20 +67,27 @@ def hosted_experiment(**changes: Any) -> Experiment:
     return Experiment.model_validate(values)
 
 
-def paint(study: Study, words: str, side: str) -> str:
-    """Store a picture: bright ones are maximal, dark ones minimal, so that a person could tell them apart."""
+def painted(words: str, side: str) -> NDArray[np.uint8]:
+    """Return a picture: bright ones are maximal, dark ones minimal, so that a person could tell them apart."""
     generator = generator_from("painted", words)
     level = 190 if side == "max" else 60
     noise = generator.normal(0, 25, size=(SIDE // 8, SIDE // 8, 3)).repeat(8, axis=0).repeat(8, axis=1)
-    pixels = np.clip(level + noise + generator.normal(0, 4, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
+    return np.clip(level + noise + generator.normal(0, 4, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
+
+
+def store(study: Study, pixels: NDArray[np.uint8]) -> str:
+    """Store a picture under the name that its pixels give it."""
     picture = hash_pixels(pixels)
     study.image_path(picture).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(study.image_path(picture), "WEBP", lossless=True, method=0, quality=0)
     return picture
 
 
-def make_hosted_study(root: Path, **changes: Any) -> Study:
-    """Make a study by hand; ``changes`` replace sections of its experiment."""
+def make_hosted_study(
+    root: Path, *, references: int = REFERENCES, picture: Callable[[str, str], NDArray[np.uint8]] = painted,
+    **changes: Any,
+) -> Study:  # fmt: skip
+    """Make a study by hand; ``changes`` replace sections of its experiment, ``picture`` paints by name and side."""
     experiment = hosted_experiment(**changes)
     study = Study.create(root, experiment)
     conditions = experiment.stimuli.conditions
@@ -93,23 +102,23 @@ def make_hosted_study(root: Path, **changes: Any) -> Study:
             own = {"layer": layer, "side": side}
             for task in range(tasks):
                 name = f"{model}/{layer}/{index}/{task}/{side}"
-                for place in range(REFERENCES):
-                    picture = paint(study, f"{name}/{place}", side)
+                for place in range(references):
+                    made = store(study, picture(f"{name}/{place}", side))
                     rows.append(
-                        stimulus(model, index, **own, task=task, position=place, picture=picture,
+                        stimulus(model, index, **own, task=task, position=place, picture=made,
                                  activation=sign * (9.0 - place))
                     )  # fmt: skip
-                picture = paint(study, f"{name}/query", side)
+                made = store(study, picture(f"{name}/query", side))
                 rows.append(
-                    stimulus(model, index, **own, role="query", task=task, difficulty="easy", picture=picture,
+                    stimulus(model, index, **own, role="query", task=task, difficulty="easy", picture=made,
                              activation=sign)
                 )  # fmt: skip
             if "synthetic" in conditions:
-                for place in range(REFERENCES):
-                    picture = paint(study, f"{model}/{layer}/{index}/{side}/synthetic/{place}", side)
+                for place in range(references):
+                    made = store(study, picture(f"{model}/{layer}/{index}/{side}/synthetic/{place}", side))
                     rows.append(
                         stimulus(model, index, **own, condition="synthetic", task=-1, position=place, rank=-1,
-                                 picture=picture, activation=sign * 20.0)
+                                 picture=made, activation=sign * 20.0)
                     )  # fmt: skip
     stimuli = schemas.STIMULI.conform(pd.DataFrame(rows))
     schemas.STIMULI.write(stimuli, study.stimuli_path)

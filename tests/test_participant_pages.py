@@ -35,7 +35,7 @@ def hosting(tmp_path: Path) -> Iterator[Hosting]:
 
 
 def open_page(**parameters: str) -> AppTest:
-    page = AppTest.from_file(str(server.SCRIPT), default_timeout=30)
+    page = AppTest.from_file(str(server.SCRIPT), default_timeout=300)
     for name, value in parameters.items():
         page.query_params[name] = value
     return page.run()
@@ -223,7 +223,7 @@ def test_receipt_codes_delete_answers(hosting: Hosting) -> None:
 
             show_withdrawal_page(served())
 
-        screen = AppTest.from_function(script, args=(receipt,), default_timeout=30).run()
+        screen = AppTest.from_function(script, args=(receipt,), default_timeout=300).run()
         screen.text_input[0].set_value(receipt)
         screen = screen.button[0].click().run()
         return "\n".join(part.value for part in [*screen.error, *screen.success])

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.engine import Connection, Row
 
 from benchmark.database import answers, people, sessions
+from webapp.agents import pointer_signs
 from webapp.assignment import end_session, lease_slot, settle
 from webapp.hosting import Hosting
 from webapp.layout import Row as Trial
@@ -30,6 +31,10 @@ from webapp.participation import (
     open_session,
     was_silent,
 )
+from webapp.renditions import NAME, Rendition
+
+TRIALS_AHEAD = 5
+"""How many trials ahead a browser is told which pictures they show."""
 
 Milliseconds = Annotated[float, Field(ge=0, le=86_400_000, allow_inf_nan=False)]
 Token = Annotated[str, Field(min_length=16, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -60,6 +65,8 @@ class Answer(BaseModel):
         Keys and clicks before the buttons were unlocked; they count for nothing.
     trace
         Pointer and keys in summary, numbers by name.
+    rendition
+        How the pictures that were shown had been sent.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,10 +82,14 @@ class Answer(BaseModel):
     input: Literal["pointer", "keyboard", "button"] | None = None
     early_inputs: int | None = Field(default=None, ge=0, le=100_000)
     trace: dict[TraceName, TraceValue] = Field(default_factory=dict, max_length=24)
+    rendition: Annotated[str, Field(pattern=rf"^{NAME.pattern}$", max_length=24)] | None = None
 
 
 class Presentation(BaseModel):
-    """A trial as it goes to the browser: nothing in it says which query is right, what is asked about, or why."""
+    """A trial as it goes to the browser: nothing in it says which query is right, what is asked about, or why.
+
+    ``upcoming`` names the pictures of the trials that follow, trial by trial, each in the order of their names.
+    """
 
     trial: str
     number: int
@@ -89,7 +100,7 @@ class Presentation(BaseModel):
     upper: str
     lower: str
     feedback: bool
-    upcoming: list[str]
+    upcoming: list[list[str]]
 
 
 class Acknowledgement(BaseModel):
@@ -235,11 +246,14 @@ def _insert(
             correct=choice == "max",
             server_ms=None if waited is None else waited * 1000,
             trace=json.dumps(answer.trace) if answer.trace else None,
+            rendition=Rendition.read(answer.rendition).recorded if answer.rendition else None,
             answered_at=now,
         )
     )  # fmt: skip
     if answer.trace.get("untrusted", 0) > 0:
         note_sign(connection, known.id, "untrusted input")  # events that a script made, not a person's hand
+    for sign in pointer_signs(answer.trace, answer.input == "pointer"):
+        note_sign(connection, known.id, sign)
     return str(choice)
 
 
@@ -301,10 +315,39 @@ def _block(connection: Connection, hosting: Hosting, session: Row[Any], block: s
     done = int(connection.execute(counted).scalar_one())
     if block == "trials":
         return hosting.layout.trials(session.slot), done
-    # Rounds of practice are numbered by session and attempt, so that no two of a participant are the same.
-    number = session.id * hosting.rules.practice_attempts + session.practice_attempts
-    trials = hosting.layout.practice(session.cell, number)
+    earlier = int(session.name.rpartition("-")[2]) - 1
+    trials = hosting.layout.practice(
+        session.cell, _practice_round(hosting, session.participant, earlier, session.practice_attempts)
+    )
     return trials, done - session.practice_attempts * len(trials)
+
+
+def _practice_round(hosting: Hosting, participant: int, earlier: int, attempts: int) -> int:
+    """Return the number of a round of practice: no two of a participant are the same.
+
+    It follows from who practises and how often before, so that the pictures of the first round can be loaded while
+    the instructions are read.
+    """
+    return participant * 100 + earlier * hosting.rules.practice_attempts + attempts
+
+
+def first_pictures(hosting: Hosting, participant: Participant) -> list[list[str]]:
+    """Return the pictures of the first trials of the practice, for somebody who is about to begin it."""
+    if participant.cell is None:
+        return []
+    with hosting.database.reading() as connection:
+        count = sa.select(sa.func.count()).select_from(sessions).where(sessions.c.participant == participant.id)
+        earlier = int(connection.execute(count).scalar_one())
+        if open_session(connection, participant.id) is not None:
+            earlier -= 1
+    trials = hosting.layout.practice(participant.cell, _practice_round(hosting, participant.id, earlier, 0))
+    return [list_pictures(trial) for trial in trials[:TRIALS_AHEAD]]
+
+
+def list_pictures(trial: Trial) -> list[str]:
+    """Return the pictures of a trial in the order of their names, which tells nothing of what they are for."""
+    left, right, upper, lower = place_pictures(trial)
+    return sorted({*left, *right, upper, lower})
 
 
 def _present(connection: Connection, hosting: Hosting, known: Participant, session: Row[Any]) -> Presentation | None:
@@ -313,9 +356,8 @@ def _present(connection: Connection, hosting: Hosting, known: Participant, sessi
     trials, done = _block(connection, hosting, session, block)
     if done >= len(trials):
         return None
-    shown = [place_pictures(trial) for trial in trials[done : done + 2]]
-    left, right, upper, lower = shown[0]
-    upcoming = [] if len(shown) < 2 else sorted({*shown[1][0], *shown[1][1], shown[1][2], shown[1][3]})
+    left, right, upper, lower = place_pictures(trials[done])
+    upcoming = [list_pictures(trial) for trial in trials[done + 1 : done + 1 + TRIALS_AHEAD]]
     return Presentation(
         trial=hosting.trial_token(session.id, trials[done]["trial"]),
         number=done + 1,

@@ -19,6 +19,7 @@ from benchmark.protocol import SessionRules
 from benchmark.study import Study
 from webapp.layout import Layout
 from webapp.recruitment import RECRUITERS, Outcome, Recruiter, completion_code
+from webapp.renditions import Renditions
 from webapp.store import SECRET, open_store, read_setting, secret_key, write_setting
 from webapp.wording import Wording
 
@@ -157,7 +158,26 @@ class Hosting:
             if self.payment_usd
             else self.wording.label("payment_none"),
             "trials": self.rules.main_trials + self.rules.catch_trials,
+            "megabytes": self.megabytes,
         }
+
+    @cached_property
+    def renditions(self) -> Renditions:
+        """The pictures as they are sent."""
+        return Renditions(self.study, self.layout.queries, self.identity)
+
+    @cached_property
+    def trial_bytes(self) -> float:
+        """Bytes of the pictures of a trial, as they lie in the study."""
+        return self.renditions.mean_bytes * (2 * self.study.protocol.references_per_side + 2)
+
+    @property
+    def megabytes(self) -> int:
+        """How much a session loads, in round megabytes: at most, since most windows show pictures smaller."""
+        rules = self.rules
+        practice = rules.practice_obvious + rules.practice_less_obvious
+        trials = rules.main_trials + rules.catch_trials + practice
+        return max(1, round(self.trial_bytes * trials / 1e6 + 2))
 
     @property
     def consent_hash(self) -> str:

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection, Row
 
 from benchmark.database import answers, people, sessions
 from benchmark.errors import HostingError
+from webapp.agents import Writing, note_agent, note_writing
 from webapp.assignment import choose_cell, end_session, own_rows
 from webapp.hosting import Hosting
 from webapp.recruitment import Outcome, Visitor, hash_identifier
@@ -56,6 +57,8 @@ class Device:
         Whether the browser can draw the task.
     evidence
         Signs of automation, such as ``webdriver``.
+    megabits
+        Speed of the connection in Mbit/s; None if it was not measured.
     """
 
     width: int
@@ -63,6 +66,7 @@ class Device:
     browser: str = "other"
     capable: bool = True
     evidence: tuple[str, ...] = ()
+    megabits: float | None = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +229,7 @@ def check_device(hosting: Hosting, token: str, device: Device) -> Participant:
     """Record what the device check saw, and go on if the device will do; a larger window may be tried later."""
     rules = hosting.study.experiment.hosting
     fits = device.capable and device.width >= rules.window_width and device.height >= rules.window_height
+    fits = fits and (device.megabits is None or device.megabits >= rules.slowest_connection)
     with hosting.database.writing() as connection:
         known = _at(connection, hosting, token)
         if known.phase != "device":
@@ -234,6 +239,7 @@ def check_device(hosting: Hosting, token: str, device: Device) -> Participant:
             "window_height": min(max(device.height, 0), 100_000),
             "browser": device.browser if device.browser in BROWSERS else "other",
             "evidence": json.dumps({"automation": sorted(set(device.evidence))[:10]}),
+            "connection_mbps": device.megabits,
             "outcome": None if fits else "screened out",
             "phase": "consent" if fits else "device",
         }
@@ -338,6 +344,22 @@ def add_evidence(hosting: Hosting, token: str, sign: str) -> None:
         note_sign(connection, known.id, sign)
 
 
+def add_agent(hosting: Hosting, token: str, agent: str) -> None:
+    """Record that an agent signed a participant's requests; it decides nothing by itself."""
+    with hosting.database.writing() as connection:
+        known = find(connection, hosting, token)
+        if known is not None:
+            note_agent(connection, known.id, agent)
+
+
+def add_writing(hosting: Hosting, token: str, writing: Writing) -> None:
+    """Record how a participant's comment was written; nothing of what it says."""
+    with hosting.database.writing() as connection:
+        known = find(connection, hosting, token)
+        if known is not None and known.outcome != "withdrawn":
+            note_writing(connection, known.id, writing)
+
+
 def note_sign(connection: Connection, participant: int, sign: str) -> None:
     """Count a sign that a program answers, beside a participant's other ones."""
     stored = connection.execute(sa.select(people.c.evidence).where(people.c.id == participant)).scalar()
@@ -379,7 +401,7 @@ def erase(connection: Connection, study: str, participant: int, now: float) -> i
         .where(people.c.id == participant)
         .values(
             phase="end", outcome="withdrawn", comments=None, evidence=None, colour_vision=None, window_width=None,
-            window_height=None, browser=None, instruction_seconds=None, ended_at=now,
+            window_height=None, browser=None, connection_mbps=None, instruction_seconds=None, ended_at=now,
         )
     )  # fmt: skip
     connection.execute(withdrawals.insert().values(study=study, answers=deleted, at=now))

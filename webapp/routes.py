@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable
-from functools import cached_property
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from anyio import CapacityLimiter, current_time, sleep_until, to_thread
@@ -21,12 +20,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from benchmark.errors import VimiError
+from benchmark.errors import HostingError, VimiError
+from benchmark.hashing import hash_bytes
+from webapp.agents import Writing, signed_agent
 from webapp.answering import Answer, Token, name_current_trial, record_answer
 from webapp.bots import handle_step
 from webapp.hosting import Hosting
-from webapp.participation import add_evidence, look_up, see
+from webapp.page_files import PageFiles
+from webapp.participation import add_agent, add_evidence, add_writing, look_up, see
 from webapp.rates import Rates
+from webapp.renditions import Rendition
 from webapp.sockets import BoundedSockets
 from webapp.store import report_problem
 from webapp.visitors import Visitors
@@ -49,6 +52,18 @@ QUERY_SPREAD = 0.01
 How long a file takes to read tells a little of its length. Behind a delay that is the same each time, and that nobody
 can know, it tells nothing, however often one asks.
 """
+
+MAKING_SECONDS = 0.15
+"""How much later queries are sent that must be made first: longer than making one takes."""
+
+DRAWERS = 2
+"""Threads that read pictures and make smaller ones; answers have threads of their own."""
+
+MOST_PICTURES = 64
+"""Pictures in one reply; a trial has about twenty."""
+
+PROBE_BYTES = 60_000
+"""What a browser loads to see how fast its connection is."""
 
 PICTURE = re.compile(r"[0-9a-f]{32}")
 
@@ -98,6 +113,12 @@ class Sign(BaseModel):
     sign: str = Field(default="", max_length=40, pattern=r"^[a-z ]*$")
 
 
+class WritingMessage(Writing):
+    """How somebody's comment was written."""
+
+    participant: Token
+
+
 class TooLarge(Exception):
     """A request's body is larger than any honest one."""
 
@@ -117,10 +138,14 @@ def make_routes(hosting: Hosting) -> list[Route]:
     limiter = CapacityLimiter(THREADS)
     rates = Rates(REQUESTS_AT_ONCE, REQUESTS_A_SECOND)
     strangers = Rates(burst=200, rate=50)
-    lengths = _Lengths(hosting)
+    drawing = CapacityLimiter(DRAWERS)
+    probe_bytes = hashlib.shake_128(b"probe").digest(PROBE_BYTES)
 
     async def run(work: Callable[[], Any]) -> Any:
         return await to_thread.run_sync(work, limiter=limiter)
+
+    async def run_drawing(work: Callable[[], list[bytes]]) -> list[bytes]:
+        return await to_thread.run_sync(work, limiter=drawing)
 
     def posted(schema: type[BaseModel], act: Callable[[Any], Response]) -> Callable[[Request], Awaitable[Response]]:
         """Return an endpoint that reads a message, checks it and acts on it in a thread."""
@@ -137,7 +162,14 @@ def make_routes(hosting: Hosting) -> list[Route]:
             token = str(getattr(message, "participant", ""))
             if not rates.allow(token):
                 return _reply({"error": "too many requests"}, 429, {"retry-after": "2"})
-            return await _guarded(lambda: act(message))
+            agent = signed_agent(request.headers)
+
+            def work() -> Response:
+                if agent is not None:
+                    add_agent(hosting, token, agent)
+                return act(message)
+
+            return await _guarded(work)
 
         return endpoint
 
@@ -177,6 +209,10 @@ def make_routes(hosting: Hosting) -> list[Route]:
             _note(hosting, message.kind, message.detail, pseudonym=known.pseudonym, trial=trial)
         return Response(status_code=204)
 
+    def writing(message: WritingMessage) -> Response:
+        add_writing(hosting, message.participant, Writing(**message.model_dump(exclude={"participant"})))
+        return Response(status_code=204)
+
     async def bot(request: Request) -> Response:
         try:
             message = json.loads(await read_body(request))
@@ -191,27 +227,64 @@ def make_routes(hosting: Hosting) -> list[Route]:
 
         return await _guarded(step)
 
-    async def image(request: Request) -> Response:
+    async def picture(request: Request) -> Response:
+        """Send one picture: as it lies in the study, or in the rendition that the address names."""
         name = str(request.path_params["name"])
-        if not PICTURE.fullmatch(name) or name not in hosting.layout.pictures:
+        rendition = _read_rendition(str(request.path_params.get("rendition", "original")))
+        if rendition is None or not PICTURE.fullmatch(name) or name not in hosting.layout.pictures:
             return _reply({"error": "no such picture"}, 404)
-        if request.headers.get("if-none-match") == f'"{name}"':
-            return Response(status_code=304, headers=_immutable(name))
-        due = current_time() + QUERY_SECONDS + QUERY_SPREAD * int(hosting.trial_token(0, name)[:8], 16) / 2**32
+        tag = name if rendition.kind == "original" else f"{name}-{rendition.recorded}"
+        return await send_pictures(request, rendition, [name], tag)
+
+    async def pictures(request: Request) -> Response:
+        """Send the pictures of a trial in one reply: on slow networks each request costs a round trip.
+
+        Each picture follows its length, four bytes, the most significant first.
+        """
+        names = str(request.path_params["names"]).split(".")
+        rendition = _read_rendition(str(request.path_params["rendition"]))
+        # In the order of their names and each once: there is one address for a set of pictures.
+        fine = len(names) <= MOST_PICTURES and names == sorted(set(names)) and all(map(PICTURE.fullmatch, names))
+        if rendition is None or not fine or not hosting.layout.pictures.issuperset(names):
+            return _reply({"error": "no such pictures"}, 404)
+        tag = hash_bytes(f"{rendition.recorded} {' '.join(names)}".encode())[:32]
+        return await send_pictures(request, rendition, names, tag)
+
+    async def send_pictures(request: Request, rendition: Rendition, names: Sequence[str], tag: str) -> Response:
+        if request.headers.get("if-none-match") == f'"{tag}"':
+            return Response(status_code=304, headers=_immutable(tag))
+        asked = [name for name in names if hosting.renditions.is_query(name)]
+        due = current_time() + QUERY_SECONDS + QUERY_SPREAD * int(hosting.trial_token(0, tag)[:8], 16) / 2**32
+        if not all(hosting.renditions.is_ready(name, rendition) for name in asked):
+            due += MAKING_SECONDS
         try:
-            body = await run(lambda: lengths.padded(name))
+            bodies = await run_drawing(lambda: [hosting.renditions.body(name, rendition) for name in names])
         except OSError as error:
-            detail = f"{hosting.study.image_path(name)}: {error.strerror}"
+            detail = f"{error.filename or hosting.study.root / 'images'}: {error.strerror or error}"
             await run(lambda: _note(hosting, "missing image", detail))
             return _reply({"error": "no such picture"}, 404)
-        if name in hosting.layout.queries:
+        if asked:
             await sleep_until(due)
-        return Response(body, media_type="image/webp", headers=_immutable(name))
+        if len(names) == 1 and "names" not in request.path_params:
+            kind = "image/jpeg" if rendition.kind == "compact" else "image/webp"
+            return Response(bodies[0], media_type=kind, headers=_immutable(tag))
+        body = b"".join(len(one).to_bytes(4, "big") + one for one in bodies)
+        # Compressed as a whole, its length would tell of what is in it.
+        headers = {**_immutable(tag), "content-encoding": "identity"}
+        return Response(body, media_type="application/octet-stream", headers=headers)
+
+    async def probe(request: Request) -> Response:
+        """Send bytes that can't be compressed, to see how fast they arrive."""
+        return Response(probe_bytes, media_type="image/webp", headers=_NOT_STORED)
 
     routes = [
-        Route("/image/{name}", image, methods=["GET", "HEAD"]),
+        Route("/image/{name}", picture, methods=["GET", "HEAD"]),
+        Route("/image/{rendition}/{name}", picture, methods=["GET", "HEAD"]),
+        Route("/pictures/{rendition}/{names}", pictures, methods=["GET", "HEAD"]),
+        Route("/api/probe", probe, methods=["GET"]),
         Route("/api/answer", posted(Answer, answer), methods=["POST"]),
         Route("/api/seen", posted(Sign, seen), methods=["POST"]),
+        Route("/api/writing", posted(WritingMessage, writing), methods=["POST"]),
         Route("/api/problem", posted(Problem, problem), methods=["POST"]),
     ]
     if hosting.bots:
@@ -219,40 +292,19 @@ def make_routes(hosting: Hosting) -> list[Route]:
     return routes
 
 
-class _Lengths:
-    """Pictures as they are sent: those that serve as a query all have the same length.
-
-    A file's length tells how much detail a picture has, and with that, often, which query belongs to which group.
-    What is added stands behind the picture's own data, where decoders do not look, and can't be compressed away.
-    """
-
-    def __init__(self, hosting: Hosting) -> None:
-        self._hosting = hosting
-
-    @cached_property
-    def longest(self) -> int:
-        """Length of the longest query in bytes."""
-        paths = [self._hosting.study.image_path(name) for name in self._hosting.layout.queries]
-        return max(path.stat().st_size if path.is_file() else 0 for path in paths)
-
-    @cached_property
-    def _filler(self) -> bytes:
-        """What is added; made once, since the time to make it would tell how much is missing."""
-        return hashlib.shake_128(self._hosting.identity.encode()).digest(self.longest)
-
-    def padded(self, name: str) -> bytes:
-        """Return the bytes to send for a picture."""
-        body = self._hosting.study.image_path(name).read_bytes()
-        missing = self.longest - len(body) if name in self._hosting.layout.queries else 0
-        return body + self._filler[:missing] if missing > 0 else body
-
-
 _NOT_STORED = {"cache-control": "no-store"}
 
 
-def _immutable(name: str) -> dict[str, str]:
-    """Return the headers of a picture: its name is its content, so that it never changes."""
-    return {"cache-control": "public, max-age=31536000, immutable", "etag": f'"{name}"'}
+def _immutable(tag: str) -> dict[str, str]:
+    """Return the headers of pictures: their names are their content, so that they never change."""
+    return {"cache-control": "public, max-age=31536000, immutable", "etag": f'"{tag}"'}
+
+
+def _read_rendition(name: str) -> Rendition | None:
+    try:
+        return Rendition.read(name)
+    except HostingError:
+        return None
 
 
 def _reply(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -306,11 +358,12 @@ class SecureHeaders:
         await self.app(scope, receive, with_headers)
 
 
-def make_middleware(behind_proxy: bool = False) -> list[Middleware]:
+def make_middleware(hosting: Hosting, behind_proxy: bool = False) -> list[Middleware]:
     """Return the middleware that wraps Streamlit's own; ``behind_proxy`` as in :class:`webapp.visitors.Visitors`."""
     return [
         Middleware(SecureHeaders),
         Middleware(Visitors, behind_proxy=behind_proxy),
         Middleware(BoundedSockets),
         Middleware(NoUploads),
+        Middleware(PageFiles, wording=hosting.wording),
     ]

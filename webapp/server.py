@@ -173,9 +173,8 @@ def make_app(hosting: Hosting, behind_proxy: bool = False) -> Any:
         st.error(hosting.wording.label("page_problem"))
         return True
 
-    return st.App(
-        SCRIPT, routes=make_routes(hosting), middleware=make_middleware(behind_proxy), on_script_error=note_error
-    )
+    middleware = make_middleware(hosting, behind_proxy)
+    return st.App(SCRIPT, routes=make_routes(hosting), middleware=middleware, on_script_error=note_error)
 
 
 def run_server(

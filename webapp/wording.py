@@ -27,12 +27,14 @@ ENGLISH = "en"
 """The language that stands in for what a translation lacks."""
 
 FIELDS: dict[str, tuple[str, ...]] = {
-    "welcome": ("minutes", "trials", "payment"),
+    "welcome": ("minutes", "trials", "payment", "megabytes"),
     "consent": (
         "ethics_approval", "controller", "contact", "retention", "pool_licence", "minutes", "payment", "trials",
+        "megabytes",
     ),
     "start": ("trials",),
     "debriefing": ("right", "answered"),
+    "too-slow": ("megabits", "needed", "megabytes"),
     "too-small": ("width", "height", "needed_width", "needed_height"),
 }  # fmt: skip
 """Values that a page may speak of; other pages have none."""

@@ -306,11 +306,8 @@ SPRUNG = ("skip button", "hidden instruction", "untrusted input")
 def _is_authentic(table: SessionTable) -> Verdicts:
     found = np.full(len(table.sessions), UNKNOWN)
     for k, evidence in enumerate(table.texts("evidence")):
-        try:
-            signs = json.loads(evidence) if evidence else None
-        except json.JSONDecodeError:
-            signs = None  # Evidence that can't be read is no evidence.
-        if isinstance(signs, dict):
+        signs = _read_evidence(evidence)
+        if signs is not None:
             sprung = any(sign in (signs.get("traps") or {}) for sign in SPRUNG)
             found[k] = float(not sprung and "webdriver" not in (signs.get("automation") or []))
     return found
@@ -322,6 +319,62 @@ AUTHENTIC = make_rule(
 )  # fmt: skip
 """No part of a protocol's rules: it is for analyses that name it, and refuses nobody by itself."""
 
+LONG_TEXT = 40
+"""Characters of a comment from which on it counts how it was written."""
+
+
+def agent_rule(jumps: int = 3, centred: int = 6) -> Rule:
+    """Return the rule that asks for no marks of an agent that works a browser for somebody.
+
+    No part of a protocol's rules: it is for analyses that name it, and refuses nobody by itself. Eye trackers, voice
+    control and dictation leave some of the same marks, so that whoever fails is looked at. How often agents and
+    people fail it is in ``docs/agents.md``.
+
+    Parameters
+    ----------
+    jumps
+        So many answers to which the pointer jumped, in place of moving there, are a mark.
+    centred
+        So many presses on the very middle of a button are one.
+    """
+
+    def verdicts(table: SessionTable) -> Verdicts:
+        found = np.full(len(table.sessions), UNKNOWN)
+        for k, evidence in enumerate(table.texts("evidence")):
+            signs = _read_evidence(evidence)
+            if signs is not None:
+                found[k] = float(not _marks(signs, jumps, centred))
+        return found
+
+    return make_rule(
+        "agent",
+        f"No request was signed by an agent, the pointer jumped to fewer than {jumps} answers and pressed fewer than "
+        f"{centred} buttons in their very middle, and no comment of {LONG_TEXT} characters came in without a key.",
+        verdicts,
+    )
+
+
+def _marks(signs: dict[str, Any], jumps: int, centred: int) -> bool:
+    """Return whether evidence holds a mark of an agent."""
+    traps, writing = signs.get("traps") or {}, signs.get("writing") or {}
+    return bool(
+        signs.get("agents")
+        or traps.get("pointer jump", 0) >= jumps
+        or traps.get("centred press", 0) >= centred
+        or (writing.get("inserted", 0) >= LONG_TEXT and writing.get("keys", 0) < writing["inserted"] / 4)
+        or writing.get("scripted", 0) > 0
+    )
+
+
+def _read_evidence(text: str | None) -> dict[str, Any] | None:
+    """Return evidence; None where there is none, or none that can be read."""
+    try:
+        signs = json.loads(text) if text else None
+    except json.JSONDecodeError:
+        return None
+    return signs if isinstance(signs, dict) else None
+
+
 RULES: dict[str, Callable[..., Rule]] = {
     "complete": lambda: COMPLETE,
     "catch": catch_rule,
@@ -331,6 +384,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "practice": practice_rule,
     "first participation": lambda: FIRST_PARTICIPATION,
     "authenticity": lambda: AUTHENTIC,
+    "agent": agent_rule,
 }
 """How each rule is made, by its name."""
 

@@ -113,7 +113,8 @@ class Person:
     def see(self) -> None:
         """Fetch the pictures of the trial that the browser does not have yet."""
         shown = self.shown
-        for name in (*shown["left"], *shown["right"], shown["upper"], shown["lower"], *shown["upcoming"]):
+        upcoming = [name for names in shown["upcoming"] for name in names]
+        for name in (*shown["left"], *shown["right"], shown["upper"], shown["lower"], *upcoming):
             if name in self.known or not self.fetch_pictures:
                 continue
             begun = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,39 @@ def mount_trial(data: dict[str, Any], key: str, on_finished: Callable[[], None])
     on_finished
         Called when the block has no further trial.
     """
-    render = _register("vimi_trial", html='<div class="task"></div>', css=_source("trial.css"), js=_source("trial.js"))
+    source = _source("pictures.js") + _source("trial.js")
+    render = _register("vimi_trial", html='<div class="task"></div>', css=_source("trial.css"), js=source)
     render(key=key, data=data, on_finished_change=on_finished)
+
+
+def prefetch_pictures(pictures: dict[str, Any], trials: Sequence[Sequence[str]], key: str) -> None:
+    """Load the pictures of the trials that come next, while somebody reads a page.
+
+    Parameters
+    ----------
+    pictures
+        What ``pictures.js`` needs to know of how they are sent.
+    trials
+        Names of the pictures, trial by trial.
+    key
+        Name of this element.
+    """
+    render = _register("vimi_prefetch", js=_source("pictures.js") + _source("prefetch.js"))
+    render(key=key, data={"pictures": pictures, "trials": [list(names) for names in trials]})
+
+
+def watch_writing(participant: str, key: str) -> None:
+    """Count keys and pastes in the page's field for text; neither the text nor the keys are read.
+
+    Parameters
+    ----------
+    participant
+        Token of the participant.
+    key
+        Name of this element.
+    """
+    render = _register("vimi_writing", js=_source("writing.js"))
+    render(key=key, data={"participant": participant, "root": "/"})
 
 
 def check_device(again: int, key: str) -> dict[str, Any] | None:
@@ -47,5 +78,5 @@ def check_device(again: int, key: str) -> dict[str, Any] | None:
         Name of this element.
     """
     render = _register("vimi_device", js=_source("device.js"))
-    result = render(key=key, data={"again": again}, on_checked_change=lambda: None)
+    result = render(key=key, data={"again": again, "root": "/"}, on_checked_change=lambda: None)
     return dict(result.checked) if result.checked else None

@@ -7,8 +7,13 @@
 const tasks = new WeakMap();
 
 const LAYOUT = { upper: ["KeyQ", "KeyW", "KeyE"], lower: ["KeyA", "KeyS", "KeyD"] };
+// What lies over a page and takes its keys while it is open: Streamlit's dialogs, menus and lists, and the browser's own.
+const OVERLAYS = [
+  "dialog[open]", "[role=dialog]", "[role=alertdialog]", "[aria-modal=true]", "[role=menu]", "[role=listbox]",
+  ":popover-open",
+].join();
+const TAKES_KEYS = "input, textarea, select, [contenteditable=''], [contenteditable=true], [role=combobox], [role=textbox]";
 const SLOW_DECODE_MS = 5000;
-const LOAD_ATTEMPTS = 4;
 const HEARTBEAT_MS = 60000;
 const RETRY_MS = [500, 1000, 2000, 4000, 8000, 15000];
 
@@ -51,7 +56,6 @@ function nextFrame() {
 class Task {
   constructor(parent) {
     this.root = parent.querySelector(".task") ?? parent;
-    this.pictures = new Map();
     this.trial = null;
     this.state = "idle";
     this.stopped = false;
@@ -108,57 +112,47 @@ class Task {
 
   // ---------------------------------------------------------------- pictures
 
-  address(name) {
-    return `${this.data.root}image/${name}`;
+  // Names of all pictures of a trial.
+  static names(presentation) {
+    return [...presentation.left, ...presentation.right, presentation.upper, presentation.lower];
   }
 
-  // Load and decode a picture; the promise is kept, so that prefetching and showing share one request.
-  load(name) {
-    if (!this.pictures.has(name)) {
-      const loading = this.fetchPicture(name);
-      loading.catch(() => this.pictures.delete(name));
-      this.pictures.set(name, loading);
-    }
-    return this.pictures.get(name);
-  }
-
-  async fetchPicture(name) {
-    for (let attempt = 0; ; attempt++) {
-      const picture = new Image();
-      picture.decoding = "sync";
-      picture.draggable = false;
-      picture.src = this.address(name) + (attempt ? `?again=${attempt}` : "");
-      try {
-        await picture.decode();
-        return picture;
-      } catch (error) {
-        if (attempt + 1 >= LOAD_ATTEMPTS || this.stopped) throw error;
-        await wait(RETRY_MS[attempt]);
-      }
-    }
+  async decode(address) {
+    const picture = new Image();
+    picture.decoding = "sync";
+    picture.draggable = false;
+    picture.src = address;
+    await picture.decode();
+    return picture;
   }
 
   async start(presentation) {
     this.state = "loading";
     this.trial = presentation;
-    const names = [...presentation.left, ...presentation.right, presentation.upper, presentation.lower];
-    for (const known of [...this.pictures.keys()]) {
-      if (!names.includes(known) && !presentation.upcoming.includes(known)) this.pictures.delete(known);
-    }
+    const names = Task.names(presentation);
+    this.pictures = sharedPictures(this.data.pictures);
+    this.pictures.keep([names, ...presentation.upcoming]);
     const begun = performance.now();
-    const saying = setTimeout(() => this.state === "loading" && this.say("trial_loading"), 250);
+    const bundle = this.pictures.load(names);
+    const saying = setTimeout(() => this.state === "loading" && this.sayLoading(bundle), 250);
     let decoded;
     try {
-      decoded = await Promise.all(names.map((name) => this.load(name)));
-    } catch {
+      const addresses = await bundle.loaded;
+      // A picture may be shown twice: each place has an element of its own.
+      decoded = await Promise.all(names.map((name) => this.decode(addresses.get(name))));
+    } catch (error) {
       clearTimeout(saying);
-      this.report("missing image", names.filter((name) => !this.pictures.has(name)).join(" "));
+      this.pictures.bundles.delete(bundle.key);
+      if (this.stopped || this.trial !== presentation) return;
+      this.report("missing image", `${error.message ?? error}: ${names.join(" ")}`);
       return this.offerRetry(presentation);
     }
     clearTimeout(saying);
+    bundle.told = null;
     if (this.stopped || this.trial !== presentation) return;
     const decodedAt = performance.now();
     if (decodedAt - begun > SLOW_DECODE_MS) this.report("slow decode", `${Math.round(decodedAt - begun)} ms`);
+    this.rendition = bundle.rendition;
     const scene = this.draw(presentation, new Map(names.map((name, place) => [name, decoded[place]])));
     await nextFrame();
     if (this.stopped || this.trial !== presentation) return;
@@ -166,7 +160,7 @@ class Task {
     this.measure = {
       visible: document.visibilityState === "visible",
       focused: document.hasFocus(),
-      early: 0, moves: 0, path: 0, keys: 0, untrusted: 0, last: null, first: null, firstMove: null,
+      covered: false, early: 0, moves: 0, path: 0, keys: 0, untrusted: 0, last: null, first: null, firstMove: null,
       again: this.wasShown(presentation),
     };
     this.pressed = null;
@@ -179,7 +173,24 @@ class Task {
     scene.focus({ preventScroll: true });
     this.onResize();
     setTimeout(() => this.unlock(presentation), this.data.locked_ms);
-    for (const name of presentation.upcoming) this.load(name).catch(() => {});
+    this.pictures.ahead(presentation.upcoming);
+  }
+
+  // What has arrived of the pictures, and how much there is.
+  sayLoading(bundle) {
+    const bar = element("progress", { "aria-label": this.word("trial_loading") });
+    const bytes = element("span", { class: "bytes", "aria-hidden": "true" });
+    const show = () => {
+      if (!bundle.total) return;
+      bar.max = bundle.total;
+      bar.value = bundle.received;
+      const kilobytes = (count) => Math.round(count / 1000);
+      bytes.textContent = `${kilobytes(bundle.received)} / ${kilobytes(bundle.total)} kB`;
+    };
+    bundle.told = show;
+    show();
+    const said = element("p", { role: "status" }, this.word("trial_loading"));
+    this.root.replaceChildren(element("div", { class: "notice" }, said, bar, bytes));
   }
 
   unlock(presentation) {
@@ -338,8 +349,35 @@ class Task {
     return { upper: names(LAYOUT.upper), lower: names(LAYOUT.lower) };
   }
 
+  // Whether something lies over the trial, or takes the keys for itself: a dialog, a menu, a field for text.
+  get covered() {
+    const scene = this.root.querySelector(".scene");
+    if (!scene || scene.closest("[inert]")) return true;
+    const host = this.root.getRootNode().host ?? this.root;
+    let focus = document.activeElement;
+    while (focus?.shadowRoot?.activeElement) focus = focus.shadowRoot.activeElement;
+    if (focus && !this.root.contains(focus) && focus.matches(TAKES_KEYS)) return true;
+    for (const other of document.querySelectorAll(OVERLAYS)) {
+      if (!other.contains(host) && other.checkVisibility?.({ visibilityProperty: true }) !== false) return true;
+    }
+    // Whatever else lies over both pictures: what is under their middles belongs to this page's trial.
+    const seen = [...scene.querySelectorAll(".query img")].filter((picture) => {
+      const box = picture.getBoundingClientRect();
+      const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
+      if (x < 0 || y < 0 || x >= window.innerWidth || y >= window.innerHeight) return true; // scrolled out of sight
+      const top = document.elementFromPoint(x, y);
+      return top === host || host.contains(top) || this.root.contains(top);
+    });
+    return seen.length === 0;
+  }
+
   onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+    const answers = [...LAYOUT.upper, ...LAYOUT.lower, "Space", "Enter", "Digit9"].includes(event.code);
+    if (answers && ["locked", "open", "sent", "verdict"].includes(this.state) && this.covered) {
+      this.note("covered", true);
+      return;
+    }
     if (this.measure && !event.repeat) {
       this.measure.keys += 1;
       if (!event.isTrusted) this.measure.untrusted += 1;
@@ -448,6 +486,7 @@ class Task {
       moves: measure.moves, path: Math.round(measure.path), keys: measure.keys, untrusted: measure.untrusted,
     };
     if (measure.again) trace.again = 1;
+    if (measure.covered) trace.covered = 1;
     if (measure.first && measure.last) {
       trace.straight = Math.round(Math.hypot(measure.last[0] - measure.first[0], measure.last[1] - measure.first[1]));
       trace.first_move_ms = Math.round(measure.firstMove);
@@ -471,6 +510,7 @@ class Task {
       input,
       early_inputs: measure.early,
       trace,
+      rendition: this.rendition,
     };
     this.keepWaiting(message);
     this.conclude(message, position);

@@ -116,6 +116,7 @@ def _signs(evidence: Sequence[str]) -> pd.DataFrame:
         known = json.loads(text)
         signs = {f"automation: {name}": 1 for name in known.get("automation", [])}
         signs |= {f"trap: {name}": int(number) for name, number in known.get("traps", {}).items()}
+        signs |= {f"signed agent: {name}": 1 for name in known.get("agents", [])}
         who.update(signs.keys())
         times.update(signs)
     return pd.DataFrame(

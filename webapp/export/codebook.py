@@ -7,7 +7,8 @@ from typing import Any
 from benchmark.schemas import Column, ColumnKind, Schema
 from webapp.export.folder import Folder, Source
 
-UNITS = {"rt_ms": "ms", "onset_delay_ms": "ms", "server_ms": "ms", "total_seconds": "s", "instruction_seconds": "s"}
+UNITS = {"rt_ms": "ms", "onset_delay_ms": "ms", "server_ms": "ms", "total_seconds": "s", "instruction_seconds": "s",
+         "connection_mbps": "Mbit/s"}  # fmt: skip
 """Units of columns that are measured in one."""
 
 SPELLING: dict[ColumnKind, str] = {
@@ -20,6 +21,33 @@ SPELLING: dict[ColumnKind, str] = {
     "integers": "list of whole numbers",
 }
 """How each kind of column is spelled in files of text."""
+
+
+NOTES: dict[str, tuple[str, ...]] = {
+    "responses": (
+        "`rt_ms` runs from the first frame of a trial's pictures to the key or button going down. It is empty where "
+        "the person had seen the trial before, because the page was reloaded or opened again: nobody measured for how "
+        "long. The answer counts all the same. Such trials carry `again` in the traces. Plain buttons have no reaction "
+        "times either.",
+        "`rendition` says how the pictures were sent: `original`, the study's own files; `lossless-160/1`, lossless, "
+        "references at 160 pixels; `compact-160/1`, JPEGs of quality 92 without colour subsampling. `full` means not "
+        "made smaller, and queries never are. The number behind the stroke is the version of the recipe.",
+    ),
+    "sessions": (
+        "`total_seconds` includes reloads and pauses. No rule looks at single reaction times, so that a reload "
+        "excludes nobody by itself.",
+        "`evidence` is JSON: `automation`, what the browser says of itself; `traps`, how often a sign was seen, such "
+        "as `pointer jump` and `centred press`; `agents`, whose agent signed the requests (not verified); `writing`, "
+        "how the comment was written, in numbers. None of it turns anybody away.",
+    ),
+    "traces": (
+        "`trace` may hold: `moves`, `path`, `straight` (pixels), `first_move_ms`, `offset_x`, `offset_y` (pixels from "
+        "the middle of the button), `touch`, `keys`, `untrusted` (events that a script made), `again` (1: shown before "
+        "a reload, so that `rt_ms` is empty), `covered` (1: a key was pressed while a dialog lay over the trial, and "
+        "did not count).",
+    ),
+}
+"""What a reader must know of a table besides its columns."""
 
 
 def describe_column(column: Column) -> dict[str, Any]:
@@ -55,6 +83,7 @@ def write_codebook(folder: Folder, tables: dict[str, tuple[Schema, str]], spelli
                     "where": where,
                     "rows": folder.tables.get(name),
                     "columns": [describe_column(column) for column in schema.columns],
+                    "notes": list(NOTES.get(name, ())),
                 }
                 for name, (schema, where) in tables.items()
             },
@@ -66,6 +95,8 @@ def write_codebook(folder: Folder, tables: dict[str, tuple[Schema, str]], spelli
         lines += ["| column | kind | may be empty | meaning |", "| --- | --- | --- | --- |"]
         lines += [_row(column) for column in schema.columns]
         lines.append("")
+        for note in NOTES.get(name, ()):
+            lines += [note, ""]
     folder.write("codebook.md", "\n".join(lines))
 
 

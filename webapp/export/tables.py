@@ -46,7 +46,9 @@ TRACES = Schema(
         Column("session", "string", "session, as in the table of responses"),
         Column("early_inputs", "integer", "keys and clicks before the buttons were unlocked", nullable=True),
         Column("server_ms", "number", "from handing out the trial to its answer, by the server's clock", nullable=True),
-        Column("trace", "string", "pointer and keys in summary, as JSON: numbers by name", nullable=True),
+        Column(
+            "trace", "string", "pointer and keys in summary, as JSON: numbers by name; see the notes", nullable=True
+        ),
     ),
 )
 """What the browser noted of answers besides, as it is exported if that is asked for."""

@@ -32,6 +32,28 @@ _STYLE = """
   .example div { display: grid; grid-template-columns: repeat(var(--across), 1fr); gap: 3px; }
   .example div.queries { grid-template-columns: 1fr; gap: 10px; width: 7rem; }
   .example img { width: 100%; display: block; }
+  [class*="st-key-card"] [data-testid="InputInstructions"] { display: none; }
+  /* Each text by its own direction: a study's own texts may be written from the right. */
+  [class*="st-key-card"] :is(p, li, h1, h2, h3, label, textarea, button) { unicode-bidi: plaintext; text-align: start; }
+  [class*="st-key-card"] button p { text-align: center; }
+  [class*="st-key-card"] :is(p, li, h1, h2) { overflow-wrap: anywhere; }
+  @media (max-width: 46rem) { [class*="st-key-card"] { padding: 1.4rem 1.2rem; width: calc(100vw - 1rem) !important; } }
+  @media (forced-colors: active) {
+    [class*="st-key-card"] { border: 1px solid CanvasText; }
+    [class*="st-key-card"] button { border: 1px solid ButtonText !important; }
+    [class*="st-key-card"] button[kind^="primary"] { border-width: 3px !important; }
+    [class*="st-key-card"] button:disabled { border: 1px dashed GrayText !important; }
+    [class*="st-key-card"] :is(button, input, textarea, summary, a):focus-visible,
+    [class*="st-key-card"] label:has(input:focus-visible) { outline: 3px solid Highlight !important; }
+    [class*="st-key-card"] label[data-baseweb="radio"] > div:first-of-type {
+      forced-color-adjust: none; background: Canvas; border: 2px solid CanvasText;
+    }
+    [class*="st-key-card"] label[data-baseweb="radio"]:has(input:checked) > div:first-of-type {
+      background: Highlight; outline: 2px solid Highlight; outline-offset: 2px;
+    }
+    [class*="st-key-card"] label[data-baseweb="radio"]:has(input:checked) p { text-decoration: underline; }
+    .example { forced-color-adjust: none; }
+  }
   @media (prefers-reduced-motion: reduce) { *, *::before { animation: none !important; transition: none !important; } }
 </style>
 """

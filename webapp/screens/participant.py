@@ -10,9 +10,11 @@ from urllib.parse import urljoin
 
 import streamlit as st
 
-from webapp.answering import Answer, Presentation, current_trial, record_answer
+from benchmark.experiment import HostingSettings
+from webapp.agents import signed_agent
+from webapp.answering import Answer, Presentation, current_trial, first_pictures, record_answer
 from webapp.components import check_device as look_at_device
-from webapp.components import mount_trial
+from webapp.components import mount_trial, prefetch_pictures, watch_writing
 from webapp.hosting import Hosting
 from webapp.participation import (
     COLOUR_VISION,
@@ -20,6 +22,7 @@ from webapp.participation import (
     PHASES,
     Device,
     Participant,
+    add_agent,
     agree,
     answer_colour_vision,
     answer_lines,
@@ -35,6 +38,7 @@ from webapp.participation import (
     stop,
 )
 from webapp.recruitment import OUTCOMES, Visitor, read_link, return_address
+from webapp.renditions import Rendition
 from webapp.screens.frame import card
 
 TOKEN = "p"
@@ -89,6 +93,9 @@ def _let_in(hosting: Hosting) -> str:
     if hosting.recruiter.name == "open":
         st.query_params[TOKEN] = known.token
     check_device(hosting, known.token, device)
+    agent = signed_agent(st.context.headers.to_dict())
+    if agent is not None:
+        add_agent(hosting, known.token, agent)
     return known.token
 
 
@@ -124,7 +131,11 @@ def _read_device(seen: dict[str, Any]) -> Device:
 
     signs = seen.get("evidence")
     evidence = tuple(str(sign)[:40] for sign in signs[:10]) if isinstance(signs, list) else ()
-    return Device(number("width"), number("height"), str(seen.get("browser")), seen.get("capable") is True, evidence)
+    speed = seen.get("megabits")
+    megabits = float(speed) if isinstance(speed, int | float) and 0 < speed <= 1000 else None
+    return Device(
+        number("width"), number("height"), str(seen.get("browser")), seen.get("capable") is True, evidence, megabits
+    )
 
 
 def _show_preview_banner(hosting: Hosting) -> None:
@@ -159,6 +170,15 @@ def _show_device(hosting: Hosting, known: Participant) -> None:
     last = st.session_state.get("device")
     if last is not None and not last.capable:
         st.markdown(wording.page("browser"))
+    elif last is not None and _is_slow(last, rules) and not _is_small(last, rules):
+        st.markdown(
+            wording.page(
+                "too-slow",
+                megabits=f"{last.megabits:.1f}",
+                needed=f"{rules.slowest_connection:g}",
+                megabytes=hosting.megabytes,
+            )
+        )
     else:
         st.markdown(
             wording.page(
@@ -173,6 +193,34 @@ def _show_device(hosting: Hosting, known: Participant) -> None:
         st.session_state["looks"] = st.session_state.get("looks", 0) + 1
         st.rerun()
     _show_code(hosting, "screened out")
+
+
+def _is_small(device: Device, rules: HostingSettings) -> bool:
+    return device.width < rules.window_width or device.height < rules.window_height
+
+
+def _is_slow(device: Device, rules: HostingSettings) -> bool:
+    return device.megabits is not None and device.megabits < rules.slowest_connection
+
+
+def _picture_data(hosting: Hosting) -> dict[str, Any]:
+    """Return what ``pictures.js`` needs to know of how pictures are sent."""
+    rules, reception = hosting.rules, hosting.study.experiment.hosting
+    verdict = rules.frame_seconds + rules.verdict_seconds if rules.feedback else 0.5
+    return {
+        "root": "/",
+        "pictures": reception.pictures,
+        "sizes": list(hosting.renditions.sizes),
+        "trial_bytes": round(hosting.trial_bytes),
+        "shortest_ms": round(1000 * (rules.locked_seconds + verdict)),
+        "budget": round(reception.prefetch_megabytes * 1e6),
+    }
+
+
+def _load_ahead(hosting: Hosting, trials: list[list[str]]) -> None:
+    """Load the pictures of the trials that come next, while a page is read."""
+    if trials and not hosting.plain:
+        prefetch_pictures(_picture_data(hosting), trials, key="prefetch")
 
 
 def _show_consent(hosting: Hosting, known: Participant) -> None:
@@ -200,9 +248,13 @@ def _show_colour_vision(hosting: Hosting, known: Participant) -> None:
         )
 
     def go_on() -> None:
+        # The choices as the browser sent them along with the click: a late change of mind counts.
+        chosen, lower = st.session_state.get("colour"), st.session_state.get("lines")
+        if chosen is None or (lines and lower is None):
+            return
         if lines:
-            answer_lines(hosting, known.token, longer)  # type: ignore[arg-type]
-        answer_colour_vision(hosting, known.token, answer)
+            answer_lines(hosting, known.token, lower)
+        answer_colour_vision(hosting, known.token, chosen)
 
     ready = answer is not None and longer is not None
     st.button(wording.label("continue"), type="primary", key="vision", disabled=not ready, on_click=go_on)
@@ -241,6 +293,7 @@ def _show_instructions(hosting: Hosting, known: Participant) -> None:
     def turn(to: int) -> None:
         st.session_state["page"] = to
 
+    _load_ahead(hosting, first_pictures(hosting, known))
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.button(wording.label("back"), key="back", disabled=page == 0, on_click=turn, args=(page - 1,))
         if page + 1 < len(names):
@@ -258,17 +311,20 @@ def _example(hosting: Hosting, known: Participant, queries: bool) -> str:
     trial = hosting.layout.practice(known.cell or next(iter(hosting.layout.cells)), 0)[0]
     wording = hosting.wording
 
+    small = next((size for size in hosting.renditions.sizes if size >= 128), None)
+    rendition = Rendition() if hosting.study.experiment.hosting.pictures == "original" else Rendition("compact", small)
+
     def group(side: str, label: str) -> str:
         names = trial[f"references_{side}"]
         shown = "".join(
-            f'<img src="/image/{name}" alt="{escape(wording.label("trial_example", n=n + 1))}">'
+            f'<img src="/image/{rendition}/{name}" alt="{escape(wording.label("trial_example", n=n + 1))}">'
             for n, name in enumerate(names)
         )
         title = escape(wording.label(label))
         return f'<div role="group" aria-label="{title}" style="--across: {across(len(names))}">{shown}</div>'
 
     middle = "".join(
-        f'<img src="/image/{trial[name]}" alt="{escape(wording.label(label))}">'
+        f'<img src="/image/{rendition}/{trial[name]}" alt="{escape(wording.label(label))}">'
         for name, label in (("query_max", "trial_upper"), ("query_min", "trial_lower"))
     )
     centre = f'<div class="queries">{middle}</div>' if queries else "<span></span>"
@@ -283,6 +339,7 @@ def across(count: int) -> int:
 def _show_quiz(hosting: Hosting, known: Participant) -> None:
     wording = hosting.wording
     questions = wording.quiz()
+    _load_ahead(hosting, first_pictures(hosting, known))
     with st.form("quiz", border=False):
         chosen = [
             st.radio(question.text, question.options, index=None, key=f"quiz-{place}")
@@ -306,13 +363,19 @@ def _show_quiz(hosting: Hosting, known: Participant) -> None:
 def _show_comments(hosting: Hosting, known: Participant) -> None:
     wording = hosting.wording
     st.markdown(wording.page("comments"))
-    text = st.text_area(
-        wording.label("comments_label"), max_chars=LONGEST_COMMENT, key="comments", label_visibility="collapsed"
-    )
-    st.button(
-        wording.label("finish"), type="primary", key="commented", on_click=leave_comments,
-        args=(hosting, known.token, text or ""),
-    )  # fmt: skip
+
+    def finish() -> None:
+        # The text as the browser sent it along with the click: what this run of the page read may be older.
+        leave_comments(hosting, known.token, st.session_state.get("comments") or "")
+
+    # A form takes every keystroke at once; a field of its own hands its text over only when it loses the focus.
+    with st.form("comments-form", border=False, enter_to_submit=False):
+        st.text_area(
+            wording.label("comments_label"), max_chars=LONGEST_COMMENT, key="comments", label_visibility="collapsed"
+        )
+        st.form_submit_button(wording.label("finish"), type="primary", key="commented", on_click=finish)
+    if not hosting.plain:
+        watch_writing(known.token, key="writing")
 
 
 def _show_debriefing(hosting: Hosting, known: Participant) -> None:
@@ -382,6 +445,9 @@ def _show_block(hosting: Hosting, known: Participant) -> None:
     if not visit["begun"]:
         with card():
             _show_opening(hosting, known)
+            first = visit["presentation"]
+            shown = sorted({*first.left, *first.right, first.upper, first.lower})
+            _load_ahead(hosting, [shown, *first.upcoming])
         return
     if hosting.plain:
         _show_plain_trial(hosting, known)
@@ -424,6 +490,7 @@ def _trial_data(hosting: Hosting, known: Participant, presentation: Presentation
         "presentation": presentation.model_dump(),
         "labels": {name: text for name, text in hosting.wording.labels.items() if name.startswith("trial_")},
         "root": "/",
+        "pictures": _picture_data(hosting),
         "preview": hosting.preview,
         "references": references,
         "across": across(references),
