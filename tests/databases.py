@@ -28,6 +28,13 @@ def find_binaries() -> Path | None:
     return next((folder for folder in folders if (folder / "pg_ctl").exists()), None)
 
 
+def make_service_folder(prefix: str) -> Path:
+    """Make a folder for a server's sockets: a short path, since their names are limited, that any user may pass."""
+    base = Path(tempfile.gettempdir()).resolve()
+    passable = all(folder.stat().st_mode & 0o001 for folder in (base, *base.parents))
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=base if passable and len(str(base)) < 60 else "/tmp"))
+
+
 def _run(user: str | None, *command: str | Path) -> None:
     # Output goes to a file: the server would hold a pipe open for as long as it runs.
     with tempfile.TemporaryFile() as output:
@@ -51,7 +58,7 @@ def postgresql() -> Iterator[str]:
         user = next((name for name in ("postgres", "nobody") if name in {u.pw_name for u in pwd.getpwall()}), None)
         if user is None:
             pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
-    folder = Path(tempfile.mkdtemp(prefix="vimi-pg-"))  # a short path: sockets' names are limited
+    folder = make_service_folder("vimi-pg-")
     try:
         if user:
             shutil.chown(folder, user)
@@ -96,7 +103,7 @@ def pgbouncer(postgresql: str) -> Iterator[str]:
     user = next((name for name in ("postgres", "nobody") if name in {u.pw_name for u in pwd.getpwall()}), None)
     if os.geteuid() == 0 and user is None:
         pytest.skip("PgBouncer does not run as root, and there is no user postgres or nobody")
-    folder = Path(tempfile.mkdtemp(prefix="vimi-pb-"))
+    folder = make_service_folder("vimi-pb-")
     (folder / "users").write_text('"vimi" ""\n')
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\n* = host={postgresql}\n[pgbouncer]\npool_mode = transaction\nlisten_addr =\nlisten_port = 5432\n"

@@ -14,7 +14,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from typing import Any
 
 import pytest
 
+from tests.databases import make_service_folder
 from webapp.deployment.hosted_requirements import NOT_HOSTED, hosted_requirements
 
 DEPLOYMENT = Path("webapp/deployment")
@@ -216,7 +216,7 @@ class Proxy:
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Proxy]:
-    folder = Path(tempfile.mkdtemp(prefix="vimi-nginx-"))
+    folder = make_service_folder("vimi-nginx-")
     folder.chmod(0o755)  # nginx's workers give up root, and must still get to the cache
     upstreams = [Upstream("one"), Upstream("two")]
     made = Proxy(folder, upstreams)

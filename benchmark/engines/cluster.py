@@ -35,6 +35,9 @@ try:
     # Before Ray is imported: it reads these when it is, and hands them on to what it starts.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if len(os.environ.get("TMPDIR", "")) > 36 and os.path.isdir("/tmp"):
+        # Ray's sockets lie some 70 letters below its temporary folder, and a socket's name may have 107.
+        os.environ.setdefault("RAY_TMPDIR", "/tmp")
     import ray
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "ray":
