@@ -120,7 +120,7 @@ class StimulusSettings(Document):
 
 
 FAST_VERSION = 2
-"""Version of the preset ``fast``: 1 ended a set soon after it beat the pool; 2 goes on until its pictures converge."""
+"""Version of the preset ``fast``: 1 kept pictures at their canvas, 224 px unless given; 2 follows the model's size."""
 
 
 class VisualizationSettings(Document):
