@@ -107,7 +107,7 @@ class Components:
         """Return the components ``unit``, ``person`` and ``answer`` as estimates with intervals.
 
         Units' and people's are chi-square intervals of the variance of their means, less what the other components add
-        to it; that of single answers has the degrees of freedom that units and people leave.
+        to it. What single answers add is their mean times its complement, less the others, and as sure as that mean.
         """
         tail = (1 - level) / 2
         made = {}
@@ -122,10 +122,11 @@ class Components:
                 spell_estimand("new units" if name == "unit" else "new people"), level,
             )  # fmt: skip
         freedom = max(self.answers - self.units - self.people + 1, 1)
-        low, high = (self.answer * freedom / float(chi2.ppf(q, freedom)) for q in (1 - tail, tail))
+        error = math.hypot((1 - 2 * self.mean) * self.standard_error, self.answer * math.sqrt(2 / freedom))
+        half = float(t.ppf(1 - tail, max(min(self.units, self.people) - 1, 1))) * error
         made["answer"] = Estimate(
-            self.answer, min(low, self.answer), max(high, self.answer),
-            f"method of moments, chi-square with {freedom:,} degrees of freedom", self.answers,
+            self.answer, max(self.answer - half, 0.0), min(self.answer + half, max(0.25, self.answer)),
+            "method of moments, delta method: the variance of right answers follows their mean", self.answers,
             "variance of right answers", spell_estimand("new units and people"), level,
         )  # fmt: skip
         return made

@@ -74,6 +74,16 @@ def test_the_ends_of_the_variance_between_units_surround_it() -> None:
     assert covered / 200 >= 0.9
 
 
+def test_every_component_has_an_interval() -> None:
+    truth = {"unit": 0.1**2, "person": 0.05**2, "answer": 0.75 * 0.25 - 0.1**2 - 0.05**2}
+    held = dict.fromkeys(truth, 0)
+    for seed in range(60):
+        for name, found in count(simulate(5000 + seed, people=200, each=20)).estimates().items():
+            assert found.low <= found.value <= found.high
+            held[name] += found.low <= truth[name] <= found.high
+    assert all(share >= 53 for share in held.values()), held
+
+
 def test_what_counts_do_not_say() -> None:
     assert split_variance([4], [2], [2, 2], [1, 1]) is None  # one unit
     assert split_variance([1, 1], [1, 0], [1, 1], [1, 0]) is None  # nobody twice

@@ -106,6 +106,12 @@ def _describe_fit(draft: Draft, material: Material, model: MixedModel, fit: Mixe
 
 
 def _add_effects(draft: Draft, fit: MixedModelFit) -> None:
+    if fit.misleading is not None:
+        draft.tabulate(
+            "misleading", "Units that are answered below chance",
+            [{"share of units": fit.misleading, "set apart": len(fit.set_apart)}],
+            "The effects below are those of the other units.",
+        )  # fmt: skip
     rows: list[dict[str, Any]] = [
         {"effect": "fixed", "name": name, "estimate": own} for name, own in fit.fixed.items()
     ] + [
