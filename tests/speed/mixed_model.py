@@ -1,6 +1,7 @@
 """How long mixed models take, beside lme4 where R has it (``apt-get install r-cran-lme4``).
 
-    python -m tests.speed.mixed_model [--lme4] [--crossed]
+    python -m tests.speed.mixed_model [--no-lme4] [--large-lme4]
+    python -m tests.speed.mixed_model --million
 
 Both are run one after another on the same machine; lme4 gets psyphy's ``mafc.logit(2)`` link, written out.
 """
@@ -100,12 +101,29 @@ def compare(title: str, table: pd.DataFrame, formula: str, *, guess: float, lme4
     print(f"memory, at most so far: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
 
 
+def fit_a_million(seed: int) -> None:
+    """Print what the default fit of a million answers costs: target under 3 minutes of processor time and 4 GB."""
+    layout = Layout(models=9, units=84, tasks=10, conditions=("natural", "synthetic"), sessions=1390, trials=40)
+    population = Population(intercept=0.7, conditions={"synthetic": -1.4}, unit=0.8, unit_condition=0.7)
+    table = simulate_judgements(layout, population, seed=seed)
+    began, wall = time.process_time(), time.perf_counter()
+    fit = MixedModel(("condition",)).fit(table)
+    print(f"{len(table):,} answers, random effects {', '.join(fit.model.random or ())}")
+    print(f"{time.process_time() - began:.0f} s of processor time, {time.perf_counter() - wall:.0f} s of the clock")
+    print(f"memory, at most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2:.1f} GiB")
+    print(fit.summary()[["name", "value", "low", "high", "method"]].to_string(index=False))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--no-lme4", action="store_true", help="leave lme4 out")
     parser.add_argument("--large-lme4", action="store_true", help="run lme4 on the large data set too (minutes)")
     parser.add_argument("--seed", type=int, default=17, help="of the simulated data sets")
+    parser.add_argument("--million", action="store_true", help="only the default fit of 1,000,800 answers")
     options = parser.parse_args()
+    if options.million:
+        fit_a_million(options.seed)
+        return
     lme4 = not options.no_lme4
     reference = json.loads((DATA / "lme4.json").read_text(encoding="utf-8"))
     every: list[Method] = ["parity", "joint", "restricted", "default"]
