@@ -503,17 +503,16 @@ def _measure_pool_sizes(study: Study, device: str, reporter: Reporter) -> None:
     answered = machine_responses(study)
     natural = answered[(answered["condition"] == "natural") & (answered["references"] == "both")]
     observers = [name for name in sorted(natural["observer"].unique()) if not name.endswith(SHUFFLED)]
-    least = load_release("", study.experiment.pool.source).smallest_pool_share * int(study.manifest["pool"]["size"])
+    whole = int(study.manifest["pool"]["size"])
+    least = load_release("", study.experiment.pool.source).smallest_pool_share * whole
     sizes = [size for size in halved_sizes(study)[1:] if size >= least]
     if not observers or not sizes:
         if observers:
             reporter.say("The pool can't be halved under this protocol: scores over smaller pools can't be measured.")
         return
     stored = _stored_pool_sizes(study)
-    done = set() if stored is None else set(zip(stored["observer"], stored["pool_size"]))
-    for observer in observers:
-        if all((observer, size) in done for size in sizes):
-            continue
+    done = set() if stored is None else set(stored.loc[stored["pool_size"] < whole, "observer"])
+    for observer in (name for name in observers if name not in done):
         try:
             observe_pool_sizes(study, [observer], sizes, device=device, reporter=reporter)
         except VimiError as error:
