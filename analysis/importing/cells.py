@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -48,7 +49,8 @@ def to_numbers(values: pd.Series, decimal: str = ".", thousands: str = "") -> tu
     values
         Text or numbers.
     decimal, thousands
-        How the text spells numbers.
+        How the text spells numbers: a point where the comma is the decimal mark, or thousands that are no groups of
+        three digits, are spelled in another way and so no numbers.
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         return _by_category(to_numbers, values, decimal, thousands)
@@ -56,12 +58,20 @@ def to_numbers(values: pd.Series, decimal: str = ".", thousands: str = "") -> tu
     if values.dtype.kind in "iuf":
         return values.astype(np.float64), np.zeros(len(values), dtype=bool)
     text = values.astype("str").str.strip()
+    foreign = np.zeros(len(text), dtype=bool)
     if thousands:
+        mark = re.escape(thousands)
+        grouped = rf"[+-]?\d{{1,3}}(?:{mark}\d{{3}})+(?!\d)"
+        marked = text.str.contains(mark, regex=True).fillna(False)
+        foreign |= (marked & ~text.str.match(grouped).fillna(False)).to_numpy(dtype=bool)
+        whole = text.str.partition(decimal)
+        foreign |= whole[2].str.contains(mark, regex=True).fillna(False).to_numpy(dtype=bool)
         text = text.str.replace(thousands, "", regex=False)
     if decimal != ".":
+        foreign |= text.str.contains(".", regex=False).fillna(False).to_numpy(dtype=bool)
         text = text.str.replace(decimal, ".", regex=False)
     numbers = pd.to_numeric(text.mask(missing), errors="coerce").astype(np.float64)
-    numbers = numbers.mask(~np.isfinite(numbers))
+    numbers = numbers.mask(~np.isfinite(numbers) | foreign)
     return numbers, (numbers.isna().to_numpy() & ~missing)
 
 
@@ -70,7 +80,7 @@ def to_integers(values: pd.Series, decimal: str = ".", thousands: str = "") -> t
     if isinstance(values.dtype, pd.CategoricalDtype):
         return _by_category(to_integers, values, decimal, thousands)
     numbers, wrong = to_numbers(values, decimal, thousands)
-    wrong = wrong | (numbers.notna() & (numbers != numbers.round())).to_numpy() | (numbers.abs() > 2**53).to_numpy()
+    wrong = wrong | (numbers.notna() & (numbers != numbers.round())).to_numpy() | (numbers.abs() > EXACT).to_numpy()
     return numbers.mask(wrong).astype("Int64"), wrong
 
 
@@ -109,9 +119,35 @@ def to_times(values: pd.Series, form: str = "") -> tuple[pd.Series, Mask]:
     return times, (times.isna().to_numpy() & ~missing)
 
 
+EXACT = 2**53
+"""From here on, a float no longer tells one whole number from the next."""
+
+
 def spell_number(number: float) -> str:
-    """Spell a number as people write it: whole ones without a point."""
-    return str(int(number)) if float(number).is_integer() else repr(float(number))
+    """Spell a number as people write it: whole ones without a point, as long as they are exact."""
+    value = float(number)
+    return str(int(value)) if value.is_integer() and abs(value) < EXACT else f"{value!r}"
+
+
+_ROUNDED = re.compile(r"[+-]?(?:\d+\.0*|\d+(?:\.\d+)?[eE]\+\d+)")
+
+
+def is_rounded(cell: str) -> bool:
+    """Return whether a cell is a whole number that a program has rounded: 9.00720E+15, or 9007199254740992.0."""
+    return bool(_ROUNDED.fullmatch(cell)) and ("e" in cell.lower() or abs(float(cell)) >= EXACT)
+
+
+def plain_number(cell: str) -> str:
+    """Return the plain spelling of a number, exactly: 1 for ``1.0``, ``01`` and ``+1``; other cells as they are."""
+    found = re.fullmatch(r"\s*([+-]?)0*(\d+)(?:\.(\d*?)0*)?\s*", cell)
+    if found is None:
+        try:
+            return spell_number(float(cell)) if re.fullmatch(r"\s*[+-]?[\d.]+(?:[eE][+-]?\d+)?\s*", cell) else cell
+        except ValueError:
+            return cell
+    sign, whole, rest = found.groups()
+    body = f"{whole}.{rest}" if rest else whole
+    return f"-{body}" if sign == "-" and body != "0" else body
 
 
 def spell(value: Any) -> str:

@@ -7,6 +7,7 @@ row knows its file and its number there; the header is row 1.
 from __future__ import annotations
 
 import bz2
+import codecs
 import csv
 import gzip
 import io
@@ -27,38 +28,129 @@ from benchmark.errors import ImportFailure, suggest
 
 DELIMITERS = (",", ";", "\t", "|")
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_NO_TEXT = {
+    b"PK\x03\x04": "a workbook of Excel or another zip archive: save the sheet as CSV (UTF-8), or unpack the archive",
+    b"\xd0\xcf\x11\xe0": "a workbook of Excel: save the sheet as CSV (UTF-8)",
+    b"PAR1": 'a Parquet file: give it the ending .parquet, or write [file] format = "parquet" in the mapping',
+    b"$FL2": "a file of SPSS: save it as CSV",
+    b"SQLite format 3": "a database: export its table as CSV",
+    b"%PDF": "a PDF",
+    b"\x80\x04": "a pickle, which can run code when it is read: vimi reads none",
+}
+"""How files begin that are no text, and what they are."""
 TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
 """Endings of files that are taken from a folder."""
 
+_ENDINGS = (*TABLES, ".dat", ".tab", ".data", ".log")
+"""Endings that are no part of a file's name."""
+
+REMARKS = "remarks"
+"""Key of a table's ``attrs`` under which its reader says what it has left out or filled."""
+
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """Return a file's text, unpacked if it is packed.
+    """Return a file's text, unpacked if it is packed; the mark that begins a UTF-16 or UTF-8 file tells its encoding.
 
     Raises
     ------
     ImportFailure
         If there is no such file, or it is no text in this encoding.
     """
-    opener = _OPENERS.get(path.suffix.lower(), open)
-    chosen = "utf-8-sig" if encoding.replace("_", "-").lower() in ("utf-8", "utf8") else encoding
+    content = _read_bytes(path)
+    _check_kind(path, content)
+    chosen = encoding
+    for mark, marked in _MARKS:
+        if content.startswith(mark):
+            content = content.removeprefix(mark)
+            try:
+                return _checked_text(path, content.decode(marked), marked)
+            except UnicodeError:
+                break  # the mark was put before text of another encoding
     try:
-        with opener(path, "rt", encoding=chosen, newline="") as file:
-            return str(file.read())
-    except FileNotFoundError:
-        raise ImportFailure(f"There is no file {path}.") from None
+        return _checked_text(path, content.decode(chosen), chosen)
     except LookupError:
         raise ImportFailure(f"There is no encoding {encoding!r}; common ones are utf-8, utf-16, latin-1.") from None
-    except (UnicodeError, EOFError, OSError, lzma.LZMAError) as error:
+    except UnicodeError as error:
         raise ImportFailure(
             f"{path} can't be read as {encoding} text: {error}. If it is text, say its encoding in the mapping: "
             '[file] encoding = "latin-1" or "utf-16".'
         ) from None
 
 
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""Byte-order marks, the longer ones first: UTF-32's begins like UTF-16's."""
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Return what a file holds, unpacked by its ending, or by its first bytes where the ending is missing."""
+    try:
+        with open(path, "rb") as plain:
+            start = plain.read(6)
+        opener = _OPENERS.get(path.suffix.lower())
+        opener = opener or next((own for magic, own in _PACKED.items() if start.startswith(magic)), open)
+        with opener(path, "rb") as file:
+            return bytes(file.read())
+    except FileNotFoundError:
+        raise ImportFailure(f"There is no file {path}.") from None
+    except (EOFError, OSError, lzma.LZMAError) as error:
+        raise ImportFailure(f"{path} can't be read: {error}.") from None
+
+
+def _check_kind(path: Path, content: bytes) -> None:
+    """Refuse what is no text, whatever its name says.
+
+    Raises
+    ------
+    ImportFailure
+        Naming what the file is, and what to save it as.
+    """
+    for magic, what in _NO_TEXT.items():
+        if content.startswith(magic):
+            raise ImportFailure(f"{path} is no text, but {what}.")
+
+
+def _checked_text(path: Path, text: str, encoding: str) -> str:
+    if "\x00" in text:
+        raise ImportFailure(
+            f"{path} can't be read as {encoding} text: it holds zero bytes, as UTF-16 without its mark does. Say its "
+            'encoding in the mapping: [file] encoding = "utf-16-le".'
+        )
+    return text
+
+
+def holds_nothing(path: Path) -> bool:
+    """Return whether a file is empty: no byte, a byte-order mark alone, or white space."""
+    if path.stat().st_size > 256:
+        return False
+    content = _read_bytes(path)
+    for mark, _ in _MARKS:
+        content = content.removeprefix(mark)
+    return not content.replace(b"\x00", b"").strip()
+
+
+def name_without_ending(name: str) -> str:
+    """Return a file's name without the endings of tables and of packing; other points belong to the name."""
+    for endings in (tuple(_OPENERS), _ENDINGS):
+        for ending in endings:
+            if name.lower().endswith(ending) and len(name) > len(ending):
+                name = name[: -len(ending)]
+                break
+    return name
+
+
 def sniff_delimiter(header: str) -> str:
     """Return what separates the columns of a header: whatever occurs most in it outside quotes."""
     bare = re.sub(r'"[^"]*"', "", header)
-    return max(DELIMITERS, key=bare.count)
+    found = max(DELIMITERS, key=bare.count)
+    # R's write.table separates by spaces unless told otherwise.
+    return " " if not bare.count(found) and re.search(r"\S +\S|^ +$", bare.strip("\r\n")) else found
 
 
 def read_csv_text(
@@ -81,41 +173,182 @@ def read_csv_text(
     encoding, quote
         How the text is written.
     skip
-        Lines above the header.
+        Lines above the header. A first line such as ``sep=;``, which Excel writes, is understood.
     columns
         Names of the columns, where the file has no header.
 
     Returns
     -------
-    The table; rows that are wholly empty are left out.
+    The table; rows that are wholly empty are left out. What else was left out or filled stands under ``REMARKS`` in
+    its ``attrs``.
 
     Raises
     ------
     ImportFailure
-        If the file can't be read, or a row has more cells than the header.
+        If the file can't be read, two columns have one name, or a row has more cells than the header.
     """
     text = read_text(path, encoding)
-    above = text.split("\n", skip + 1)
-    header = above[skip] if len(above) > skip else ""
-    if not header.strip():
+    if "\n" not in text:
+        text = text.replace("\r", "\n")
+    if not text.strip():
+        raise ImportFailure(
+            f"{path} is empty: there is no header in line {skip + 1}. Leave the file out, or export it again."
+        )
+    body = text.split("\n", skip)[-1] if text.count("\n") >= skip else ""
+    said = re.match(r'"?sep=(.)"?[ \t]*\r?\n', body)
+    if said:
+        body, skip = body[said.end() :], skip + 1
+        delimiter = said[1] if delimiter == "auto" else delimiter
+    if not body.partition("\n")[0].strip():
         raise ImportFailure(f"{path}: there is no header in line {skip + 1}.")
-    separator = sniff_delimiter(header) if delimiter == "auto" else delimiter
+    separator = sniff_delimiter(body.partition("\n")[0]) if delimiter == "auto" else delimiter
+    # A long name such as JSON in a cell is no reason to stop: the whole file is in memory already.
+    csv.field_size_limit(2**31 - 1)
+    quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+    records = csv.reader(io.StringIO(body, newline=""), delimiter=separator, quotechar=quote or '"', quoting=quoting)
+    names = _column_names(columns or next(records), path, skip + 1)
+    first = skip + (1 if columns else 2)
+    lengths = np.array([len(record) for record in records], dtype=np.int64)
+    width = max(len(names), int(lengths.max(initial=0)))
     try:
         frame = pd.read_csv(
-            io.StringIO(text), sep=separator, dtype="str", keep_default_na=False, na_filter=False, skiprows=skip,
-            skip_blank_lines=False, quotechar=quote or '"', index_col=False, names=list(columns) or None,
-            header=None if columns else 0, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+            io.StringIO(body), sep=separator, dtype="str", keep_default_na=False, na_filter=False, header=None,
+            skip_blank_lines=False, quotechar=quote or '"', index_col=False, names=list(range(width)), quoting=quoting,
         )  # fmt: skip
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise ImportFailure(
             f"{path} can't be read as a table whose columns are separated by {separator!r}: {error}"
         ) from None
-    frame.columns = pd.Index([str(name).strip() for name in frame.columns])
-    frame = with_origin(frame, path.name, first=skip + (1 if columns else 2))
-    cells = frame[[name for name in frame.columns if name not in (FILE, ROW)]]
-    # A row that ends early has missing cells, a wholly empty one is no row.
-    blank = (cells.isna() | (cells == "")).all(axis=1)
-    return frame[~blank].reset_index(drop=True)
+    frame = with_origin(frame.iloc[0 if columns else 1 :].reset_index(drop=True), path.name, first=first)
+    cells = list(range(width))
+    # A wholly empty row is no row.
+    frame = frame[~(frame[cells].isna() | (frame[cells] == "")).all(axis=1)].reset_index(drop=True)
+    if width > len(names):
+        _check_surplus(frame, names, path, separator, lengths)
+        frame = frame.drop(columns=cells[len(names) :])
+    frame = frame.rename(columns=dict(enumerate(names)))
+    remarks = []
+    if not columns:
+        again = _repeats_header(frame, names)
+        if again.any():
+            remarks.append(f"{int(again.sum()):,} rows of {path.name} that repeat its header are left out")
+            frame = frame[~again].reset_index(drop=True)
+    short = int(((lengths > 0) & (lengths < len(names))).sum())
+    if short:
+        remarks.append(f"{short:,} rows of {path.name} end before the last column: their last cells count as empty")
+    if len(names) > 2:
+        _check_quotes(frame, names, path, separator)
+    frame.attrs[REMARKS] = remarks
+    return frame
+
+
+def _column_names(given: Sequence[str], path: Path, line: int) -> list[str]:
+    """Return the names of columns; those without a name are numbered.
+
+    Raises
+    ------
+    ImportFailure
+        If two columns have one name: nobody could say which is meant.
+    """
+    names = [strip_cell(name) or f"Unnamed: {number}" for number, name in enumerate(given)]
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        places = [str(number + 1) for number, name in enumerate(names) if name == twice[0]]
+        raise ImportFailure(
+            f"{path}: the columns {' and '.join(places)} are both called {twice[0]!r}. Rename one of them, or name all "
+            f"columns in the mapping: [file] header = [...], skip = {line}."
+        )
+    return names
+
+
+def strip_cell(cell: str) -> str:
+    """Return a cell without the white space and the invisible marks around it."""
+    return cell.strip().strip(INVISIBLE).strip()
+
+
+INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"
+"""Marks that no editor shows."""
+
+
+def _check_surplus(
+    frame: pd.DataFrame, names: Sequence[str], path: Path, separator: str, lengths: NDArray[np.int64]
+) -> None:
+    """Check that cells beyond the header are empty, as separators at the end of rows leave them.
+
+    Raises
+    ------
+    ImportFailure
+        Naming the first row, the likely layout and the remedy.
+    """
+    surplus = frame[[name for name in frame.columns if isinstance(name, int) and name >= len(names)]]
+    filled = (surplus.notna() & (surplus.apply(lambda own: own.str.strip()) != "")).any(axis=1).to_numpy()
+    if not filled.any():
+        return
+    row = int(filled.argmax())
+    cells = [cell for cell in frame.iloc[row][list(range(len(names) + len(surplus.columns)))] if isinstance(cell, str)]
+    while cells and not cells[-1].strip():
+        cells.pop()
+    full = lengths[lengths > 0]
+    leading = frame[0]
+    if (full == len(names) + 1).all() and filled.all() and leading.is_unique:
+        remedy = (
+            "The first column has no name, as R's write.table leaves it: save it with col.names = NA or with "
+            f"write.csv, or name all columns in the mapping: [file] skip = 1, header = ['row', "
+            f"{', '.join(map(repr, names[:2]))}, ...]."
+        )
+        if separator == "," and _looks_split(cells):
+            remedy += " Or numbers have decimal commas in a file that commas separate: save it with semicolons."
+    elif separator == ",":
+        remedy = (
+            "Numbers with decimal commas, or text with commas, stand in a file that commas separate: save it with "
+            "semicolons (then [file] decimal = ','), or with quotes around cells. R's write.table leaves the first "
+            "column without a name: save with write.csv."
+        )
+    else:
+        remedy = (
+            f"A cell holds the separator {separator!r} without quotes around it, or a column has no name: save the "
+            "file again with quotes, or name all columns in the mapping: [file] skip = 1, header = [...]."
+        )
+    raise ImportFailure(
+        f"{path} can't be read as a table: row {int(frame[ROW].iloc[row]):,} has {len(cells)} cells, the header "
+        f"{len(names)}, and so for {int(filled.sum()):,} of {len(frame):,} rows. {remedy}"
+    )
+
+
+def _looks_split(cells: Sequence[str]) -> bool:
+    """Return whether a row has two whole numbers beside each other, as a decimal comma leaves them."""
+    whole = [bool(re.fullmatch(r"-?\d+", cell.strip())) for cell in cells]
+    return any(one and other for one, other in zip(whole, whole[1:]))
+
+
+def _repeats_header(frame: pd.DataFrame, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which rows repeat the header, as files that were joined line by line have them."""
+    again = np.ones(len(frame), dtype=bool)
+    for name in names:
+        again &= (frame[name].str.strip() == name).fillna(False).to_numpy(dtype=bool)
+        if not again.any():
+            break
+    return again
+
+
+def _check_quotes(frame: pd.DataFrame, names: Sequence[str], path: Path, separator: str) -> None:
+    """Refuse a quote that was never closed and has swallowed whole rows.
+
+    Raises
+    ------
+    ImportFailure
+        Naming the row.
+    """
+    for name in names:
+        broken = frame[name].str.contains("\n", regex=False).fillna(False).to_numpy(dtype=bool)
+        for row in np.flatnonzero(broken).tolist():
+            inner = str(frame[name].iloc[row]).splitlines()
+            if any(line.count(separator) == len(names) - 1 for line in inner[1:]):
+                raise ImportFailure(
+                    f"{path}: in row {int(frame[ROW].iloc[row]):,} the cell {name!r} holds whole rows of the table: "
+                    "the quote that opens it is never closed. Close it, or say in the mapping that quotes enclose "
+                    "nothing: [file] quote = ''."
+                )
 
 
 def read_json_text(path: Path, *, encoding: str = "utf-8", rows: str = "") -> pd.DataFrame:
@@ -137,18 +370,37 @@ def read_json_text(path: Path, *, encoding: str = "utf-8", rows: str = "") -> pd
     """
     text = read_text(path, encoding)
     try:
-        records = json.loads(text)
-    except ValueError:
         try:
-            records = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError as error:
-            raise ImportFailure(f"{path} is neither JSON nor lines of JSON: {error}") from None
-    trials = list(_trials(records if isinstance(records, list) else [records], rows, path))
+            records = _parse_json(text)
+        except ValueError:
+            records = [_parse_json(line) for line in text.splitlines() if line.strip()]
+        trials = list(_trials(records if isinstance(records, list) else [records], rows, path))
+    except _TwiceNamed as error:
+        raise ImportFailure(f"{path}: a record has two values called {error}. Rename one of them.") from None
+    except ValueError as error:
+        raise ImportFailure(f"{path} is neither JSON nor lines of JSON: {error}") from None
     if not trials:
         raise ImportFailure(f"{path} holds no trials.")
     frame = pd.DataFrame(trials).astype(object)
     frame = frame.where(frame.notna(), "").astype("str")
     return with_origin(frame, path.name, first=1)
+
+
+class _TwiceNamed(Exception):
+    """Two values of a record have one name."""
+
+
+def _parse_json(text: str) -> Any:
+    """Read JSON whose objects name every value once: Python's reader would keep the last of two, silently."""
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _TwiceNamed(repr(next(name for name in names if names.count(name) > 1)))
+    return record
 
 
 def _trials(records: Iterable[Any], rows: str, path: Path) -> Iterator[dict[str, str]]:
@@ -163,7 +415,7 @@ def _trials(records: Iterable[Any], rows: str, path: Path) -> Iterator[dict[str,
             for part in rows.split("."):
                 inner = inner.get(part) if isinstance(inner, dict) else None
             if isinstance(inner, str):
-                inner = json.loads(inner)
+                inner = _parse_json(inner)
             if not isinstance(inner, list):
                 raise ImportFailure(f"{path}: a record holds no list of trials under {rows!r}.")
             shared = {name: value for name, value in _flat(record).items() if not _below(name, rows)}
@@ -182,30 +434,63 @@ def _flat(value: Any, prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for name, item in value.items():
         if isinstance(item, dict):
-            flat |= _flat(item, f"{prefix}{name}.")
-        elif isinstance(item, list):
-            flat[f"{prefix}{name}"] = json.dumps(item)
+            own = _flat(item, f"{prefix}{name}.")
         elif item is not None:
-            flat[f"{prefix}{name}"] = spell(item)
+            own = {f"{prefix}{name}": json.dumps(item) if isinstance(item, list) else spell(item)}
+        else:
+            continue
+        if flat.keys() & own.keys():
+            raise _TwiceNamed(repr(min(flat.keys() & own.keys())))
+        flat |= own
     return flat
 
 
 def read_parquet_text(path: Path) -> pd.DataFrame:
-    """Read Parquet, every cell as text.
+    """Read Parquet, every cell as text: whole numbers beside missing ones stay exact.
 
     Raises
     ------
     ImportFailure
-        If it is no Parquet.
+        If it is no Parquet, or two columns have one name.
     """
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise ImportFailure(f"{path} is no readable Parquet file: {error}") from None
+    frame = read_parquet(path)
     for name in frame.columns:
         missing = frame[name].isna()
-        frame[name] = pd.Series([spell(value) for value in frame[name]], index=frame.index).mask(missing, "")
+        frame[name] = pd.Series([_spell_value(value) for value in frame[name]], index=frame.index).mask(missing, "")
     return with_origin(frame, path.name, first=1)
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read Parquet, without the index that pandas may have stored in it; whole numbers stay whole beside missing ones.
+
+    Raises
+    ------
+    ImportFailure
+        If it is no Parquet, or two columns have one name.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path)
+        _column_names(table.column_names, path, 1)
+        frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True, ignore_metadata=True)
+    except FileNotFoundError:
+        raise ImportFailure(f"There is no file {path}.") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ImportFailure(f"{path} is no readable Parquet file: {error}") from None
+    return frame
+
+
+def _spell_value(value: Any) -> str:
+    """Spell a value of Parquet as a cell of text."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    if isinstance(value, np.ndarray | list | tuple):
+        return json.dumps([item.item() if isinstance(item, np.generic) else item for item in value], default=str)
+    if isinstance(value, dict):
+        return json.dumps(value, default=str)
+    return spell(value.item() if isinstance(value, np.generic) else value)
 
 
 def find_files(given: Path | str | Sequence[Path | str], pattern: str = "") -> list[Path]:

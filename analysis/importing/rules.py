@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
-from analysis.importing.cells import by_distinct, spell, spell_number, to_booleans, to_numbers
+from analysis.importing.cells import by_distinct, plain_number, spell, spell_number, to_booleans, to_numbers
 from analysis.importing.faults import FILE, Faults
 from analysis.importing.schema import MISSING
 from benchmark.documents import Document
@@ -326,7 +326,7 @@ class Table:
         folded = {key.casefold(): value for key, value in known.items()}
 
         def translate(cell: str) -> str | None:
-            for spelling in (cell, _plain_number(cell)):
+            for spelling in (cell, plain_number(cell)):
                 if spelling in known:
                     return known[spelling]
             return folded.get(cell.casefold(), cell if rule.unmatched == "keep" else None)
@@ -385,14 +385,6 @@ def sources_of(rules: Mapping[str, tuple[Rule, ...]]) -> Iterator[tuple[str, str
 
 def _textual(values: pd.Series) -> pd.Series:
     return values if values.dtype.kind != "f" else by_distinct(values, spell_number)
-
-
-def _plain_number(cell: str) -> str:
-    """Return the plain spelling of a number, so that the key ``1`` meets the cells ``1.0`` and ``01``."""
-    try:
-        return spell_number(float(cell))
-    except (ValueError, OverflowError):
-        return cell
 
 
 def _uncaptured(pattern: str) -> str:
