@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Difference,
         UnitLevelTest,
         compare_conditions,
+        compare_groups,
         compare_models,
         compare_unit_means,
     )
@@ -107,7 +108,7 @@ if TYPE_CHECKING:
     from analysis.importing.imi import import_imi
     from analysis.importing.mapping import read_mapping
     from analysis.importing.tables import import_csv
-    from analysis.judgements import judgements
+    from analysis.judgements import judgements, split_conditions
     from analysis.leaderboard.making import make_published_results, make_results
     from analysis.leaderboard.result import Result, read_result, read_results, write_result
     from analysis.leaderboard.site import build_site
@@ -281,7 +282,7 @@ __all__ = [
     "AnalysisError", "Dataset", "Description", "Estimate", "SimulatedObserver", "derive_sessions", "describe",
     "import_csv",
     "import_imi", "judgements", "model_facts", "published_means", "published_models", "read_dataset",
-    "read_mapping", "simulate_dataset", "unit_facts", "with_models",
+    "read_mapping", "simulate_dataset", "split_conditions", "unit_facts", "with_models",
 ]  # fmt: skip
 # Whose answers count?
 __all__ += [
@@ -296,8 +297,8 @@ __all__ += [
 ]  # fmt: skip
 # Which models differ?
 __all__ += [
-    "Comparison", "Difference", "RankedModel", "Ranks", "UnitLevelTest", "compare_conditions", "compare_models",
-    "compare_unit_means", "rank_models", "rank_values",
+    "Comparison", "Difference", "RankedModel", "Ranks", "UnitLevelTest", "compare_conditions", "compare_groups",
+    "compare_models", "compare_unit_means", "rank_models", "rank_values",
 ]  # fmt: skip
 # Does the result hang on who was left out?
 __all__ += [
@@ -396,7 +397,9 @@ _NAMES = {
         "UnitAgreement calibrate change_temperature error_consistency fit_temperature machine_answers "
         "model_agreement saving_bound score_forecasts score_with_machine simulate_coverage unit_agreement"
     ),
-    "analysis.comparison": ("Comparison Difference UnitLevelTest compare_conditions compare_models compare_unit_means"),
+    "analysis.comparison": (
+        "Comparison Difference UnitLevelTest compare_conditions compare_groups compare_models compare_unit_means"
+    ),
     "analysis.confidence_sequences": "estimate_at_any_time follow_mean",
     "analysis.dataset": (
         "Dataset Description derive_sessions describe model_facts read_dataset unit_facts with_models"
@@ -417,7 +420,7 @@ _NAMES = {
     "analysis.importing.imi": "import_imi",
     "analysis.importing.mapping": "read_mapping",
     "analysis.importing.tables": "import_csv",
-    "analysis.judgements": "judgements",
+    "analysis.judgements": "judgements split_conditions",
     "analysis.leaderboard.making": "make_published_results make_results",
     "analysis.leaderboard.result": "Result read_result read_results write_result",
     "analysis.leaderboard.site": "build_site",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from analysis.judgements import plain
+from analysis.judgements import plain, require
 from benchmark.errors import AnalysisError
 
 KEYS = ["model", "condition", "difficulty", "references"]
@@ -21,8 +21,14 @@ def groups(judgements: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFr
     """Yield the judgements of each model, condition, difficulty and kind of references, with their names."""
     if judgements.empty:
         raise AnalysisError("There are no answers to analyse: the table of judgements is empty.")
-    for key, own in plain(judgements).groupby(KEYS, observed=True, sort=True):
-        yield dict(zip(KEYS, map(str, key))), own
+    judgements = plain(require(judgements, [*KEYS, "unit", "participant", "correct"]))
+    number = "references_per_side"
+    several = number in judgements and judgements[number].nunique() > 1
+    for key, own in judgements.groupby([*KEYS, number] if several else KEYS, observed=True, sort=True):
+        names = dict(zip(KEYS, map(str, key)))
+        if several:
+            names["references"] += f", {key[-1]} a side"
+        yield names, own
 
 
 def spell_group(names: dict[str, str]) -> str:

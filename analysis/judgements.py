@@ -12,9 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from benchmark.errors import AnalysisError
+from analysis.importing.cells import to_booleans
+from benchmark import schemas
+from benchmark.errors import AnalysisError, suggest
 from benchmark.model_card import TWIN_SUFFIX
-from benchmark.units import PLANTED, unit_names
+from benchmark.units import PLANTED, UNIT_COLUMNS, unit_names
 
 PEOPLE = ("human", "simulated")
 """Observers whose answers are people's, or stand for people's."""
@@ -68,13 +70,15 @@ def judgements(
 
     Returns
     -------
-    One row an answer, in the order given, with the columns of ``COLUMNS``; names are categories.
+    One row an answer, in the order given, with the columns of ``COLUMNS``; names are categories. Where responses tell
+    it, ``references_per_side`` and the attributes of people (``expertise`` of ``person_expertise``) follow.
 
     Raises
     ------
     AnalysisError
-        If nothing is left.
+        If nothing is left, a column is missing, or one holds something else than it should.
     """
+    responses = _checked(responses)
     keep = responses["kind"].isin(kinds) & responses["observer_kind"].isin(observer_kinds)
     if references is not None:
         keep &= responses["references"].isin(references)
@@ -82,7 +86,7 @@ def judgements(
         keep &= responses["model"] != PLANTED
     if not twins:
         keep &= ~responses["model"].str.endswith(TWIN_SUFFIX)
-    own = responses[keep].reset_index(drop=True)
+    own = responses[keep.to_numpy(dtype=bool)].reset_index(drop=True)
     if own.empty:
         raise AnalysisError(
             f"There are no answers to analyse: none of the {len(responses):,} rows is of kind {'/'.join(kinds)}, by "
@@ -110,7 +114,133 @@ def judgements(
             "kind": own["kind"],
         }
     )
-    return table.astype(dict.fromkeys(NAMES, "category"))
+    table = table.assign(**_declared(own))
+    names = [*NAMES, *(name for name in table.columns if name not in COLUMNS)]
+    return table.astype(dict.fromkeys(names, "category"))
+
+
+def _checked(responses: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of responses with plain columns: Arrow's and pandas' own kinds of text read as any other.
+
+    Raises
+    ------
+    AnalysisError
+        Naming a column that is missing, there twice, or holds something else than it should.
+    """
+    needed = [*UNIT_COLUMNS, *_NEEDED]
+    missing = [name for name in needed if name not in responses.columns]
+    if missing:
+        raise AnalysisError(
+            f"The table of responses has no column {missing[0]!r}. {suggest(missing[0], map(str, responses.columns))} "
+            "Read answers with read_dataset, import_csv or import_imi."
+        )
+    twice = responses.columns[responses.columns.duplicated()]
+    if len(twice):
+        raise AnalysisError(f"The table of responses has two columns {str(twice[0])!r}. Drop one of them.")
+    plain = responses.reset_index(drop=True)
+    for name in ("kind", "observer_kind", "references", "model", "layer", "basis", "aggregator", "choice", "query_top"):
+        if plain[name].dtype != "str":
+            plain[name] = plain[name].astype("object").astype("str")
+    if plain["correct"].dtype != bool:
+        truths, wrong = to_booleans(plain["correct"].astype("object").map(_lower, na_action="ignore"))
+        if wrong.any() or truths.isna().any():
+            row = int((wrong | truths.isna().to_numpy()).argmax())
+            raise AnalysisError(
+                f"The column 'correct' of the responses is {responses['correct'].iloc[row]!r} in row {row}; it must be "
+                "true or false."
+            )
+        plain["correct"] = truths.astype(bool)
+    for name in ("confidence", "rt_ms"):
+        plain[name] = _as_numbers(plain[name], name) if name in plain.columns else np.nan
+    for name in ("trial_index", "task"):
+        numbers = _as_numbers(plain[name], name)
+        if numbers.isna().any() or (numbers != numbers.round()).any():
+            row = int((numbers.isna() | (numbers != numbers.round())).to_numpy().argmax())
+            raise AnalysisError(f"The column {name!r} of the responses holds no whole number in row {row}.")
+        plain[name] = numbers.astype(np.int64)
+    return plain
+
+
+_NEEDED = (
+    "correct", "condition", "difficulty", "references", "task", "observer", "observer_kind", "session", "trial_index",
+    "choice", "query_top", "kind",
+)  # fmt: skip
+
+
+def _lower(value: object) -> str:
+    return str(value).strip().lower()
+
+
+def _as_numbers(values: pd.Series, name: str) -> pd.Series:
+    """Return a column as floats, missing cells as NaN."""
+    if values.dtype == np.float64:
+        return values
+    numbers = pd.to_numeric(values.astype("object").where(values.notna(), np.nan), errors="coerce").astype(np.float64)
+    wrong = (numbers.isna() & values.notna()).to_numpy()
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise AnalysisError(f"The column {name!r} of the responses is {values.iloc[row]!r} in row {row}: no number.")
+    return numbers
+
+
+def _declared(own: pd.DataFrame) -> dict[str, pd.Series]:
+    """Return the optional columns of responses that hold something: the number of references, attributes of people.
+
+    What is not known of some answers is called so: a missing name would take answers out of every grouping.
+    """
+    found: dict[str, pd.Series] = {}
+    for name in own.columns:
+        if name == "references_per_side" and own[name].notna().any():
+            found[name] = own[name].astype("Int64").astype("str").fillna(UNKNOWN)
+        elif str(name).startswith(schemas.PERSON) and own[name].notna().any():
+            found[str(name).removeprefix(schemas.PERSON)] = own[name].astype("object").fillna(UNKNOWN).astype("str")
+    return found
+
+
+def require(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return a table of judgements that has these columns.
+
+    Raises
+    ------
+    AnalysisError
+        Naming one that is missing.
+    """
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise AnalysisError(
+            f"The table of judgements has no column {missing[0]!r}. {suggest(missing[0], map(str, table.columns))} "
+            "judgements(responses) makes such a table."
+        )
+    return table
+
+
+UNKNOWN = "not recorded"
+"""Value of an attribute that is not known of some answers."""
+
+SIDES = {"both": "Min-Max", "max": "Max", "min": "Min", "none": "no references"}
+
+
+def split_conditions(table: pd.DataFrame) -> pd.DataFrame:
+    """Return judgements whose conditions also say which references were shown, where that differs between answers.
+
+    Parameters
+    ----------
+    table
+        Table of judgements.
+
+    Returns
+    -------
+    The table; ``natural`` becomes ``natural, Min-Max-9`` and so on if sides or the number of references a side vary,
+    so that nothing that differs in them is pooled under one condition.
+    """
+    numbers = table["references_per_side"].astype(str) if "references_per_side" in table else None
+    several = numbers is not None and numbers.nunique() > 1
+    if table["references"].nunique() < 2 and not several:
+        return table
+    shown = table["references"].astype(str).map(SIDES)
+    if numbers is not None:
+        shown = shown + ("-" + numbers).where((numbers != UNKNOWN) & (table["references"].astype(str) != "none"), "")
+    return table.assign(condition=(table["condition"].astype(str) + ", " + shown).astype("category"))
 
 
 def plain(table: pd.DataFrame, *, outcome: str = "correct") -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark import __version__, schemas
-from benchmark.errors import ObserverError
+from benchmark.errors import ObserverError, StudyError
 from benchmark.hashing import hash_settings
 from benchmark.model_card import ModelCard
 from benchmark.observers.base import SHUFFLED, Observer
@@ -185,7 +185,17 @@ def read_responses(study: Study, database: str = "", *, pilot: bool = False) -> 
 def _read_files(study: Study) -> pd.DataFrame:
     """Return the answers in a study's files."""
     paths = sorted((study.root / "responses").glob("*.parquet"))
-    return schemas.concatenate([schemas.RESPONSES.read(path) for path in paths], schemas.RESPONSES)
+    parts = [schemas.RESPONSES.read(path) for path in paths]
+    first: dict[str, str] = {}
+    for path, part in zip(paths, parts):
+        for identity in part["response_id"]:
+            other = first.setdefault(identity, path.name)
+            if other != path.name:
+                raise StudyError(
+                    f"{path} and {other} hold the same answer (response_id {identity!r}), which would count twice. "
+                    "Take one of the files out of the study's folder of responses."
+                )
+    return schemas.concatenate(parts, schemas.RESPONSES)
 
 
 def _people(study: Study, url: str, pilot: bool) -> pd.DataFrame:

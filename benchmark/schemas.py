@@ -37,15 +37,39 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns of a table, in order."""
+    """The columns of a table, in order.
+
+    Attributes
+    ----------
+    name
+        What the table is called.
+    columns
+        Columns that every table has.
+    optional
+        Columns that a table has only where something is known: tables from before them stay as they are.
+    prefix
+        How the names of further optional columns begin, which hold text: one for each attribute that is declared.
+    """
 
     name: str
     columns: tuple[Column, ...]
+    optional: tuple[Column, ...] = ()
+    prefix: str = ""
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns, in order."""
+        """Names of the columns that every table has, in order."""
         return [column.name for column in self.columns]
+
+    def columns_of(self, names: Iterable[str]) -> list[Column]:
+        """Return the columns of a table with these names: all that every table has, then the optional ones."""
+        given = list(names)
+        declared = sorted(name for name in given if self.prefix and _is_attribute(name, self.prefix))
+        return [
+            *self.columns,
+            *(column for column in self.optional if column.name in given),
+            *(Column(name, "string", f"the person's {name.removeprefix(self.prefix)}", True) for name in declared),
+        ]
 
     def empty(self) -> pd.DataFrame:
         """Return a table without rows."""
@@ -61,13 +85,16 @@ class Schema:
         StudyError
             Naming the column, the first row that breaks the schema, and why.
         """
-        extra = [name for name in frame.columns if name not in self.names]
+        columns = self.columns_of(frame.columns)
+        names = [column.name for column in columns]
+        extra = [name for name in frame.columns if name not in names]
         if extra:
-            raise StudyError(f"{self.name}: unknown column {extra[0]!r}. {suggest(extra[0], self.names)}")
+            known = [*names, *(column.name for column in self.optional)]
+            raise StudyError(f"{self.name}: unknown column {extra[0]!r}. {suggest(str(extra[0]), known)}")
         import pandas as pd
 
         result: dict[str, pd.Series] = {}
-        for column in self.columns:
+        for column in columns:
             if column.name not in frame.columns:
                 if not column.nullable:
                     raise StudyError(f"{self.name}: the column {column.name!r} is missing ({column.meaning}).")
@@ -75,7 +102,7 @@ class Schema:
             else:
                 result[column.name] = frame[column.name]
             result[column.name] = self._cast(column, result[column.name])
-        return pd.DataFrame(result, columns=self.names).reset_index(drop=True)
+        return pd.DataFrame(result, columns=names).reset_index(drop=True)
 
     def _cast(self, column: Column, values: pd.Series) -> pd.Series:
         import pandas as pd
@@ -128,6 +155,11 @@ class Schema:
         return self.conform(frame)
 
 
+def _is_attribute(name: object, prefix: str) -> bool:
+    """Return whether a column holds a declared attribute: behind the prefix stands a name as Python has them."""
+    return isinstance(name, str) and name.startswith(prefix) and name.removeprefix(prefix).isidentifier()
+
+
 def concatenate(frames: Iterable[pd.DataFrame], schema: Schema) -> pd.DataFrame:
     """Join tables of one schema."""
     import pandas as pd
@@ -138,6 +170,9 @@ def concatenate(frames: Iterable[pd.DataFrame], schema: Schema) -> pd.DataFrame:
 
 SESSION_STATES = ("open", "complete", "returned", "timed out", "screened out")
 INPUTS = ("pointer", "keyboard", "button")
+
+PERSON = "person_"
+"""How the columns of responses begin that hold attributes of people: ``person_expertise``, ``person_laboratory``."""
 
 _UNIT = (
     Column("model", "string", "name of the model, or 'planted' for units whose truth is known by construction"),
@@ -283,6 +318,8 @@ RESPONSES = Schema(
         Column("input", "string", "how the answer was given", nullable=True, values=INPUTS),
         Column("rendition", "string", "how pictures were sent: kind, side in pixels, version", nullable=True),
     ),
+    optional=(Column("references_per_side", "integer", "how many references each shown side had", nullable=True),),
+    prefix=PERSON,
 )  # fmt: skip
 
 SESSIONS = Schema(

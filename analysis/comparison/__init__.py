@@ -1,6 +1,12 @@
 """Differences between models, and between conditions: with errors that know which units and people are shared."""
 
-from analysis.comparison.differences import Comparison, Difference, compare_conditions, compare_models
+from analysis.comparison.differences import (
+    Comparison,
+    Difference,
+    compare_conditions,
+    compare_groups,
+    compare_models,
+)
 from analysis.comparison.joint_means import DRAWS, JointMeans, draw_scores, join_means
 from analysis.comparison.models import model_means
 from analysis.comparison.unit_level import UnitLevelTest, compare_unit_means
@@ -12,6 +18,7 @@ __all__ = [
     "JointMeans",
     "UnitLevelTest",
     "compare_conditions",
+    "compare_groups",
     "compare_models",
     "compare_unit_means",
     "draw_scores",

@@ -25,11 +25,11 @@ from scipy.stats import norm
 from analysis.comparison.joint_means import DRAWS, JointMeans, draw_scores, join_means, spell_sharing
 from analysis.comparison.models import choose_condition, model_means
 from analysis.estimands import Drawing, spell_estimand
-from analysis.judgements import plain
+from analysis.judgements import plain, require
 from analysis.multiple_tests import adjust_holm
 from analysis.proportions import LEVEL, Mean, cluster_means, read_answers
 from analysis.same_units import check_one_model_a_name
-from benchmark.errors import AnalysisError
+from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
 
 UNIT = "difference of proportions correct"
@@ -212,6 +212,98 @@ def compare_conditions(
     place = {name: number for number, name in enumerate(joint.names)}
     pairs = np.array([(place[f"{model} {first}"], place[f"{model} {second}"]) for model in kept])
     family = f"{first} minus {second} within {'1 model' if len(kept) == 1 else f'each of {len(kept)} models'}"
+    estimand = spell_estimand("new units and people", drawing)
+    return Comparison(family, _judge(joint, pairs, estimand, level, seed), tuple(left_out))
+
+
+CELL = ("model", "condition", "difficulty", "references", "references_per_side")
+"""What makes a cell within which groups of people are compared."""
+
+
+def compare_groups(
+    table: pd.DataFrame,
+    group: str,
+    first: str,
+    second: str,
+    *,
+    within: Sequence[str] | None = None,
+    drawing: Drawing = "layer-uniform",
+    mean: Mean = "units",
+    units: pd.DataFrame | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two groups of people, such as laymen and experts: people are nested in groups, units are crossed.
+
+    Parameters
+    ----------
+    table
+        Table of judgements.
+    group
+        Column that tells the groups: an attribute of people.
+    first, second
+        The groups: the difference is first minus second.
+    within
+        What makes a cell, each with a difference of its own; the columns of ``CELL`` that vary if None, and nothing for
+        one difference over all answers.
+    drawing, mean, units, level, seed
+        As in :func:`compare_models`.
+
+    Returns
+    -------
+    One difference a cell, over the units with answers by both groups; cells without such units, or with fewer than two
+    units, or two people in a group, are named in ``left_out``.
+
+    Raises
+    ------
+    AnalysisError
+        If no cell has answers by both groups.
+    NameNotFound
+        If there is no such column or group.
+    """
+    table = plain(require(table, ["correct", "model", "unit", "participant"]))
+    if group not in table.columns:
+        raise NameNotFound("column of the judgements", group, list(map(str, table.columns)))
+    known = sorted(table[group].astype(str).unique())
+    for name in (first, second):
+        if name not in known:
+            raise NameNotFound(f"group of {group}", name, known)
+    if within is not None and "references_per_side" not in within:
+        table = table.drop(columns="references_per_side", errors="ignore")  # pooled, because that was asked for
+    if within is None:
+        within = [name for name in CELL if name in table.columns and table[name].nunique() > 1]
+    for name in within:
+        if name not in table.columns:
+            raise NameNotFound("column of the judgements", name, list(map(str, table.columns)))
+    factors = [*within, group]
+    own = table[table[group].astype(str).isin([first, second])].reset_index(drop=True)
+    cell = own.groupby(list(within), observed=True).ngroup() if within else pd.Series(0, index=own.index)
+    asked = own.groupby([cell, "model", "unit"], observed=True).ngroup()
+    paired = (own[group].astype(str).groupby(asked).transform("nunique") == 2).to_numpy()
+    kept, left_out = np.zeros(len(own), dtype=bool), []
+    for number in sorted(cell.unique()):
+        here = (cell == number).to_numpy()
+        called = ", ".join(own.loc[here.argmax(), list(within)].astype(str)) or "all answers"
+        answers_here = own[here & paired]
+        fewest = answers_here.groupby(group, observed=True)["participant"].nunique().min() if len(answers_here) else 0
+        if answers_here.empty:
+            left_out.append(f"{called}: no unit with answers by both groups")
+        elif answers_here["unit"].nunique() < 2 or fewest < 2:
+            few = "unit" if answers_here["unit"].nunique() < 2 else "participant"
+            left_out.append(f"{called}: 1 {few}")
+        else:
+            kept |= here & paired
+    if not kept.any():
+        raise AnalysisError(f"{first!r} and {second!r} can't be compared: " + "; ".join(left_out) + ".")
+    answers = read_answers(own[kept], factors, drawing=drawing, units=units)
+    means = cluster_means(answers, mean=mean)
+    names = [", ".join(row) for row in answers.cells[factors].itertuples(index=False, name=None)]
+    joint = join_means(means, names, f"paired by unit; {spell_sharing(means, 'cells')}")
+    place = {name: number for number, name in enumerate(joint.names)}
+    cells = [", ".join(row) for row in answers.cells[list(within)].drop_duplicates().itertuples(index=False, name=None)]
+    prefixes = [f"{name}, " for name in cells] if within else [""]
+    pairs = np.array([(place[f"{prefix}{first}"], place[f"{prefix}{second}"]) for prefix in prefixes])
+    family = f"{first} minus {second}" + (f" within each of {len(pairs)} cells" if within else "")
     estimand = spell_estimand("new units and people", drawing)
     return Comparison(family, _judge(joint, pairs, estimand, level, seed), tuple(left_out))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.dataset.data import Dataset
+from benchmark import schemas
 from benchmark.units import unit_names
 
 
@@ -17,8 +18,8 @@ class Description:
     Attributes
     ----------
     counts
-        One row for each kind of trial, model, condition, difficulty and references: sessions, observers, units,
-        answers, and how many of them are right.
+        One row for each kind of trial, model, condition, difficulty and references, and for each number of references
+        and attribute of people that is known: sessions, observers, units, answers, and how many of them are right.
     first
         The first rows of the responses, their most telling columns.
     missing
@@ -53,8 +54,9 @@ def describe(dataset: Dataset, rows: int = 3) -> Description:
     """
     answers = dataset.responses
     keys = ["kind", "model", "condition", "difficulty", "references"]
+    keys += [column.name for column in schemas.RESPONSES.columns_of(answers.columns)[len(schemas.RESPONSES.columns) :]]
     unit = unit_names(answers) if len(answers) else pd.Series(dtype="str")
-    grouped = answers.assign(unit=unit).groupby(keys, sort=True)
+    grouped = answers.assign(unit=unit).groupby(keys, sort=True, dropna=False)
     counts = grouped.agg(
         sessions=("session", "nunique"),
         observers=("observer", "nunique"),

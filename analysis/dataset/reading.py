@@ -10,8 +10,10 @@ import pandas as pd
 from analysis.dataset.data import EXPORT, KIND, Dataset, read_manifest
 from analysis.dataset.facts import derive_sessions, order_units, unit_facts
 from analysis.dataset.models import model_facts, read_models, with_models
+from analysis.importing.cells import spell
+from analysis.importing.checks import check_names
 from analysis.importing.faults import Faults
-from analysis.importing.layout import read_csv_text
+from analysis.importing.layout import name_without_ending, read_csv_text, read_parquet
 from analysis.importing.schema import conform, convert, with_origin
 from benchmark import schemas
 from benchmark.errors import ImportFailure, suggest
@@ -87,7 +89,7 @@ def _read_path(path: Path, database: str, pilot: bool) -> Dataset:
 def _read_study(study: Study, database: str, pilot: bool) -> Dataset:
     from benchmark.responses import read_responses
 
-    responses = read_responses(study, database, pilot=pilot)
+    responses = checked_answers(read_responses(study, database, pilot=pilot), study.root)
     if responses.empty:
         raise ImportFailure(
             f"{study.root} has no answers yet. People answer with vimi serve, machines with vimi observe, simulated "
@@ -130,7 +132,7 @@ def _study_sessions(study: Study, url: str, pilot: bool) -> pd.DataFrame:
 def _read_import(root: Path, manifest: dict[str, Any]) -> Dataset:
     if manifest.get("state") != "complete":
         raise ImportFailure(f"The import in {root} was interrupted while it was written. Import again.")
-    responses = schemas.RESPONSES.read(root / "responses.parquet")
+    responses = checked_answers(schemas.RESPONSES.read(root / "responses.parquet"), root / "responses.parquet")
     units = unit_facts(responses)
     stored = root / "units.parquet"
     if stored.is_file():
@@ -151,7 +153,7 @@ def _read_import(root: Path, manifest: dict[str, Any]) -> Dataset:
 
 def _read_export(root: Path, table: Path, manifest: dict[str, Any]) -> Dataset:
     """Read a folder with a table of responses, and one of sessions if it is there."""
-    responses = _read_table(table, schemas.RESPONSES)
+    responses = checked_answers(_read_table(table, schemas.RESPONSES), table)
     own = table.with_name(f"sessions{table.suffix}")
     stored = _read_table(own, schemas.SESSIONS, extra=True) if own.is_file() else schemas.SESSIONS.empty()
     derived = derive_sessions(responses)
@@ -168,9 +170,9 @@ def _read_file(path: Path) -> Dataset:
         raise ImportFailure(f"{path} is a pickle, which can run code when it is read: vimi reads none. Give the CSV.")
     if not path.name.lower().endswith((".parquet", ".csv", ".csv.gz")):
         raise ImportFailure(f"{path} is neither Parquet nor CSV. Other formats come in with vimi import-csv.")
-    responses = _read_table(path, schemas.RESPONSES)
+    responses = checked_answers(_read_table(path, schemas.RESPONSES), path)
     sessions = derive_sessions(responses)
-    return _assemble(path.name.partition(".")[0], responses, sessions, (), {path.name: hash_file(path)})
+    return _assemble(name_without_ending(path.name), responses, sessions, (), {path.name: hash_file(path)})
 
 
 def _assemble(name: str, responses: pd.DataFrame, sessions: pd.DataFrame, notes: Any, sources: Any) -> Dataset:
@@ -200,17 +202,16 @@ def _read_table(path: Path, schema: schemas.Schema, *, extra: bool = False) -> p
         Whether other columns are left out instead of refused.
     """
     if path.suffix == ".parquet":
-        try:
-            frame = with_origin(pd.read_parquet(path), path.name, first=1)
-        except (OSError, ValueError) as error:
-            raise ImportFailure(f"{path} is no readable Parquet file: {error}") from None
+        frame = with_origin(read_parquet(path), path.name, first=1)
     else:
         frame = read_csv_text(path, delimiter=",")
-    known = [name for name in frame.columns if not name.startswith("\x00")]
-    strange = [name for name in known if name not in schema.names]
+    known = [name for name in frame.columns if not name.startswith("\x00") and name != "__index_level_0__"]
+    columns_here = schema.columns_of(known)
+    names = [column.name for column in columns_here]
+    strange = [name for name in known if name not in names]
     if strange and not extra:
         raise ImportFailure(
-            f"{path}: unknown column {strange[0]!r}. {suggest(strange[0], schema.names)} A table of another shape "
+            f"{path}: unknown column {strange[0]!r}. {suggest(strange[0], names)} A table of another shape "
             "comes in with vimi import-csv and a mapping."
         )
     missing = [c for c in schema.columns if not c.nullable and c.name not in known]
@@ -221,11 +222,53 @@ def _read_table(path: Path, schema: schemas.Schema, *, extra: bool = False) -> p
         )
     faults = Faults(str(path), frame)
     columns = {}
-    for column in schema.columns:
+    for column in columns_here:
         if column.name in known:
-            columns[column.name] = convert(frame[column.name], column, faults)
+            values = frame[column.name]
+            if column.kind == "string" and values.dtype.kind in "Oif":
+                values = pd.Series([None if pd.isna(v) else spell(v) for v in values], index=values.index, dtype="str")
+            columns[column.name] = convert(values, column, faults)
+            if column.name in ("observer", "session"):
+                check_names(columns[column.name].astype("str"), repr(column.name), faults)
     faults.check()
     return conform(schema, pd.DataFrame(columns, index=frame.index))
+
+
+def checked_answers(responses: pd.DataFrame, where: Path) -> pd.DataFrame:
+    """Return a table of responses in which every answer is there once and every session is one person's.
+
+    Raises
+    ------
+    ImportFailure
+        Naming the first answer that is there twice, the first session with two observers, or the first person with
+        two values of one attribute.
+    """
+    twice = responses["response_id"].duplicated().to_numpy()
+    if twice.any():
+        row = int(twice.argmax())
+        name = responses["response_id"].iloc[row]
+        first = int((responses["response_id"] == name).to_numpy().argmax())
+        raise ImportFailure(
+            f"{where}: {int(twice.sum()):,} of {len(responses):,} answers are there twice (first: response_id "
+            f"{name!r}, answers {first + 1:,} and {row + 1:,}). Answers count once: take the copies out."
+        )
+    _check_one(responses, "session", "observer", where, "Name sessions by their observer too")
+    for column in responses.columns:
+        if column.startswith(schemas.PERSON):
+            _check_one(responses, "observer", column, where, "An attribute of people is one value each")
+    return responses
+
+
+def _check_one(responses: pd.DataFrame, name: str, value: str, where: Path, remedy: str) -> None:
+    """Check that what has one name has one value."""
+    pairs = responses[[name, value]].dropna().drop_duplicates()
+    shared = pairs[pairs[name].duplicated(keep=False)]
+    if len(shared):
+        own = shared[shared[name] == shared[name].iloc[0]]
+        raise ImportFailure(
+            f"{where}: the {name} {own[name].iloc[0]!r} has several values of {value}: {own[value].iloc[0]!r} and "
+            f"{own[value].iloc[1]!r}. {remedy}."
+        )
 
 
 def _protocols(responses: pd.DataFrame) -> str:

@@ -13,6 +13,9 @@ from benchmark.errors import ImportFailure
 FILE, ROW = "\x00file", "\x00row"
 """Columns that say where a row comes from: its file's name and its number there, the header being row 1."""
 
+_Where = tuple[int, int, Any]
+"""Where a row stands: the number of its file, its own number, and the file's name."""
+
 MOST = 10
 """How many faults a message names; the rest are counted."""
 
@@ -33,7 +36,8 @@ class Faults:
         self._rows = origin[ROW].to_numpy()
         self._files = origin[FILE].to_numpy(dtype=object)
         self._several = origin[FILE].nunique() > 1
-        self._found: list[tuple[int, str]] = []
+        self._found: list[tuple[_Where, str, str]] = []
+        self._order = {file: number for number, file in enumerate(dict.fromkeys(self._files.tolist()))}
 
     def __len__(self) -> int:
         return len(self._found)
@@ -42,6 +46,10 @@ class Faults:
         """Return how a row is called: by its number, and by its file if there are several."""
         row = f"row {int(self._rows[position]):,}"
         return f"{self._files[position]}, {row}" if self._several else row
+
+    def _where(self, position: int) -> _Where:
+        file = self._files[position]
+        return self._order[file], int(self._rows[position]), file
 
     def add(self, wrong: NDArray[np.bool_], column: str, reason: str, values: Any = None) -> None:
         """Add the rows that are wrong in the same way.
@@ -63,21 +71,26 @@ class Faults:
         for position in np.flatnonzero(wrong).tolist():
             cell = "empty" if cells is None or _is_missing(cells[position]) else repr(cells[position])
             said = f" is {cell}" if cells is not None else ""
-            self._found.append((position, f"{self.name_row(position)}: {column}{said}; {reason}"))
+            self._found.append((self._where(position), column, f"{self.name_row(position)}: {column}{said}; {reason}"))
 
     def rows(self) -> NDArray[np.bool_]:
         """Return which rows have a fault already, shape (rows,)."""
-        found = np.zeros(len(self._rows), dtype=bool)
-        found[[position for position, _ in self._found]] = True
-        return found
+        found = {where[1:] for where, _, _ in self._found}
+        pairs = zip(self._rows.tolist(), self._files.tolist())
+        return np.fromiter((pair in found for pair in pairs), dtype=bool, count=len(self._rows))
 
     def absorb(self, other: Faults) -> None:
-        """Take the faults of another table's rows over; they come behind those that are here."""
-        self._found += [(len(self._rows) + position, line) for position, line in other._found]
+        """Take the faults of another table's rows over, those of a part of the same files."""
+        self._found += other._found
         other._found = []
 
-    def check(self) -> None:
-        """Raise if there are any.
+    def check(self, besides: str = "") -> None:
+        """Raise if there are any. A row counts once, and a cell is named once: by what was found first.
+
+        Parameters
+        ----------
+        besides
+            What is wrong with the table as a whole.
 
         Raises
         ------
@@ -86,13 +99,19 @@ class Faults:
         """
         if not self._found:
             return
-        found = sorted(self._found, key=lambda fault: fault[0])
-        rows = len({position for position, _ in found})
+        first: dict[tuple[_Where, str], str] = {}
+        for where, column, line in self._found:
+            first.setdefault((where, column), line)
+        found = sorted(first.items(), key=lambda fault: fault[0][0][:2])
+        rows = len({where for (where, _), _ in found})
+        several = len({(row, file) for row, file in zip(self._rows.tolist(), self._files.tolist())})
         lines = [line for _, line in found[:MOST]]
         if len(found) > MOST:
             lines.append(f"… and {len(found) - MOST:,} more")
+        if besides:
+            lines.append(f"Besides, {besides}")
         raise ImportFailure(
-            f"{self.what}: {rows:,} of {len(self._rows):,} rows can't be read as described.\n  " + "\n  ".join(lines)
+            f"{self.what}: {rows:,} of {several:,} rows can't be read as described.\n  " + "\n  ".join(lines)
         )
 
 

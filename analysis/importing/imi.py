@@ -132,6 +132,9 @@ def _read(file: Path) -> pd.DataFrame:
                 f"{file}: the column {missing[0]!r} of the release is missing. {suggest(missing[0], header)} A table "
                 "of another shape comes in with vimi import-csv and a mapping."
             )
+        twice = [name for name in NEEDED if header.count(name) > 1]
+        if twice:
+            raise ImportFailure(f"{file}: two columns are called {twice[0]!r}. Take one of them out.")
         types = {name: pa.string() if name in ("rt", "trial_index") else few for name in NEEDED}
         table = csv.read_csv(
             str(file) if file.suffix == ".csv" else pa.input_stream(str(file), compression="detect"),
@@ -166,6 +169,10 @@ class _Release:
         task = self._tasks()
         session, codes = self._sessions()
         columns: dict[str, Any] = {"kind": kind, "session": session, "observer": self._observers(session)}
+        first = columns["observer"].groupby(codes).transform("first")
+        other = (columns["observer"] != first).to_numpy(dtype=bool)
+        reason = "an earlier row of the same task and response is another participant's"
+        self.faults.add(other, "'participant_id'", reason, frame["participant_id"])
         columns |= self._units(task, main, kind)
         columns |= self._conditions(task, main, codes)
         columns |= self._answers()

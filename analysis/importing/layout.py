@@ -13,13 +13,16 @@ import gzip
 import io
 import json
 import lzma
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.importing.cells import spell
 from analysis.importing.faults import FILE, ROW
@@ -125,14 +128,17 @@ def _checked_text(path: Path, text: str, encoding: str) -> str:
     return text
 
 
-def holds_nothing(path: Path) -> bool:
-    """Return whether a file is empty: no byte, a byte-order mark alone, or white space."""
-    if path.stat().st_size > 256:
+def is_parquet(path: Path) -> bool:
+    """Return whether a file is Parquet, whatever its name says."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError:
         return False
-    content = _read_bytes(path)
-    for mark, _ in _MARKS:
-        content = content.removeprefix(mark)
-    return not content.replace(b"\x00", b"").strip()
+
+
+class NothingInFile(ImportFailure):
+    """A file without a single row: beside others it is left out and counted."""
 
 
 def name_without_ending(name: str) -> str:
@@ -191,7 +197,7 @@ def read_csv_text(
     if "\n" not in text:
         text = text.replace("\r", "\n")
     if not text.strip():
-        raise ImportFailure(
+        raise NothingInFile(
             f"{path} is empty: there is no header in line {skip + 1}. Leave the file out, or export it again."
         )
     body = text.split("\n", skip)[-1] if text.count("\n") >= skip else ""
@@ -318,7 +324,7 @@ def _check_surplus(
 def _looks_split(cells: Sequence[str]) -> bool:
     """Return whether a row has two whole numbers beside each other, as a decimal comma leaves them."""
     whole = [bool(re.fullmatch(r"-?\d+", cell.strip())) for cell in cells]
-    return any(one and other for one, other in zip(whole, whole[1:]))
+    return any(one and other for one, other in pairwise(whole))
 
 
 def _repeats_header(frame: pd.DataFrame, names: Sequence[str]) -> NDArray[np.bool_]:
@@ -369,6 +375,8 @@ def read_json_text(path: Path, *, encoding: str = "utf-8", rows: str = "") -> pd
         If it is no JSON, or holds no list of trials.
     """
     text = read_text(path, encoding)
+    if not text.strip():
+        raise NothingInFile(f"{path} is empty. Leave the file out, or export it again.")
     try:
         try:
             records = _parse_json(text)
@@ -380,7 +388,7 @@ def read_json_text(path: Path, *, encoding: str = "utf-8", rows: str = "") -> pd
     except ValueError as error:
         raise ImportFailure(f"{path} is neither JSON nor lines of JSON: {error}") from None
     if not trials:
-        raise ImportFailure(f"{path} holds no trials.")
+        raise NothingInFile(f"{path} holds no trials. Leave the file out, or export it again.")
     frame = pd.DataFrame(trials).astype(object)
     frame = frame.where(frame.notna(), "").astype("str")
     return with_origin(frame, path.name, first=1)
@@ -523,6 +531,42 @@ def find_files(given: Path | str | Sequence[Path | str], pattern: str = "") -> l
     return [path]
 
 
+def call_files(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return files by what to call them: their names, or their places below the common folder where names repeat.
+
+    Raises
+    ------
+    ImportFailure
+        If a file is given twice.
+    """
+    whole = [path.resolve() for path in paths]
+    twice = [path for number, path in enumerate(whole) if path in whole[:number]]
+    if twice:
+        raise ImportFailure(f"{twice[0]} is given twice: its answers would count twice. Give it once.")
+    if len({name_without_ending(path.name) for path in paths}) == len(paths):
+        return {path.name: path for path in paths}
+    common = Path(os.path.commonpath([path.parent for path in whole]))
+    return {path.relative_to(common).as_posix(): given for path, given in zip(whole, paths)}
+
+
+def count_others(given: Any, pattern: str, mapping: Any) -> list[str]:
+    """Return a note on the files of folders that are no tables and so were left out, by their endings."""
+    folders = [Path(item) for item in ([given] if isinstance(given, str | Path) else given) if Path(item).is_dir()]
+    if pattern or not folders:
+        return []
+    own = {Path(mapping).resolve()} if isinstance(mapping, str | Path) else set()
+    endings = [
+        path.suffix.lower() or path.name
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".") and not _table_ending(path) and path.resolve() not in own
+    ]
+    if not endings:
+        return []
+    counts = ", ".join(f"{endings.count(ending):,} {ending}" for ending in dict.fromkeys(endings))
+    return [f"{len(endings):,} files of the folder are no tables and were left out: {counts}"]
+
+
 def _table_ending(path: Path) -> bool:
     name = path.name.lower()
     return any(name.endswith((ending, *(ending + packed for packed in _OPENERS))) for ending in TABLES)
@@ -653,7 +697,9 @@ def fold(frame: pd.DataFrame, by: Sequence[str], part: str) -> pd.DataFrame:
     return pd.concat(folded, axis=1)
 
 
-def join(frame: pd.DataFrame, other: pd.DataFrame, on: Sequence[tuple[str, str]], file: str, all_rows: bool) -> Any:
+def join(
+    frame: pd.DataFrame, other: pd.DataFrame, on: Sequence[tuple[str, str]], file: str
+) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
     """Return a table with the columns of another one that says more of the same things.
 
     Parameters
@@ -666,8 +712,6 @@ def join(frame: pd.DataFrame, other: pd.DataFrame, on: Sequence[tuple[str, str]]
         Pairs of columns, here and there, that must agree.
     file
         Name of the other file, for messages.
-    all_rows
-        Whether every row must have its counterpart; else what is missing is empty.
 
     Returns
     -------
@@ -694,7 +738,4 @@ def join(frame: pd.DataFrame, other: pd.DataFrame, on: Sequence[tuple[str, str]]
     for name in added:
         cells = np.append(other[name].to_numpy(dtype=object), "")
         columns[name] = pd.Series(cells[positions], index=frame.index, dtype="str")
-    lacking = positions < 0
-    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1), (
-        lacking if all_rows else np.zeros(len(frame), dtype=bool)
-    )
+    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1), positions < 0

@@ -13,7 +13,10 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from analysis.importing.faults import FILE
 from analysis.importing.layout import (
+    is_parquet,
+    name_without_ending,
     read_csv_text,
     read_json_text,
     read_parquet_text,
@@ -22,9 +25,9 @@ from analysis.importing.rules import Pattern, Rules, Where
 from analysis.importing.schema import MISSING
 from benchmark import schemas
 from benchmark.documents import Document, parse, read_toml
-from benchmark.errors import suggest
+from benchmark.errors import ImportFailure, suggest
 
-COLUMNS = {column.name: column for column in schemas.RESPONSES.columns}
+COLUMNS = {column.name: column for column in (*schemas.RESPONSES.columns, *schemas.RESPONSES.optional)}
 SESSION_COLUMNS = {column.name: column for column in schemas.SESSIONS.columns}
 
 POSITION = schemas.Column("position", "string", "which query was chosen", nullable=True, values=("upper", "lower"))
@@ -33,8 +36,7 @@ OTHER_TARGETS = ("position", "answer", "right_answer")
 """What a mapping may give beside columns of the schema: the position that was chosen, and two cells to be compared."""
 
 TARGETS = (
-    tuple(name for name in schemas.RESPONSES.names if name not in ("protocol", "study", "vimi_version", "related"))
-    + OTHER_TARGETS
+    tuple(name for name in COLUMNS if name not in ("protocol", "study", "vimi_version", "related")) + OTHER_TARGETS
 )
 
 SESSION_TARGETS = tuple(
@@ -90,6 +92,14 @@ class FileLayout(Document):
     json_columns: tuple[str, ...] = Field(default=(), alias="json")
     fill: tuple[str, ...] = ()
 
+    @field_validator("header")
+    @classmethod
+    def _named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = [name for number, name in enumerate(value) if name in value[:number]]
+        if twice:
+            raise ValueError(f"two columns are called {twice[0]!r}")
+        return value
+
     @field_validator("delimiter")
     @classmethod
     def _separator(cls, value: str) -> str:
@@ -98,12 +108,12 @@ class FileLayout(Document):
             raise ValueError("one character, or 'auto'")
         return value
 
-    def read(self, path: Path) -> pd.DataFrame:
-        """Read one file as a table of text."""
+    def read(self, path: Path, called: str = "") -> pd.DataFrame:
+        """Read one file as a table of text; ``called`` tells it from the others, if its name alone does not."""
         stem = path.name.removesuffix(".gz").lower()
         form = self.format
         if form == "auto":
-            form = "parquet" if stem.endswith(".parquet") else "csv"
+            form = "parquet" if stem.endswith(".parquet") or is_parquet(path) else "csv"
             form = "json" if stem.endswith((".json", ".jsonl", ".ndjson")) else form
         if form == "parquet":
             frame = read_parquet_text(path)
@@ -114,8 +124,13 @@ class FileLayout(Document):
                 path, delimiter=self.delimiter, encoding=self.encoding, quote=self.quote, skip=self.skip,
                 columns=self.header,
             )  # fmt: skip
+        frame[FILE] = called or path.name
         if self.name:
-            frame[self.name] = path.name.partition(".")[0]
+            if self.name in frame.columns:
+                raise ImportFailure(
+                    f"[file] name: {path} has a column {self.name!r} already; call the file's name differently."
+                )
+            frame[self.name] = name_without_ending(called or path.name)
         return frame
 
 
@@ -248,6 +263,27 @@ def _check_targets(known: Sequence[str]) -> Any:
     return BeforeValidator(check)
 
 
+TAKEN = frozenset(
+    {
+        "chance", "condition", "confidence", "correct", "depth", "difficulty", "kind", "layer", "layer_type",
+        "max_on_top", "model", "observer", "participant", "person", "question", "references", "references_per_side",
+        "rt_ms", "session", "task", "trial_index", "unit", "upper",
+    }
+)  # fmt: skip
+"""Names that tables of judgements use themselves: no attribute of people is called so."""
+
+
+def _check_attributes(given: Any) -> Any:
+    if isinstance(given, dict):
+        for name in given:
+            if not (name.isidentifier() and name == name.lower()) or name in TAKEN:
+                raise ValueError(
+                    f"{name!r} can't name an attribute of people: "
+                    + ("tables of answers use it for something else" if name in TAKEN else "use a-z, 0-9 and _")
+                )
+    return given
+
+
 class Mapping(Document):
     """A whole mapping.
 
@@ -263,6 +299,10 @@ class Mapping(Document):
         What must be said wherever the numbers are shown.
     positions
         ``unknown`` if it was not recorded which query was on top: then a coin stands in for it.
+    pooled
+        Columns that vary within a cell and are to be pooled all the same.
+    people
+        Attributes of people, such as expertise or laboratory: one value a person.
     """
 
     name: str = Field(min_length=1)
@@ -270,12 +310,14 @@ class Mapping(Document):
     source: str = ""
     notes: tuple[str, ...] = ()
     positions: Literal["recorded", "unknown"] = "recorded"
+    pooled: tuple[str, ...] = ()
     file: FileLayout = FileLayout()
     wide: Wide | None = None
     fold: Fold | None = None
     join: tuple[Join, ...] = ()
     kinds: tuple[KindRule, ...] = ()
     columns: Annotated[dict[str, Rules], _check_targets(TARGETS)]
+    people: Annotated[dict[str, Rules], BeforeValidator(_check_attributes)] = Field(default_factory=dict)
     sessions: Annotated[dict[str, Rules], _check_targets(SESSION_TARGETS)] = Field(default_factory=dict)
     units: UnitMapping = UnitMapping()
     models: dict[str, ModelEntry] = Field(default_factory=dict)

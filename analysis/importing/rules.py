@@ -20,7 +20,7 @@ from analysis.importing.cells import by_distinct, plain_number, spell, spell_num
 from analysis.importing.faults import FILE, Faults
 from analysis.importing.schema import MISSING
 from benchmark.documents import Document
-from benchmark.errors import suggest
+from benchmark.errors import ImportFailure, suggest
 
 Scalar = bool | int | float | str
 _FIELD = re.compile(r"\{([^{}]+)\}")
@@ -304,7 +304,23 @@ class Table:
         result = pd.Series(parts[0], index=self.frame.index, dtype="str")
         for field, text in zip(parts[1::2], parts[2::2]):
             result = result + self.cells(field) + text
+        fields = parts[1::2]
+        if len(fields) > 1:
+            self._check_template(rule, fields, result)
         return result
+
+    def _check_template(self, rule: Rule, fields: list[str], result: pd.Series) -> None:
+        """Refuse a template that makes one name of two: 1 and 11 are "111", and so are 11 and 1."""
+        distinct = pd.DataFrame({name: self.cells(name) for name in fields}).assign(**{"\x00made": result})
+        distinct = distinct.dropna().drop_duplicates()
+        twice = distinct[distinct["\x00made"].duplicated(keep=False)]
+        if len(twice):
+            same = twice[twice["\x00made"] == twice["\x00made"].iloc[0]]
+            said = " and ".join(repr(tuple(row)) for row in same[fields].head(2).itertuples(index=False))
+            raise ImportFailure(
+                f"The template {rule.template!r} makes {same[chr(0) + 'made'].iloc[0]!r} of {said}. Put something "
+                "between the columns, such as a slash."
+            )
 
     def _extract(self, cells: pd.Series, raw: pd.Series, rule: Rule, name: str, faults: Faults) -> pd.Series:
         expression = re.compile(rule.pattern)

@@ -21,6 +21,7 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "rt_ms": (0, np.inf, "a reaction time is not negative"),
     "trial_index": (0, np.inf, "trials are counted from 0"),
     "index": (0, np.inf, "units are counted from 0"),
+    "references_per_side": (0, np.inf, "references are counted from 0"),
     "total_seconds": (0, np.inf, "a duration is not negative"),
     "instruction_seconds": (0, np.inf, "a duration is not negative"),
     "practice_attempts": (0, np.inf, "rounds are counted from 0"),
@@ -53,7 +54,16 @@ def conform(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
     return schema.conform(frame.assign(**given))
 
 
-def convert(values: pd.Series, column: Column, faults: Faults, *, called: str = "", form: str = "") -> pd.Series:
+def convert(
+    values: pd.Series,
+    column: Column,
+    faults: Faults,
+    *,
+    called: str = "",
+    form: str = "",
+    decimal: str = ".",
+    thousands: str = "",
+) -> pd.Series:
     """Return a column as its schema wants it; cells that don't fit become faults.
 
     Parameters
@@ -68,6 +78,8 @@ def convert(values: pd.Series, column: Column, faults: Faults, *, called: str = 
         What the user calls the column, if not its name in the schema.
     form
         How times are spelled, see :func:`analysis.importing.cells.to_times`.
+    decimal, thousands
+        How numbers are spelled.
     """
     name = f"{called!r} (for {column.name})" if called and called != column.name else repr(column.name)
     textual = values.dtype.kind not in "biufM" and not isinstance(values.dtype, pd.DatetimeTZDtype)
@@ -84,10 +96,10 @@ def convert(values: pd.Series, column: Column, faults: Faults, *, called: str = 
                 here = wrong & (read == value).to_numpy()
                 faults.add(here, name, f"it must be one of {', '.join(column.values)}. {hint}", values)
     elif column.kind == "integer":
-        read, wrong = to_integers(cells)
+        read, wrong = to_integers(cells, decimal, thousands)
         faults.add(wrong, name, "no whole number", values)
     elif column.kind == "number":
-        read, wrong = to_numbers(cells)
+        read, wrong = to_numbers(cells, decimal, thousands)
         faults.add(wrong, name, "no number", values)
     elif column.kind == "boolean":
         read, wrong = to_booleans(cells)

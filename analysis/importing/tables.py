@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.dataset import Dataset, derive_sessions, model_facts, unit_facts
-from analysis.importing.cells import to_booleans, to_numbers
+from analysis.importing.cells import by_distinct, plain_number, spell_number, to_booleans, to_numbers
+from analysis.importing.checks import (
+    check_copies,
+    check_labels,
+    check_names,
+    check_times,
+    find_varying,
+    has_decimal_names,
+    refuse_varying,
+    without_decimals,
+)
 from analysis.importing.faults import FILE, ROW, Faults
 from analysis.importing.layout import (
+    REMARKS,
+    NothingInFile,
+    call_files,
     check_columns,
+    count_others,
     expand_json,
     fill_down,
     find_files,
@@ -80,32 +94,86 @@ def import_csv(files: Path | str | Sequence[Path | str], mapping: Path | str | M
     beside = Path() if isinstance(mapping, Mapping) else Path(mapping).parent
     given = mapping if isinstance(mapping, Mapping) else read_mapping(mapping)
     paths = find_files(files, given.file.pattern)
-    sources = {path.name: hash_file(path) for path in paths}
-    frame = _read_all(paths, given.file)
-    table, lacking = _reshape(frame, given, beside, sources)
+    names = call_files(paths)
+    sources = {name: hash_file(path) for name, path in names.items()}
+    _refuse_identical(sources)
+    frame, notes = _read_all(names, given)
+    notes += count_others(files, given.file.pattern, mapping)
+    table, lacking, more = _reshape(frame, given, beside, sources)
     if not isinstance(mapping, Mapping):
         sources[Path(mapping).name] = hash_file(Path(mapping))
-    reading = _Reading(given, table, lacking, " ".join(path.name for path in paths[:3]) + (" …" if paths[3:] else ""))
+    what = " ".join(list(names)[:3]) + (" …" if paths[3:] else "")
+    reading = _Reading(given, table, lacking, what, [*notes, *more], set(frame.columns))
     return reading.dataset(sources)
 
 
-def _read_all(paths: Sequence[Path], layout: FileLayout) -> pd.DataFrame:
-    parts = [layout.read(path) for path in paths]
-    if len({path.name for path in paths}) < len(paths):
-        for part, path in zip(parts, paths):
-            part[FILE] = str(path)  # files of one name in several folders
-    frame = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
-    if frame.empty:
-        raise ImportFailure(f"{paths[0]} has a header, but no rows.")
+def _refuse_identical(sources: dict[str, str]) -> None:
+    """Check that no file is given twice.
+
+    Raises
+    ------
+    ImportFailure
+        Naming two files that hold the same bytes.
+    """
+    seen: dict[str, str] = {}
+    for name, digest in sources.items():
+        other = seen.setdefault(digest, name)
+        if other != name:
+            raise ImportFailure(
+                f"{name} and {other} hold the same bytes: their answers would count twice. Leave one of them out."
+            )
+
+
+def _read_all(names: dict[str, Path], mapping: Mapping) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of all files as one table, and what must be said of them."""
+    layout = mapping.file
+    parts: dict[str, pd.DataFrame] = {}
+    empty: list[str] = []
+    notes: list[str] = []
+    for name, path in names.items():
+        try:
+            part = layout.read(path, name)
+        except NothingInFile:
+            if len(names) == 1:
+                raise
+            empty.append(name)
+            continue
+        notes += part.attrs.pop(REMARKS, [])
+        if part.empty:
+            empty.append(name)
+        parts[name] = part
+    if empty:
+        notes.append(f"{len(empty):,} files without rows are left out: {_some(empty)}")
+    if not any(len(part) for part in parts.values()):
+        if len(names) == 1:
+            raise ImportFailure(f"{next(iter(names))} has a header, but no rows.")
+        raise ImportFailure(f"None of the {len(names):,} files holds a row ({_some(empty)}). Export them again.")
+    used = [name for _, name in sources_of(mapping.columns)]
+    for column in dict.fromkeys(used):
+        absent = [name for name, part in parts.items() if len(part) and column not in part.columns]
+        if absent and len(absent) < len(parts):
+            notes.append(f"{len(absent):,} files have no column {column!r}, which is missing there: {_some(absent)}")
+    filled = [part for part in parts.values() if len(part)]
+    frame = filled[0] if len(filled) == 1 else pd.concat(filled, ignore_index=True)
     text = [name for name in frame.columns if name != ROW]
-    return frame.fillna(dict.fromkeys(text, ""))
+    return frame.fillna(dict.fromkeys(text, "")), notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def _reshape(
     frame: pd.DataFrame, mapping: Mapping, beside: Path, sources: dict[str, str]
-) -> tuple[Table, dict[str, NDArray[np.bool_]]]:
-    """Bring the table into one row a trial; also return which rows lack a counterpart in which joined file."""
+) -> tuple[Table, dict[str, NDArray[np.bool_]], list[str]]:
+    """Bring the table into one row a trial.
+
+    Returns
+    -------
+    The table, which rows lack a counterpart in which joined file, and what must be said of optional ones.
+    """
     layout = mapping.file
+    notes: list[str] = []
     if layout.json_columns:
         frame = expand_json(frame, layout.json_columns)
     if layout.fill:
@@ -122,19 +190,38 @@ def _reshape(
         there = [name for _, name in entry.pairs]
         other = reader.read(found).fillna("")
         other = other.rename(columns={n: entry.prefix + n for n in other.columns if n not in (*there, FILE, ROW)})
-        frame, absent = join(frame, other, entry.pairs, entry.file, not entry.optional)
-        lacking[f"{entry.file} has no row for it ({', '.join(here for here, _ in entry.pairs)})"] = absent
+        frame, absent = join(frame, other, entry.pairs, entry.file)
+        keys = ", ".join(here for here, _ in entry.pairs)
+        if absent.all():
+            raise ImportFailure(
+                f"[[join]] {entry.file}: it has no row for any row of the files. Do both spell {keys} alike?"
+            )
+        if not entry.optional:
+            lacking[f"{entry.file} has no row for it ({keys})"] = absent
+        elif absent.any():
+            notes.append(f"{entry.file} has no row for {int(absent.sum()):,} of {len(absent):,} rows ({keys})")
         sources[found.name] = hash_file(found)
-    return Table(frame, layout.missing, layout.decimal, layout.thousands), lacking
+    return Table(frame, layout.missing, layout.decimal, layout.thousands), lacking, notes
 
 
 class _Reading:
     """One table on its way into the schema."""
 
-    def __init__(self, mapping: Mapping, table: Table, lacking: dict[str, NDArray[np.bool_]], what: str) -> None:
+    def __init__(
+        self,
+        mapping: Mapping,
+        table: Table,
+        lacking: dict[str, NDArray[np.bool_]],
+        what: str,
+        notes: Sequence[str] = (),
+        own: Collection[str] = (),
+    ) -> None:
         self.mapping, self.table = mapping, table
         self.faults = Faults(what, table.frame)
-        self.notes: list[str] = []
+        self.notes: list[str] = list(notes)
+        self._own = own
+        self._whole_numbers: set[str] = set()
+        self._sessions_shared = False
         self._raw_missing: dict[str, pd.Series] = {}
         self._check_sources()
         self.kind = self._kinds()
@@ -149,6 +236,8 @@ class _Reading:
         mapping = self.mapping
         for target, name in sources_of(mapping.columns):
             check_columns(self.table.frame, [name], f"[columns] {target}")
+        for target, name in sources_of(mapping.people):
+            check_columns(self.table.frame, [name], f"[people] {target}")
         for target, name in sources_of(mapping.sessions):
             check_columns(self.table.frame, [name], f"[sessions] {target}")
         facts = {name: rules for name in ("depth", "width", "kind") if (rules := getattr(mapping.units, name))}
@@ -204,18 +293,18 @@ class _Reading:
         column = POSITION if target == "position" else COLUMNS[target]
         if optional and not column.nullable:
             column = schemas.Column(column.name, column.kind, column.meaning, True, column.values)
-        values = self._with_decimal(values, column)
-        form = self.mapping.columns[target][0].time
-        return convert(values, column, self._kept_faults, called=self._called(target), form=form)
-
-    def _with_decimal(self, values: pd.Series, column: schemas.Column) -> pd.Series:
-        """Return numbers for a numeric column where the file spells them in its own way."""
-        if column.kind not in ("integer", "number") or values.dtype.kind == "f":
-            return values
-        if self.table.decimal == "." and not self.table.thousands:
-            return values
-        numbers, wrong = to_numbers(values, self.table.decimal, self.table.thousands)
-        return values if wrong.any() else numbers
+        rules = self.mapping.columns[target]
+        decimal, thousands = self.table.decimal, self.table.thousands
+        if any(rule.value is not None or rule.values or rule.otherwise is not None for rule in rules):
+            # What the mapping itself spells has a decimal point.
+            numbers, wrong = to_numbers(values, decimal, thousands)
+            if column.kind in ("integer", "number") and not wrong.any():
+                values = numbers
+            decimal, thousands = ".", ""
+        return convert(
+            values, column, self._kept_faults, called=self._called(target), form=rules[0].time, decimal=decimal,
+            thousands=thousands,
+        )  # fmt: skip
 
     def dataset(self, sources: dict[str, str]) -> Dataset:
         """Return the data set, or raise with all that is wrong."""
@@ -228,20 +317,24 @@ class _Reading:
             found = self._column(target, optional=True)
             columns[target] = found
         self._complete_units(columns, aside)
-        for target in ("observer", "observer_kind", "condition", "difficulty", "references", "task", "session_status"):
+        columns["observer"], columns["session"] = self._people_and_sessions()
+        for target in ("observer_kind", "condition", "difficulty", "references", "task", "session_status"):
             columns[target] = self._given_or_default(target)
         answers = self._answers()
         columns |= answers
-        optional = [column.name for column in schemas.RESPONSES.columns if column.nullable]
+        optional = [column.name for column in COLUMNS.values() if column.nullable]
         for target in optional:
             found = self._column(target)
             if found is not None:
                 columns[target] = found
         columns["stimuli_hash"] = self._text_or("stimuli_hash", "unknown")
-        session = self._raw("session")
-        columns["session"] = columns["observer"] if session is None else self._column("session")
-        self._raise()
+        columns |= self._attributes(columns["observer"])
         responses = pd.DataFrame(columns, index=origin.index)
+        varying = self._check_varying(responses)
+        self._raise(varying)
+        if varying:
+            raise ImportFailure(f"{self.faults.what}: {varying}")
+        self._check_rows(responses)
         responses["trial_index"] = self._trial_index(responses)
         self._raise()
         unit = unit_names(responses)
@@ -292,10 +385,121 @@ class _Reading:
             },
         )
 
-    def _raise(self) -> None:
-        """Raise what either collector of faults has found."""
+    def _raise(self, besides: str = "") -> None:
+        """Raise what either collector of faults has found, and say what is wrong besides."""
         self.faults.absorb(self._kept_faults)
-        self.faults.check()
+        self.faults.check(besides)
+
+    # ---------------------------------------------------------------- people
+
+    def _people_and_sessions(self) -> tuple[pd.Series, pd.Series]:
+        """Return the names of people and of their sessions; a session that several people share is named by both."""
+        observer, session = self._raw("observer"), self._raw("session")
+        assert observer is not None  # every mapping says it
+        people = self._names("observer", observer)
+        if session is None:
+            return people, people
+        sessions = self._names("session", session)
+        pairs = pd.DataFrame({"session": sessions, "observer": people}).dropna().drop_duplicates()
+        shared = pairs[pairs["session"].duplicated(keep=False)]
+        self._sessions_shared = not shared.empty
+        if shared.empty:
+            return people, sessions
+        first = shared["session"].iloc[0]
+        names = shared.loc[shared["session"] == first, "observer"].tolist()
+        self.notes.append(
+            f"{shared['session'].nunique():,} sessions have several observers (first: {first!r} of {names[0]!r} and "
+            f"{names[1]!r}): each session is named by its observer too"
+        )
+        return people, people + "/" + sessions
+
+    def _names(self, target: str, raw: pd.Series) -> pd.Series:
+        """Return names of people or sessions, after a look at what programs make of names."""
+        self._raw_missing[target] = raw.isna()
+        if raw.dtype.kind == "f":
+            return self._converted(target, raw)
+        if has_decimal_names(raw):
+            self._whole_numbers.add(target)
+            self.notes.append(f"{self._spelled(target)}: whole numbers such as 1.0 are read as 1")
+            raw = without_decimals(raw)
+        self.notes += check_names(raw, self._spelled(target), self._kept_faults)
+        return self._converted(target, raw)
+
+    def _converted(self, target: str, values: pd.Series) -> pd.Series:
+        return convert(values, COLUMNS[target], self._kept_faults, called=self._called(target))
+
+    def _attributes(self, observer: pd.Series) -> dict[str, pd.Series]:
+        """Return the declared attributes of people: one value a person."""
+        found = {}
+        for name, rules in self.mapping.people.items():
+            values = self.table.evaluate(rules, name, self.faults, self.kept)[self.kept]
+            column = schemas.Column(name, "string", f"the person's {name}", nullable=True)
+            values = convert(values, column, self._kept_faults, called=rules[0].called)
+            first = values.groupby(observer).transform("first")
+            differs = (values.notna() & (values != first)).fillna(False).to_numpy(dtype=bool)
+            reason = (
+                f"an earlier row of the same observer says another {name}: an attribute of people is one value each"
+            )
+            self._kept_faults.add(differs, f"{rules[0].called!r} (for {name})", reason, values)
+            found[schemas.PERSON + name] = first
+            unknown = observer[first.isna()].nunique()
+            if unknown:
+                self.notes.append(f"{name} is not known of {unknown:,} of {observer.nunique():,} observers")
+        return found
+
+    # ---------------------------------------------------------------- checks of the whole table
+
+    def _check_varying(self, responses: pd.DataFrame) -> str:
+        """Say which columns vary within a cell although nobody asked to pool them; the notes name those that may."""
+        main = (responses["kind"] == "main").to_numpy()
+        if not main.any() or responses["observer"].isna().all():
+            return ""
+        own = responses[main]
+        names = [name for name in own.columns if name not in ("query_top", "choice")]
+        answers = own[names].assign(unit=own.groupby(UNIT_COLUMNS, dropna=False).ngroup())
+        if self.mapping.positions == "recorded":
+            answers["query_top"] = own["query_top"]
+        if "confidence" not in answers:
+            answers["confidence"] = 0
+        mapping = self.mapping
+        facts = {name: rules for name in ("depth", "width", "kind") if (rules := getattr(mapping.units, name))}
+        known = {
+            name
+            for rules in (mapping.columns, mapping.people, mapping.sessions, facts)
+            for _, name in sources_of(rules)
+        }
+        known |= {name for rule in mapping.kinds for name in rule.where} | {mapping.file.name}
+        known |= set(mapping.file.json_columns) | {name for entry in mapping.join for name, _ in entry.pairs}
+        known |= {*mapping.fold.by, mapping.fold.part} if mapping.fold else set()
+        known |= {"trial"} if mapping.wide else set()
+        rows = self.table.frame.loc[own.index]
+        attributes = [name for name in own.columns if str(name).startswith(schemas.PERSON)]
+        joined = [name for name in rows.columns if name not in self._own]
+        found = find_varying(rows, known, answers, attributes, joined if mapping.join else ())
+        pooled = [own for own in found if own.name in mapping.pooled]
+        if pooled:
+            self.notes.append(f"pooled, as the mapping says: {', '.join(map(str, pooled))}")
+        unasked = [own for own in found if own.name not in mapping.pooled]
+        return refuse_varying(unasked) if unasked else ""
+
+    def _check_rows(self, responses: pd.DataFrame) -> None:
+        """Check that every answer is there once, and that times are milliseconds."""
+        mapping = self.mapping
+        people = (responses["observer_kind"] == "human") & (responses["kind"] == "main")
+        times = responses.get("rt_ms")
+        if times is not None:
+            self.notes += check_times(times[people], self.faults.what)
+        told_by_name = {
+            name
+            for target in ("observer", "session")
+            for _, name in sources_of({target: mapping.columns[target]} if target in mapping.columns else {})
+        }
+        rows = self.table.frame.loc[responses.index]
+        files = rows[FILE]
+        rows = rows.drop(columns=[name for name in (FILE, ROW, mapping.file.name) if name in rows])
+        named = bool(mapping.file.name) and mapping.file.name in told_by_name
+        self.notes += check_copies(rows, files, times, named, self._kept_faults)
+        self.notes += check_labels(responses)
 
     def _given_or_default(self, target: str) -> pd.Series:
         values = self._column(target)
@@ -348,7 +552,7 @@ class _Reading:
             told.append((f"{self._spelled('choice')} says {{}}", _equals(choice, "max")))
         answer, right = self._raw("answer"), self._raw("right_answer")
         if answer is not None and right is not None:
-            same = (_compared(answer) == _compared(right)).astype("boolean").mask(answer.isna() | right.isna())
+            same = _same(answer, right, self.table.decimal, self.table.thousands)
             told.append((f"{self._spelled('answer')} against {self._spelled('right_answer')} says {{}}", same))
         top = self._column("query_top", optional=True)
         top_max = nothing if top is None else _equals(top, "max")
@@ -401,9 +605,7 @@ class _Reading:
         every = np.ones(len(self.table), dtype=bool)
         session = responses["session"].reindex(self.table.frame.index)
         if not self.kept.all():
-            rules = mapping.columns.get("session") or mapping.columns["observer"]
-            silent = Faults("", self.table.frame)
-            session = session.fillna(self.table.evaluate(rules, "session", silent, every))
+            session = session.fillna(self._session_everywhere(every))
         facts = pd.DataFrame({"session": pd.unique(responses["session"])})
         for target, rules in mapping.sessions.items():
             column = SESSION_COLUMNS[target]
@@ -416,6 +618,18 @@ class _Reading:
             facts[target] = convert(facts[target], nullable, local, called=rules[0].called, form=rules[0].time)
             local.check()
         return facts
+
+    def _session_everywhere(self, every: NDArray[np.bool_]) -> pd.Series:
+        """Return the session of every row, also of those that are dropped; what is wrong there was said elsewhere."""
+        silent = Faults("", self.table.frame)
+        parts = {}
+        for target in ("observer", "session"):
+            if target in self.mapping.columns:
+                own = self.table.evaluate(self.mapping.columns[target], target, silent, every)
+                parts[target] = without_decimals(own) if target in self._whole_numbers else own
+        if "session" not in parts:
+            return parts["observer"]
+        return parts["observer"] + "/" + parts["session"] if self._sessions_shared else parts["session"]
 
     def _take(self, values: pd.Series, session: pd.Series, rule: Rule, target: str) -> pd.Series:
         """Return one value a session."""
@@ -474,16 +688,32 @@ def _equals(values: pd.Series, wanted: str) -> pd.Series:
     return (values == wanted).astype("boolean").mask(values.isna())
 
 
-def _compared(values: pd.Series) -> pd.Series:
-    """Return cells as they are compared: without regard to case, numbers as numbers, truth values as truth values."""
-    text = values.astype("str").str.casefold()
+def _same(answer: pd.Series, right: pd.Series, decimal: str = ".", thousands: str = "") -> pd.Series:
+    """Return whether answers are the right ones, missing where either is.
+
+    What the cells are is decided once, for both columns together: truth values, numbers, or else text, whose case does
+    not matter.
+    """
+    nothing = answer.isna() | right.isna()
+    both = pd.concat([_text(answer, decimal), _text(right, decimal)], ignore_index=True)
+    truths, wrong = to_booleans(both)
+    if not wrong.any():
+        compared: pd.Series = truths.astype("str")
+    elif not to_numbers(both, decimal, thousands)[1].any():
+        spelled = both.str.replace(thousands, "", regex=False) if thousands else both
+        compared = by_distinct(spelled.str.replace(decimal, ".", regex=False), plain_number)
+    else:
+        compared = both.str.casefold()
+    first, second = compared.iloc[: len(answer)], compared.iloc[len(answer) :]
+    same = pd.Series(first.to_numpy() == second.to_numpy(), index=answer.index, dtype="boolean")
+    return same.mask(nothing)
+
+
+def _text(values: pd.Series, decimal: str) -> pd.Series:
+    """Return cells as text, numbers that rules have made as the file spells numbers."""
     if values.dtype.kind != "f":
-        truths, wrong = to_booleans(values)
-        if not wrong.any():
-            return truths.astype("str").fillna("")
-        numbers, wrong = to_numbers(values)
-        return text if wrong.any() else numbers.astype("str")
-    return values.astype("str")
+        return values.astype("str")
+    return by_distinct(values, lambda number: spell_number(number).replace(".", decimal))
 
 
 def _toss(identities: pd.Series) -> NDArray[np.str_]:

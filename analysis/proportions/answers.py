@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.arrays import Floats
 from analysis.estimands import Drawing, known_weights, name_units
-from analysis.judgements import plain
+from analysis.judgements import plain, require
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.protocol import Difficulty
 
@@ -138,7 +138,8 @@ def read_answers(
     """
     if table.empty:
         raise AnalysisError("There are no answers to estimate a proportion from: the table of judgements is empty.")
-    table = plain(table)
+    table = plain(require(table, ["unit", "participant", "model", "correct"]))
+    _check_pooling(table, by)
     named = name_units(units) if units is not None else None
     person, _ = encode(table["participant"])
     model, model_list = encode(table["model"])
@@ -171,6 +172,27 @@ def read_answers(
     if not np.isin(correct, (0.0, 1.0)).all():
         raise AnalysisError("The column 'correct' of the judgements holds something else than 0 and 1.")
     return Answers(correct, cell, unit, person, model, cells, weight, unit_list, model_list)
+
+
+def _check_pooling(table: pd.DataFrame, by: Sequence[str]) -> None:
+    """Refuse to pool answers to different numbers of references.
+
+    Raises
+    ------
+    AnalysisError
+        Naming the numbers.
+    """
+    number = "references_per_side"
+    if number not in table.columns or number in by or table[number].nunique() < 2:
+        return
+    known = [name for name in by if name in table.columns]
+    within = table.groupby(known, observed=True)[number].nunique() if known else pd.Series([table[number].nunique()])
+    if (within > 1).any():
+        shown = ", ".join(sorted(table[number].astype(str).unique()))
+        raise AnalysisError(
+            f"The judgements mix different numbers of references a side ({shown}). Name references_per_side as a "
+            "factor, keep the answers of one number, or make conditions of them with split_conditions(judgements)."
+        )
 
 
 def layer_labels(unit_list: NDArray[np.str_], named: pd.DataFrame | None, factor: str) -> list[str]:
