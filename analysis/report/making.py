@@ -20,6 +20,7 @@ from analysis.report.sections.answers import describe_answers
 from analysis.report.sections.machine_scaling import MachineScaling, machine_verdicts, scale_machines
 from analysis.report.sections.machines import compare_with_people, machine_names, score_observers
 from analysis.report.sections.mixed_model import describe_mixed_model, mixed_model_rung
+from analysis.report.sections.people import compare_people
 from analysis.report.sections.psychophysics import check_controls, describe_confidence, describe_difficulty
 from analysis.report.sections.registration import compare_with_registration
 from analysis.report.sections.reliability import describe_reliability, look_ahead
@@ -31,6 +32,7 @@ from analysis.scaling import ScalingStudy, fit_scaling, tabulate_means
 from benchmark import __version__
 from benchmark.errors import AnalysisError
 from benchmark.progress import Reporter
+from benchmark.schemas import PERSON
 from benchmark.study import Study, package_versions
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ def make_report(
             ("reliability", lambda: describe_reliability(material)),
             ("outlook", lambda: look_ahead(material)),
         ]
+        if any(str(name).startswith(PERSON) for name in material.responses.columns):
+            steps.append(("groups of people", lambda: compare_people(material)))
     machine_scaling: list[MachineScaling] = []
     if machines:
         steps.append(("machines", lambda: score_observers(material)))

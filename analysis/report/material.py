@@ -16,7 +16,7 @@ from analysis.estimands import Drawing
 from analysis.exclusions import DEFAULT_RULES, Exclusion, Rule, exclude
 from analysis.figures import figure_as_svg
 from analysis.figures.tables import in_order
-from analysis.judgements import PEOPLE, judgements
+from analysis.judgements import PEOPLE, judgements, split_conditions
 from analysis.performance import MachineScore, score_machines
 from analysis.preregistration import Preregistration
 from analysis.proportions import Mean, Proportions, estimate_proportions
@@ -107,12 +107,26 @@ class Material:
     def people(self, kinds: Sequence[str] = ("main",), references: Sequence[str] | None = ("both",)) -> pd.DataFrame:
         """Return people's judgements of trained models.
 
+        Where people saw one side or both, or different numbers of references, conditions tell it, and by default all
+        answers that any references explain are returned.
+
         Raises
         ------
         AnalysisError
             If there are none.
         """
-        return judgements(self.responses, kinds=kinds, references=references)
+        if references == ("both",) and self.has_kinds_of_references:
+            references = ("both", "max", "min")
+        table = judgements(self.responses, kinds=kinds, references=references)
+        return split_conditions(table) if self.has_kinds_of_references else table
+
+    @cached_property
+    def has_kinds_of_references(self) -> bool:
+        """Whether people's main trials differ in the sides, or in the number, of their references."""
+        own = self.responses
+        main = own[own["observer_kind"].isin(PEOPLE) & (own["kind"] == "main") & (own["references"] != "none")]
+        number = main["references_per_side"].nunique() if "references_per_side" in main else 0
+        return main["references"].nunique() > 1 or number > 1
 
     @cached_property
     def has_people(self) -> bool:
