@@ -142,7 +142,7 @@ class Material:
 
     @cached_property
     def headline(self) -> pd.DataFrame:
-        """Judgements that headline numbers are made of: main trials, both sides shown, one difficulty.
+        """Judgements that headline numbers are made of: main trials with references, one difficulty.
 
         Raises
         ------
