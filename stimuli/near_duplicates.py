@@ -1,8 +1,8 @@
 """Which pictures are really one: near-duplicates by perceptual hash and by embedding.
 
 A perceptual hash finds copies that were recompressed, resized or recoloured; the embedding of a trained network finds
-mirrored and cropped ones. How near is near depends on the pool: any two of 1,000 photographs of 1,000 classes have
-hashes 12 bits apart and a cosine of .75 at most, while half of all pairs of handwritten digits have a cosine above .94.
+mirrored and cropped ones. How near is near depends on the pool: any two of 800 photographs of as many classes
+have a cosine of at most .75 (embedded at 224 pixels), while half of all pairs of handwritten digits are above .94.
 So thresholds are ranked against the pool's own pairs; on a pool of varied photographs they are the fixed ones.
 
 ``python -m tests.speed.near_duplicates`` plants copies in pools of several kinds and counts what is found.
@@ -38,7 +38,7 @@ UNUSUAL = 3.0
 """Standard deviations, beyond the median pair, from which on two unrelated pictures are unusually alike."""
 
 EMBEDDED_SIDE = 128
-"""Side of the picture that is embedded: at 224 pixels, the embedding takes four times as long and finds no more."""
+"""Side of the picture that is embedded, in pixels: at 224, the embedding takes four times as long."""
 
 EMBEDDER = "efficientnet_lite0"
 """The card of the network that embeds: real weights that every installation of vimi has."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import io
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -100,32 +102,76 @@ def digits(count: int) -> list[Image.Image]:
     ]
 
 
-def measure(name: str, pictures: list[Image.Image]) -> None:
-    """Plant copies among pictures, group all of them, and print what came of it."""
+@dataclass(frozen=True)
+class Planted:
+    """A pool with planted copies behind its own pictures, as the survey sees it.
+
+    Attributes
+    ----------
+    count
+        Pictures of the pool itself.
+    chosen
+        Those of which there are copies.
+    kinds
+        How these were altered, one after the other.
+    hashes, embeddings
+        Of all pictures.
+    limits
+        From where on pictures are near-duplicates, found on all of them.
+    """
+
+    count: int
+    chosen: NDArray[np.int64]
+    kinds: tuple[str, ...]
+    hashes: NDArray[np.int64]
+    embeddings: NDArray[np.float16]
+    limits: Thresholds
+
+    def groups(self, limits: Thresholds | None = None) -> dict[int, int]:
+        """Return how many of the pool's own pictures are in each group, without the copies."""
+        own = slice(self.count)
+        return Counter(near_duplicates(self.hashes[own], self.embeddings[own], limits or self.limits).tolist())
+
+    def recall(self, limits: Thresholds | None = None) -> dict[str, float]:
+        """Return the share of the copies that are found, by how they were altered."""
+        shares = {}
+        for number, kind in enumerate(self.kinds):
+            copies = self.count + number * len(self.chosen) + np.arange(len(self.chosen))
+            hits = [
+                len(set(near_duplicates(self.hashes[pair], self.embeddings[pair], limits or self.limits).tolist())) == 1
+                for pair in np.stack([self.chosen, copies], axis=1)
+            ]
+            shares[kind] = float(np.mean(hits))
+        return shares
+
+
+def plant(pictures: list[Image.Image], planted: int, kinds: Iterable[str] = tuple(ALTERED)) -> Planted:
+    """Plant copies of some pictures behind all pictures, and look at them as the survey does."""
     rng = np.random.default_rng(1)
-    chosen = rng.choice(len(pictures), min(PLANTED, len(pictures) // 4), replace=False)
-    every = pictures + [alter(pictures[place]) for alter in ALTERED.values() for place in chosen]
+    kinds = tuple(kinds)
+    chosen = rng.choice(len(pictures), min(planted, len(pictures) // 4), replace=False)
+    every = pictures + [ALTERED[kind](pictures[place]) for kind in kinds for place in chosen]
     model = load_model(load_card(EMBEDDER))
-    hashes, vectors = [], []
+    hashes: list[int] = []
+    vectors: list[NDArray[np.float16]] = []
     for start in range(0, len(every), BATCH):
         crops = [canonical_crop(picture, 224) for picture in every[start : start + BATCH]]
         hashes += [perceptual_hash(crop) for crop in crops]
         small = np.stack([to_pixels(resize_to(crop, EMBEDDED_SIDE)).transpose(2, 0, 1) for crop in crops])
         vectors.append(embed_batch(model, torch.from_numpy(small)).numpy().astype(np.float16))
     codes, features = np.array(hashes, dtype=np.int64), np.concatenate(vectors)
-    for kind, limits in (("fixed", Thresholds()), ("adapted", find_thresholds(codes, features))):
-        alone = Counter(near_duplicates(codes[: len(pictures)], features[: len(pictures)], limits).tolist())
+    return Planted(len(pictures), chosen, kinds, codes, features, find_thresholds(codes, features))
+
+
+def measure(name: str, pictures: list[Image.Image]) -> None:
+    """Plant copies among pictures, group all of them, and print what came of it."""
+    pool = plant(pictures, PLANTED)
+    for kind, limits in (("fixed", Thresholds()), ("adapted", pool.limits)):
+        groups = pool.groups(limits)
         print(f"{name}, {len(pictures)} pictures, {kind}: {limits.facts()}")
-        print(f"    without copies: {len(alone)} groups, the largest of {max(alone.values())}")
-        found = []
-        for number, kind_of_copy in enumerate(ALTERED):
-            place = len(pictures) + number * len(chosen) + np.arange(len(chosen))
-            hits = [
-                len(set(near_duplicates(codes[pair], features[pair], limits).tolist())) == 1
-                for pair in np.stack([chosen, place], axis=1)
-            ]
-            found.append(f"{kind_of_copy} {np.mean(hits):.2f}")
-        print(f"    copies found: {', '.join(found)}", flush=True)
+        print(f"    without copies: {len(groups)} groups, the largest of {max(groups.values())}")
+        found = ", ".join(f"{how} {share:.2f}" for how, share in pool.recall(limits).items())
+        print(f"    copies found: {found}", flush=True)
 
 
 def main() -> None:
