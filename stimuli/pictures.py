@@ -80,7 +80,8 @@ def decode(source: bytes | Path, name: str) -> Image.Image:
             frames = {"frames": "many"} if _has_many_frames(image) else {}
             image.load()
             decoded = _to_rgb(_upright(image))
-            decoded.info = dict(frames)
+            decoded.info.clear()
+            decoded.info.update(frames)
             return decoded
     except FileNotFoundError:
         raise UnreadablePicture(f"{name} is missing.") from None
@@ -220,14 +221,15 @@ def _crop_thin(image: Image.Image, size: int, whole: tuple[int, int], method: Im
     ends = tuple((start + seen) * scale for start, seen, scale in zip(starts, sides, scales))
     # Limits guard against a rounding beyond the picture's edge, which Pillow refuses.
     limits = tuple(min(end, float(side)) for end, side in zip(ends, image.size))
-    return _cut_centre(image.resize(cast(tuple[int, int], sides), method, (*box, *limits)), size)
+    region = cast(tuple[float, float, float, float], (*box, *limits))
+    return _cut_centre(image.resize(cast(tuple[int, int], sides), method, region), size)
 
 
 def _cut_centre(image: Image.Image, size: int, fill: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
     """Cut a square out of the centre; a picture that is smaller is padded, rounded as torchvision and timm round."""
     missing = [max(size - side, 0) for side in image.size]
     if any(missing):
-        ground = Image.new("RGB", tuple(side + gap for side, gap in zip(image.size, missing)), fill)
+        ground = Image.new("RGB", (image.width + missing[0], image.height + missing[1]), fill)
         ground.paste(image, (missing[0] // 2, missing[1] // 2))
         image = ground
     left, top = (round((side - size) / 2) for side in image.size)

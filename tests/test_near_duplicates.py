@@ -22,8 +22,17 @@ def photographs(count: int) -> list[Image.Image]:
     return [Image.open(path).convert("RGB") for path in files[:: len(files) // count][:count]]
 
 
-def test_copies_are_found_among_real_pictures_and_no_others_are_joined() -> None:
-    planted = plant(photographs(150), 8, FOUND)
+def small_pictures(count: int) -> list[Image.Image]:
+    path = DATA / "cifar" / "cifar10_subset.npz"
+    if not path.is_file():
+        pytest.skip("the CIFAR pictures beside the checkout are missing")
+    with np.load(path) as arrays:
+        return [Image.fromarray(picture) for picture in arrays["test_pictures"][:count]]
+
+
+@pytest.mark.parametrize("pool", [photographs, small_pictures])
+def test_copies_are_found_among_real_pictures_and_no_others_are_joined(pool: object) -> None:
+    planted = plant(pool(150), 8, FOUND)  # type: ignore[operator]
     groups = planted.groups()
     assert max(groups.values()) <= 2 and len(groups) >= 148
     recall = planted.recall()
