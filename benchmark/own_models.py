@@ -388,7 +388,7 @@ def _complete(
         module = network()
         config = _timm_config(module)
         told = {key: config[key] for key in missing if config.get(key) is not None}
-        assumed = [key for key in missing if key not in told]
+        assumed = [key for key in missing if key not in told and InputSpec.model_fields[key].is_required()]
         if isinstance(stated, Mapping):
             values["input"] = {**{key: ASSUMED_INPUT[key] for key in assumed}, **told, **known}
         if assumed:
