@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,18 @@ class Visit:
         else:
             self.page.get_by_role("button", name="Continue").click()
 
+    def until(self, met: Callable[[], Any], seconds: float = 60) -> None:
+        """Wait until something holds that only the server's side can tell, however slow the machine is."""
+        end = time.monotonic() + seconds
+        while not met():
+            assert time.monotonic() < end, "What was waited for did not come."
+            self.page.wait_for_timeout(50)  # playwright's own time: its events are handled meanwhile
+
+    def rest(self) -> None:
+        """Wait until the page's script has run and all its pictures are there."""
+        self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+        self.page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth)")
+
     def stored(self) -> pd.DataFrame:
         database = Database(f"sqlite:///{self.server.study / 'study.sqlite'}")
         with database.reading() as connection:
@@ -236,14 +248,14 @@ def test_by_keyboard_alone_with_early_and_held_keys(chromium: Any, server: Serve
     page.keyboard.down("a")
     for _ in range(20):
         page.keyboard.down("a")
-        time.sleep(0.02)
     page.locator(VERDICT).wait_for()
     page.keyboard.press("Enter")
     page.locator('.scene[data-state="locked"]').wait_for()
-    for _ in range(60):
+    while visit.page.locator(OPEN).count() == 0:  # until the next trial would take an answer, and a while longer
         page.keyboard.down("a")
-        time.sleep(0.05)
-    assert len(visit.stored()) == 3
+    for _ in range(20):
+        page.keyboard.down("a")
+    assert visit.page.locator(OPEN).count() == 1 and len(visit.stored()) == 3
     page.keyboard.up("a")
     # Focus goes through the six buttons in reading order, and Space presses the one that has it.
     visit.open()
@@ -278,7 +290,8 @@ def test_a_double_click_is_one_answer(chromium: Any, server: Server, apart: int)
     visit.page.mouse.click(x, y)
     visit.page.wait_for_timeout(apart)
     visit.page.mouse.click(x, y)
-    visit.page.wait_for_timeout(500)
+    # Whatever the second click did, it was done when it fell; the verdict comes after the answer was acknowledged.
+    visit.page.locator(VERDICT).wait_for()
     assert len(visit.stored()) == 1
     visit.close()
 
@@ -289,14 +302,14 @@ def test_a_double_click_on_plain_buttons_is_one_answer(chromium: Any, plain_serv
     visit.press("Continue")
     visit.to_practice()
     visit.page.get_by_text("1 of 5").wait_for()
-    visit.page.wait_for_timeout(1500)  # pictures that arrive late would move the buttons
+    visit.rest()  # pictures that arrive late would move the buttons
     box = visit.page.get_by_role("button", name="sure", exact=True).first.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     visit.page.mouse.click(x, y)
     visit.page.wait_for_timeout(apart)
     visit.page.mouse.click(x, y)
-    visit.page.get_by_text(" of 5").wait_for()
-    visit.page.wait_for_timeout(1500)
+    visit.until(lambda: len(visit.stored()))
+    visit.rest()
     stored = visit.stored()
     # The second click may fall on the next trial's button, once that is drawn; never twice on one trial.
     assert 1 <= len(stored) <= 2 and stored["trial"].is_unique
@@ -357,7 +370,6 @@ def test_an_answer_that_can_not_be_sent_waits_and_is_sent_again(chromium: Any, s
     visit.button("upper").click()
     visit.page.get_by_text("Your answer is kept").wait_for()
     visit.page.reload()
-    visit.page.wait_for_timeout(500)
     visit.page.unroute("**/api/answer")
     visit.page.get_by_text("Practice · 3 of 5").wait_for()
     assert len(visit.stored()) == 2
@@ -376,7 +388,8 @@ def test_a_press_that_began_too_early_is_no_answer(chromium: Any, server: Server
     visit.page.mouse.down()
     visit.open()
     visit.page.mouse.up()
-    visit.page.wait_for_timeout(500)
+    # Two frames later the release has been handled; an answer would have left the open state.
+    visit.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert visit.page.locator(OPEN).is_visible() and len(visit.stored()) == 0
     visit.answer()
     stored = visit.stored()
@@ -470,8 +483,10 @@ def test_everything_is_in_sight_and_legible_at_twice_the_text_size(
         "all => all.map((button) => getComputedStyle(button).transitionDuration)"
     )
     assert set(moving) == {"0s"}
+    before = visit.page.locator(".question").evaluate("part => getComputedStyle(part).fontSize")
     visit.page.add_style_tag(content="html { font-size: 200% !important; }")
-    visit.page.wait_for_timeout(300)
+    size_now = visit.page.locator(".question")
+    visit.until(lambda: size_now.evaluate("part => getComputedStyle(part).fontSize") != before)
     clipped = visit.page.locator(".answer, .head > *, .foot > *, .group h2").evaluate_all(
         "all => all.filter((part) => getComputedStyle(part).display != 'inline')"
         ".filter((part) => part.scrollWidth > part.clientWidth + 1).map((part) => part.className)"
@@ -510,12 +525,15 @@ def test_traps_are_out_of_sight_and_noted_when_sprung(chromium: Any, server: Ser
     )
     trap.evaluate("button => button.click()")
     visit.page.keyboard.press("9")
-    visit.page.wait_for_timeout(500)
     database = Database(f"sqlite:///{server.study / 'study.sqlite'}")
-    with database.reading() as connection:
-        evidence = connection.execute(sa.select(people.c.evidence).where(people.c.token == visit.token)).scalar_one()
+
+    def evidence() -> str:
+        with database.reading() as connection:
+            query = sa.select(people.c.evidence).where(people.c.token == visit.token)
+            return str(connection.execute(query).scalar_one())
+
+    visit.until(lambda: all(sign in evidence() for sign in ("skip button", "hidden instruction", "webdriver")))
     database.close()
-    assert "skip button" in evidence and "hidden instruction" in evidence and "webdriver" in evidence
     visit.close()
 
 

@@ -43,7 +43,6 @@ from webapp.hosting import Hosting
 BROWSER = ("--no-sandbox", "--disable-gpu", "--disable-background-networking",
            "--disable-blink-features=AutomationControlled")  # fmt: skip
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
-SESSION = {"main_trials": 6, "catch_trials": 2, "responses_per_unit": 60}
 SIGNED = {
     "Signature-Agent": '"https://agent.example"',
     "Signature-Input": 'sig1=("@authority" "signature-agent");tag="web-bot-auth"',
@@ -237,7 +236,9 @@ def judge(evidence: dict[str, Any], rule: Any) -> bool:
 def main() -> None:
     """Read the arguments, send everybody through a study and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--each", type=int, default=6, help="sessions of each kind of agent; of people twice as many")
+    parser.add_argument("--each", type=int, default=6, help="sessions of each kind of agent")
+    parser.add_argument("--people", type=int, default=12, help="sessions of people")
+    parser.add_argument("--trials", type=int, default=6, help="main trials of a session; there are 2 catch trials more")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     from playwright.sync_api import sync_playwright
@@ -245,16 +246,17 @@ def main() -> None:
     table = Table("who", "sessions", "fail authenticity", "fail agent", "fail either", "signs (sessions)")
     console = Console(width=170)
     with TemporaryDirectory() as folder:
-        study = make_hosted_study(Path(folder) / "study", session=SESSION)
+        session = {"main_trials": given.trials, "catch_trials": 2, "responses_per_unit": 60}
+        study = make_hosted_study(Path(folder) / "study", session=session)
         hosting = host(study, bots=False, pilot=True)
         with running(study.root, "--pilot") as server, sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(BROWSER))
             for number, kind in enumerate(KINDS):
                 seen = []
-                for session in range(given.each * (2 if kind.person else 1)):
-                    draws = np.random.default_rng([given.seed, number, session])
+                for turn in range(given.people if kind.person else given.each):
+                    draws = np.random.default_rng([given.seed, number, turn])
                     seen.append(take_part(browser, server, hosting, kind, draws))
-                    console.print(kind.name, session, json.dumps(seen[-1]))
+                    console.print(kind.name, turn, json.dumps(seen[-1]))
                 failed = [[not judge(evidence, rule) for rule in (AUTHENTIC, named_rule("agent"))] for evidence in seen]
                 signs: Counter[str] = Counter()
                 for evidence in seen:
