@@ -53,6 +53,23 @@ def prefetch_pictures(pictures: dict[str, Any], trials: Sequence[Sequence[str]],
     render(key=key, data={"pictures": pictures, "trials": [list(names) for names in trials]})
 
 
+def show_code(code: str, labels: dict[str, str], key: str) -> None:
+    """Show a code with a button that copies it.
+
+    Parameters
+    ----------
+    code
+        The code.
+    labels
+        ``copy`` and ``copied``: what the button says before and after.
+    key
+        Name of this element.
+    """
+    source = '<div class="code" translate="no"><code></code><button type="button"></button></div>'
+    render = _register("vimi_code", html=source, css=_source("code.css"), js=_source("code.js"))
+    render(key=key, data={"code": code, **labels})
+
+
 def watch_writing(participant: str, key: str) -> None:
     """Count keys and pastes in the page's field for text; neither the text nor the keys are read.
 

@@ -25,8 +25,8 @@ _STYLE = """
   [class*="st-key-card"] [data-testid="stCode"] pre { background: #e4e4e4; font-size: 1.3rem; }
   .st-key-banner { position: fixed; z-index: 10; left: .6rem; bottom: .3rem; width: 24rem !important; opacity: .95; }
   .st-key-banner p { background: #111; color: #fff; border-radius: 4px; padding: .1rem .6rem; font-size: .9rem; }
-  [class*="st-key-card"] label[data-baseweb="radio"] > div:first-of-type { background: #fff; }
-  [class*="st-key-card"] label[data-baseweb="radio"]:has(input:checked) > div:first-of-type { background: #0c0c0c; }
+  [class*="st-key-card"] [data-testid="stRadioOption"] div:has(> div:empty) { background: #fff; }
+  [class*="st-key-card"] [data-testid="stRadioOption"]:has(input:checked) div:has(> div:empty) { background: #0c0c0c; }
   .example { display: grid; grid-template-columns: 1fr auto 1fr; gap: 1rem; align-items: center; background: #808080;
     border-radius: 6px; padding: .9rem; }
   .example div { display: grid; grid-template-columns: repeat(var(--across), 1fr); gap: 3px; }
@@ -45,13 +45,13 @@ _STYLE = """
     [class*="st-key-card"] button:disabled { border: 1px dashed GrayText !important; }
     [class*="st-key-card"] :is(button, input, textarea, summary, a):focus-visible,
     [class*="st-key-card"] label:has(input:focus-visible) { outline: 3px solid Highlight !important; }
-    [class*="st-key-card"] label[data-baseweb="radio"] > div:first-of-type {
+    [class*="st-key-card"] [data-testid="stRadioOption"] div:has(> div:empty) {
       forced-color-adjust: none; background: Canvas; border: 2px solid CanvasText;
     }
-    [class*="st-key-card"] label[data-baseweb="radio"]:has(input:checked) > div:first-of-type {
+    [class*="st-key-card"] [data-testid="stRadioOption"]:has(input:checked) div:has(> div:empty) {
       background: Highlight; outline: 2px solid Highlight; outline-offset: 2px;
     }
-    [class*="st-key-card"] label[data-baseweb="radio"]:has(input:checked) p { text-decoration: underline; }
+    [class*="st-key-card"] [data-testid="stRadioOption"]:has(input:checked) p { text-decoration: underline; }
     .example { forced-color-adjust: none; }
   }
   @media (prefers-reduced-motion: reduce) { *, *::before { animation: none !important; transition: none !important; } }

@@ -14,7 +14,7 @@ from benchmark.experiment import HostingSettings
 from webapp.agents import signed_agent
 from webapp.answering import Answer, Presentation, current_trial, first_pictures, record_answer
 from webapp.components import check_device as look_at_device
-from webapp.components import mount_trial, prefetch_pictures, watch_writing
+from webapp.components import mount_trial, prefetch_pictures, show_code, watch_writing
 from webapp.hosting import Hosting
 from webapp.participation import (
     COLOUR_VISION,
@@ -272,6 +272,7 @@ def _lines(alternative: str) -> str:
 
     drawing = (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 130" fill="none" stroke="#111111" stroke-width="3">'
+        '<rect width="320" height="130" fill="#f4f4f4" stroke="none"/>'  # dark lines on a dark page would be lost
         f"{line(35, 78, 16)}{line(95, 104, -16)}</svg>"
     )
     data = b64encode(drawing.encode()).decode()
@@ -401,7 +402,7 @@ def _show_code(hosting: Hosting, outcome: Any, known: Participant | None = None)
     """Show the completion code of an outcome, and the way back to the recruiter."""
     wording, code = hosting.wording, hosting.code(outcome)
     st.markdown(f"**{wording.label('your_code')}**")
-    st.code(code, language=None)
+    _draw_code(hosting, code, "completion-code")
     address = return_address(hosting.recruitment, code, _visitor(hosting), known.pseudonym if known else "", outcome)
     if address:
         st.link_button(wording.label("return_to_recruiter"), address, type="primary")
@@ -411,7 +412,14 @@ def _show_receipt(hosting: Hosting, known: Participant) -> None:
     """Show the code with which the answers can be deleted later."""
     address = urljoin(st.context.url or "", "/withdraw")
     st.markdown(f"**{hosting.wording.label('receipt')}**  \n{hosting.wording.label('receipt_hint', address=address)}")
-    st.code(known.receipt, language=None)
+    _draw_code(hosting, known.receipt, "receipt-code")
+
+
+def _draw_code(hosting: Hosting, code: str, key: str) -> None:
+    if hosting.plain:
+        st.code(code, language=None)
+        return
+    show_code(code, {name: hosting.wording.label(name) for name in ("copy", "copied")}, key=key)
 
 
 _SHOW = {
