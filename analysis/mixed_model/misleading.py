@@ -75,7 +75,7 @@ class Cells:
         answers = np.bincount(finest.codes, minlength=size).astype(np.float64)
         fixed = np.column_stack([np.bincount(finest.codes, own, minlength=size) for own in design.fixed.T])
         guess = np.bincount(finest.codes, np.broadcast_to(design.guess, design.size), minlength=size)
-        right = np.bincount(finest.codes, design.correct, minlength=size)
+        right = np.bincount(finest.codes, design.correct, minlength=size).astype(np.float64)
         return cls(finest.name, finest.codes, answers, right, fixed / answers[:, None], guess / answers)
 
 
