@@ -57,14 +57,13 @@ def is_asked_by_browsers(message: bytes) -> bool | None:
     Runs of the page, signs of life, and files that the experimenter downloads. Streamlit knows others, for developers
     and for uploads: emptying every cache, or writing files beside the script.
     """
-    from google.protobuf.message import DecodeError
     from streamlit.proto.BackMsg_pb2 import BackMsg
 
     read = BackMsg()
     try:
         read.ParseFromString(message)
-    except (DecodeError, RecursionError, UnicodeDecodeError, ValueError):
-        return None
+    except Exception:
+        return None  # whatever it fails for, no browser has sent it
     kind = read.WhichOneof("type")
     if kind == "backend_operation_request":
         return bool(read.backend_operation_request.WhichOneof("payload") == "deferred_file")
