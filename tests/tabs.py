@@ -63,7 +63,8 @@ class Tab:
         self.socket = self.held.enter_context(
             connect(
                 f"ws://127.0.0.1:{self.port}/_stcore/stream", subprotocols=[Subprotocol("streamlit")],
-                additional_headers=self.headers, max_size=2**26, compression=None, open_timeout=self.seconds,
+                additional_headers=self.headers, max_size=2**26, compression=None, ping_interval=None,
+                open_timeout=self.seconds,
             )
         )  # fmt: skip
         return self.socket
