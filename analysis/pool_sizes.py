@@ -9,7 +9,7 @@ Over the smallest pool that carries a protocol, references and queries of the tw
 ranking and every observer nears chance: a score falls faster the nearer its pool is to that size, and the single steps
 say more than the slope that sums them up.
 
-All changes are paired by unit. Intervals are those of :mod:`analysis.performance`, a bootstrap over units: they speak
+All changes are paired by unit. Intervals are those of :mod:`analysis.performance`, over units: they speak
 for new units over these very pools. Smaller pools are one nested draw of the whole, and another draw would move the
 scores over them a little.
 """
@@ -27,6 +27,7 @@ import pandas as pd
 from analysis.estimands import spell_estimand
 from analysis.performance import (
     UNIT_KEY,
+    Interval,
     MachineScore,
     estimate_mean,
     score_machines,
@@ -163,7 +164,11 @@ class PoolSizeCurve:
 
 
 def score_pool_sizes(
-    responses: pd.DataFrame, statistics: pd.DataFrame | None = None, seed: int = 0
+    responses: pd.DataFrame,
+    statistics: pd.DataFrame | None = None,
+    seed: int = 0,
+    *,
+    interval: Interval = "student",
 ) -> list[PoolSizeCurve]:
     """Score every machine observer on every trained model over pools of several sizes.
 
@@ -175,7 +180,9 @@ def score_pool_sizes(
     statistics
         The table of unit statistics; flagged units are kept apart.
     seed
-        Of the bootstrap.
+        Of the bootstrap, if that is asked for.
+    interval
+        As for :func:`analysis.performance.estimate_mean`.
 
     Returns
     -------
@@ -195,15 +202,17 @@ def score_pool_sizes(
         )
     points: dict[tuple[str, ...], dict[int, MachineScore]] = {}
     for size, part in responses.groupby("pool_size", sort=True):
-        for score in score_machines(part.drop(columns="pool_size"), statistics, seed):
+        for score in score_machines(part.drop(columns="pool_size"), statistics, seed, interval=interval):
             key = (score.model, score.condition, score.difficulty, score.references, score.observer)
             points.setdefault(key, {})[int(size)] = score
     machines = responses[(responses["observer_kind"] == "machine") & (responses["kind"] == "main")]
     machines, _ = set_flagged_apart(machines, statistics)
-    return [_curve(key, points[key], machines, seed) for key in sorted(points)]
+    return [_curve(key, points[key], machines, seed, interval) for key in sorted(points)]
 
 
-def _curve(key: tuple[str, ...], points: dict[int, MachineScore], machines: pd.DataFrame, seed: int) -> PoolSizeCurve:
+def _curve(
+    key: tuple[str, ...], points: dict[int, MachineScore], machines: pd.DataFrame, seed: int, interval: Interval
+) -> PoolSizeCurve:
     """Return the curve of one model and observer."""
     model, condition, difficulty, references, observer = key
     sizes = tuple(sorted(points, reverse=True))
@@ -218,8 +227,8 @@ def _curve(key: tuple[str, ...], points: dict[int, MachineScore], machines: pd.D
         related=any(point.related for point in points.values()),
         sizes=sizes,
         points=tuple(points[size] for size in sizes),
-        steps=tuple(_change(means, observer, pair, seed, per_halving=False) for pair in pairwise(sizes)),
-        per_halving=_change(means, observer, sizes, seed, per_halving=True) if len(sizes) > 1 else None,
+        steps=tuple(_change(means, observer, pair, seed, interval, per_halving=False) for pair in pairwise(sizes)),
+        per_halving=_change(means, observer, sizes, seed, interval, per_halving=True) if len(sizes) > 1 else None,
     )  # fmt: skip
 
 
@@ -248,7 +257,13 @@ def _unit_means(
 
 
 def _change(
-    means: dict[str, pd.DataFrame | None], observer: str, sizes: Sequence[int], seed: int, *, per_halving: bool
+    means: dict[str, pd.DataFrame | None],
+    observer: str,
+    sizes: Sequence[int],
+    seed: int,
+    interval: Interval,
+    *,
+    per_halving: bool,
 ) -> PoolSizeChange:
     """Return the changes over some sizes, the largest first: of two sizes or, for each halving, of all."""
     halvings = np.log2(sizes[0] / np.array(sizes, dtype=np.float64))
@@ -268,6 +283,7 @@ def _change(
             values,
             unit="difference of proportions correct" + (" per halving of the pool" if per_halving else ""),
             seed=seed,
+            interval=interval,
             estimand=f"{spell_estimand('new units', observer=by)}; over these pools",
         )
     score = changes.pop("score")

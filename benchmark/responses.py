@@ -19,6 +19,14 @@ from benchmark.tasks import TASK_COLUMNS, assemble_tasks, flip_coins, present, t
 from benchmark.units import PLANTED
 
 
+def reaction_seconds(milliseconds: pd.Series) -> pd.Series:
+    """Return reaction times in seconds: whoever shows or summarises them takes them from here.
+
+    Answers are stored with milliseconds (``rt_ms``); everything that is said about reaction times is in seconds.
+    """
+    return milliseconds.astype(np.float64) / 1000
+
+
 def observe(
     study: Study,
     observer: Observer,

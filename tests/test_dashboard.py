@@ -9,9 +9,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
+from analysis.judgements import judgements
+from analysis.power import sessions_until
+from analysis.power.forecast import more_sessions
 from analysis.variance_components import split_variance
-from benchmark.database import answers
+from benchmark.database import answers, sessions
+from benchmark.responses import read_responses
 from benchmark.study import Study
 from tests.answered import answer_one, fallible, right_queries, take_part
 from tests.hosted import Clock, host, make_hosted_study, walk_to_practice
@@ -178,22 +183,45 @@ def test_confidence_sequences_are_a_setting(study: Study, tmp_path: Path) -> Non
 def test_precision_says_when_no_number_of_sessions_helps(hosting: Hosting) -> None:
     pieces = split_variance([30] * 6, [28, 12, 29, 15, 30, 18], [3] * 60, [2] * 24 + [3] * 24 + [1] * 12)
     assert pieces is not None
-    more = intervals._more_sessions(pieces, 6, 60, 0.05)
+    more = more_sessions(pieces, 6, 60, 0.05)
     assert math.isinf(more.value) and math.isinf(more.high)
     narrowest = pieces.width_after(math.inf, 6)
     words = intervals._verdict(2 * pieces.half_width, narrowest, more, pieces.units_for(0.05), 6, 0.05)
     assert f"at best {narrowest:.3f}" in words and "No number of sessions" in words
-    wide = intervals._more_sessions(pieces, 6, 60, 2 * narrowest)
+    wide = more_sessions(pieces, 6, 60, 2 * narrowest)
     assert wide.low <= wide.value <= wide.high
+
+
+def test_the_dashboard_and_the_forecast_say_the_same_of_sessions_still_needed(hosting: Hosting, tmp_path: Path) -> None:
+    for number in range(8):
+        take_part(hosting, fallible(number))
+    responses = read_responses(hosting.study, f"sqlite:///{tmp_path / 'people.sqlite'}")
+    with hosting.database.reading() as connection:
+        usable = connection.execute(sa.select(sessions.c.name).where(sessions.c.usable)).scalars().all()
+    table = judgements(responses[responses["session"].isin(usable)], observer_kinds=(KIND,))
+    for target in (0.08, 0.3):
+        with_settings(hosting, target_width=target)
+        found = {
+            (own.model, own.condition, own.difficulty): own
+            for own in dashboard.precision(hosting, KIND)
+            if own.more_sessions is not None
+        }
+        said = sessions_until(table, target)
+        assert found and said.outlooks
+        for own in said.outlooks:
+            beside = found[own.model, own.condition, own.difficulty]
+            assert beside.more_sessions is not None and beside.width == pytest.approx(own.width_now)
+            ends = [(e.value, e.low, e.high) for e in (own.more, beside.more_sessions)]
+            assert ends[0] == ends[1], (target, own.model)
 
 
 def test_reaction_times_are_quantiles_over_sessions(hosting: Hosting) -> None:
     for seconds in (4.0, 5.0, 6.0):
         take_part(hosting, seconds=seconds)
     found = dashboard.reaction_times(hosting, KIND)
-    assert found.medians.tolist() == [3800.0, 4800.0, 5800.0]
+    assert found.medians.tolist() == [3.8, 4.8, 5.8]
     middle = found.quantiles[0.5]
-    assert middle.value == 4800.0 and middle.n == 3 and middle.low == 0 and math.isinf(middle.high)
+    assert middle.unit == "s" and middle.value == 4.8 and middle.n == 3 and middle.low == 0 and math.isinf(middle.high)
     assert found.answers == 3 * hosting.rules.main_trials
 
 

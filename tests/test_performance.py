@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
+from scipy.stats import t as student
 
 from analysis.performance import (
     MachineScore,
     estimate_mean,
     observer_check,
+    p_of_mean,
     score_machines,
     score_table,
+    told_from_zero,
     unit_means,
 )
 from benchmark import schemas
@@ -53,7 +56,7 @@ def test_the_interval_is_the_bias_corrected_and_accelerated_bootstrap(shape: str
         "skewed": generator.beta(9, 1, 40),
         "few values": generator.integers(0, 4, 84) / 3,
     }[shape]
-    found = estimate_mean(data, unit=PROPORTION, seed=1)
+    found = estimate_mean(data, unit=PROPORTION, seed=1, interval="bca")
     expected = bootstrap((data,), np.mean, n_resamples=40_000, method="BCa", rng=np.random.default_rng(99))
     # Means of few values lie on a grid, and an end may fall on either side of a gap.
     gap = 1 / (3 * len(data)) if shape == "few values" else 0.0
@@ -104,7 +107,88 @@ def test_the_value_lies_in_its_interval_and_the_interval_among_the_units(units: 
     assert found.low <= found.value <= found.high
     assert found.low >= 0 and found.high <= 1 + 1e-12
     if len(set(units)) > 1:
-        assert min(units) <= found.low and found.high <= max(units)
+        asked_for = estimate_mean(np.array(units), unit=PROPORTION, interval="bca")
+        assert min(units) <= asked_for.low <= asked_for.value <= asked_for.high <= max(units)
+
+
+@pytest.mark.parametrize("count", [6, 16, 84])
+def test_few_units_are_covered_as_often_as_many(count: int) -> None:
+    """Scores near the ceiling, excess over a control, and trained minus twin; 20 tasks a unit, 600 studies each."""
+    generator = np.random.default_rng([31, count])
+    shape = (600, count)
+    right = generator.binomial(20, generator.beta(7, 1.45, shape)) / 20
+    control = generator.binomial(20, generator.beta(6, 4, shape)) / 20
+    gained = generator.random(shape) < 0.25
+    skewed = np.where(gained, generator.binomial(20, generator.beta(8, 1, shape)) / 20, control)
+    again = generator.binomial(20, generator.beta(6, 4, shape)) / 20
+    cases = [
+        (right, 7 / 8.45, PROPORTION),
+        (right - control, 7 / 8.45 - 0.6, "difference of proportions correct"),
+        (skewed - again, 0.25 * (8 / 9 - 0.6), "difference of proportions correct"),
+    ]
+    for values, truth, unit in cases:
+        ends = [estimate_mean(row, unit=unit) for row in values]
+        covered = np.mean([own.low <= truth <= own.high for own in ends])
+        assert 0.92 <= covered <= 0.975, (unit, covered)
+
+
+def test_the_interval_is_halls_written_out() -> None:
+    data = np.random.default_rng(5).beta(9, 1, 16)
+    found = estimate_mean(data, unit=PROPORTION)
+    assert found.method == "Student's t over units, corrected for skewness (Hall)"
+    root, error = math.sqrt(16), data.std(ddof=1) / math.sqrt(16)
+    skewness = ((data - data.mean()) ** 3).mean() / data.std(ddof=1) ** 3
+
+    def hall(true_mean: float) -> float:
+        ratio = (data.mean() - true_mean) / error
+        return float(
+            ratio + skewness * ratio**2 / (3 * root) + skewness**2 * ratio**3 / (27 * 16) + skewness / (6 * root)
+        )
+
+    bound = float(student.ppf(0.975, 15))
+    assert hall(found.low) == pytest.approx(bound) and hall(found.high) == pytest.approx(-bound)
+    assert found.value - found.low > found.high - found.value, "it leans to where the tail is"
+    # Without skewness it is Student's t.
+    even = np.array([0.2, 0.4, 0.5, 0.6, 0.8])
+    plain = estimate_mean(even, unit=PROPORTION)
+    half = float(student.ppf(0.975, 4)) * even.std(ddof=1) / math.sqrt(5)
+    assert (plain.low, plain.high) == pytest.approx((0.5 - half, 0.5 + half))
+
+
+@given(st.lists(st.integers(-6, 9), min_size=3, max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_the_p_value_is_below_five_per_cent_just_where_the_interval_misses_0(counts: list[int]) -> None:
+    data = np.array(counts) / 20
+    found = estimate_mean(data, unit="difference of proportions correct")
+    p = p_of_mean(data)
+    if np.ptp(data) == 0:
+        assert p == 1.0
+    elif min(abs(found.low), abs(found.high)) > 1e-9:
+        assert (p < 0.05) == found.excludes_zero
+        assert told_from_zero(found) == found.excludes_zero
+        assert told_from_zero(found, 1000) <= told_from_zero(found)
+
+
+def test_comparisons_with_twins_are_corrected_for_the_models() -> None:
+    parts = [
+        answer_rows("a", units_with([(4, 0)] * 7 + [(2, 2)] * 3)),
+        answer_rows("a-twin", units_with([(3, 1), (4, 0), (2, 2), (3, 1), (4, 0)] * 2)),
+    ]
+    alone = only(score_machines(together(*parts)))
+    assert alone.twin_tests == 1 and alone.twin_p == alone.twin_p_adjusted
+    many, twins = units_with([(2, 2)] * 10), units_with([(2, 2), (3, 1)] * 5)
+    others = [part for name in "bcdef" for part in (answer_rows(name, many), answer_rows(f"{name}-twin", twins))]
+    every = {score.model: score for score in score_machines(together(*parts, *others))}
+    assert every["a"].twin_tests == 6 and every["a"].twin_p == alone.twin_p
+    given = sorted(score.twin_p or 0.0 for score in every.values())
+    assert min(score.twin_p_adjusted or 0.0 for score in every.values()) == pytest.approx(min(6 * given[0], 1.0))
+    for score in every.values():
+        assert "after Holm over 6 comparisons with twins" in score.verdict
+        told = (score.twin_p_adjusted or 0.0) < 0.05
+        assert ("is indistinguishable from its random-weight twin" in score.verdict) == (not told)
+    # Some differ from their twin when tested alone, and none does among six: the sentence says both.
+    assert score.trained_minus_twin is not None and score.trained_minus_twin.excludes_zero
+    assert "tested alone it would be told from 0" in every["b"].verdict and "worse" not in every["b"].verdict
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from analysis.power.forecast import component_ends
 from analysis.variance_components import Components, split_variance
 
 Table = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -69,7 +70,7 @@ def test_no_number_of_sessions_helps_where_units_are_too_few() -> None:
 def test_the_ends_of_the_variance_between_units_surround_it() -> None:
     covered = 0
     for seed in range(200):
-        low, high = count(simulate(3000 + seed)).unit_ends()
+        low, high = component_ends(count(simulate(3000 + seed)))
         covered += low.unit <= 0.1**2 <= high.unit
     assert covered / 200 >= 0.9
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from analysis.leaderboard.pictures import open_sheet
 from analysis.leaderboard.result import MachineCounts, PeopleCounts, Result, Score
-from analysis.leaderboard.scores import score_result
+from analysis.leaderboard.scores import interval_of, score_result
 from benchmark.documents import parse
 from benchmark.errors import VimiError, first_line, suggest
 from benchmark.experiment import Experiment
@@ -386,14 +386,15 @@ def name_cell(counts: Counts) -> str:
 def _check_scores(result: Result, reporter: Reporter | None) -> Inspection:
     """Compute every score from the counts."""
     try:
-        computed = score_result(result, reporter=reporter)
+        computed = score_result(result, reporter=reporter, interval=interval_of(result))
     except Exception as error:  # whatever a file provokes, the answer is that its counts give no scores
         reason = first_line(error)
         return Inspection("scores", False, f"Its counts give no scores: {reason}")
     wrong = list(compare_scores(result.scores, computed, "its counts give"))
     return conclude(
         "scores", wrong,
-        f"All {len(computed)} were computed again from the counts and agree: values within {VALUE_TOLERANCE:g}, "
+        f"All {len(computed)} were computed again from the counts, by the file's own method, and agree: values within "
+        f"{VALUE_TOLERANCE:g}, "
         f"intervals within {END_TOLERANCE:.0%} of their width.",
         f"{len(wrong)} of {max(len(computed), len(result.scores))} differ from what its counts give.",
     )  # fmt: skip

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.judgements import judgements
 from analysis.leaderboard.result import MachineCounts, PeopleCounts, Result, Score
-from analysis.performance import MachineScore, score_machines
+from analysis.performance import BCA, Interval, MachineScore, score_machines
 from analysis.pool_sizes import score_pool_sizes
 from analysis.proportions import estimate_proportions
 from analysis.reliability import estimate_reliability
@@ -151,15 +151,30 @@ def unit_flags(result: Result) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "layer", "basis", "index", "aggregator", "used", "flag"])
 
 
-def score_result(result: Result, reporter: Reporter | None = None) -> tuple[Score, ...]:
-    """Compute every score of a result from its counts, the seed of bootstraps being that of its study."""
+def interval_of(result: Result) -> Interval:
+    """Return how a file's machine intervals were made, by its own words: older files have the paper's bootstrap."""
+    return "bca" if any(score.method == BCA for score in result.scores) else "student"
+
+
+def score_result(result: Result, reporter: Reporter | None = None, interval: Interval = "student") -> tuple[Score, ...]:
+    """Compute every score of a result from its counts, the seed of bootstraps being that of its study.
+
+    Parameters
+    ----------
+    result
+        The result; its own scores are not looked at.
+    reporter
+        Shows progress.
+    interval
+        How machine intervals are made; :func:`interval_of` tells how a file's were.
+    """
     kinds = sorted({counts.kind for counts in result.people})
     scores: list[Score] = []
     with (reporter or Reporter()).task(f"Scoring {result.model.name}", 2 + len(kinds)) as advance:
         if result.machines:
-            scores += _machine_scores(result)
+            scores += _machine_scores(result, interval)
             advance(1)
-            scores += _twin_scores(result)
+            scores += _twin_scores(result, interval)
             advance(1)
         for kind in kinds:
             scores += _people_scores(result, kind)
@@ -167,13 +182,13 @@ def score_result(result: Result, reporter: Reporter | None = None) -> tuple[Scor
     return tuple(scores)
 
 
-def _machine_scores(result: Result) -> Iterator[Score]:
+def _machine_scores(result: Result, interval: Interval) -> Iterator[Score]:
     """Yield machines' scores over the whole pool and over its parts, and how they change with its size."""
     sizes = sorted({counts.pool_size for counts in result.machines})
     answers = pd.concat(
         [spread_machine_counts(result, size).assign(pool_size=size) for size in sizes], ignore_index=True
     )
-    for curve in score_pool_sizes(answers, unit_flags(result), result.made.seed):
+    for curve in score_pool_sizes(answers, unit_flags(result), result.made.seed, interval=interval):
         for size, point in zip(curve.sizes, curve.points):
             for name in _MACHINE:
                 yield from _record(name, getattr(point, name), point, size)
@@ -183,7 +198,7 @@ def _machine_scores(result: Result) -> Iterator[Score]:
                 yield from _record(f"{name}_per_halving", change, curve.points[0], curve.sizes[0])
 
 
-def _twin_scores(result: Result) -> Iterator[Score]:
+def _twin_scores(result: Result, interval: Interval) -> Iterator[Score]:
     """Yield the twin's own excess: scored by itself, under a name that is no twin's."""
     answers, flags = spread_machine_counts(result), unit_flags(result)
     trained = set(answers.loc[answers["model"] == result.model.name, _CELL].itertuples(index=False, name=None))
@@ -191,7 +206,7 @@ def _twin_scores(result: Result) -> Iterator[Score]:
         table[table["model"].str.endswith(TWIN_SUFFIX)].assign(model=result.model.name + "@twin")
         for table in (answers, flags)
     )
-    for score in score_machines(alone, flagged, result.made.seed) if len(alone) else ():
+    for score in score_machines(alone, flagged, result.made.seed, interval=interval) if len(alone) else ():
         if _cell(score) in trained:
             yield from _record("twin_low_level", score.low_level, score, result.pool.size)
             yield from _record("twin_excess", score.excess, score, result.pool.size)

@@ -12,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from analysis.leaderboard.scores import PEOPLE
+from analysis.performance import told_from_zero
 
 if TYPE_CHECKING:
     from analysis.leaderboard.standings import Row, Standing, Table
@@ -109,7 +110,7 @@ def _section(table: Table, kind: str, observer: str) -> Section:
     first = pairs[0][1]
     columns = [
         Column(name, tuple(write(row, own) for row, own in pairs), left_out, is_number)
-        for name, write, left_out, is_number in _columns(first.quantity, number)
+        for name, write, left_out, is_number in _columns(first.quantity, number, len(table.rows))
     ]
     return Section(
         kind=kind,
@@ -123,7 +124,9 @@ def _section(table: Table, kind: str, observer: str) -> Section:
     )
 
 
-def _columns(quantity: str, number: dict[str, int]) -> list[tuple[str, Callable[[Row, Standing], str], int, bool]]:
+def _columns(
+    quantity: str, number: dict[str, int], models: int
+) -> list[tuple[str, Callable[[Row, Standing], str], int, bool]]:
     """Return name, writer, when it is left out, and whether it is a number, of every column."""
     return [
         ("rank", lambda row, own: _rank_or_notes(own, number), 0, False),
@@ -131,7 +134,7 @@ def _columns(quantity: str, number: dict[str, int]) -> list[tuple[str, Callable[
         ("model", lambda row, own: row.name, 0, False),
         (_HEADLINES[quantity], lambda row, own: str(own.headline), 0, True),
         ("score", lambda row, own: NOTHING if own.quantity == "score" else str(own.score), 3, True),
-        ("trained - twin", lambda row, own: _beside_twin(own), 1, True),
+        ("trained - twin", lambda row, own: _beside_twin(own, models), 1, True),
         ("noise ceiling", lambda row, own: _named(own, "noise_ceiling"), 4, True),
         ("units", lambda row, own: f"{own.units:,}", 5, True),
         ("answers", lambda row, own: f"{own.answers:,}", 6, True),
@@ -174,12 +177,15 @@ def _named(standing: Standing, name: str) -> str:
     return str(estimate) if estimate is not None else NOTHING
 
 
-def _beside_twin(standing: Standing) -> str:
-    """Write trained minus twin; where it is not surely above 0, the number alone would not be noticed."""
+def _beside_twin(standing: Standing, models: int) -> str:
+    """Write trained minus twin; where it is not surely above 0, the number alone would not be noticed.
+
+    "Surely" is said of all models of the table together.
+    """
     difference = (standing.quantities or {}).get("trained_minus_twin")
     if difference is None:
         return NOTHING
-    if difference.excludes_zero:
+    if told_from_zero(difference, models):
         return str(difference) if difference.value > 0 else f"{difference}, worse than random"
     return f"{difference}, like random"
 

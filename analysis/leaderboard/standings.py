@@ -419,7 +419,7 @@ def _table(key: _TableKey, members: Sequence[tuple[Result, ...]]) -> Table:
         if names.count(name) > 1:
             shown = own[0].shown(condition)
             name = f"{name} ({own[0].model.weights[:6]}/{shown.hash[:6] if shown else ''})"
-        rows.append(_row(name, own, condition, difficulty))
+        rows.append(_row(name, own, condition, difficulty, len(members)))
     first = members[0][0]
     table = Table(first.protocol, first.pool, condition, difficulty, method, tuple(rows))
     for kind, observer in table.observers:
@@ -438,8 +438,8 @@ def _ordered(rows: list[Row]) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=place))
 
 
-def _row(name: str, results: tuple[Result, ...], condition: str, difficulty: str) -> Row:
-    """Make a row of the results of one model and one set of stimuli."""
+def _row(name: str, results: tuple[Result, ...], condition: str, difficulty: str, models: int) -> Row:
+    """Make a row of the results of one model and one set of stimuli, in a table of so many models."""
     _check_agreement(results)
     first = results[0]
     standings = [*_people_standings(results, condition, difficulty), *_machines(results, condition, difficulty)]
@@ -450,7 +450,7 @@ def _row(name: str, results: tuple[Result, ...], condition: str, difficulty: str
         stimuli=first.shown(condition),
         pool=first.pool,
         standings=tuple(standings),
-        checks=check_validity(results, condition, difficulty),
+        checks=check_validity(results, condition, difficulty, models),
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
         results=results,
     )

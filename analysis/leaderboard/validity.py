@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.leaderboard.result import Result, Score, iterate_scores
 from analysis.leaderboard.scores import CONTROLS, PEOPLE, merged_people_scores
+from analysis.performance import told_from_zero
 from analysis.pool_sizes import PoolSizeChange
 from benchmark.estimate import Estimate
 from benchmark.observers.base import LOW_LEVEL
@@ -53,7 +54,7 @@ class Check:
     observer: str = ""
 
 
-def check_validity(results: Sequence[Result], condition: str, difficulty: str) -> tuple[Check, ...]:
+def check_validity(results: Sequence[Result], condition: str, difficulty: str, models: int = 1) -> tuple[Check, ...]:
     """Return the validity panel of a row.
 
     Parameters
@@ -62,8 +63,10 @@ def check_validity(results: Sequence[Result], condition: str, difficulty: str) -
         Results of one model and one set of stimuli.
     condition, difficulty
         Of the row.
+    models
+        Rows of its table: comparisons with twins are corrected for their number.
     """
-    panel = _Panel(tuple(results), condition, difficulty)
+    panel = _Panel(tuple(results), condition, difficulty, models)
     if results[0].source:
         return (panel.published(),)
     return tuple(check for make in panel.makers() for check in make())
@@ -76,6 +79,7 @@ class _Panel:
     results: tuple[Result, ...]
     condition: str
     difficulty: str
+    models: int = 1
 
     @property
     def first(self) -> Result:
@@ -108,7 +112,9 @@ class _Panel:
     def twin(self) -> list[Check]:
         """Trained minus twin; a difference that may be 0 is said in words."""
         found = [
-            Check("random twin", *_told_apart(self.first.model.name, score), score.estimate, score.observer)
+            Check(
+                "random twin", *_told_apart(self.first.model.name, score, self.models), score.estimate, score.observer
+            )
             for score in self.whole(quantity="trained_minus_twin", references="both")
         ]
         sentence = (
@@ -267,13 +273,14 @@ class _Panel:
         return [*found, Check("exclusions", "holds", f"{excluded:,} sessions were left out by the protocol's rules.")]
 
 
-def _told_apart(model: str, score: Score) -> tuple[Verdict, str]:
-    """Return the verdict on trained minus twin, and its sentence."""
+def _told_apart(model: str, score: Score, models: int) -> tuple[Verdict, str]:
+    """Return the verdict on trained minus twin, corrected for the models of the table, and its sentence."""
     difference = score.estimate
-    if not difference.excludes_zero:
+    if not told_from_zero(difference, models):
+        end = f", which {models} models together do not tell from 0" if difference.excludes_zero else " includes 0"
         return "warns", (
             f"By {score.observer}, {model} is indistinguishable from its random-weight twin: trained minus twin "
-            f"{difference} includes 0."
+            f"{difference}{end}."
         )
     word = "better" if difference.value > 0 else "worse"
     return ("holds" if difference.value > 0 else "warns"), (

@@ -212,9 +212,28 @@ def components_of(table: pd.DataFrame) -> Components | None:
     return split_variance(by_unit["size"], by_unit["sum"], by_session["size"], by_session["sum"])
 
 
-def _look_out(
-    names: tuple[str, str, str], components: Components, units: int, sessions: int, width: float, level: float
-) -> Outlook:
+def more_sessions(components: Components, units: int, sessions: int, width: float, level: float = LEVEL) -> Estimate:
+    """Estimate how many more sessions bring an interval to a width: what the dashboard and ``vimi power`` both say.
+
+    Parameters
+    ----------
+    components
+        Variance components of the answers so far.
+    units
+        Units that will be asked about.
+    sessions
+        Sessions so far in which they could be asked about; crossed sessions may miss a model now and then.
+    width
+        Of the interval for new units and people.
+    level
+        Of the answer's interval.
+
+    Returns
+    -------
+    The sessions still needed; infinity where no number will do. Its interval carries the doubt about the variance
+    between units and about that of what a session adds, see :func:`component_ends`.
+    """
+    sessions = max(sessions, components.people)
     share = components.people / sessions
     low, high = component_ends(components, level)
 
@@ -225,16 +244,29 @@ def _look_out(
         wanted = own.sessions_for(width, units)
         return max(math.ceil(wanted / share) - sessions, 0.0) if math.isfinite(wanted) else math.inf
 
-    needed = [own.units_for(width) for own in (low, components, high)]
-    estimand = spell_estimand("new units and people")
     value = more(components)
-    method = (
+    return Estimate(
+        value, min(more(low), value), max(more(high), value), _method(components),
+        min(components.units, components.people), "sessions", spell_estimand("new units and people"), level,
+    )  # fmt: skip
+
+
+def _method(components: Components) -> str:
+    return (
         f"variance components by moments from {components.answers:,} answers; interval from chi-square intervals of "
         "the variance between units and of a session's, which hold together"
     )
-    n = min(components.units, components.people)
+
+
+def _look_out(
+    names: tuple[str, str, str], components: Components, units: int, sessions: int, width: float, level: float
+) -> Outlook:
+    share = components.people / sessions
+    low, high = component_ends(components, level)
+    more = more_sessions(components, units, sessions, width, level)
+    needed = [own.units_for(width) for own in (low, components, high)]
     fresh = None
-    if math.isinf(value):
+    if math.isinf(more.value):
         wanted = components.sessions_for(width, 2 * needed[1])
         fresh = math.ceil(wanted / share) if math.isfinite(wanted) else None
     return Outlook(
@@ -245,8 +277,8 @@ def _look_out(
         units,
         2 * components.half_width,
         components.width_after(MOST_SESSIONS, units),
-        Estimate(value, min(more(low), value), max(more(high), value), method, n, "sessions", estimand, level),
-        Estimate(needed[1], min(needed), max(needed), method, n, "units", estimand, level),
+        more,
+        Estimate(needed[1], min(needed), max(needed), more.method, more.n, "units", more.estimand, level),
         fresh,
     )
 

@@ -184,7 +184,7 @@ def _bootstrap_units(
     each = np.bincount(unit)
     weights = answers.weight[kept] * (each if mean == "answers" else 1.0)
     shares = np.bincount(unit, answers.correct[rows]) / each
-    found = estimate_mean(shares, weights=weights, unit=UNIT, seed=seed, estimand=estimand, level=level)
+    found = estimate_mean(shares, weights=weights, unit=UNIT, seed=seed, estimand=estimand, level=level, interval="bca")
     return replace(found, method=f"{found.method}; {kind}")
 
 

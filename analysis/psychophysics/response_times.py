@@ -15,6 +15,7 @@ from analysis.psychophysics.cells import main_trials, split_cells
 from analysis.sandwich import LEVEL
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
+from benchmark.responses import reaction_seconds
 
 RESAMPLES = 2000
 _BY_PERSON = spell_estimand("new people")
@@ -72,7 +73,7 @@ def reaction_times(
         If no answer has a reaction time.
     """
     main = main_trials(table)
-    seconds = main["rt_ms"].astype(np.float64) / 1000
+    seconds = reaction_seconds(main["rt_ms"])
     usable = (seconds > 0).to_numpy() & np.isfinite(seconds.to_numpy())
     if not usable.any():
         raise AnalysisError(f"None of the {len(main):,} answers has a reaction time. Leave this analysis out.")

@@ -18,6 +18,7 @@ from scipy.stats import quantile_test
 from analysis.exclusions import protocol_rules
 from benchmark.database import answers, people, sessions
 from benchmark.estimate import Estimate
+from benchmark.responses import reaction_seconds
 from webapp.assignment import own_rows
 from webapp.dashboard.counting import (
     LATEST,
@@ -126,7 +127,7 @@ def _signs(evidence: Sequence[str]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class ReactionTimes:
-    """How long people take, in milliseconds.
+    """How long people take, in seconds.
 
     Attributes
     ----------
@@ -157,7 +158,8 @@ def reaction_times(hosting: Hosting, kind: Kind = "human") -> ReactionTimes:
     with hosting.database.reading() as connection:
         rows = connection.execute(query).fetchall()
     frame = pd.DataFrame(rows, columns=["session", "rt_ms"])
-    medians = np.sort(frame.groupby("session")["rt_ms"].median().to_numpy(dtype=np.float64))
+    seconds = frame.assign(seconds=reaction_seconds(frame["rt_ms"])).groupby("session")["seconds"]
+    medians = np.sort(seconds.median().to_numpy(dtype=np.float64))
     return ReactionTimes(medians, {q: _quantile(medians, q) for q in QUANTILES} if len(medians) else {}, len(frame))
 
 
@@ -168,7 +170,7 @@ def _quantile(values: NDArray[np.float64], share: float) -> Estimate:
     low, high = float(interval.low), float(interval.high)
     return Estimate(
         value, min(low, value) if math.isfinite(low) else 0.0, max(high, value) if math.isfinite(high) else math.inf,
-        "order statistics of session medians", len(values), "ms", "people who come as these did", LEVEL,
+        "order statistics of session medians", len(values), "s", "people who come as these did", LEVEL,
     )  # fmt: skip
 
 

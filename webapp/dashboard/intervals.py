@@ -9,7 +9,8 @@ import pandas as pd
 import sqlalchemy as sa
 
 from analysis.confidence_sequences import estimate_at_any_time
-from analysis.variance_components import Components, split_variance
+from analysis.power.forecast import more_sessions
+from analysis.variance_components import split_variance
 from benchmark.database import answers, people, sessions
 from benchmark.estimate import Estimate
 from benchmark.units import UNIT_COLUMNS
@@ -201,7 +202,7 @@ def _precision(
         return Precision(*key, units, sessions_, count or 0, None, None, None, None, verdict, None, at_any_time)
     width = 2 * found.half_width
     narrowest = found.width_after(math.inf, units)
-    more = _more_sessions(found, units, sessions_, target)
+    more = more_sessions(found, units, sessions_, target)
     needed = None if math.isfinite(more.value) else found.units_for(target)
     if complete:
         mean = Estimate(
@@ -211,28 +212,6 @@ def _precision(
         )  # fmt: skip
     verdict = _verdict(width, narrowest, more, needed, units, target)
     return Precision(*key, units, sessions_, count or 0, width, narrowest, more, needed, verdict, mean, at_any_time)
-
-
-def _more_sessions(found: Components, units: int, so_far: int, target: float) -> Estimate:
-    """Estimate how many more sessions the target needs; its interval carries the variance between units alone."""
-    # Components speak of sessions that met the model at all; crossed sessions may miss it now and then.
-    share = found.people / max(so_far, found.people)
-
-    def more(components: Components) -> float:
-        return max(math.ceil(components.sessions_for(target, units) / share) - so_far, 0) if _reaches(components) else (
-            math.inf
-        )  # fmt: skip
-
-    def _reaches(components: Components) -> bool:
-        return math.isfinite(components.sessions_for(target, units))
-
-    low, high = found.unit_ends()
-    value = more(found)
-    return Estimate(
-        value, min(more(low), value), max(more(high), value),
-        "variance components; interval from the variance between units (chi-square)", found.units, "sessions",
-        f"sessions like those so far until the interval is {target:g} wide", LEVEL,
-    )  # fmt: skip
 
 
 def _verdict(width: float, narrowest: float, more: Estimate, needed: int | None, units: int, target: float) -> str:

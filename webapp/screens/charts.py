@@ -206,7 +206,7 @@ def draw_intervals(found: Sequence[Precision], name: str) -> Any:
 
 def draw_reaction_times(found: ReactionTimes) -> Any:
     """Draw how the sessions' medians are spread, and their median with its interval."""
-    seconds = found.medians / 1000
+    seconds = found.medians
     counts, edges = np.histogram(seconds, bins=min(40, max(6, int(len(seconds) ** 0.5) * 2)))
     table = pd.DataFrame({"begin": edges[:-1], "end": edges[1:], "sessions": counts})
     middle = found.quantiles[0.5]
@@ -221,7 +221,7 @@ def draw_reaction_times(found: ReactionTimes) -> Any:
             tooltip=[alt.Tooltip("begin:Q", format=".2f"), alt.Tooltip("end:Q", format=".2f"), "sessions:Q"],
         )
     )
-    line = alt.Chart(pd.DataFrame({"middle": [middle.value / 1000]})).mark_rule(color=INK, strokeWidth=2)
+    line = alt.Chart(pd.DataFrame({"middle": [middle.value]})).mark_rule(color=INK, strokeWidth=2)
     return _finish(alt.layer(bars, line.encode(x="middle:Q")).properties(height=190))
 
 

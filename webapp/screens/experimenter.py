@@ -335,7 +335,7 @@ def _show_quality(hosting: Hosting, kind: Kind) -> None:
             make_tile("answers with the page in sight", spell_share(found.visible), spell_interval(found.visible)),
             make_tile(
                 "median reaction time",
-                "–" if middle is None else f"{middle.value / 1000:.2f} <small>s</small>",
+                "–" if middle is None else f"{spell_seconds(middle.value)} <small>s</small>",
                 ""
                 if middle is None
                 else f"{spell_seconds(middle.low)} to {spell_seconds(middle.high)} s, {middle.n:,} sessions",
@@ -360,7 +360,7 @@ def _show_quality(hosting: Hosting, kind: Kind) -> None:
     rows = [
         (
             f"{share:.0%} of sessions are quicker",
-            f"{e.value / 1000:.2f} s",
+            f"{spell_seconds(e.value)} s",
             f"{spell_seconds(e.low)} to {spell_seconds(e.high)} s",
         )
         for share, e in times.quantiles.items()

@@ -116,9 +116,9 @@ def spell_usd(amount: float) -> str:
     return f"${amount:,.0f}" if amount >= 1000 else f"${amount:,.2f}"
 
 
-def spell_seconds(milliseconds: float) -> str:
-    """Write milliseconds as seconds."""
-    return "∞" if math.isinf(milliseconds) else f"{milliseconds / 1000:.2f}"
+def spell_seconds(seconds: float) -> str:
+    """Write seconds with two decimals."""
+    return "∞" if math.isinf(seconds) else f"{seconds:.2f}"
 
 
 def spell_moment(at: float) -> str:

@@ -101,7 +101,7 @@ def check_controls(material: Material) -> Section:
     with draft.trying("reaction times"):
         times = reaction_times(material.headline, seed=material.settings.seed)
         draft.tabulate(
-            "reaction-times", "Reaction times, medians in ms",
+            "reaction-times", "Reaction times, medians in seconds",
             [{**own.cell, "right": own.right, "wrong": own.wrong, "wrong / right": own.ratio} for own in times],
         )  # fmt: skip
     return draft.section(
