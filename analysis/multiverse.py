@@ -6,7 +6,9 @@ choices that could have been made differently: Steegen, Tuerlinckx, Gelman & Van
 through a multiverse analysis, Perspectives on Psychological Science 11; Simonsohn, Simmons & Nelson (2020),
 Specification curve analysis, Nature Human Behaviour 4.
 
-Every rule judges every session once; specifications that leave the same answers share one estimate.
+Every rule judges every session once; specifications that leave the same answers share one estimate. They are one
+result, however many there are: agreement is counted over distinct sets of answers, and a choice that changes nothing in these
+data (a rule about times that nobody knows, say) is dropped from the grid and named.
 """
 
 from __future__ import annotations
@@ -89,6 +91,8 @@ class Specification:
         What comes out.
     protocol
         Whether this is the protocol's own specification.
+    answer_set
+        Number of its set of answers and kind of mean: specifications that share it are one result.
     """
 
     settings: dict[str, str]
@@ -97,6 +101,11 @@ class Specification:
     answers: int
     estimate: Estimate
     protocol: bool
+    answer_set: int = 0
+
+
+def _results(distinct: int) -> str:
+    return "one set of answers" if distinct == 1 else f"{distinct:,} different sets of answers"
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,9 @@ class Agreement:
         Its name.
     specifications
         How many there are.
+    distinct
+        Different sets of answers (and kinds of mean) among them: how many results there really are. All that follows
+        is counted over these.
     lowest, highest, median
         Of the estimates.
     protocol
@@ -116,13 +128,14 @@ class Agreement:
     reference
         What the estimates are compared with: chance for a proportion, otherwise 0.
     same_side
-        Share of specifications whose estimate lies on the same side of the reference as the protocol's.
+        Share of distinct results whose estimate lies on the same side of the reference as the protocol's.
     excluding
         Share whose interval lies wholly on that side.
     """
 
     headline: str
     specifications: int
+    distinct: int
     lowest: float
     highest: float
     median: float
@@ -136,9 +149,9 @@ class Agreement:
         side = "above" if self.protocol.value > self.reference else "below"
         name = f"{self.headline}: " if self.headline else ""
         return (
-            f"{name}over {self.specifications:,} specifications the estimate runs from {self.lowest:.3f} to "
-            f"{self.highest:.3f} (the protocol's: {self.protocol}); {self.same_side:.0%} lie {side} "
-            f"{self.reference:g}, {self.excluding:.0%} with their whole interval."
+            f"{name}over {self.specifications:,} specifications, which leave {_results(self.distinct)}, the estimate "
+            f"runs from {self.lowest:.3f} to {self.highest:.3f} (the protocol's: {self.protocol}). Of the different results "
+            f"{self.same_side:.0%} lie {side} {self.reference:g}, {self.excluding:.0%} with their whole interval."
         )
 
 
@@ -151,7 +164,9 @@ class Multiverse:
     specifications
         In the order of the grid.
     choices
-        Names of the choices.
+        Names of the choices that change anything.
+    idle
+        Names of the choices that change nothing here: whatever is chosen, the same answers count.
     failed
         Specifications that leave nothing to estimate from, with the reason.
     grid
@@ -162,6 +177,7 @@ class Multiverse:
     choices: tuple[str, ...]
     failed: tuple[tuple[dict[str, str], str], ...]
     grid: int
+    idle: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Specification]:
         return iter(self.specifications)
@@ -170,18 +186,34 @@ class Multiverse:
         """Return one row a specification and headline, from the lowest estimate to the highest: a specification curve.
 
         Columns: ``headline``, ``place`` (position on the curve, from 1), one column a choice, ``sessions``,
-        ``answers``, the fields of the estimate, and ``protocol``.
+        ``answers``, the fields of the estimate, ``protocol`` and ``answer_set``.
         """
         rows = [
             {
                 "headline": own.headline, **own.settings, "sessions": own.sessions, "answers": own.answers,
-                **own.estimate.as_dict(), "protocol": own.protocol,
+                **own.estimate.as_dict(), "protocol": own.protocol, "answer_set": own.answer_set,
             }
             for own in self.specifications
         ]  # fmt: skip
         table = pd.DataFrame(rows).sort_values(["headline", "value", "low"], kind="stable", ignore_index=True)
         table.insert(1, "place", table.groupby("headline").cumcount() + 1)
         return table
+
+    def distinct(self) -> pd.DataFrame:
+        """Return the table with one row for each different result: the protocol's specification, or the first."""
+        table = self.table().sort_values("protocol", ascending=False, kind="stable")
+        table = table.drop_duplicates(["headline", "answer_set"])
+        table = table.sort_values(["headline", "value", "low"], kind="stable", ignore_index=True)
+        table["place"] = table.groupby("headline").cumcount() + 1
+        return table
+
+    @property
+    def idle_sentence(self) -> str:
+        """Name the choices that change nothing; empty if there are none."""
+        if not self.idle:
+            return ""
+        verb = "changes" if len(self.idle) == 1 else "change"
+        return f"Left out of the grid, because the choice {verb} nothing in these data: {', '.join(self.idle)}."
 
     def agreement(self, reference: float | None = None) -> tuple[Agreement, ...]:
         """Return how far the specifications of each headline agree.
@@ -198,12 +230,14 @@ class Multiverse:
             if mine is None:
                 continue  # The protocol's own leaves nothing to estimate from: it stands among the failed.
             line = reference if reference is not None else 0.5 if mine.unit == "proportion correct" else 0.0
+            every, own = len(own), list({one.answer_set: one for one in reversed(own)}.values())
             values = np.array([one.estimate.value for one in own])
             sign = math.copysign(1.0, mine.value - line) if mine.value != line else 0.0
             ends = np.array([one.estimate.low if sign > 0 else one.estimate.high for one in own])
             results.append(
                 Agreement(
-                    headline, len(own), float(values.min()), float(values.max()), float(np.median(values)), mine, line,
+                    headline, every, len(own), float(values.min()), float(values.max()), float(np.median(values)),
+                    mine, line,
                     float((np.sign(values - line) == sign).mean()),
                     float((np.sign(ends - line) == sign).mean()) if sign else 0.0,
                 )
@@ -365,9 +399,6 @@ def run_multiverse(
     named = headlines if isinstance(headlines, Mapping) else HEADLINES if headlines is None else {"": headlines}
     if len({choice.name for choice in choices}) < len(choices) or "mean over" in {choice.name for choice in choices}:
         raise AnalysisError("Two choices of the multiverse have one name; 'mean over' is the choice of the headline.")
-    axes = [(choice.name, list(choice.options), choice.protocol) for choice in choices]
-    if len(named) > 1:
-        axes.append(("mean over", list(named), next(iter(named))))
     if not named:
         raise AnalysisError("A multiverse needs a headline.")
 
@@ -386,7 +417,26 @@ def run_multiverse(
         for option, rule in choice.options.items()
         if rule is not None and not isinstance(rule, Rule)
     }
+    # Alone, an option leaves these answers; options that leave the same do so in every combination.
+    known = np.where(place >= 0, finished[place] if len(finished) else True, True)
+
+    def leaves(name: str, option: str) -> bytes:
+        if (name, option) in filters:
+            return (known & filters[name, option]).tobytes()
+        usable = passes.get((name, option), finished)
+        return (known & np.where(place >= 0, usable[place] if len(usable) else True, True)).tobytes()
+
+    idle = tuple(
+        choice.name
+        for choice in choices
+        if len(choice.options) > 1 and len({leaves(choice.name, option) for option in choice.options}) == 1
+    )
+    axes = [(own.name, list(own.options), own.protocol) for own in choices if own.name not in idle]
+    if len(named) > 1:
+        axes.append(("mean over", list(named), next(iter(named))))
+    settled = {own.name: own.protocol for own in choices if own.name in idle}
     grid = math.prod(len(options) for _, options, _ in axes)
+    numbers: dict[tuple[bytes, str], int] = {}
     specifications: list[Specification] = []
     failed: list[tuple[dict[str, str], str]] = []
     cache = _Cache()
@@ -394,7 +444,7 @@ def run_multiverse(
     with (reporter or Reporter()).task("Specifications", len(picked)) as advance:
         for settings in picked:
             usable, keep = finished.copy(), np.ones(len(everything), dtype=bool)
-            for key in settings.items():
+            for key in {**settled, **settings}.items():
                 if key in passes:
                     usable &= passes[key]
                 elif key in filters:
@@ -407,8 +457,9 @@ def run_multiverse(
                 failed.append((settings, outcome))
             else:
                 count = len(np.unique(place[keep & (place >= 0)]))
+                number = numbers.setdefault((np.packbits(keep).tobytes(), which), len(numbers) + 1)
                 specifications += [
-                    Specification(settings, name, count, int(keep.sum()), estimate, mine)
+                    Specification(settings, name, count, int(keep.sum()), estimate, mine, number)
                     for name, estimate in outcome.items()
                 ]
             advance(1)
@@ -416,7 +467,7 @@ def run_multiverse(
         raise AnalysisError(
             f"None of the {len(picked):,} specifications leaves anything to estimate from. The first: {failed[0][1]}"
         )
-    return Multiverse(tuple(specifications), tuple(name for name, _, _ in axes), tuple(failed), grid)
+    return Multiverse(tuple(specifications), tuple(name for name, _, _ in axes), tuple(failed), grid, idle)
 
 
 def _estimate(

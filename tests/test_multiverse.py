@@ -35,16 +35,16 @@ SESSIONS = session_facts(RESPONSES, seed=2)
 MEANS: dict[str, Mean] = {"units": "units", "answers": "answers"}
 CHOICES = (
     Choice("catch", {OFF: None, "80%": catch_rule(0.8), "100%": catch_rule(1.0)}, "80%"),
-    Choice("practice", {OFF: None, "at most 3": practice_rule(3)}, "at most 3"),
+    Choice("practice", {OFF: None, "at most 1": practice_rule(1)}, "at most 1"),
 )
 
 
 def test_the_grid_is_every_combination_of_all_rules() -> None:
     found = run_multiverse(RESPONSES, SESSIONS, headlines=HEADLINES["units"])
-    assert found.grid == 4 * 3 * 3 * 3 * 3 * 2 * 2 >= 200
-    assert found.choices == (
-        "catch", "total time", "instruction time", "positions", "practice", "first participation", "authenticity",
-    )  # fmt: skip
+    every = ("catch", "total time", "instruction time", "positions", "practice", "first participation", "authenticity")
+    sizes = {choice.name: len(choice.options) for choice in rule_choices()}
+    assert found.choices == tuple(name for name in every if name not in found.idle)
+    assert found.grid == math.prod(sizes[name] for name in found.choices) >= 200
     table = found.table()
     assert len(table) + 2 * len(found.failed) == 2 * found.grid  # two conditions
     assert not table.duplicated([*found.choices, "headline"]).any()
@@ -63,7 +63,7 @@ def test_each_specification_is_what_exclusion_and_estimate_say() -> None:
         cells = estimate_proportions(table, ("condition",), mean=MEANS[own.settings["mean over"]])
         assert cells.cell(condition=own.headline).estimate == own.estimate
         assert (own.answers, own.sessions) == (len(table), kept.usable)
-        expected = {"catch": "80%", "practice": "at most 3", "mean over": "units"}
+        expected = {"catch": "80%", "practice": "at most 1", "mean over": "units"}
         assert own.protocol == (own.settings == expected)
 
 
@@ -86,12 +86,14 @@ def test_the_curve_rises_and_its_agreement_is_counted() -> None:
         said = {one.headline: one for one in found.agreement()}[str(headline)]
         assert (said.lowest, said.highest) == (own["value"].min(), own["value"].max())
         assert said.reference == 0.5 and said.specifications == 12
+        own = own.drop_duplicates("answer_set")
+        assert said.distinct == len(own) <= 12
         assert said.same_side == (own["value"] > 0.5).mean()
         assert said.excluding == (own["low"] > 0.5).mean()
-        assert "over 12 specifications" in said.sentence()
+        assert f"over 12 specifications, which leave {len(own)} different sets of answers" in said.sentence()
         middle = float(own["value"].median())
         split = {one.headline: one for one in found.agreement(reference=middle)}[str(headline)]
-        side = np.sign(own.loc[own["protocol"], "value"].item() - middle)
+        side = np.sign(said.protocol.value - middle)
         assert split.same_side == (np.sign(own["value"] - middle) == side).mean()
 
 
@@ -113,10 +115,11 @@ def test_any_headline_can_be_asked() -> None:
 
 def test_a_sample_of_a_large_grid_holds_the_protocol_and_its_neighbours() -> None:
     one, two = (run_multiverse(RESPONSES, SESSIONS, most=80, seed=3) for _ in range(2))
-    assert one.specifications == two.specifications and one.grid == 2592
+    choices = [choice for choice in rule_choices() if choice.name not in one.idle]
+    assert one.specifications == two.specifications
+    assert one.grid == 2 * math.prod(len(choice.options) for choice in choices)
     settings = {tuple(own.settings.values()) for own in one} | {tuple(own.values()) for own, _ in one.failed}
     assert len(settings) == 80
-    choices = rule_choices()
     own = (*(choice.protocol for choice in choices), "units")
     assert own in settings
     for k, choice in enumerate(choices):
@@ -169,6 +172,26 @@ def test_answers_of_unknown_sessions_count_always_and_missing_facts_exclude_nobo
     bare = SESSIONS[["session", "observer"]].iloc[5:]
     found = run_multiverse(RESPONSES, bare, choices=CHOICES[1:])
     assert {own.answers for own in found} == {int((RESPONSES["kind"] == "main").sum())}
+
+
+def test_choices_that_change_nothing_are_dropped_and_results_are_counted_once() -> None:
+    """Nobody fails the practice, and times are unknown: of a grid of hundreds, a few different results are left."""
+    bare = SESSIONS[["session", "observer", "session_status"]]
+    found = run_multiverse(RESPONSES, bare)
+    assert {"total time", "instruction time", "practice"} <= set(found.idle)
+    assert not set(found.idle) & set(found.choices) and not set(found.idle) & set(found.table().columns)
+    assert "changes nothing" in found.idle_sentence or "change nothing" in found.idle_sentence
+    for said in found.agreement():
+        own = found.table().query("headline == @said.headline")
+        assert said.specifications == len(own) and said.distinct == own["answer_set"].nunique()
+        # Two specifications of one set of answers have one estimate; those of different sets differ in their answers.
+        assert (own.groupby("answer_set")["value"].nunique() == 1).all()
+        assert said.distinct < said.specifications
+    one = found.distinct()
+    assert not one.duplicated(["headline", "answer_set"]).any()
+    assert (one.groupby("headline")["protocol"].sum() == 1).all()
+    none = run_multiverse(RESPONSES, bare, choices=CHOICES[1:], headlines=HEADLINES["units"])
+    assert none.idle == ("practice",) and none.choices == () and {own.distinct for own in none.agreement()} == {1}
 
 
 def test_specifications_that_leave_nothing_are_named() -> None:

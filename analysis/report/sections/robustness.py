@@ -51,9 +51,13 @@ def _go_through(draft: Draft, material: Material, slopes: Sequence[tuple[str, st
         reporter=material.reporter,
     )  # fmt: skip
     choices = f"{len(found.choices)} choices: {', '.join(found.choices)}."
+    if found.idle:
+        draft.absent.append(found.idle_sentence)
     for agreement in found.agreement():
         draft.find(agreement.sentence(), choices)
-    for headline, table in found.table().groupby("headline", sort=True):
+    if not found.choices:
+        return
+    for headline, table in found.distinct().groupby("headline", sort=True):
         name = str(headline) or "all answers"
         slope = table["unit"].iloc[0] != "proportion correct"
         axes = plot_specification_curve(
@@ -62,7 +66,8 @@ def _go_through(draft: Draft, material: Material, slopes: Sequence[tuple[str, st
         )  # fmt: skip
         draft.draw(
             f"specifications-{name.replace(' ', '-')}", f"Specification curve, {name}", axes, table,
-            "Every column is one way to exclude sessions and to take the mean; the protocol's own is marked.",
+            "Every column is one set of answers that some way to exclude sessions and to take the mean leaves; ways "
+            "that leave the same are drawn once. The protocol's own is marked.",
         )  # fmt: skip
     if found.failed:
         draft.absent.append(f"{len(found.failed)} specifications leave nothing to estimate from.")
