@@ -7,8 +7,8 @@ through a multiverse analysis, Perspectives on Psychological Science 11; Simonso
 Specification curve analysis, Nature Human Behaviour 4.
 
 Every rule judges every session once; specifications that leave the same answers share one estimate. They are one
-result, however many there are: agreement is counted over distinct sets of answers, and a choice that changes nothing in these
-data (a rule about times that nobody knows, say) is dropped from the grid and named.
+result, however many there are: agreement is counted over distinct sets of answers, and a choice that changes nothing
+in these data (a rule about times that nobody knows, say) is dropped from the grid and named.
 """
 
 from __future__ import annotations
@@ -150,8 +150,9 @@ class Agreement:
         name = f"{self.headline}: " if self.headline else ""
         return (
             f"{name}over {self.specifications:,} specifications, which leave {_results(self.distinct)}, the estimate "
-            f"runs from {self.lowest:.3f} to {self.highest:.3f} (the protocol's: {self.protocol}). Of the different results "
-            f"{self.same_side:.0%} lie {side} {self.reference:g}, {self.excluding:.0%} with their whole interval."
+            f"runs from {self.lowest:.3f} to {self.highest:.3f} (the protocol's: {self.protocol}). Of the different "
+            f"results {self.same_side:.0%} lie {side} {self.reference:g}, {self.excluding:.0%} with their whole "
+            "interval."
         )
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis.agreement import PoweredScore, powered_means, saving_bound, score_with_machine, simulate_coverage
+from analysis.agreement.prediction_powered import REFUSE, WARN, labelling_p
 from analysis.estimands import spell_estimand
 from benchmark.errors import AnalysisError
 
@@ -194,6 +195,48 @@ def test_neither_order_nor_names_matter() -> None:
         }
         numbers = [k for k, v in first.items() if not isinstance(v, str)]
         assert [other[k] for k in numbers] == pytest.approx([first[k] for k in numbers])
+
+
+@pytest.mark.parametrize(("labelled", "unlabelled"), [(15, 60), (15, 300), (84, 420)])
+def test_the_check_of_random_labelling_has_its_level_and_finds_what_breaks_coverage(
+    labelled: int, unlabelled: int
+) -> None:
+    rng = np.random.default_rng([40, labelled, unlabelled])
+    scores = rng.beta(6, 2, (400, labelled + unlabelled))
+    shift = 0.5 * scores.std()
+    p = np.array([labelling_p(own[:labelled], own[labelled:]) for own in scores])
+    shifted = np.array([labelling_p(own[:labelled] + shift, own[labelled:]) for own in scores])
+    assert 0.02 <= (p < WARN).mean() <= 0.09
+    assert (p < REFUSE).mean() <= 0.01
+    assert (shifted < WARN).mean() > (0.9 if labelled == 84 else 0.25)
+
+
+def test_a_machine_that_treats_labelled_units_apart_is_warned_of_and_refused() -> None:
+    people, machine = study(11, 0.8)
+    plain = only(score_with_machine(people, machine, resamples=20))
+    assert plain.labelling_p > WARN and "random part" not in plain.remark
+    shared = machine["unit"].isin(people["unit"])
+
+    def better(by: float) -> pd.DataFrame:
+        return machine.assign(probability=machine["probability"] + by * shared)
+
+    steps = [by for by in np.linspace(0, 0.1, 41) if REFUSE < welch(people, better(by)) < WARN]
+    warned = only(score_with_machine(people, better(steps[-1]), resamples=20))
+    assert "not a random part of all" in warned.remark and "may be biased" in warned.remark
+    with pytest.raises(AnalysisError, match="labelled at random"):
+        score_with_machine(people, better(0.1), resamples=20)
+    # Easier units are labelled: the machine, which foretells them, shows it.
+    easy = machine.sort_values("probability")["unit"].tail(120)
+    chosen = machine[machine["unit"].isin(easy)]
+    with pytest.raises(AnalysisError, match="labelled at random"):
+        score_with_machine(people.assign(unit=people["unit"].map(dict(zip(people["unit"].unique(), chosen["unit"])))),
+                           machine, resamples=20)  # fmt: skip
+
+
+def welch(people: pd.DataFrame, machine: pd.DataFrame) -> float:
+    shared = machine["unit"].isin(people["unit"])
+    scores = machine["probability"].to_numpy()
+    return labelling_p(scores[shared], scores[~shared])
 
 
 # ------------------------------------------------------------------------------------------------ refusals

@@ -1,9 +1,10 @@
 """Prediction-powered inference: a model's human score from few human answers, and a machine's answers on all units.
 
 People answer about some units, a machine observer about those and many more. The machine's mean over the further units,
-corrected by how far people and machine differ where both have answered, estimates the human score without bias,
-however bad the machine is; and the better it foretells which units people find hard, the narrower the interval
-(Angelopoulos, Bates, Fannjiang, Jordan & Zrnic, Science 2023; tuning: Angelopoulos, Duchi & Zrnic, 2023, "PPI++").
+corrected by how far people and machine differ where both have answered, estimates the human score. It does so without
+bias, however bad the machine is, *if the units that people answered about are a random part of all*. The better it
+foretells which units people find hard, the narrower the interval (Angelopoulos, Bates, Fannjiang, Jordan & Zrnic,
+Science 2023; tuning: Angelopoulos, Duchi & Zrnic, 2023, "PPI++").
 Point estimate, tuning and standard error come from the library ``ppi_py``. Three things are added here, because the
 library takes its labels for independent and many:
 
@@ -12,6 +13,12 @@ library takes its labels for independent and many:
   not independent of one another. What this adds to the variance is estimated from the answers (method of moments)
   and added, to the human-only interval as well.
 - *Few units.* Tuning costs the residuals two degrees of freedom instead of none, and Student's t replaces the normal.
+
+Random labelling can't be seen in people's answers, but the machine has scored both kinds of units: where its mean on
+labelled units differs from that on the others, they were not drawn alike, or it does not treat them alike (it was made
+with them, say). Either biases the estimate: with a machine half a standard deviation better on labelled units, the
+interval covers .48. A Welch test of the two means therefore stands beside every score, warns below .05 and refuses
+below .001.
 
 What it can save has a bound that no machine passes: a machine foretells units, not the luck of single answers nor of
 people. With few answers a unit, that luck is nearly all the variance there is; see ``saving_bound``.
@@ -51,6 +58,9 @@ LEAST_LABELLED = 15
 LEAST_UNLABELLED = 15
 RESAMPLES = 500
 
+WARN, REFUSE = 0.05, 0.001
+"""P-values of the test of random labelling below which a score is warned of, and refused."""
+
 
 @dataclass(frozen=True)
 class PoweredScore:
@@ -79,6 +89,8 @@ class PoweredScore:
         Human answers used, and people who gave them.
     person_share
         Share of the score's variance that people's answering about several units adds.
+    labelling_p
+        P-value of Welch's test that the machine scores labelled and further units alike, as random labelling has it.
     remark
         What must be said beside the numbers.
     """
@@ -99,6 +111,7 @@ class PoweredScore:
     answers: int
     people: int
     person_share: float
+    labelling_p: float
     remark: str
 
     def row(self) -> dict[str, Any]:
@@ -106,7 +119,7 @@ class PoweredScore:
         row: dict[str, Any] = {name: getattr(self, name) for name in ("observer", *KEYS)}
         for name in ("score", "human_only", "saving", "bound", "bound_unlimited"):
             row |= spread_out(name, getattr(self, name))
-        for name in ("tuning", "labelled", "unlabelled", "answers", "people", "person_share", "remark"):
+        for name in ("tuning", "labelled", "unlabelled", "answers", "people", "person_share", "labelling_p", "remark"):
             row[name] = getattr(self, name)
         return row
 
@@ -139,7 +152,8 @@ def score_with_machine(
     Raises
     ------
     AnalysisError
-        If fewer than ``LEAST_LABELLED`` units are shared, fewer than ``LEAST_UNLABELLED`` are the machine's alone, the
+        If the machine's scores contradict that labelled units are a random part of all (p below ``REFUSE``), if fewer
+        than ``LEAST_LABELLED`` units are shared, fewer than ``LEAST_UNLABELLED`` are the machine's alone, the
         machine scores all units alike, or all human unit means are equal.
     """
     observer = observer_name(machine)
@@ -209,6 +223,13 @@ def _estimate(
     labels: Labels, left_out: int, names: dict[str, str], observer: str, where: str, resamples: int, seed: int
 ) -> PoweredScore:
     n, further = len(labels.labelled), len(labels.unlabelled)
+    labelling = labelling_p(labels.labelled, labels.unlabelled)
+    if labelling < REFUSE:
+        raise AnalysisError(
+            f"{where}: {_spell_labelling(labels, observer, labelling)} The correction needs units that were labelled "
+            "at random. Use the human answers alone, draw the labelled units at random from all, or take a machine that "
+            "was not made with them."
+        )
     people = int(labels.person.max()) + 1
     y, counts = labels.means, labels.counts
     shared = shared_by_people(labels)
@@ -232,6 +253,8 @@ def _estimate(
         return percentile_estimate(value, replicates, what, n, "times as many answers", estimand, (least, math.inf))
 
     remarks = []
+    if labelling < WARN:
+        remarks.append(f"{_spell_labelling(labels, observer, labelling)} The score may be biased.")
     if left_out:
         remarks.append(f"{left_out} units that {observer} has not answered about are left out.")
     if people < LEAST_PEOPLE:
@@ -289,7 +312,32 @@ def _estimate(
         answers=len(labels.correct),
         people=people,
         person_share=shared.variance / powered.variance if powered.variance > 0 else 0.0,
+        labelling_p=labelling,
         remark=" ".join(remarks),
+    )
+
+
+def labelling_p(labelled: Floats, unlabelled: Floats) -> float:
+    """Return the p-value of Welch's test that a machine's mean score is the same on labelled and on further units.
+
+    Parameters
+    ----------
+    labelled, unlabelled
+        Shape (units,): the machine's scores of the units that people answered about, and of the others.
+    """
+    from scipy.stats import ttest_ind
+
+    if np.ptp(np.concatenate([labelled, unlabelled])) <= 1e-12:
+        return 1.0
+    return float(ttest_ind(labelled, unlabelled, equal_var=False).pvalue)
+
+
+def _spell_labelling(labels: Labels, observer: str, p: float) -> str:
+    written = "p < .001" if p < REFUSE else f"p {p:.3f}".replace("0.", ".", 1)
+    return (
+        f"{observer} scores the {len(labels.labelled)} labelled units {labels.labelled.mean():.3f} and the "
+        f"{len(labels.unlabelled)} others {labels.unlabelled.mean():.3f} on average ({written}): they are not a random "
+        "part of all, or it does not treat them alike."
     )
 
 

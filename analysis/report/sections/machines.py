@@ -254,12 +254,14 @@ def compare_with_people(material: Material) -> Section:
                         "bound on it": own.bound,
                         "units with answers": own.labelled,
                         "further units": own.unlabelled,
+                        "p, labelled at random": own.labelling_p,
                         "remark": own.remark,
                     }
                     for own in score_with_machine(people, machine, seed=seed)
                 ],
                 "A saving of 1.2 means that people alone would have to give 1.2 times as many answers. The bound is "
-                "that of a machine that knows every unit's true score.",
+                "that of a machine that knows every unit's true score. The score is unbiased only if units were "
+                "labelled at random: a small p speaks against it.",
             )  # fmt: skip
     if bins:
         data = pd.concat(bins, ignore_index=True)
