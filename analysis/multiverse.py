@@ -167,7 +167,8 @@ class Multiverse:
     choices
         Names of the choices that change anything.
     idle
-        Names of the choices that change nothing here: whatever is chosen, the same answers count.
+        The choices that change nothing here, and the protocol's option of each: whatever is chosen, the same answers
+        count.
     failed
         Specifications that leave nothing to estimate from, with the reason.
     grid
@@ -178,7 +179,7 @@ class Multiverse:
     choices: tuple[str, ...]
     failed: tuple[tuple[dict[str, str], str], ...]
     grid: int
-    idle: tuple[str, ...] = ()
+    idle: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Specification]:
         return iter(self.specifications)
@@ -191,7 +192,7 @@ class Multiverse:
         """
         rows = [
             {
-                "headline": own.headline, **own.settings, "sessions": own.sessions, "answers": own.answers,
+                "headline": own.headline, **self.idle, **own.settings, "sessions": own.sessions, "answers": own.answers,
                 **own.estimate.as_dict(), "protocol": own.protocol, "answer_set": own.answer_set,
             }
             for own in self.specifications
@@ -468,7 +469,7 @@ def run_multiverse(
         raise AnalysisError(
             f"None of the {len(picked):,} specifications leaves anything to estimate from. The first: {failed[0][1]}"
         )
-    return Multiverse(tuple(specifications), tuple(name for name, _, _ in axes), tuple(failed), grid, idle)
+    return Multiverse(tuple(specifications), tuple(name for name, _, _ in axes), tuple(failed), grid, settled)
 
 
 def _estimate(

@@ -179,7 +179,8 @@ def test_choices_that_change_nothing_are_dropped_and_results_are_counted_once() 
     bare = SESSIONS[["session", "observer", "session_status"]]
     found = run_multiverse(RESPONSES, bare)
     assert {"total time", "instruction time", "practice"} <= set(found.idle)
-    assert not set(found.idle) & set(found.choices) and not set(found.idle) & set(found.table().columns)
+    assert not set(found.idle) & set(found.choices)
+    assert all((found.table()[name] == option).all() for name, option in found.idle.items())
     assert "changes nothing" in found.idle_sentence or "change nothing" in found.idle_sentence
     for said in found.agreement():
         own = found.table().query("headline == @said.headline")
@@ -191,7 +192,11 @@ def test_choices_that_change_nothing_are_dropped_and_results_are_counted_once() 
     assert not one.duplicated(["headline", "answer_set"]).any()
     assert (one.groupby("headline")["protocol"].sum() == 1).all()
     none = run_multiverse(RESPONSES, bare, choices=CHOICES[1:], headlines=HEADLINES["units"])
-    assert none.idle == ("practice",) and none.choices == () and {own.distinct for own in none.agreement()} == {1}
+    assert (
+        none.idle == {"practice": "at most 1"}
+        and none.choices == ()
+        and {own.distinct for own in none.agreement()} == {1}
+    )
 
 
 def test_specifications_that_leave_nothing_are_named() -> None:

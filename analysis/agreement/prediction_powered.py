@@ -227,8 +227,8 @@ def _estimate(
     if labelling < REFUSE:
         raise AnalysisError(
             f"{where}: {_spell_labelling(labels, observer, labelling)} The correction needs units that were labelled "
-            "at random. Use the human answers alone, draw the labelled units at random from all, or take a machine that "
-            "was not made with them."
+            "at random. Use the human answers alone, draw the labelled units at random from all, or take a machine "
+            "that was not made with them."
         )
     people = int(labels.person.max()) + 1
     y, counts = labels.means, labels.counts
