@@ -70,6 +70,7 @@ def test_published_slopes() -> None:
 
 def test_one_sided_versions_average_to_the_two_sided_one_and_mirror() -> None:
     found, mirrored = regression_bayes_factor(0.4, 9), regression_bayes_factor(-0.4, 9)
+    assert 0 <= found.numerical_error < 1e-8 and "relative error" in found.method
     assert (found.bf_negative + found.bf_positive) / 2 == pytest.approx(found.bf10)
     assert found.bf_negative == pytest.approx(mirrored.bf_positive)
     none = regression_bayes_factor(0.0, 9)

@@ -396,6 +396,46 @@ def test_the_machine_score_is_the_formula_with_its_temperature(seed: int, k: int
         assert found[n] == pytest.approx(expected, abs=2e-5)
 
 
+def machine_interpretability(embeddings: NDArray[np.float64], trials: Presentation, alpha: float | None) -> float:
+    """Return the Machine Interpretability Score of a unit, as the authors' open code defines it.
+
+    Of every task: mean cosine similarity of each query to each explanation; how much more each query is like the
+    positive one; the difference of both. The score is the mean over tasks of sigmoid(alpha x difference); without an
+    alpha, the share of tasks with a difference above 0. Source of the definition: klindtlab/MachInterp (MIT),
+    ``calc_MIS``; written anew.
+    """
+    scaled = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    alike = scaled @ scaled.T
+    (plus, minus), positive, negative = trials.queries.T, trials.references_max, trials.references_min
+    delta = [
+        alike[query[:, None], positive].mean(axis=1) - alike[query[:, None], negative].mean(axis=1)
+        for query in (plus, minus)
+    ]
+    difference = delta[0] - delta[1]
+    if alpha is None:
+        return float((difference > 0).mean())
+    return float((1 / (1 + np.exp(-alpha * difference))).mean())
+
+
+@pytest.mark.parametrize("alpha", [0.16, 1.0, 1 / 0.16])
+def test_equal_embeddings_give_the_scores_of_the_open_implementation(alpha: float) -> None:
+    """20 tasks of 9 references in 1,792 dimensions, as published; its factor alpha is one over our temperature."""
+    generator = np.random.default_rng(17)
+    # Pictures of two groups, so that tasks have an answer.
+    centre = generator.normal(size=(2, 1792))
+    vectors = np.float32(np.repeat(centre, 60, axis=0) + 2 * generator.normal(size=(120, 1792))).astype(np.float64)
+    for _ in range(5):
+        top, bottom = (np.array([generator.permutation(60)[:10] for _ in range(20)]) + start for start in (0, 60))
+        drawn = made_presentation(120, 20, 9, generator)
+        trials = replace(
+            drawn, queries=np.stack([top[:, 9], bottom[:, 9]], axis=1), references_max=top[:, :9],
+            references_min=bottom[:, :9],
+        )  # fmt: skip
+        probability = Given(vectors, 1 / alpha).answer(trials)
+        assert probability.mean() == pytest.approx(machine_interpretability(vectors, trials, alpha), abs=1e-6)
+        assert (probability > 0.5).mean() == machine_interpretability(vectors, trials, None)
+
+
 def test_the_score_of_one_trial_computed_by_hand() -> None:
     # The upper query is the maximal references' direction, the lower one that of the minimal ones.
     vectors = np.array([[2.0, 0.0], [0.0, 5.0], [1.0, 0.0], [3.0, 0.0], [0.0, 1.0], [1.0, 1.0]])

@@ -48,6 +48,9 @@ class RegressionBayesFactor:
         One row a scale: ``scale``, ``bf10``, ``bf01``, ``bf_negative``, ``bf_positive``.
     method
         How it was computed, in words that a paper could print.
+    numerical_error
+        Relative error of ``bf10`` by quadrature: how much it changes if every second node is left out. It stands where
+        an estimate has its interval, since given data and prior there is no luck in a Bayes factor.
     """
 
     bf10: float
@@ -57,6 +60,7 @@ class RegressionBayesFactor:
     bf10_bic: float
     sweep: pd.DataFrame
     method: str
+    numerical_error: float
 
     @property
     def bf01(self) -> float:
@@ -117,8 +121,12 @@ def _log_integral(
     predictors: int,
     scale: float,
     factor: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
+    halved: bool = False,
 ) -> float:
-    """Return the logarithm of the integral over g, times a factor between 0 and 1 if one is given."""
+    """Return the logarithm of the integral over g, times a factor between 0 and 1 if one is given.
+
+    ``halved`` leaves out every second node: the difference tells the numerical error.
+    """
     rate = n * scale**2 / 2
 
     def log_integrand(u: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -138,6 +146,8 @@ def _log_integral(
     u = np.linspace(inside[0], inside[-1], 4001)
     values = log_integrand(u)
     top = float(values.max())
+    if halved:
+        u, values = u[::2], values[::2]
     weight = np.ones(len(u)) if factor is None else factor(np.exp(u))
     return top + float(np.log(max(float(np.trapezoid(weight * np.exp(values - top), u)), 1e-300)))
 
@@ -173,13 +183,15 @@ def regression_bayes_factor(
     sweep = pd.DataFrame(rows)
     own = sweep.iloc[0]
     bic = float(np.exp(min(-0.5 * (n * np.log1p(-r_squared) + np.log(n)), _LARGEST)))
+    error = abs(np.expm1(_log_integral(r_squared, n, 1, scale, halved=True) - _log_integral(r_squared, n, 1, scale)))
     method = (
-        f"JZS Bayes factor by quadrature on {n} model means, Cauchy prior of scale {scale:.4f} on the standardised "
-        "slope; one-sided versions keep the half of the prior on their side"
+        f"JZS Bayes factor by quadrature (relative error {max(float(error), 1e-12):.0e}) on {n} model means, Cauchy "
+        f"prior of scale {scale:.4f} on the standardised slope; one-sided versions keep the half of the prior on their "
+        "side"
     )
     return RegressionBayesFactor(
         float(own["bf10"]), float(own["bf_negative"]), float(own["bf_positive"]), scale, bic,
-        sweep.sort_values("scale", ignore_index=True), method,
+        sweep.sort_values("scale", ignore_index=True), method, float(error),
     )  # fmt: skip
 
 
