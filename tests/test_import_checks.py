@@ -238,6 +238,11 @@ def test_identifiers_beside_a_missing_one_stay_exact_and_rounded_ones_are_refuse
     parquet.write_table(pa.table({"participant": [*ids[:2], 7], **columns}), tmp_path / "x.parquet")
     found = import_csv(tmp_path / "x.parquet", mapping(tmp_path)).responses
     assert found["observer"].tolist() == ["9007199254740992", "9007199254740993", "7"]
+    empty = {name: [*values[:2], None] for name, values in columns.items()}
+    parquet.write_table(pa.table({"participant": ids, **empty}), tmp_path / "x.parquet")
+    kept = import_csv(tmp_path / "x.parquet", mapping(tmp_path))  # a wholly empty row is no row
+    assert kept.responses["observer"].tolist() == ["9007199254740992", "9007199254740993"]
+    assert any("1 rows of x.parquet are wholly empty" in note for note in kept.notes)
     floats = pa.array([9007199254740992.0, 5.0, 6.0])
     parquet.write_table(pa.table({"participant": floats, **columns}), tmp_path / "x.parquet")
     with pytest.raises(ImportFailure, match="a program has rounded the number"):
@@ -288,8 +293,8 @@ def test_only_known_endings_are_cut_from_the_names_of_files(tmp_path: Path) -> N
     (folder / "x").mkdir(parents=True)
     names = ["P_2024-05-12_14h23.45.123.csv", "P_2024-05-12_14h23.51.907.csv.gz", "x/S.9.tsv", "x/S.10.txt"]
     for number, name in enumerate(names):
-        text = f"unit,correct,rt\n1,1,{500 + number}\n2,0,{600 + number}\n".encode()
-        (folder / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+        content = f"unit,correct,rt\n1,1,{500 + number}\n2,0,{600 + number}\n".encode()
+        (folder / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     given = mapping(tmp_path, '[file]\nname = "person"', observer='"person"')
     found = import_csv([folder, folder / "x"], given).responses["observer"].unique().tolist()
     assert found == ["P_2024-05-12_14h23.45.123", "P_2024-05-12_14h23.51.907", "S.10", "S.9"]
@@ -402,7 +407,7 @@ def cells_of(dataset: Dataset) -> dict[tuple[str, str, int], int]:
     main = dataset.responses[dataset.responses["kind"] == "main"]
     counts = main.groupby(["condition", "references", "references_per_side"])["correct"].agg(["size", "sum"])
     assert (counts["size"] == 460).all()
-    return {tuple(key): int(value) for key, value in counts["sum"].items()}  # type: ignore[misc]
+    return {tuple(key): int(value) for key, value in counts["sum"].items()}
 
 
 WANTED = {

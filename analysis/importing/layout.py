@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -210,7 +210,7 @@ def read_csv_text(
     separator = sniff_delimiter(body.partition("\n")[0]) if delimiter == "auto" else delimiter
     # A long name such as JSON in a cell is no reason to stop: the whole file is in memory already.
     csv.field_size_limit(2**31 - 1)
-    quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
     records = csv.reader(io.StringIO(body, newline=""), delimiter=separator, quotechar=quote or '"', quoting=quoting)
     names = _column_names(columns or next(records), path, skip + 1)
     first = skip + (1 if columns else 2)
@@ -465,7 +465,12 @@ def read_parquet_text(path: Path) -> pd.DataFrame:
     for name in frame.columns:
         missing = frame[name].isna()
         frame[name] = pd.Series([_spell_value(value) for value in frame[name]], index=frame.index).mask(missing, "")
-    return with_origin(frame, path.name, first=1)
+    # A wholly empty row is no row, as in text.
+    blank = (frame == "").all(axis=1) if len(frame.columns) else pd.Series(False, index=frame.index)
+    frame = with_origin(frame, path.name, first=1)[~blank].reset_index(drop=True)
+    if blank.any():
+        frame.attrs[REMARKS] = [f"{int(blank.sum()):,} rows of {path.name} are wholly empty and left out"]
+    return frame
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
