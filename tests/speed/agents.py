@@ -203,6 +203,9 @@ def take_part(browser: Any, server: Server, hosting: Hosting, kind: Kind, draws:
             start.or_(once_more).first.click()
             opened.wait_for()
             continue
+        if not opened.is_visible():
+            page.wait_for_timeout(50)
+            continue  # a button of the page before was still in sight
         if kind.obeys:
             page.keyboard.press("9")
         if kind.person:
