@@ -276,6 +276,8 @@ def main() -> None:
 
 
 def _share(failed: Sequence[bool]) -> str:
+    if not failed:
+        return "–"
     low, high = interval_of_count(sum(failed), len(failed), 0.95)
     return f"{sum(failed)} of {len(failed)} [{low:.2f}, {high:.2f}]"
 
