@@ -89,7 +89,7 @@ def sealed(result: Result) -> Result:
 @pytest.fixture
 def unscored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes longest, where a test is about something else."""
-    monkeypatch.setattr(consistency, "score_result", lambda result, reporter=None: result.scores)
+    monkeypatch.setattr(consistency, "score_result", lambda result, reporter=None, interval="student": result.scores)
 
 
 def write(values: dict[str, Any], path: Path, *, seal: bool = False) -> Path:
