@@ -28,6 +28,8 @@ class Document(BaseModel):
         """Refuse a text in place of a number, and a number in place of true or false: nothing is turned in silence."""
         field = cls.model_fields.get(str(information.field_name))
         wanted = _scalars(field.annotation) if field else set()
+        if float in wanted and value in ("inf", "-inf", "nan"):
+            return value  # JSON has no other word for them: result files say so of intervals that are not there
         if isinstance(value, str) and wanted & {int, float, bool} and str not in wanted and wanted <= _PLAIN:
             raise ValueError(f"must be {_WORDS[bool in wanted]}, without quotation marks (got {value!r})")
         if isinstance(value, bool) and wanted & {int, float} and bool not in wanted:
