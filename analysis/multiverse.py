@@ -424,9 +424,9 @@ def run_multiverse(
 
     def leaves(name: str, option: str) -> bytes:
         if (name, option) in filters:
-            return (known & filters[name, option]).tobytes()
+            return bytes((known & filters[name, option]).tobytes())
         usable = passes.get((name, option), finished)
-        return (known & np.where(place >= 0, usable[place] if len(usable) else True, True)).tobytes()
+        return bytes((known & np.where(place >= 0, usable[place] if len(usable) else True, True)).tobytes())
 
     idle = tuple(
         choice.name

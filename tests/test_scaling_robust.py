@@ -81,7 +81,7 @@ def test_clusters_against_bell_and_mccaffrey_written_out() -> None:
     residual = y - hat @ y
     meat = np.zeros((2, 2))
     for family in range(5):
-        own = family == CARDS
+        own = np.asarray(CARDS == family)  # noqa: SIM300
         adjust = fractional_matrix_power(np.eye(int(own.sum())) - hat[np.ix_(own, own)], -0.5)
         score = design[own].T @ adjust @ residual[own]
         meat += np.outer(score, score)
