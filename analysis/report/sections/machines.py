@@ -18,7 +18,7 @@ from analysis.agreement import (
     unit_agreement,
 )
 from analysis.figures import plot_calibration, plot_human_machine, plot_machine_scores
-from analysis.performance import MachineScore, observer_check, score_table
+from analysis.performance import MachineScore, observer_check, score_table, told_from_zero
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material, capital
 from benchmark.observers.base import LOW_LEVEL, SHUFFLED
@@ -103,23 +103,32 @@ def _grouped(scores: Sequence[MachineScore]) -> list[tuple[tuple[str, str, str],
 
 
 def _judge_models(scores: Sequence[MachineScore]) -> list[str]:
-    """Say in two sentences which models exceed the low-level observer, and which their twin: all of them are named."""
+    """Say in two sentences which models exceed the low-level observer, and which their twin: all of them are named.
+
+    What is said to differ does so after a correction for the number of comparisons; intervals are of each by itself.
+    """
     sentences = []
     for quantity, yes, no, unsure in (
         ("excess", "above the low-level observer", "below it", "not shown to differ from it"),
         ("trained_minus_twin", "answered better than the random-weight twin", "answered worse than it",
          "indistinguishable from it"),
     ):  # fmt: skip
-        known = [(own.model, difference) for own in scores if (difference := getattr(own, quantity)) is not None]
+        known = [(own, difference) for own in scores if (difference := getattr(own, quantity)) is not None]
         if not known:
             continue
         sides = {yes: [], no: [], unsure: []}  # type: dict[str, list[str]]
-        for model, difference in known:
-            side = unsure if not difference.excludes_zero else yes if difference.value > 0 else no
-            sides[side].append(f"{model} {difference}")
+        corrected = f", corrected for {len(known)} models (Bonferroni)" if len(known) > 1 else ""
+        for own, difference in known:
+            told = told_from_zero(difference, len(known))
+            if quantity == "trained_minus_twin" and own.twin_p_adjusted is not None:
+                told = own.twin_p_adjusted < 1 - difference.level
+                many = own.twin_tests > 1
+                corrected = f", corrected for {own.twin_tests} comparisons with twins (Holm)" if many else ""
+            side = unsure if not told else yes if difference.value > 0 else no
+            sides[side].append(f"{own.model} {difference}")
         parts = [f"{words}: {', '.join(models)}" for words, models in sides.items() if models]
         name = "excess over low-level" if quantity == "excess" else "trained minus twin"
-        sentences.append(f"{name}, {_count_models(len(known))}. {capital('; '.join(parts))}.")
+        sentences.append(f"{name}, {_count_models(len(known))}{corrected}. {capital('; '.join(parts))}.")
     return sentences
 
 
