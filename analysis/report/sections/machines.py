@@ -117,13 +117,19 @@ def _judge_models(scores: Sequence[MachineScore]) -> list[str]:
         if not known:
             continue
         sides = {yes: [], no: [], unsure: []}  # type: dict[str, list[str]]
-        corrected = f", corrected for {len(known)} models (Bonferroni)" if len(known) > 1 else ""
+        corrected = (
+            f", corrected for {len(known)} models (Bonferroni; intervals are each one's own)" if len(known) > 1 else ""
+        )
         for own, difference in known:
             told = told_from_zero(difference, len(known))
             if quantity == "trained_minus_twin" and own.twin_p_adjusted is not None:
                 told = own.twin_p_adjusted < 1 - difference.level
                 many = own.twin_tests > 1
-                corrected = f", corrected for {own.twin_tests} comparisons with twins (Holm)" if many else ""
+                corrected = (
+                    f", corrected for {own.twin_tests} comparisons with twins (Holm; intervals are each one's own)"
+                    if many
+                    else ""
+                )
             side = unsure if not told else yes if difference.value > 0 else no
             sides[side].append(f"{own.model} {difference}")
         parts = [f"{words}: {', '.join(models)}" for words, models in sides.items() if models]
