@@ -120,13 +120,14 @@ def test_rows_that_do_not_fit_the_header_are_refused_with_layout_and_remedy(
         "\ufeff" + PLAIN,
         PLAIN.encode("utf-16"),
         PLAIN.encode("utf-32"),
-        gzip.compress(PLAIN.encode()),
+        gzip.compress(PLAIN.encode(), mtime=0),
         PLAIN.replace("\n", "\r"),
         PLAIN.replace(",", "\t"),
         PLAIN.replace(",", " "),
         PLAIN.replace("A,2", "\nA,2"),
         PLAIN.replace("B,1", "participant,unit,correct,rt\nB,1"),  # two files joined, header and all
     ],
+    ids=lambda rows: type(rows).__name__,
 )
 def test_files_that_say_the_same_in_other_layouts_give_the_same_answers(rows: str | bytes, tmp_path: Path) -> None:
     found = read(tmp_path, rows).responses

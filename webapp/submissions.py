@@ -171,7 +171,7 @@ def read_prolific_export(path: Path | str) -> list[Submission]:
                     for row in rows
                 ]
                 return _check_statuses(found, str(path))
-        header = ", ".join(next(csv.reader(lines[:1], delimiter=delimiters[0]), None) or ["none"])
+        header = ", ".join(next(csv.reader(lines[:1], delimiter=delimiters[0]), []) or ["none"])
     except csv.Error:
         raise HostingError(f"{path} can't be read: it is no CSV file in UTF-8.") from None
     raise HostingError(

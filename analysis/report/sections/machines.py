@@ -74,12 +74,12 @@ def score_observers(material: Material) -> Section:
         for (observer, condition, difficulty), own in _grouped(scores):
             for sentence in _judge_models(own):
                 draft.find(f"By {observer}, {condition}, {difficulty}: {sentence}")
-        for own in scores:
-            if own.trained_minus_twin is None:
-                draft.lack("there is no random twin.", f"{own.observer} on {own.model}, {own.condition}")
-        away = [own for own in controls if own.verdict and "give something away" in own.verdict]
-        for own in away:
-            draft.find(own.verdict)
+        for score in scores:
+            if score.trained_minus_twin is None:
+                draft.lack("there is no random twin.", f"{score.observer} on {score.model}, {score.condition}")
+        for control in controls:
+            if control.verdict and "give something away" in control.verdict:
+                draft.find(control.verdict)
         _draw_scores(draft, material, scores)
         check = observer_check(material.responses, material.settings.seed)
         draft.tabulate("planted", "Observers on units whose truth is known", check.to_dict("records"), folded=True)
