@@ -18,6 +18,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,7 @@ import pandas as pd
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from PIL import Image
+from playwright.sync_api import TimeoutError
 from rich.console import Console
 from rich.table import Table
 
@@ -200,8 +202,8 @@ def take_part(browser: Any, server: Server, hosting: Hosting, kind: Kind, draws:
         if comment.is_visible():
             break
         if start.is_visible() or once_more.is_visible():
-            start.or_(once_more).first.click()
-            opened.wait_for()
+            with suppress(TimeoutError):  # the button of a page that is just going away: the loop looks anew
+                start.or_(once_more).first.click(timeout=2000)
             continue
         if not opened.is_visible():
             page.wait_for_timeout(50)
