@@ -416,9 +416,11 @@ class Task {
 
   onMove(event) {
     const measure = this.measure;
-    if (!measure || !["locked", "open"].includes(this.state)) return;
     const here = [event.clientX, event.clientY];
-    if (measure.last) measure.path += Math.hypot(here[0] - measure.last[0], here[1] - measure.last[1]);
+    const before = this.pointer; // where it was left in the trial before, too: a jump from there is a jump
+    this.pointer = here;
+    if (!measure || !["locked", "open"].includes(this.state)) return;
+    if (before) measure.path += Math.hypot(here[0] - before[0], here[1] - before[1]);
     measure.first ??= here;
     measure.firstMove ??= event.timeStamp - this.onset;
     measure.last = here;
