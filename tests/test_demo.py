@@ -81,9 +81,9 @@ def test_the_demo_runs_end_to_end_and_says_what_to_look_at_and_what_to_run_next(
             assert min(image.size) > 200
         assert str(results[name]) in printed.out
     assert str(out / "gallery" / "index.html") in printed.out
-    *_, last_but_one, last = printed.out.strip().splitlines()
-    assert "browser" in last_but_one and "vimi build" in last_but_one
-    assert last.endswith(f"vimi serve {out} --preview")
+    *_, look, build, people, serve = printed.out.strip().splitlines()
+    assert "browser" in look and build == "  vimi build EXPERIMENT.toml --out STUDY --dry-run"
+    assert people.endswith("run:") and serve == f"  vimi serve {out} --preview"
     # The table: trained model, conditions, low-level, excess, twin.
     rows = re.findall(r"^efficientnet_lite0 +(natural|synthetic) +\.?[\d.]+ ?\[", printed.out, re.MULTILINE)
     assert sorted(rows) == ["natural", "synthetic"]

@@ -766,7 +766,8 @@ def test_the_gallery_of_an_extended_study_shows_what_machines_answered_before_it
     study = copy_of(base, tmp_path / "study")
     store_responses(study, observe(study, OracleObserver()))
     for kind, name in (("human", "PERSON1"), ("simulated", "PERSON2")):
-        store_responses(study, observe(study, OracleObserver()).assign(observer_kind=kind, observer=name))
+        answers = observe(study, OracleObserver()).assign(observer_kind=kind, observer=name)
+        store_responses(study, answers.assign(response_id=name + answers["response_id"]))
     study = build(broad, study.root, device="cpu", extend=True)
     page = make_gallery(study)
     pages = {path.name: path.read_text(encoding="utf-8") for path in page.parent.glob("*.html")}

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.errors import StageMissing
+from benchmark.plumbing import PLUMBING
 from benchmark.protocol import Window, Windows
 from benchmark.responses import read_responses
 from benchmark.study import Study
@@ -89,6 +90,7 @@ def study(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     copied = Study(shutil.copytree(tiny_study.root, root))
     observe_study(copied, "lowlevel", device="cpu")
     observe_study(copied, "features:timm:test_convnext-twin", device="cpu")
+    copied.add_note(PLUMBING)
     assert make_gallery(copied) == root / "gallery" / "index.html"
     return copied
 

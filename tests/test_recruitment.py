@@ -422,7 +422,7 @@ class Interface:
         (200, "<html>", "did not answer with JSON"),
         (200, "[]", "does not answer as Prolific"),
         (200, '{"results": [{"id": 1}]}', "does not answer as Prolific"),
-        (200, '{"results": [{"id": 1, "status": "ODD"}]}', "'ODD' is no status"),
+        (200, '{"results": [{"id": 1, "status": "ODD"}]}', "no submission has a status that is known here, but ODD"),
     ],
 )
 def test_whatever_the_interface_says_no_message_holds_the_token(

@@ -75,7 +75,7 @@ def test_at_full_size_the_settings_are_the_papers() -> None:
 
 def test_an_experiment_that_asks_for_the_recipe_gets_it_unshrunk() -> None:
     asked = VisualizationSettings(preset="imi2023")
-    assert preset_settings(asked, 9, torch.device("cpu")) == RecipeSettings()
+    assert preset_settings(asked, 9, torch.device("cpu"), 224) == RecipeSettings()
 
 
 @pytest.mark.parametrize("most_steps", [400, 2_000, 10_000])
