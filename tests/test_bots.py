@@ -222,7 +222,8 @@ def test_what_people_are_like_shows_in_what_becomes_of_them(
     )]  # fmt: skip
     assert len(finished) == (3 if outcome == "complete" else 0)
     if reason == "none":
-        assert finished["usable"].all() and all(story.returned for story in made.stories)
+        assert finished["usable"].all(), finished["reasons"].tolist()
+        assert all(story.returned for story in made.stories)
     else:
         assert all(reason in reasons for reasons in finished["reasons"])
 

@@ -124,9 +124,9 @@ def test_observing_a_built_study_through_the_workflow_stores_scores_and_times_it
     assert {score.model for score in scores} == trained
     natural = [score for score in scores if score.condition == "natural"]
     assert [score.score.value for score in natural] == [1.0, 1.0]
-    table = pd.read_csv(study.results / "machine_scores.csv")
+    table = pd.read_csv(study.results / "machine_scores.csv", keep_default_na=False)
     assert len(table) == len(scores)
-    assert set(table["note"].fillna("")) == {"; ".join(study.manifest["notes"])}
+    assert set(table["note"]) == {"; ".join(study.manifest["notes"])}
     timings = pd.read_parquet(study.root / "timings.parquet")
     assert {"lowlevel", "oracle"} <= set(timings.loc[timings["stage"] == "observers", "what"])
 

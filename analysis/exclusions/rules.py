@@ -328,7 +328,7 @@ def agent_rule(jumps: int = 3, centred: int = 6) -> Rule:
 
     No part of a protocol's rules: it is for analyses that name it, and refuses nobody by itself. Eye trackers, voice
     control and dictation leave some of the same marks, so that whoever fails is looked at. How often agents and
-    people fail it is in ``docs/agents.md``.
+    people fail it is in ``docs/participants.md``.
 
     Parameters
     ----------
