@@ -222,8 +222,9 @@ def test_what_people_are_like_shows_in_what_becomes_of_them(
     )]  # fmt: skip
     assert len(finished) == (3 if outcome == "complete" else 0)
     if reason == "none":
-        assert finished["usable"].all(), finished["reasons"].tolist()
         assert all(story.returned for story in made.stories)
+        # Who comes back before the slot is given up goes on, and may have been away too long for the rule on total time.
+        assert set(finished["reasons"]) <= {"", "total time"} and finished["usable"].any()
     else:
         assert all(reason in reasons for reasons in finished["reasons"])
 
