@@ -223,7 +223,7 @@ def test_what_people_are_like_shows_in_what_becomes_of_them(
     assert len(finished) == (3 if outcome == "complete" else 0)
     if reason == "none":
         assert all(story.returned for story in made.stories)
-        # Who comes back before the slot is given up goes on, and may have been away too long for the rule on total time.
+        # Who comes back before the slot is given up may have been away too long for the rule on total time.
         assert set(finished["reasons"]) <= {"", "total time"} and finished["usable"].any()
     else:
         assert all(reason in reasons for reasons in finished["reasons"])
