@@ -92,8 +92,7 @@ class LineReporter(Reporter):
             now = self._clock()
             if now - last >= _LINE_SECONDS and done < total:
                 last = now
-                left = (now - began) * (total - done) / done if done else float("nan")
-                rest = f", about {_spell(left)} left" if done else ""
+                rest = f", about {_spell((now - began) * (total - done) / done)} left" if done else ""
                 self.say(f"{title}: {done:,} of {total:,}, {_spell(now - began)}{rest}")
 
         yield advance
