@@ -40,7 +40,7 @@ def _run(user: str | None, *command: str | Path) -> None:
     with tempfile.TemporaryFile() as output:
         done = subprocess.run(
             [str(part) for part in command], user=user, cwd="/", stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT, timeout=60,
+            stderr=subprocess.STDOUT, timeout=300,
         )  # fmt: skip
         if done.returncode:
             output.seek(0)
@@ -118,7 +118,7 @@ def pgbouncer(postgresql: str) -> Iterator[str]:
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        for _ in range(200):
+        for _ in range(2400):
             if (folder / ".s.PGSQL.5432").exists():
                 break
             assert process.poll() is None, (folder / "log").read_text()
@@ -126,5 +126,5 @@ def pgbouncer(postgresql: str) -> Iterator[str]:
         yield str(folder)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
         shutil.rmtree(folder, ignore_errors=True)

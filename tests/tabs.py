@@ -42,7 +42,7 @@ class Tab:
     port: int
     query: str = ""
     page: str = ""
-    seconds: float = 60
+    seconds: float = 300
     elements: list[str] = field(default_factory=list)
     components: dict[str, Any] = field(default_factory=dict)
     text: list[str] = field(default_factory=list)

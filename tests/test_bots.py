@@ -364,7 +364,7 @@ def serving(hosting: Hosting, failures: float = 0.0) -> Iterator[str]:
 def test_nothing_is_lost_or_doubled_though_connections_break(hosting: Hosting) -> None:
     population = replace(PLAIN, double_click=0.2)
     crowd = draw_crowd(hosting.study.stimuli(), hosting.rules, participants=5, population=population, interval=1)
-    with serving(hosting, failures=0.1) as address, closing(RemoteHost(address, patience=20)) as remote:
+    with serving(hosting, failures=0.1) as address, closing(RemoteHost(address, patience=300)) as remote:
         play_in_real_time(crowd.lives(remote), workers=5, speed=1e6)
     assert remote.resent > 10
     assert {story.outcome for story in crowd.stories} == {"complete"}

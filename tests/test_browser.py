@@ -56,7 +56,7 @@ class Visit:
         self.server = server
         self.context = browser.new_context(viewport=size or SIZE, **options)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(120_000)
         self.foreign: list[str] = []
         self.complaints: list[str] = []
         self.page.on("request", self._request)
@@ -149,7 +149,7 @@ class Visit:
         else:
             self.page.get_by_role("button", name="Continue").click()
 
-    def until(self, met: Callable[[], Any], seconds: float = 60) -> None:
+    def until(self, met: Callable[[], Any], seconds: float = 120) -> None:
         """Wait until something holds that only the server's side can tell, however slow the machine is."""
         end = time.monotonic() + seconds
         while not met():

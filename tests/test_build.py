@@ -167,10 +167,12 @@ def start_vimi() -> Iterator[Callable[..., Any]]:
         process.join()
 
 
-def wait_for(process: Any, condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds while a process is running."""
-    limit = time.monotonic() + 120
+def wait_for(process: Any, condition: Callable[[], bool], or_ends: bool = False) -> None:
+    """Wait until a condition holds while a process is running, or until it ends where that is as good."""
+    limit = time.monotonic() + 500
     while not condition():
+        if or_ends and process.exitcode == 0:
+            return
         assert process.is_alive(), f"the process ended with {process.exitcode} before it got that far"
         assert time.monotonic() < limit, "the process never got that far"
         process.join(0.001)
@@ -183,12 +185,16 @@ def test_a_build_that_is_killed_at_random_moments_ends_as_if_nothing_had_happene
     out = tmp_path / "study"
     # A moment is a number of files that are there: it is reached on slow and on fast machines.
     moments = np.random.default_rng(5).choice(len(files_of(undisturbed.root)) - 4, size=4, replace=False) + 1
+    killed = 0
     for moment in sorted(moments.tolist()):
         process = start_vimi("build", file, "--out", out)
-        wait_for(process, lambda: sum(len(files) for _, _, files in os.walk(out)) >= moment)  # noqa: B023
+        wait_for(process, lambda: sum(len(files) for _, _, files in os.walk(out)) >= moment, or_ends=True)  # noqa: B023
         process.kill()
         process.join()
-        assert process.exitcode == -signal.SIGKILL
+        # On a loaded machine this process may look too late, and the build is over: then there was nothing to kill.
+        assert process.exitcode in (-signal.SIGKILL, 0)
+        killed += process.exitcode != 0
+    assert killed
     study = build(file, out)
     assert study.hash == undisturbed.hash
     assert pictures_of(study) == pictures_of(undisturbed)

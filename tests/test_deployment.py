@@ -172,10 +172,10 @@ class Proxy:
         assert checked.returncode == 0, checked.stderr
         assert "warn" not in checked.stderr, checked.stderr
         self.process = subprocess.Popen(self.command(), stderr=subprocess.DEVNULL)
-        ends = monotonic() + 20
+        ends = monotonic() + 120
         while monotonic() < ends:
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                socket.create_connection(("127.0.0.1", self.port), timeout=10).close()
                 return
             except OSError:
                 sleep(0.05)
@@ -185,23 +185,23 @@ class Proxy:
         if self.process is not None:
             self.process.send_signal(signal.SIGQUIT)
             try:
-                self.process.wait(10)
+                self.process.wait(120)
             except subprocess.TimeoutExpired:
                 self.process.terminate()
-                self.process.wait(10)
+                self.process.wait(120)
 
     @property
     def trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.folder / "certificate.pem"))
 
     def connect(self) -> ssl.SSLSocket:
-        raw = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        raw = socket.create_connection(("127.0.0.1", self.port), timeout=120)
         return self.trust.wrap_socket(raw, server_hostname=NAME)
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        connection = http.client.HTTPSConnection(NAME, self.port, timeout=10)
+        connection = http.client.HTTPSConnection(NAME, self.port, timeout=120)
         connection.sock = self.connect()
         try:
             connection.request(method, path, body=body, headers=headers or {})
@@ -275,7 +275,7 @@ def test_the_websocket_gets_through_and_a_cookie_keeps_it_at_one_server(proxy: P
             additional_headers={"Cookie": pair},
         ) as websocket:
             websocket.send("hello")
-            assert websocket.recv(timeout=5) == f"{home}: hello"
+            assert websocket.recv(timeout=120) == f"{home}: hello"
     homes = {proxy.ask("GET", "/", headers={"Cookie": f"vimi_server={n:032x}"})[2] for n in range(30)}
     assert homes == {b"one", b"two"}
 
@@ -357,7 +357,7 @@ def test_answers_are_limited_in_size_and_rate(proxy: Proxy) -> None:
 
 @with_nginx
 def test_plain_http_is_sent_to_https_and_numbers_of_people_are_not_shown(proxy: Proxy) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", proxy.plain_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.plain_port, timeout=120)
     connection.request("GET", "/?PROLIFIC_PID=a", headers={"Host": NAME})
     reply = connection.getresponse()
     assert (reply.status, reply.getheader("Location")) == (301, f"https://{NAME}/?PROLIFIC_PID=a")

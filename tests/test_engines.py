@@ -268,7 +268,7 @@ def spread_study(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stimuli.activations.LEAST_SHARD", 32)  # two shards a model
         study = build(experiment, folder, engine="ray", address=cluster.address, reporter=listening)
-    killer.join(timeout=60)
+    killer.join(timeout=500)
     yield study, listening, times
 
 
@@ -418,8 +418,10 @@ def answer_in_http1(server: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
-def test_addresses_that_nobody_answers_at_fail_at_once(cluster: Any) -> None:
-    begun = time.monotonic()
+def test_addresses_that_nobody_answers_at_fail_before_ray_waits_for_them(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.init", lambda **options: pytest.fail("Ray was asked, and waits for minutes"))
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
@@ -427,7 +429,6 @@ def test_addresses_that_nobody_answers_at_fail_at_once(cluster: Any) -> None:
             create_engine("ray", address)
     with pytest.raises(EngineError, match="'cluster' is not one of Ray's: write HOST:PORT"):
         create_engine("ray", "cluster")
-    assert time.monotonic() - begun < 10
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         stranger = threading.Thread(target=answer_in_http1, args=(server,), daemon=True)

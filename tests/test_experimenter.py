@@ -52,7 +52,7 @@ def script() -> None:
 
 
 def open_page() -> AppTest:
-    page = AppTest.from_function(script, default_timeout=30).run()
+    page = AppTest.from_function(script, default_timeout=300).run()
     assert not page.exception
     return page
 
@@ -129,7 +129,7 @@ def test_without_a_hash_there_is_no_page(hosting: Hosting, monkeypatch: pytest.M
 
 def test_the_hash_may_stand_in_a_secrets_file(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(admission.ADMIN_HASH)
-    page = AppTest.from_function(script, default_timeout=30)
+    page = AppTest.from_function(script, default_timeout=300)
     page.secrets[admission.SECRET_NAME] = HASH
     page.run()
     assert "For the experimenter" in words(page)

@@ -410,7 +410,7 @@ def test_the_check_of_psych_ds_finds_what_is_wrong(exported: Exported, tmp_path:
 def bids_problems(root: Path) -> set[tuple[str, str]]:
     """Return severity and code of all that the validator of BIDS finds."""
     command = [str(Path(sys.executable).parent / "bids-validator-deno"), str(root), "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     report = json.loads(done.stdout)
     assert report["summary"]["totalFiles"] > 5
     return {(issue["severity"], issue["code"]) for issue in report["issues"]["issues"]}

@@ -185,7 +185,7 @@ def script() -> None:
 @pytest.fixture
 def page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     monkeypatch.setattr(page_of, "tested", ResultFiles([folder]), raising=False)
-    opened = AppTest.from_function(script, default_timeout=60).run()
+    opened = AppTest.from_function(script, default_timeout=300).run()
     assert not opened.exception
     return opened
 
@@ -252,7 +252,7 @@ def test_files_are_read_again_when_they_change_and_only_then(
     shown = files.read()
     assert len(shown.leaderboard.results) == 1 and set(shown.left_out) == {path.name, "other.json"}
     monkeypatch.setattr(page_of, "tested", files, raising=False)
-    said = " ".join(bodies(AppTest.from_function(script, default_timeout=60).run()))
+    said = " ".join(bodies(AppTest.from_function(script, default_timeout=300).run()))
     assert path.name in said and str(tmp_path) not in said
     with pytest.raises(LeaderboardError, match="no folder"):
         ResultFiles([tmp_path / "nowhere"])
@@ -281,7 +281,7 @@ def pages_of(study: Study, database: Path, files: ResultFiles | None, monkeypatc
     hosting = host(study, f"sqlite:///{database}", result_files=files)
     try:
         serve_hosting(hosting)
-        opened = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
+        opened = AppTest.from_file(str(SCRIPT), default_timeout=300).run()
         assert not opened.exception
         assert "leaderboard" not in " ".join(bodies(opened)).lower()  # no page of a participant leads there
     finally:

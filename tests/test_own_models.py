@@ -619,7 +619,7 @@ def test_what_lies_in_the_current_folder_hides_nothing_of_vimis(folder: Path) ->
         "import torch, neighbour\nfrom torch import nn\ndef make():\n    import analysis.published\n"
         "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))\n"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=folder, timeout=120)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=folder, timeout=500)
     assert done.returncode == 0, done.stderr
     assert str(folder) not in done.stdout and "analysis" in done.stdout
 

@@ -272,6 +272,6 @@ def test_a_port_that_is_taken_is_said_so(server: Server) -> None:
     command = [sys.executable, "-m", "benchmark.command_line", "serve", str(server.study), "--bots"]
     done = subprocess.run(
         [*command, "--port", str(server.port)],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert done.returncode == 2 and "--port" in done.stderr and "Traceback" not in done.stderr

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any
 
 import anyio
 import pytest
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 
 from tests.hosted import make_hosted_study
 from tests.servers import Server, running
@@ -125,6 +128,18 @@ class App:
                 await send({"type": "websocket.send", "bytes": b"page"})
 
 
+def test_a_page_that_went_away_amid_a_reply_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class BrokenLine(Line):
+        async def send(self, message: Any) -> None:
+            self.sent.append(message)
+            raise ConnectionResetError
+
+    bounds = BoundedSockets(App(), Time(monkeypatch))
+    monkeypatch.setattr(f"{__name__}.Line", BrokenLine)
+    heard, line = listen(bounds, [rerun(), rerun()])
+    assert len(heard) == 2 and len(line.sent) == 1 and not bounds.open
+
+
 def test_a_flood_waits_and_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Time(monkeypatch)
     bounds = BoundedSockets(App(), clock)
@@ -236,42 +251,45 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_one_flooding_socket_does_not_stop_the_study(server: Server) -> None:
-    """Twenty times what a socket may send: few runs come of it, and somebody else's pages are served meanwhile."""
-    flooder = Tab(server.port)
-    socket = flooder.connect()
-    message = flooder.message()
-    finished = threading.Event()
-    runs: list[int] = []
+    """Eighty times what a socket may send: few runs come of it, and somebody else's pages are served meanwhile."""
+    over = threading.Event()
+    runs, begun = [0], time.monotonic()
 
     def flood() -> None:
+        while not over.is_set():
+            with Tab(server.port) as flooder:
+                socket = flooder.connect()
+                reader = threading.Thread(target=count, args=(flooder, socket), daemon=True)
+                reader.start()
+                message = flooder.message()
+                try:
+                    while not over.wait(0.002):
+                        socket.send(message)
+                    socket.socket.shutdown(SHUT_RDWR)  # no farewell: the server is behind, and would let it wait
+                except ConnectionClosed:
+                    runs.append(0)  # shown out, and comes again
+            reader.join()
+
+    def count(flooder: Tab, socket: ClientConnection) -> None:
         try:
-            for _ in range(2000):
-                socket.send(message)
+            while True:
+                runs[-1] += flooder._take(socket.recv())
         except ConnectionClosed:
             pass
 
-    def count() -> None:
-        done = 0
-        try:
-            while True:
-                done += flooder._take(socket.recv(timeout=60))
-        except (ConnectionClosed, TimeoutError):
-            runs.append(done)
-            finished.set()
-
-    threads = [threading.Thread(target=work, daemon=True) for work in (flood, count)]
-    for thread in threads:
-        thread.start()
+    thread = threading.Thread(target=flood, daemon=True)
+    thread.start()
     with Tab(server.port) as tab:
         tab.open()
-        assert not finished.is_set()
         tab.run(**{"device-check": SEEN})
         tab.run(agree=True)
-        assert tab.find("colour")
+        assert tab.find("colour") and thread.is_alive()
     assert server.request("GET", "/_stcore/health").status == 200
-    socket.close()
-    finished.wait(60)
-    assert runs and runs[0] <= sockets.MESSAGES_AT_ONCE + sockets.MOST_WAITS
+    over.set()
+    thread.join()
+    # A machine so slow that it is behind the rate anyway need not let a message wait: time counts, too.
+    allowed = sockets.MESSAGES_AT_ONCE + sockets.MOST_WAITS
+    assert sum(runs) <= len(runs) * allowed + sockets.MESSAGES_A_SECOND * (time.monotonic() - begun)
 
 
 def test_malformed_frames_leave_no_traceback_and_a_page_still_opens(server: Server) -> None:

@@ -176,11 +176,18 @@ class _Watched:
                 return message
 
     async def send(self, message: Message) -> None:
-        """Pass a message of the server on, unless the socket is closed."""
+        """Pass a message of the server on, unless the socket is closed.
+
+        A page that went away without a word is closed, too, and is heard of next: what could not be sent is no error,
+        which Streamlit would answer with another one and both with a traceback in the log.
+        """
         if self._closed:
             return
         self._closed = message["type"] == "websocket.close"
-        await self._send(message)
+        try:
+            await self._send(message)
+        except OSError:
+            self._closed = True
 
     async def _close(self, code: int, reason: str) -> Message:
         """Close the socket; returns what tells the server that the page is gone."""

@@ -1,15 +1,16 @@
 """Load on a hosted study: people who arrive, pages they turn, answers they give. Run by hand:
 
-    python -m tests.speed.hosting arrivals STUDY --people 300     # in a minute; --before DIR: an older vimi too
-    python -m tests.speed.hosting flood STUDY                     # one socket floods; somebody else turns pages
-    python -m tests.speed.hosting memory STUDY                    # 300 who come and leave, one after another
-    python -m tests.speed.hosting answers STUDY                   # many who answer; then as fast as can be
+    python -m tests.speed.hosting arrivals [STUDY] --people 300   # in a minute; --before DIR: an older vimi too
+    python -m tests.speed.hosting flood [STUDY]                   # one socket floods; somebody else turns pages
+    python -m tests.speed.hosting memory [STUDY]                  # 300 who come and leave, one after another
+    python -m tests.speed.hosting answers [STUDY]                 # many who answer; then as fast as can be
 
-Whoever arrives fetches the page and all files that it names, opens Streamlit's socket, and goes from the device check
-to the first trial as a browser does, with every click a run of the page: twelve of them, about four seconds apart. Then
-they answer over the route that browsers use, and fetch the pictures of every trial. A page takes from the click until
-the server says that the page is complete. The generators run on the same machine, and take their share of it; the
-machine's load average is printed beside, since other work on it changes every number but the processor seconds.
+Without STUDY, one of photographs is made, with slots for everybody. Whoever arrives fetches the page and all files that
+it names, opens Streamlit's socket, and goes from the device check to the first trial as a browser does, with every
+click a run of the page: twelve of them, about four seconds apart. Then they answer over the route that browsers use,
+and fetch the pictures of every trial in one reply. A page takes from the click until the server says that the page is
+complete. The generators run on the same machine, and take their share of it: what they and everything else took is
+printed beside, as shares of all cores while the people were there.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from multiprocessing import get_context
@@ -43,11 +44,19 @@ from benchmark.database import Database, answers
 from benchmark.study import Study
 from benchmark.tasks import assemble_tasks
 from tests.servers import Server, running
+from tests.speed.networks import make_study
 from tests.tabs import Tab
 from webapp.answering import Presentation
 from webapp.bots import Recognition
 
 LOCKED_SECONDS = 1.5
+RENDITION = "lossless-160"
+"""What a window of 1280 x 720 asks for."""
+
+STARTING_SECONDS = 20
+"""Before people come: so long the processes that play them need to start."""
+
+LOADS = ("milliseconds", "pictures", "files", "pages", "errors", "acknowledged")
 
 
 @dataclass
@@ -61,6 +70,8 @@ class Load:
     errors: list[str] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    processor: float = 0.0
+    """Processor seconds that those who played the people took."""
 
 
 class Person:
@@ -111,15 +122,15 @@ class Person:
         self.load.pages.append(tab.run() * 1000)
 
     def see(self) -> None:
-        """Fetch the pictures of the trial that the browser does not have yet."""
+        """Fetch the pictures of the trial, and of those to come, that the browser does not have yet."""
         shown = self.shown
-        upcoming = [name for names in shown["upcoming"] for name in names]
-        for name in (*shown["left"], *shown["right"], shown["upper"], shown["lower"], *upcoming):
-            if name in self.known or not self.fetch_pictures:
+        for names in ([*shown["left"], *shown["right"], shown["upper"], shown["lower"]], *shown["upcoming"]):
+            bundle = ".".join(sorted(set(names)))
+            if bundle in self.known or not self.fetch_pictures:
                 continue
             begun = time.perf_counter()
-            status, _ = self.exchange("GET", f"/image/{name}")
-            self.known.add(name)
+            status, _ = self.exchange("GET", f"/pictures/{RENDITION}/{bundle}")
+            self.known.add(bundle)
             self.load.pictures.append((time.perf_counter() - begun) * 1000)
             if status != 200:
                 self.load.errors.append(f"picture {status}")
@@ -244,6 +255,8 @@ def let_arrive(
     load = Load()
     server = Server(study, port)
     recognition = Recognition(assemble_tasks(Study.open(study).stimuli()))
+    time.sleep(max(0.0, start - time.time()))
+    spent = time.process_time()
 
     def take_part(number: int) -> None:
         generator = np.random.default_rng(number)
@@ -269,6 +282,7 @@ def let_arrive(
         thread.start()
     for thread in threads:
         thread.join()
+    load.processor = time.process_time() - spent
     return load
 
 
@@ -283,57 +297,82 @@ def memory_mb(process: int) -> float:
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+@contextmanager
+def serving(given: argparse.Namespace, folder: Path | None) -> Iterator[tuple[Server, int, str]]:
+    """Serve the study from an empty database, by an older vimi's sources if a folder is given.
+
+    One page was opened already, so that nothing is imported amid what is measured: that belongs to the start.
+
+    Yields
+    ------
+    The server, the number of its process, and its database.
+    """
+    with TemporaryDirectory() as place:
+        url = f"sqlite:///{Path(place) / 'load.sqlite'}"
+        environment = {"PYTHONPATH": str(folder)} if folder else {}
+        options = ("--bots", "--database", url)
+        with running(given.study, *options, environment=environment, cwd=folder) as server:
+            assert server.process is not None
+            with Tab(server.port, seconds=300) as tab:
+                tab.open()
+            yield server, server.process.pid, url
+
+
+def versions(given: argparse.Namespace) -> Iterator[tuple[str, Path | None]]:
+    """Return what is measured: an older vimi, if its sources are given, and this one."""
+    if given.before is not None:
+        yield "before", given.before
+    yield "this one", None
+
+
+def machine_seconds() -> float:
+    """Return the processor time that the whole machine has taken (Linux)."""
+    fields = [int(part) for part in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    idle, waiting = fields[3], fields[4]
+    return (sum(fields[:8]) - idle - waiting) / os.sysconf("SC_CLK_TCK")
+
+
 def measure_arrivals(given: argparse.Namespace, console: Console) -> None:
     """Let people arrive at the server, and at an older one if there is one, and print what they met."""
     table = Table("version", "people", "page runs", "page p50 ms", "p95", "max", "answers", "answer p50 ms", "p95",
-                  "max", "file p95 ms", "CPU ms a page", "CPU s", "memory MB", "load", "errors",
-                  "lost or doubled")  # fmt: skip
-    for version, folder in [("before", given.before), ("this one", None)]:
-        if version == "before" and folder is None:
-            continue
-        with TemporaryDirectory() as place:
-            url = f"sqlite:///{Path(place) / 'load.sqlite'}"
-            environment = {"PYTHONPATH": str(folder)} if folder else {}
-            with running(given.study, "--bots", "--database", url, environment=environment, cwd=folder) as server:
-                assert server.process is not None
-                warm_up(server)
-                spent = processor_seconds(server.process.pid)
-                shares = [range(n, given.people, given.generators) for n in range(given.generators)]
-                start = time.time() + 3
-                until = given.within + given.seconds
-                with ProcessPoolExecutor(given.generators, mp_context=get_context("spawn")) as pool:
-                    parts = list(
-                        pool.map(
-                            let_arrive, repeat(server.port), repeat(given.study), shares, repeat(given.within),
-                            repeat(until), repeat(given.think), repeat(start),
-                        )
-                    )  # fmt: skip
-                spent = processor_seconds(server.process.pid) - spent
-                memory = memory_mb(server.process.pid)
-            load = Load()
+                  "max", "picture p95 ms", "file p95 ms", "CPU ms a page", "server %", "people %", "others %",
+                  "memory MB", "errors", "lost or doubled")  # fmt: skip
+    for version, folder in versions(given):
+        with serving(given, folder) as (server, process, url):
+            shares = [range(n, given.people, given.generators) for n in range(given.generators)]
+            until = given.within + given.seconds
+            start = time.time() + STARTING_SECONDS
+            with ProcessPoolExecutor(given.generators, mp_context=get_context("spawn")) as pool:
+                playing = pool.map(
+                    let_arrive, repeat(server.port), repeat(given.study), shares, repeat(given.within), repeat(until),
+                    repeat(given.think), repeat(start),
+                )  # fmt: skip
+                time.sleep(max(0.0, start - time.time()))
+                spent, busy = processor_seconds(process), machine_seconds()
+                parts = list(playing)
+                passed = time.time() - start
+            spent, busy = processor_seconds(process) - spent, machine_seconds() - busy
+            memory = memory_mb(process)
+            load = Load(processor=sum(part.processor for part in parts))
             for part in parts:
-                for name in ("milliseconds", "pictures", "files", "pages", "errors", "acknowledged"):
+                for name in LOADS:
                     getattr(load, name).extend(getattr(part, name))
             missing = count_missing(url, load)
         pages, answered = (
             [f"{value:.0f}" for value in np.percentile(values or [np.nan], [50, 95, 100])]
             for values in (load.pages, load.milliseconds)
         )
+        cores = (os.cpu_count() or 1) * passed
         table.add_row(
             version, f"{given.people} in {given.within:.0f} s", str(len(load.pages)), *pages,
-            str(len(load.acknowledged)), *answered, f"{np.percentile(load.files or [np.nan], 95):.0f}",
-            f"{1000 * spent / max(len(load.pages), 1):.0f}", f"{spent:.0f}", f"{memory:.0f}",
-            f"{os.getloadavg()[0]:.1f}", str(len(load.errors)), str(missing),
+            str(len(load.acknowledged)), *answered, f"{np.percentile(load.pictures or [np.nan], 95):.0f}",
+            f"{np.percentile(load.files or [np.nan], 95):.0f}", f"{1000 * spent / max(len(load.pages), 1):.0f}",
+            *(f"{100 * part / cores:.0f}" for part in (spent, load.processor, busy - spent - load.processor)),
+            f"{memory:.0f}", str(len(load.errors)), str(missing),
         )  # fmt: skip
         for error, count in Counter(load.errors).most_common(3):
             console.print(f"{version}: {count} x {error}")
     console.print(table)
-
-
-def warm_up(server: Server) -> None:
-    """Open one page, so that nothing is imported amid the arrivals: that belongs to the start."""
-    with Tab(server.port, seconds=300) as tab:
-        tab.open()
 
 
 # -------------------------------------------------------------------- memory
@@ -343,21 +382,12 @@ def measure_memory(given: argparse.Namespace, console: Console) -> None:
     """Let people come to their first trial and leave, one after another, and print the server's memory as they go."""
     table = Table("version", *(f"MB after {count}" for count in range(0, given.people + 1, given.people // 6)))
     recognition = Recognition(assemble_tasks(given.study_opened.stimuli()))
-    for version, folder in [("before", given.before), ("this one", None)]:
-        if version == "before" and folder is None:
-            continue
-        environment = {"PYTHONPATH": str(folder)} if folder else {}
-        with (
-            TemporaryDirectory() as place,
-            running(given.study, "--bots", "--database", f"sqlite:///{Path(place) / 'load.sqlite'}",
-                    environment=environment, cwd=folder) as server,
-        ):  # fmt: skip
-            assert server.process is not None
-            warm_up(server)
+    for version, folder in versions(given):
+        with serving(given, folder) as (server, process, _):
             seen = []
             for count in range(given.people + 1):
                 if count % (given.people // 6) == 0:
-                    seen.append(f"{memory_mb(server.process.pid):.0f}")
+                    seen.append(f"{memory_mb(process):.0f}")
                 load = Load()
                 person = Newcomer(server, load, recognition)
                 try:
@@ -373,21 +403,12 @@ def measure_memory(given: argparse.Namespace, console: Console) -> None:
 
 def measure_flood(given: argparse.Namespace, console: Console) -> None:
     """Let one socket flood the server, and measure how long somebody else's pages take meanwhile and afterwards."""
-    table = Table("version", "messages a second", "messages sent", "other pages during", "longest s", "until served s",
-                  "CPU s", "load")  # fmt: skip
-    for version, folder in [("before", given.before), ("this one", None)]:
-        if version == "before" and folder is None:
-            continue
+    table = Table("version", "messages a second", "messages sent", "other pages during", "median s", "longest s",
+                  "until served s", "CPU s", "load")  # fmt: skip
+    for version, folder in versions(given):
         for rate in given.rates:
-            environment = {"PYTHONPATH": str(folder)} if folder else {}
-            with (
-                TemporaryDirectory() as place,
-                running(given.study, "--bots", "--database", f"sqlite:///{Path(place) / 'load.sqlite'}",
-                        environment=environment, cwd=folder) as server,
-            ):  # fmt: skip
-                assert server.process is not None
-                warm_up(server)
-                spent = processor_seconds(server.process.pid)
+            with serving(given, folder) as (server, process, _):
+                spent = processor_seconds(process)
                 flooder = Flooder(server.port, rate, given.seconds)
                 flooder.start()
                 served: list[float] = []
@@ -395,10 +416,10 @@ def measure_flood(given: argparse.Namespace, console: Console) -> None:
                     served.append(_open_a_page(server.port, given.patience))
                     time.sleep(0.5)
                 last = _open_a_page(server.port, given.patience)
-                spent = processor_seconds(server.process.pid) - spent
+                spent = processor_seconds(process) - spent
                 table.add_row(
-                    version, str(rate), str(flooder.sent), str(len(served)), f"{max(served):.2f}", f"{last:.2f}",
-                    f"{spent:.1f}", f"{os.getloadavg()[0]:.1f}",
+                    version, str(rate), str(flooder.sent), str(len(served)), f"{np.median(served):.2f}",
+                    f"{max(served):.2f}", f"{last:.2f}", f"{spent:.1f}", f"{os.getloadavg()[0]:.1f}",
                 )  # fmt: skip
                 flooder.join()
     console.print(table)
@@ -486,7 +507,9 @@ def main() -> None:
     ):  # fmt: skip
         verb = verbs.add_parser(name, help=str(measure.__doc__).partition(".")[0])
         verb.set_defaults(measure=measure)
-        verb.add_argument("study", type=lambda text: Path(text).resolve())
+        verb.add_argument(
+            "study", nargs="?", type=lambda text: Path(text).resolve(), help="one is made if not given; minutes"
+        )
         verb.add_argument("--people", type=int, default=people)
         verb.add_argument("--think", type=float, default=4.0, help="seconds between two clicks of a person")
         verb.add_argument("--seconds", type=float, default=seconds)
@@ -501,8 +524,11 @@ def main() -> None:
             verb.add_argument("--rates", type=float, nargs="+", default=[60.0, 200.0], help="messages a second")
             verb.add_argument("--patience", type=float, default=120.0, help="seconds that a page is waited for")
     given = parser.parse_args()
-    given.study_opened = Study.open(given.study)
-    given.measure(given, Console(width=190))
+    with TemporaryDirectory() as folder:
+        if given.study is None:
+            given.study = make_study(Path(folder) / "study", trials=20, slots=given.people + 20).root
+        given.study_opened = Study.open(given.study)
+        given.measure(given, Console(width=230))
 
 
 if __name__ == "__main__":

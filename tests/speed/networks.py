@@ -67,8 +67,8 @@ def photographs() -> Iterator[NDArray[np.uint8]]:
         yield np.clip(pixels + generator.integers(0, 2, size=(1, 1, 3)), 0, 255).astype(np.uint8)
 
 
-def make_study(root: Path, trials: int) -> Study:
-    """Make a study of photographs."""
+def make_study(root: Path, trials: int, slots: int = 4) -> Study:
+    """Make a study of photographs: sessions of so many trials for so many people."""
     source = photographs()
     return make_hosted_study(
         root,
@@ -76,7 +76,7 @@ def make_study(root: Path, trials: int) -> Study:
         picture=lambda words, side: next(source),
         units={"per_model": trials},
         stimuli={"conditions": ["natural"], "references": REFERENCES, "tasks": 1},
-        session={"main_trials": trials, "catch_trials": 2, "responses_per_unit": 2},
+        session={"main_trials": trials, "catch_trials": 2, "responses_per_unit": slots // 2},
     )
 
 
