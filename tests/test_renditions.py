@@ -208,6 +208,25 @@ def test_scripts_are_sent_compressed_and_kept(client: TestClient) -> None:
         assert client.get(path, headers={"accept-encoding": "gzip"}).status_code == 404
 
 
+def test_files_that_do_not_get_smaller_and_the_document_come_from_memory(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import streamlit
+
+    font = next((Path(streamlit.__file__).parent / "static" / "static" / "media").glob("*.woff2"))
+    content = font.read_bytes()
+    replies = [client.get(path) for path in (f"/static/media/{font.name}", "/")]
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read again"))
+    for reply in replies:
+        again = client.get(reply.url.path)
+        assert again.status_code == 200 and again.content == reply.content and again.headers["content-security-policy"]
+        same = client.get(reply.url.path, headers={"if-none-match": reply.headers["etag"]})
+        assert same.status_code == 304 and not same.content
+        assert same.headers["cache-control"] == reply.headers["cache-control"]
+    assert replies[0].content == content and "content-encoding" not in replies[0].headers
+    assert "immutable" in replies[0].headers["cache-control"] and replies[1].headers["cache-control"] == "no-cache"
+
+
 def test_the_document_is_the_studys_and_not_to_be_translated(hosting: Hosting) -> None:
     import streamlit
 

@@ -377,6 +377,22 @@ def test_settings_of_others_change_nothing(tmp_path: Path) -> None:
         server.kill(signal.SIGKILL)
 
 
+def test_settings_are_looked_up_in_a_table_and_can_not_be_changed_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamlit import config
+
+    from webapp.server import GREY, remember_settings, streamlit_settings
+
+    before = {section: set(config.get_options_for_section(section)) for section in ("theme", "server", "runner")}
+    monkeypatch.setattr(config, "get_options_for_section", config.get_options_for_section)
+    remember_settings(streamlit_settings("127.0.0.1", 8501))
+    theme = config.get_options_for_section("theme")
+    assert theme["backgroundColor"] == GREY and theme["font"] is None
+    theme["backgroundColor"] = "red"
+    assert config.get_options_for_section("theme")["backgroundColor"] == GREY
+    assert config.get_options_for_section("nothing") == {}
+    assert {section: set(config.get_options_for_section(section)) for section in before} == before
+
+
 def test_every_setting_is_made_explicitly() -> None:
     from streamlit import config
 

@@ -2,7 +2,8 @@
 
 Streamlit sends its scripts as they are, three megabytes before the first page is drawn, and leaves compression to a
 proxy. A study that is served without one, or behind one that does not compress, is as slow as that. Here every file
-is compressed once, kept in memory and sent with a year's caching: its name changes with its content.
+is read and compressed once, kept in memory and sent with a year's caching: its name changes with its content. Whoever
+arrives asks for some seventy files, so that what each of them costs the server counts as much as the pages do.
 
 The document is Streamlit's, with the language of the study, a title, and signs that a browser must not translate it:
 labels that a program reworded are not the ones that were agreed to, and a page whose text nodes are moved about breaks.
@@ -18,7 +19,6 @@ from functools import cached_property
 from pathlib import Path
 
 from anyio import CapacityLimiter, to_thread
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -56,31 +56,59 @@ class PageFiles:
         self._wording = wording
         self._folder = (Path(streamlit.__file__).parent / "static").resolve()
         self._files: dict[str, bytes] = {}
+        self._replies: dict[tuple[str, bool], Response] = {}
         self._limiter = CapacityLimiter(1)  # whoever comes second finds the file compressed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer requests for scripts and styles, and put the study's document in the place of Streamlit's."""
+        """Answer requests for the pages' files, and put the study's document in the place of Streamlit's."""
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return
-        zipped = "gzip" in Request(scope).headers.get("accept-encoding", "")
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        zipped = b"gzip" in headers.get(b"accept-encoding", b"")
         path = str(scope["path"])
-        if path.startswith("/static/") and zipped and Path(path).suffix in COMPRESSED:
-            body = await to_thread.run_sync(self._compress, path, limiter=self._limiter)
-            if body is not None:
-                await _reply(body, mimetypes.guess_type(path)[0] or "text/plain", _FOREVER, zipped=True)(
-                    scope, receive, send
-                )
+        if path == "/" or path.startswith("/static/"):
+            reply = self._replies.get((path, zipped))
+            if reply is None:
+                reply = await to_thread.run_sync(self._prepare, path, zipped, limiter=self._limiter)
+            if reply is not None:
+                if headers.get(b"if-none-match") == reply.headers["etag"].encode():
+                    kept = {name: reply.headers[name] for name in ("etag", "cache-control", "vary")}
+                    reply = Response(status_code=304, headers=kept)
+                await reply(scope, receive, send)
                 return
         await self.app(scope, receive, self._put_document(scope, receive, send, zipped))
+
+    def _prepare(self, path: str, zipped: bool) -> Response | None:
+        """Return the reply with a file or the document, the same for everybody; None if there is no such file."""
+        if path == "/":
+            reply = self._document_reply(zipped)
+        else:
+            smaller = zipped and Path(path).suffix in COMPRESSED
+            body = self._compress(path) if smaller else self._read(path)
+            if body is None:
+                return None
+            reply = _reply(body, mimetypes.guess_type(path)[0] or "text/plain", _FOREVER, zipped=smaller)
+        self._replies[path, zipped] = reply
+        return reply
+
+    def _document_reply(self, zipped: bool) -> Response:
+        # It names the scripts of the version that runs now, so that it is asked for anew each time.
+        body = self._zipped_document if zipped else self.document
+        return _reply(body, "text/html; charset=utf-8", "no-cache", zipped=zipped)
+
+    def _read(self, path: str) -> bytes | None:
+        """Return a file as it is; None if there is no such file."""
+        file = (self._folder / path.lstrip("/")).resolve()
+        return file.read_bytes() if file.is_relative_to(self._folder) and file.is_file() else None
 
     def _compress(self, path: str) -> bytes | None:
         """Return a file, compressed; None if there is no such file."""
         if path not in self._files:
-            file = (self._folder / path.lstrip("/")).resolve()
-            if not file.is_relative_to(self._folder) or not file.is_file():
+            content = self._read(path)
+            if content is None:
                 return None
-            self._files[path] = gzip.compress(file.read_bytes(), 9, mtime=0)
+            self._files[path] = gzip.compress(content, 9, mtime=0)
         return self._files[path]
 
     def _put_document(self, scope: Scope, receive: Receive, send: Send, zipped: bool) -> Send:
@@ -94,9 +122,7 @@ class PageFiles:
                 html_wanted = headers.get(b"content-type", b"").startswith(b"text/html")
                 replaced = html_wanted and message["status"] in (200, 404)
                 if replaced:
-                    body = self._zipped_document if zipped else self.document
-                    kept = "no-cache"  # it names the scripts of the version that runs now
-                    await _reply(body, "text/html; charset=utf-8", kept, zipped=zipped)(scope, receive, send)
+                    await self._document_reply(zipped)(scope, receive, send)
             if not replaced:
                 await send(message)
 

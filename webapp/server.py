@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,27 @@ def ignore_settings_of_others() -> None:
     config.get_config_files = lambda name: [] if name == "config.toml" else find(name)
 
 
+def remember_settings(settings: Mapping[str, Any]) -> None:
+    """Let Streamlit read its settings from a table.
+
+    Every run of a page says the theme anew, for which Streamlit looks all of its options up several times: a sixth of
+    what a page took.
+
+    Parameters
+    ----------
+    settings
+        As :func:`streamlit_settings` returns them.
+    """
+    from streamlit import config
+
+    sections: dict[str, dict[str, Any]] = {}
+    for name, option in config._config_options_template.items():
+        value = settings.get(name, option.default_val)
+        sections.setdefault(option.section, {})[option.name] = value
+    find = config.get_options_for_section
+    config.get_options_for_section = lambda section: dict(sections[section]) if section in sections else find(section)
+
+
 def make_app(hosting: Hosting, behind_proxy: bool = False) -> Any:
     """Return the ASGI application of a hosted study; ``behind_proxy`` as in :class:`webapp.visitors.Visitors`."""
     import streamlit as st
@@ -205,6 +226,8 @@ def run_server(
     """
     check_port(address, port)
     ignore_settings_of_others()
+    settings = streamlit_settings(address, port, hosts)
+    remember_settings(settings)
     application = make_app(hosting, behind_proxy)
     import webapp.screens.participant
     import webapp.screens.withdrawal  # noqa: F401  what every visitor needs is there before the first one comes
@@ -213,7 +236,7 @@ def run_server(
     collector = Collector()
     collector.start()
     try:
-        application.run(config=streamlit_settings(address, port, hosts))
+        application.run(config=settings)
     finally:
         collector.stop()
 

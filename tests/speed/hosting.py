@@ -16,6 +16,7 @@ printed beside, as shares of all cores while the people were there.
 from __future__ import annotations
 
 import argparse
+import gzip
 import http.client
 import json
 import os
@@ -56,6 +57,8 @@ RENDITION = "lossless-160"
 STARTING_SECONDS = 20
 """Before people come: so long the processes that play them need to start."""
 
+HEADERS = {"content-type": "application/json", "accept-encoding": "gzip, deflate, br"}
+
 LOADS = ("milliseconds", "pictures", "files", "pages", "errors", "acknowledged")
 
 
@@ -87,9 +90,11 @@ class Person:
         """Send a request; a connection that the server has closed meanwhile is opened again, as browsers do."""
         for attempt in (1, 2):
             try:
-                self.connection.request(method, path, body, {"content-type": "application/json"})
+                self.connection.request(method, path, body, HEADERS)
                 response = self.connection.getresponse()
-                return response.status, response.read()
+                content = response.read()
+                packed = response.headers["content-encoding"] == "gzip" and not path.startswith("/static/")
+                return response.status, gzip.decompress(content) if packed else content
             except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
                 self.connection.close()
                 if attempt == 2:
@@ -216,12 +221,8 @@ class Newcomer(Person):
 
     def walk(self, think: Callable[[], float]) -> None:
         """Go from the first file to the first trial."""
-        for path in ("/", *(f"/{name.decode()}" for name in self._files())):
-            begun = time.perf_counter()
-            status, _ = self.exchange("GET", path)
-            self.load.files.append((time.perf_counter() - begun) * 1000)
-            if status != 200:
-                self.load.errors.append(f"{path}: {status}")
+        for name in dict.fromkeys(NAMED.findall(self._fetch("/"))):
+            self._fetch(f"/{name.decode()}")
         self.tab = Tab(self.server.port)
         self.open.callback(self.tab.close)
         self.tab.connect()
@@ -240,9 +241,14 @@ class Newcomer(Person):
         (data,) = self.tab.components.values()
         self.token, self.shown = data["participant"], data["presentation"]
 
-    def _files(self) -> list[bytes]:
-        status, body = self.exchange("GET", "/")
-        return list(dict.fromkeys(NAMED.findall(body))) if status == 200 else []
+    def _fetch(self, path: str) -> bytes:
+        """Fetch a file of the page."""
+        begun = time.perf_counter()
+        status, body = self.exchange("GET", path)
+        self.load.files.append((time.perf_counter() - begun) * 1000)
+        if status != 200:
+            self.load.errors.append(f"{path}: {status}")
+        return body
 
     def _turn(self, seconds: float) -> None:
         self.load.pages.append(seconds * 1000)
