@@ -21,3 +21,17 @@ def adjust_holm(p_values: Sequence[float] | NDArray[np.floating]) -> Floats:
     # statsmodels' multipletests does the same, and collects garbage each time: far too slow for a simulation.
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
     return adjusted
+
+
+LEVEL = 0.05
+"""A p-value is never written across it."""
+
+
+def spell_p(p: float) -> str:
+    """Write a p-value with three decimals, or as many more as keep it on its side of .05."""
+    if p < 0.001:
+        return "< .001"
+    decimals = 3
+    while (float(f"{p:.{decimals}f}") < LEVEL) != (p < LEVEL) and decimals < 9:
+        decimals += 1
+    return f"{p:.{decimals}f}".replace("0.", ".", 1) if p < 0.9995 else "1.000"

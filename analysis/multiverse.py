@@ -38,7 +38,7 @@ from analysis.exclusions import (
 from analysis.judgements import judgements
 from analysis.proportions import Mean, estimate_proportions
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import Estimate, spell_value
 from benchmark.progress import Reporter
 from benchmark.protocol import Protocol, load_protocol
 
@@ -148,11 +148,12 @@ class Agreement:
         """Say how far the specifications agree."""
         side = "above" if self.protocol.value > self.reference else "below"
         name = f"{self.headline}: " if self.headline else ""
+        reference = f"{self.reference:g}".removeprefix("0") or "0"
         return (
             f"{name}over {self.specifications:,} specifications, which leave {_results(self.distinct)}, the estimate "
-            f"runs from {self.lowest:.3f} to {self.highest:.3f} (the protocol's: {self.protocol}). Of the different "
-            f"results {self.same_side:.0%} lie {side} {self.reference:g}, {self.excluding:.0%} with their whole "
-            "interval."
+            f"runs from {spell_value(self.lowest)} to {spell_value(self.highest)} (the protocol's: {self.protocol}). "
+            f"Of the different results {100 * self.same_side:.0f} % lie {side} {reference}, "
+            f"{100 * self.excluding:.0f} % with their whole interval."
         )
 
 

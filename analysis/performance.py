@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.stats import DegenerateDataWarning, bootstrap, norm, t
 
 from analysis.estimands import Drawing, known_weights, name_units, spell_estimand
-from analysis.multiple_tests import adjust_holm
+from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.rows import spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -316,7 +316,7 @@ class MachineScore:
         p = self.twin_p_adjusted
         found = f"trained minus twin {difference}"
         if p is not None and self.twin_tests > 1:
-            found += f", p {_spell_p(p)} after Holm over {self.twin_tests} comparisons with twins"
+            found += f", p {spell_p(p)} after Holm over {self.twin_tests} comparisons with twins"
         told = p < 1 - LEVEL if p is not None else difference.excludes_zero
         seen = f" with {self.control}" if self.control else ""
         if not told:
@@ -538,14 +538,6 @@ def _pair(first: pd.DataFrame, second: pd.DataFrame) -> pd.Series | None:
         return None
     paired = pd.concat([unit_means(first), unit_means(second)], axis=1, join="inner")
     return None if paired.empty else paired.iloc[:, 0] - paired.iloc[:, 1]
-
-
-def _spell_p(p: float) -> str:
-    """Write a p-value with three decimals, never across .05."""
-    if p < 0.001:
-        return "< .001"
-    text = f"{p:.3f}"
-    return ("1.000" if p > 0.9995 else text if (float(text) < 0.05) == (p < 0.05) else f"{p:.5f}").replace("0.", ".", 1)
 
 
 def score_table(scores: list[MachineScore]) -> pd.DataFrame:

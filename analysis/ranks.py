@@ -22,8 +22,9 @@ from scipy.stats import norm
 from analysis.comparison import DRAWS, JointMeans, draw_scores, model_means
 from analysis.estimands import Drawing, spell_estimand
 from analysis.proportions import LEVEL, Mean
+from analysis.rows import ShownAsTable
 from benchmark.errors import AnalysisError
-from benchmark.estimate import RANK, Estimate
+from benchmark.estimate import RANK, Estimate, spell_value
 
 MOST_KEPT = 10_000_000
 """Drawn differences that are kept in memory."""
@@ -53,7 +54,7 @@ class RankedModel:
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Ranks(ShownAsTable):
     """Models from the highest mean to the lowest, with simultaneous confidence sets for their ranks.
 
     Attributes
@@ -69,6 +70,17 @@ class Ranks:
 
     def __iter__(self) -> Iterator[RankedModel]:
         return iter(self.models)
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a model as people read it."""
+        table = self.table()[["model", "value", "groups"]]
+        table.insert(2, "rank", [str(own.rank) for own in self.models])
+        return table.assign(value=[spell_value(own.value) for own in self.models])
+
+    @property
+    def caption(self) -> str:
+        """How many places the answers settle."""
+        return self.sentence()
 
     def table(self) -> pd.DataFrame:
         """Return one row a model: value, rank, lowest and highest rank, and the groups that it belongs to."""

@@ -42,7 +42,7 @@ class Estimate:
             raise ValueError(f"The value {self.value} lies outside its interval [{self.low}, {self.high}].")
 
     def __str__(self) -> str:
-        spell = {RANK: _whole, DISATTENUATED: _within_one}.get(self.unit, _short)
+        spell = {RANK: _whole, DISATTENUATED: _within_one}.get(self.unit, spell_value)
         return f"{spell(self.value)} [{spell(self.low)}, {spell(self.high)}]"
 
     @property
@@ -62,17 +62,17 @@ DISATTENUATED = "disattenuated correlation"
 
 
 def _whole(value: float) -> str:
-    return f"{value:,.0f}" if math.isfinite(value) else _short(value)
+    return f"{value:,.0f}" if math.isfinite(value) else spell_value(value)
 
 
 def _within_one(value: float) -> str:
     """Write a disattenuated correlation; what lies beyond 1 is said in words."""
     if abs(value) > 1:
         return "above 1" if value > 0 else "below -1"
-    return _short(value)
+    return spell_value(value)
 
 
-def _short(value: float) -> str:
+def spell_value(value: float) -> str:
     """Write a number as papers do: three decimals, no zero before the point; one from 10 on, whole from 100 on."""
     if math.isnan(value):
         return "–"

@@ -408,6 +408,7 @@ def _timm_config(module: nn.Module) -> dict[str, Any]:
         "architecture": config.get("architecture"),
         "size": size[-1] if size else None,
         "crop_ratio": config.get("crop_pct"),
+        "crop_mode": config.get("crop_mode"),
         "interpolation": None if not interpolation else "bilinear" if interpolation == "bilinear" else "bicubic",
         "mean": config.get("mean"),
         "std": config.get("std"),

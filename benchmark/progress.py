@@ -92,11 +92,11 @@ class LineReporter(Reporter):
             now = self._clock()
             if now - last >= _LINE_SECONDS and done < total:
                 last = now
-                rest = f", about {_spell((now - began) * (total - done) / done)} left" if done else ""
-                self.say(f"{title}: {done:,} of {total:,}, {_spell(now - began)}{rest}")
+                rest = f", about {spell_duration((now - began) * (total - done) / done)} left" if done else ""
+                self.say(f"{title}: {done:,} of {total:,}, {spell_duration(now - began)}{rest}")
 
         yield advance
-        self.say(f"{title}: {done:,} of {total:,}, {_spell(self._clock() - began)}")
+        self.say(f"{title}: {done:,} of {total:,}, {spell_duration(self._clock() - began)}")
 
     def say(self, text: str) -> None:
         """Write a line."""
@@ -120,8 +120,8 @@ def default_reporter() -> Reporter:
     return LineReporter(sys.stdout) if in_notebook() else Reporter()
 
 
-def _spell(seconds: float) -> str:
-    """Write a duration as a log has it: ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
+def spell_duration(seconds: float) -> str:
+    """Write a duration as people do: ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

@@ -28,7 +28,7 @@ from benchmark.responses import machine_responses
 from benchmark.study import Study
 from benchmark.workflow import leaderboard as jobs
 from benchmark.workflow import observe_study, score_study, simulate
-from benchmark.workflow.leaderboard import add_model, add_study, make_release, read_leaderboard
+from benchmark.workflow.leaderboard import add_model, add_study, make_release, read_leaderboard, verify_results
 from tests.leaderboards import SEER, made_up_result
 
 LITE = "features:efficientnet_lite0"
@@ -564,3 +564,32 @@ def test_the_released_results_are_read_where_nothing_else_is_named(
     write_result(made_up_result("mine"), tmp_path / "leaderboard" / "results")
     assert len(read_leaderboard().results) == len(released.results) + 1
     assert {result.model.name for result in read_leaderboard(["leaderboard/results"]).results} == {"mine"}
+
+
+def test_rows_of_a_table_have_intervals_of_one_method_and_say_where_files_have_older_ones(tmp_path: Path) -> None:
+    """Files made before machine intervals were changed hold BCa intervals: they are not put beside today's."""
+    older, newer = made_up_result("older", score=0.9, low_level=0.7), made_up_result("newer", score=0.8, low_level=0.7)
+    older = older.model_copy(update={"scores": score_result(older, interval="bca"), "hash": ""}).sealed()
+    path = write_result(older, tmp_path)
+    board = build_leaderboard([older, newer])
+    section = board.tables[0].sections[0]
+    assert {own.headline.method for own in section.standings} == {performance.STUDENT}
+    assert {own.score.method for own in section.standings} == {performance.STUDENT}
+    assert performance.STUDENT in section.what and "computed from the files' counts for older, since" in section.what
+    today = {score.key: score for score in score_result(older)}
+    row = next(row for row in board.tables[0].rows if row.name == "older")
+    shown = row.standings[0].headline
+    assert any(shown == score.estimate for score in today.values() if score.quantity == "excess")
+    assert row.results == (older,), "The file is shown as it is."
+    assert verify_results([path]).holds, "Older files are verified by their own method."
+    assert performance.BCA in path.read_text("utf-8")
+    alone = build_leaderboard([newer]).tables[0].sections[0].what
+    assert "computed from" not in alone and performance.STUDENT in alone
+
+
+def test_the_released_rows_are_shown_with_todays_intervals() -> None:
+    for table in read_leaderboard(["released"]):
+        for section in table.sections:
+            methods = {own.headline.method for own in section.standings}
+            assert methods == ({performance.STUDENT} if section.kind == "machine" else methods) and len(methods) == 1
+            assert next(iter(methods)) in section.what

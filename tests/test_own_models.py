@@ -155,6 +155,18 @@ def test_what_a_network_of_timm_says_of_its_input_and_family_is_taken_over(folde
     assert card.family == "resnet" and card.input_note == ""
 
 
+def test_how_pictures_are_cropped_is_the_centre_unless_author_or_network_says_otherwise(folder: Path) -> None:
+    """It is the one fact of an input that has a default, and is not among the assumed ones."""
+    plain = load_card(write(folder, "def make():\n    return Net()\nmake.card = {}\n"))
+    assert plain.input.crop_mode == "center" and "crop_mode" not in plain.input_note
+    line = "def make():\n    return Net()\nmake.card = {'input': {'size': 48, 'crop_mode': 'squash'}}\n"
+    assert load_card(write(folder, line, "stated")).input.crop_mode == "squash"
+    told = "def make():\n    net = Net()\n    net.pretrained_cfg = {'crop_mode': %r}\n    return net\n"
+    assert load_card(write(folder, told % "border", "told")).input.crop_mode == "border"
+    with pytest.raises(VimiError, match="crop_mode"):
+        load_card(write(folder, told % "diagonal", "unknown"))
+
+
 def test_a_function_may_name_its_model_and_a_name_that_is_taken_is_refused(folder: Path) -> None:
     line = "def make():\n    return Net()\nmake.card = {'name': %r}\n"
     assert load_card(write(folder, line % "net-8")).name == "net-8"

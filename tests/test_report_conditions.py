@@ -12,8 +12,14 @@ from analysis.figures.style import looks, shapes
 from analysis.performance import MachineScores, score_machines
 from analysis.power.simulation import Layout, Population
 from analysis.proportions import estimate_proportions
+from analysis.published import published_models
 from analysis.report import Report, Settings, make_report, render_page, write_report
-from analysis.report.material import Draft, said_once
+from analysis.report.material import Draft, Material, said_once
+from analysis.report.page import MOST_FINDINGS
+from analysis.report.sections.robustness import _slopes
+from analysis.report.sections.scaling import describe_scaling
+from analysis.scaling import ScalingResult, fit_scaling, tabulate_means
+from analysis.scaling.predictors import LEAST_MODELS
 from analysis.simulated_dataset import SimulatedObserver, simulate_dataset
 from benchmark.estimate import DISATTENUATED, RANK, Estimate
 
@@ -177,3 +183,56 @@ def test_more_than_a_few_findings_are_folded_and_none_is_lost(three: Report) -> 
         draft.find(f"finding number {k}")
     page = render_page(Report("t", (), (), (), (draft.section("many"),)))
     assert all(f"finding number {k}<" in page for k in range(20)) and "12 more findings" in page
+
+
+# ---------------------------------------------------------------- scaling
+
+
+def test_fewer_models_than_a_slope_needs_are_not_drawn_against_their_size() -> None:
+    conditions = tuple(f"kind {number}" for number in range(8))
+    layout = Layout(models=1, units=5, sessions=2, trials=5, catch_trials=0, conditions=conditions)
+    models = published_models().iloc[:1]
+    dataset = simulate_dataset(layout, Population(), seed=8, models=models)
+    section = make_report(dataset, Settings(rules=(), thorough=False)).section("scaling")
+    assert not section.figures
+    assert any(f"at least {LEAST_MODELS} models" in text for text in section.absent)
+    assert section.findings[0].kind == "refused"
+
+
+@pytest.fixture(scope="module")
+def six() -> Material:
+    layout = Layout(models=6, units=5, sessions=3, trials=10, catch_trials=0, conditions=("b", "a"))
+    models = published_models().iloc[:6]
+    return Material(simulate_dataset(layout, Population(), seed=9, models=models), Settings(rules=()))
+
+
+def test_the_multiverse_varies_the_slope_that_the_headline_gives(six: Material) -> None:
+    study = fit_scaling(tabulate_means(six.proportions), six.dataset.models, conditions=six.conditions)
+    for condition in six.conditions:
+        result = study.result(condition, "parameters")
+        assert isinstance(result, ScalingResult)
+        slopes = _slopes(six, six.headline, [(condition, "parameters")], "units")
+        found, headline = slopes[f"{condition} on parameters"], result.slope.estimate
+        assert (found.value, found.low, found.high) == pytest.approx((headline.value, headline.low, headline.high))
+        assert found.low != pytest.approx(result.least_squares.estimate.low)
+
+
+def test_the_figure_of_leverage_draws_what_its_caption_says(six: Material) -> None:
+    study = fit_scaling(tabulate_means(six.proportions), six.dataset.models, conditions=six.conditions)
+    section = describe_scaling(study)
+    figure = next(figure for figure in section.figures if figure.name.startswith("leverage"))
+    own = figure.data
+    assert "without each model" in figure.caption
+    assert (own["slope_without_low"] < own["slope_without"]).all()
+    assert (own["slope_without"] < own["slope_without_high"]).all()
+
+
+def test_one_finding_too_many_is_shown_and_more_are_folded(six: Material) -> None:
+    def page(findings: int) -> str:
+        draft = Draft("some")
+        for number in range(findings):
+            draft.find(f"Finding {number}.")
+        return render_page(Report("some", (), (), (), (draft.section("Some"),)))
+
+    assert "more finding" not in page(MOST_FINDINGS + 1)
+    assert "2 more findings" in page(MOST_FINDINGS + 2)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, pearsonr, rankdata, spearmanr, t, ttest_ind
 
+from analysis.multiple_tests import spell_p
 from analysis.published import published_means, published_models
 from analysis.scaling import (
     KINDS,
@@ -32,7 +33,7 @@ from analysis.scaling.families import take_places
 from analysis.scaling.permutation import permute_slope, permute_spearman
 from analysis.scaling.predictors import Predictor
 from analysis.scaling.regression import condition_number, least_squares, restricted_log_likelihood
-from analysis.scaling.verdicts import MarginTests, _number, _p
+from analysis.scaling.verdicts import MarginTests, _number
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
 
@@ -602,4 +603,4 @@ def test_ends_of_intervals_are_never_rounded_onto_zero(value: float, written: st
     [(0.04996, ".04996"), (0.0499, ".0499"), (0.0501, ".050"), (0.0004, "< .001"), (0.99999, "1.000")],
 )
 def test_p_values_are_never_rounded_across_the_level(value: float, written: str) -> None:
-    assert _p(value) == written
+    assert spell_p(value) == written

@@ -26,8 +26,10 @@ from analysis.comparison.joint_means import DRAWS, JointMeans, draw_scores, join
 from analysis.comparison.models import choose_condition, model_means
 from analysis.estimands import Drawing, spell_estimand
 from analysis.judgements import plain, require
-from analysis.multiple_tests import adjust_holm
+from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.proportions import LEVEL, Mean, cluster_means, read_answers
+from analysis.proportions.clustered_means import ClusteredMeans
+from analysis.rows import ShownAsTable
 from analysis.same_units import check_one_model_a_name
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
@@ -63,7 +65,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(ShownAsTable):
     """A family of differences.
 
     Attributes
@@ -87,6 +89,25 @@ class Comparison:
 
     def __iter__(self) -> Iterator[Difference]:
         return iter(self.differences)
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a difference as people read it."""
+        return pd.DataFrame(
+            [
+                {
+                    "first": own.first, "second": own.second, "difference (alone)": str(own.difference),
+                    "p (alone)": spell_p(own.p), "difference (simultaneous)": str(own.simultaneous),
+                    "p, max-T": spell_p(own.p_max_t), "p, Holm": spell_p(own.p_holm),
+                }
+                for own in self.differences
+            ]
+        )  # fmt: skip
+
+    @property
+    def caption(self) -> str:
+        """The family, and what could not be compared."""
+        left_out = f" Left out: {'; '.join(self.left_out)}." if self.left_out else ""
+        return f"First minus second, a family of {self.size}: {self.family}.{left_out}"
 
     def table(self) -> pd.DataFrame:
         """Return one row a difference, with the family and its size."""
@@ -208,12 +229,9 @@ def compare_conditions(
     answers = read_answers(paired[paired["model"].isin(kept)], ("model", "condition"), drawing=drawing, units=units)
     means = cluster_means(answers, mean=mean)
     names = [f"{model} {condition}" for model, condition in answers.cells.itertuples(index=False, name=None)]
-    joint = join_means(means, names, f"paired by unit; {spell_sharing(means, 'cells')}")
-    place = {name: number for number, name in enumerate(joint.names)}
-    pairs = np.array([(place[f"{model} {first}"], place[f"{model} {second}"]) for model in kept])
+    pairs = [(f"{model} {first}", f"{model} {second}") for model in kept]
     family = f"{first} minus {second} within {'1 model' if len(kept) == 1 else f'each of {len(kept)} models'}"
-    estimand = spell_estimand("new units and people", drawing)
-    return Comparison(family, _judge(joint, pairs, estimand, level, seed), tuple(left_out))
+    return _compare_paired(means, names, pairs, family, left_out, drawing, level, seed)
 
 
 CELL = ("model", "condition", "difficulty", "references", "references_per_side")
@@ -298,14 +316,29 @@ def compare_groups(
     answers = read_answers(own[kept], factors, drawing=drawing, units=units)
     means = cluster_means(answers, mean=mean)
     names = [", ".join(row) for row in answers.cells[factors].itertuples(index=False, name=None)]
-    joint = join_means(means, names, f"paired by unit; {spell_sharing(means, 'cells')}")
-    place = {name: number for number, name in enumerate(joint.names)}
     cells = [", ".join(row) for row in answers.cells[list(within)].drop_duplicates().itertuples(index=False, name=None)]
     prefixes = [f"{name}, " for name in cells] if within else [""]
-    pairs = np.array([(place[f"{prefix}{first}"], place[f"{prefix}{second}"]) for prefix in prefixes])
+    pairs = [(f"{prefix}{first}", f"{prefix}{second}") for prefix in prefixes]
     family = f"{first} minus {second}" + (f" within each of {len(pairs)} cells" if within else "")
+    return _compare_paired(means, names, pairs, family, left_out, drawing, level, seed)
+
+
+def _compare_paired(
+    means: ClusteredMeans,
+    names: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    family: str,
+    left_out: Sequence[str],
+    drawing: Drawing,
+    level: float,
+    seed: int,
+) -> Comparison:
+    """Return the family of differences between cells, named one for one, that share their units."""
+    joint = join_means(means, list(names), f"paired by unit; {spell_sharing(means, 'cells')}")
+    place = {name: number for number, name in enumerate(joint.names)}
+    numbers = np.array([(place[first], place[second]) for first, second in pairs])
     estimand = spell_estimand("new units and people", drawing)
-    return Comparison(family, _judge(joint, pairs, estimand, level, seed), tuple(left_out))
+    return Comparison(family, _judge(joint, numbers, estimand, level, seed), tuple(left_out))
 
 
 def _judge(

@@ -13,6 +13,7 @@ from analysis.figures.words import counted, display_names, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Boxes = NDArray[np.float64]
 """Rectangles in pixels, one a row: left, bottom, right, top."""
@@ -77,9 +78,7 @@ def label_points(
 
     if not len(names):
         return []
-    figure = axis.figure.get_figure(root=True)
-    assert figure is not None
-    figure.draw_without_rendering()
+    figure = _lay_out(axis)
     scale = figure.dpi / 72
     points = axis.transData.transform(np.column_stack([np.asarray(x, float), np.asarray(y, float)]))
     panel = np.asarray(axis.bbox.extents)
@@ -133,11 +132,39 @@ def label_points(
         ).set_in_layout(False)  # fmt: skip
     left_out = sorted(names[row] for row in range(len(names)) if row not in placed)
     if left_out:
-        axis.text(
-            0.995, 0.005, f"{counted(len(left_out), 'name')} without room: see the table", transform=axis.transAxes,
-            fontsize=size, color=MUTED, ha="right", va="bottom",
-        )  # fmt: skip
+        written = np.array([choices[row][0][at] for row, at in placed.items()]).reshape(-1, 4)
+        _say_left_out(axis, len(left_out), size, np.vstack([blocked, written]))
     return left_out
+
+
+def _say_left_out(axis: Axes, count: int, size: float, blocked: Boxes) -> None:
+    """Say how many names were left out: in the corner of the panel where least is covered."""
+    said = f"{counted(count, 'name')} without room: see the table"
+    extent = np.array(_extent(axis, said, size))
+    panel = np.asarray(axis.bbox.extents)
+    corners = [(1, 0), (0, 0), (1, 1), (0, 1)]
+    lows = np.array([np.where(corner, panel[2:] - extent - 2, panel[:2] + 2) for corner in corners])
+    covered = _overlap(np.column_stack([lows, lows + extent]), blocked).sum(axis=1)
+    right, top = corners[int(np.argmin(covered))]
+    axis.text(
+        0.995 if right else 0.005, 0.995 if top else 0.005, said, transform=axis.transAxes, fontsize=size, color=MUTED,
+        ha="right" if right else "left", va="top" if top else "bottom", zorder=6,
+    )  # fmt: skip
+
+
+def _lay_out(axis: Axes) -> Figure:
+    """Give all panels of a figure their places, and return the figure; a figure that is laid out stays as it is.
+
+    Names are placed in pixels. Laying many panels out takes seconds, so that it is done once, not for every panel.
+    """
+    from matplotlib.layout_engine import PlaceHolderLayoutEngine
+
+    figure = axis.figure.get_figure(root=True)
+    assert figure is not None
+    if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure
 
 
 def spread(wanted: ArrayLike, gap: float, low: float, high: float) -> NDArray[np.float64]:

@@ -242,10 +242,12 @@ def plot_intervals_compared(
     names = display_names(methods if single else models, 28)
     offsets = dodge(len(methods), 0.66)
     marks = shapes(methods)
+    # One scale for all panels: widths are what is compared.
+    ends = own.loc[known_intervals(own), ["low", "high"]].to_numpy().ravel()
+    reach = limited(np.concatenate([ends, own["value"]]), [] if chance is None else [chance], 0.05)
     for axis, condition in zip(axes, conditions):
         rows = own[own["condition"] == condition]
-        ends = rows.loc[known_intervals(rows), ["low", "high"]].to_numpy().ravel()
-        axis.set_xlim(*limited(np.concatenate([ends, rows["value"]]), [] if chance is None else [chance], 0.05))
+        axis.set_xlim(*reach)
         stripe_rows(axis, len(methods) if single else len(models))
         for turn, method in enumerate(methods):
             members = rows[rows["interval"] == method]

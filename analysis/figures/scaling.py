@@ -45,6 +45,9 @@ from benchmark.errors import AnalysisError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MOST_COLUMNS = 3
+"""Panels side by side."""
+
 
 @draws
 def plot_scaling(
@@ -92,8 +95,11 @@ def plot_scaling(
     predictors = list(dict.fromkeys(own["predictor"].astype(str)))
     own = own.sort_values("model", kind="stable", ignore_index=True)
     panels = [(predictor, condition) for predictor in predictors for condition in conditions]
-    columns = 1 if len(panels) == 1 else 2 if len(conditions) == 1 else len(conditions)
-    rows = -(-len(panels) // columns)
+    columns = 1 if len(panels) == 1 else 2 if len(conditions) == 1 else min(len(conditions), MOST_COLUMNS)
+    # Of more conditions than stand side by side, each predictor begins a new row.
+    each = 1 if len(conditions) == 1 else columns * -(-len(conditions) // columns)
+    places = [each * turn + at for turn in range(len(predictors)) for at in range(len(conditions))]
+    rows = -(-(places[-1] + 1) // columns)
     styles = looks(conditions)
     names, foot = numbers_for_names(own["model"], 20)
     families = sorted(own["family"].astype(str).unique()) if "family" in own.columns else []
@@ -101,9 +107,10 @@ def plot_scaling(
     key = [shape_key(family, *markers[family]) for family in families] if len(families) > 1 else []
     width = WIDTH if columns > 1 else 4.6
     figure = open_figure(2.9 * rows + 0.1, width=width, note=note, key=key, foot=foot)
-    axes = np.ravel(figure.subplots(rows, columns, squeeze=False))
+    grid = np.ravel(figure.subplots(rows, columns, squeeze=False))
+    axes = grid[places]
     inches = width / columns - 0.55
-    for axis, (predictor, condition) in zip(axes, panels):
+    for place, axis, (predictor, condition) in zip(places, axes, panels):
         look = styles[condition]
         here = own[(own["predictor"].astype(str) == predictor) & (own["condition"].astype(str) == condition)]
         fit = slopes[
@@ -115,7 +122,8 @@ def plot_scaling(
             drawn = lines[
                 (lines["predictor"].astype(str) == predictor) & (lines["condition"].astype(str) == condition)
             ].sort_values("x")
-        said = _say_slope(fit, printable(f"{condition} references, {counted(len(here), 'model')}"), inches)
+        many = f", {counted(len(here), 'model')}" if len(here) else ""
+        said = _say_slope(fit, wrapped(f"{condition} references{many}", inches, TEXT), inches)
         axis.set_title(said, loc="left", color=look.colour, fontsize=TEXT, linespacing=1.25)
         same_condition = own[own["condition"].astype(str) == condition]
         ends = same_condition.loc[known_intervals(same_condition), ["low", "high"]].to_numpy().ravel()
@@ -137,18 +145,18 @@ def plot_scaling(
             mark_level(axis, 0.5, "chance")
         tidy(axis, "y")
         few_ticks(axis, "y", 5)
-        if panels.index((predictor, condition)) % columns == 0:
+        if place % columns == 0:
             axis.set_ylabel(printable(value_label))
         if not len(here):
-            axis.text(0.5, 0.5, "no models", transform=axis.transAxes, ha="center", color=MUTED, fontsize=SMALL)
-    for axis in axes[len(panels) :]:
-        hide(axis)
+            axis.text(0.5, 0.5, "no points", transform=axis.transAxes, ha="center", color=MUTED, fontsize=SMALL)
+    for place in set(range(len(grid))) - set(places):
+        hide(grid[place])
     for axis, (predictor, condition) in zip(axes, panels):
         here = own[(own["predictor"].astype(str) == predictor) & (own["condition"].astype(str) == condition)]
         known = here[known_intervals(here)]
         bars = known[["x", "low", "x", "high"]].to_numpy(np.float64)
         label_points(axis, here["x"], here["value"], [names[str(m)] for m in here["model"]], bars=bars)
-    return axes[: len(panels)]
+    return axes  # type: ignore[no-any-return]
 
 
 def _refused(fit: pd.DataFrame) -> str:

@@ -67,14 +67,20 @@ def spread_machine_counts(result: Result, pool_size: int | None = None) -> pd.Da
         Of the counts; the whole pool's if not given.
     """
     size = result.pool.size if pool_size is None else pool_size
-    parts = [_spread_machine(result, counts) for counts in result.machines if counts.pool_size == size]
-    return schemas.concatenate(parts, schemas.RESPONSES)
+    return _together(_spread_machine(result, counts) for counts in result.machines if counts.pool_size == size)
 
 
 def spread_people_counts(results: Iterable[Result], kind: str = "human") -> pd.DataFrame:
     """Spread people's counts out into a table of responses; people who judged several models are the same in all."""
-    parts = [_spread_people(result, counts) for result in results for counts in result.people if counts.kind == kind]
-    return schemas.concatenate(parts, schemas.RESPONSES)
+    return _together(
+        _spread_people(result, counts) for result in results for counts in result.people if counts.kind == kind
+    )
+
+
+def _together(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return answers to one file's cells as one table of responses; it is checked once, and not cell by cell."""
+    spread = list(parts)
+    return schemas.RESPONSES.conform(pd.concat(spread, ignore_index=True)) if spread else schemas.RESPONSES.empty()
 
 
 def _spread_machine(result: Result, counts: MachineCounts) -> pd.DataFrame:
@@ -110,10 +116,10 @@ def _spread_people(result: Result, counts: PeopleCounts) -> pd.DataFrame:
 def _table(
     result: Result, model: str, counts: MachineCounts | PeopleCounts, unit: Any, place: Any, correct: Any, **fields: Any
 ) -> pd.DataFrame:
-    """Return answers in the schema of responses; which task an answer was given to is not in a result file."""
+    """Return answers with the columns of responses; which task an answer was given to is not in a result file."""
     facts = {name: np.array([getattr(item, name) for item in result.units], dtype=object)[unit]
              for name in ("layer", "basis", "index", "aggregator")}  # fmt: skip
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "response_id": [f"{model}/{n}" for n in range(len(unit))],
             "study": result.made.study,
@@ -135,7 +141,6 @@ def _table(
             **fields,
         }
     )
-    return schemas.RESPONSES.conform(frame)
 
 
 def unit_flags(result: Result) -> pd.DataFrame:
@@ -170,16 +175,41 @@ def score_result(result: Result, reporter: Reporter | None = None, interval: Int
     """
     kinds = sorted({counts.kind for counts in result.people})
     scores: list[Score] = []
-    with (reporter or Reporter()).task(f"Scoring {result.model.name}", 2 + len(kinds)) as advance:
+    with (reporter or Reporter()).task(f"Scoring {result.model.name}", 1 + len(kinds)) as advance:
         if result.machines:
-            scores += _machine_scores(result, interval)
-            advance(1)
-            scores += _twin_scores(result, interval)
+            scores += machine_scores(result, interval)
             advance(1)
         for kind in kinds:
             scores += _people_scores(result, kind)
             advance(1)
     return tuple(scores)
+
+
+def machine_scores(result: Result, interval: Interval = "student") -> tuple[Score, ...]:
+    """Compute the scores by machines, and those of the twin, from a result's counts."""
+    return (*_machine_scores(result, interval), *_twin_scores(result, interval)) if result.machines else ()
+
+
+_anew: dict[str, Result] = {}
+
+
+def with_todays_intervals(result: Result) -> Result:
+    """Return a result with machine intervals of today's method, so that all rows of a table are made alike.
+
+    A file whose intervals are older holds the counts that they were made from: today's are computed from these, once
+    for each file and process. The file stays as it is. People's intervals and published ones are the file's.
+    """
+    if not is_computed_anew(result):
+        return result
+    if result.hash not in _anew:
+        others = tuple(score for score in result.scores if score.observer_kind != "machine")
+        _anew[result.hash] = result.model_copy(update={"scores": (*machine_scores(result), *others)})
+    return _anew[result.hash]
+
+
+def is_computed_anew(result: Result) -> bool:
+    """Say whether the machine intervals that are shown of a result are not those in its file."""
+    return bool(result.machines) and interval_of(result) != "student"
 
 
 def _machine_scores(result: Result, interval: Interval) -> Iterator[Score]:

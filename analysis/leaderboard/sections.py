@@ -6,7 +6,7 @@ The terminal and the page of the web app show the same cells, and leave out colu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -116,7 +116,7 @@ def _section(table: Table, kind: str, observer: str) -> Section:
         kind=kind,
         observer=observer,
         who=spell_observer(kind, observer),
-        what=_describe(first),
+        what=_describe(pairs),
         rows=tuple(row for row, _ in pairs),
         standings=tuple(own for _, own in pairs),
         columns=tuple(column for column in columns if any(cell != NOTHING for cell in column.cells)),
@@ -150,13 +150,25 @@ def _columns(
     ]
 
 
-def _describe(standing: Standing) -> str:
-    """Say what a standing shows, and what its intervals speak for."""
-    estimate = standing.headline
+def _describe(pairs: Sequence[tuple[Row, Standing]]) -> str:
+    """Say what standings show, what their intervals speak for, and how they were made."""
+    first = pairs[0][1]
     # By whom is said elsewhere.
-    speaks_for = estimate.estimand.partition("; by ")[0]
+    speaks_for = first.headline.estimand.partition("; by ")[0]
     about = f" for {speaks_for}" if speaks_for else ""
-    return f"{_WHAT[standing.quantity]}; {100 * estimate.level:g} % intervals{about}"
+    said = f"{_WHAT[first.quantity]}; {100 * first.headline.level:g} % intervals{about}"
+    if first.observer_kind in ("human", "simulated"):
+        return said
+    methods: dict[str, list[str]] = {}
+    for row, own in pairs:
+        methods.setdefault(own.headline.method, []).append(row.name)
+    made = [method + (f" ({', '.join(names)})" if len(methods) > 1 else "") for method, names in methods.items()]
+    anew = [row.name for row, _ in pairs if row.is_computed_anew] if first.observer_kind == "machine" else []
+    if anew:
+        made.append(
+            f"computed from the files' counts for {', '.join(anew)}, since the files hold intervals of an older method"
+        )
+    return f"{said}; {'; '.join(made)}"
 
 
 def _rank_or_notes(standing: Standing, number: dict[str, int]) -> str:

@@ -28,7 +28,15 @@ from analysis.leaderboard.result import (
     iterate_scores,
     present_results,
 )
-from analysis.leaderboard.scores import CONTROLS, PEOPLE, QUANTITIES, counted_judgements, merged_people_scores
+from analysis.leaderboard.scores import (
+    CONTROLS,
+    PEOPLE,
+    QUANTITIES,
+    counted_judgements,
+    is_computed_anew,
+    merged_people_scores,
+    with_todays_intervals,
+)
 from analysis.leaderboard.validity import Check, check_validity
 from analysis.performance import ROUNDING
 from analysis.ranks import Ranks, rank_models, rank_values
@@ -37,6 +45,7 @@ from benchmark.errors import AnalysisError, LeaderboardError, NameNotFound
 from benchmark.estimate import Estimate
 from benchmark.observers.base import LOW_LEVEL
 from benchmark.plumbing import PLUMBING
+from benchmark.progress import Reporter
 from benchmark.protocol import load_protocol
 
 if TYPE_CHECKING:
@@ -158,6 +167,11 @@ class Row:
             f"weights {model.weights}" if model.weights else "weights not known",
         ]
         return "; ".join(filter(None, facts)) + "."
+
+    @property
+    def is_computed_anew(self) -> bool:
+        """Whether its machine intervals are computed from its files' counts, since the files hold older ones."""
+        return any(map(is_computed_anew, self.results))
 
     def standing(self, kind: str, observer: str) -> Standing | None:
         """Return the standing by an observer, or None."""
@@ -313,8 +327,12 @@ def build_leaderboard(
     observer: str = "",
     family: str = "",
     model: str = "",
+    reporter: Reporter | None = None,
 ) -> Leaderboard:
     """Build the leaderboard from results.
+
+    All machine intervals of it are made by one method: where a file has those of an older one, today's are computed
+    from the file's counts, and the tables say of which rows. The files stay as they are.
 
     Parameters
     ----------
@@ -328,6 +346,8 @@ def build_leaderboard(
         Only the standings by this observer: ``people``, or a machine's name.
     family, model
         Only models of this family, or this model. Ranks are still those among all.
+    reporter
+        Shows progress.
 
     Raises
     ------
@@ -337,6 +357,12 @@ def build_leaderboard(
         If a filter names something that no result has.
     """
     present = present_results(results)
+    older = [result for result in present if is_computed_anew(result)]
+    if older:
+        with (reporter or Reporter()).task("Intervals of older files", len(older)) as advance:
+            for result in older:
+                with_todays_intervals(result)
+                advance(1)
     tables = [_table(key, members) for key, members in _grouped(present).items()]
     tables.sort(key=lambda t: (t.is_plumbing_check, t.protocol.name, t.protocol.identity, t.pool.name, t.condition))
     return Leaderboard(tuple(tables), tuple(present)).choose(
@@ -442,7 +468,8 @@ def _row(name: str, results: tuple[Result, ...], condition: str, difficulty: str
     """Make a row of the results of one model and one set of stimuli, in a table of so many models."""
     _check_agreement(results)
     first = results[0]
-    standings = [*_people_standings(results, condition, difficulty), *_machines(results, condition, difficulty)]
+    alike = tuple(with_todays_intervals(result) for result in results)
+    standings = [*_people_standings(alike, condition, difficulty), *_machines(alike, condition, difficulty)]
     standings.sort(key=lambda own: (_KINDS[own.observer_kind], own.observer))
     return Row(
         name=name,
@@ -450,7 +477,7 @@ def _row(name: str, results: tuple[Result, ...], condition: str, difficulty: str
         stimuli=first.shown(condition),
         pool=first.pool,
         standings=tuple(standings),
-        checks=check_validity(results, condition, difficulty, models),
+        checks=check_validity(alike, condition, difficulty, models),
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
         results=results,
     )

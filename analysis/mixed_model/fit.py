@@ -26,6 +26,7 @@ from analysis.mixed_model.misleading import EVIDENCE, Cells, Mixture
 from analysis.mixed_model.optimisation import LARGE, NotConverged, Optimum, maximise
 from analysis.mixed_model.structure import find_structure
 from analysis.mixed_model.system import System
+from analysis.rows import ShownAsTable
 from analysis.same_units import check_one_model_a_name
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -399,7 +400,7 @@ def _covariance(model: MixedModel, optimum: Optimum, design: Design) -> tuple[Fl
 
 
 @dataclass(frozen=True)
-class MixedModelFit:
+class MixedModelFit(ShownAsTable):
     """A fitted mixed model.
 
     Attributes
@@ -637,6 +638,24 @@ class MixedModelFit:
                 method = "no interval: the fit did not converge"
         words = spell_estimand(self.scope)
         return Estimate(value, low, high, method, factor.size, self.scale, words, LEVEL)
+
+    def frame(self) -> pd.DataFrame:
+        """Return all estimates as people read them: fixed effects, then standard deviations."""
+        effects = {"fixed": self.fixed, "standard deviation": self.standard_deviations}
+        return pd.DataFrame(
+            [
+                {"effect": kind, "name": name, "estimate": str(estimate)}
+                for kind, named in effects.items()
+                for name, estimate in named.items()
+            ]
+        )
+
+    @property
+    def caption(self) -> str:
+        """The scale of the effects, how well the fit went, and what a reader should know."""
+        state = "converged" if self.converged else "has NOT converged"
+        said = f"Effects on the scale {self.scale}; log-likelihood {self.log_likelihood:,.2f}; the fit {state}."
+        return " ".join([said, *self.notes])
 
     def summary(self) -> pd.DataFrame:
         """Return all estimates, one a row: fixed effects, then standard deviations."""

@@ -39,6 +39,7 @@ from analysis.estimands import Drawing, Scope
 from analysis.proportions.answers import Codes, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans, Mean, cluster_means
 from analysis.proportions.intervals import LEVEL, Interval, cell_components, choose_interval, estimate_cell
+from analysis.rows import ShownAsTable
 from analysis.variance_components import Components
 from benchmark.errors import NameNotFound
 from benchmark.estimate import Estimate
@@ -113,7 +114,7 @@ class ProportionCell:
 
 
 @dataclass(frozen=True)
-class Proportions:
+class Proportions(ShownAsTable):
     """Proportions correct of several cells, in the order of their names."""
 
     by: tuple[str, ...]
@@ -138,6 +139,25 @@ class Proportions:
             options = [", ".join(cell.names.values()) for cell in self.cells]
             raise NameNotFound("cell (or more than one)", ", ".join(names.values()), options)
         return found[0]
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a cell as people read it."""
+        return pd.DataFrame(
+            [
+                {
+                    **cell.names, "proportion correct": str(cell.estimate), "units": cell.units, "people": cell.people,
+                    "answers": cell.answers,
+                }
+                for cell in self.cells
+            ]
+        )  # fmt: skip
+
+    @property
+    def caption(self) -> str:
+        """What the proportions speak for, and how their intervals were made, where that is the same for all."""
+        said = dict.fromkeys(f"for {own.estimand}" for own in (cell.estimate for cell in self.cells) if own.estimand)
+        levels = dict.fromkeys(f"{100 * cell.estimate.level:g} % intervals" for cell in self.cells)
+        return f"Proportion correct, {' or '.join(levels)}, {' or '.join(said)}.".replace(", .", ".")
 
     def table(self) -> pd.DataFrame:
         """Return one row a cell: names, estimate, counts, standard errors and variance components."""

@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from analysis.multiple_tests import spell_p
 from analysis.psychophysics.cells import split_cells
 from analysis.psychophysics.detection_hierarchy import Hierarchy, fit_hierarchy
 from analysis.psychophysics.detection_rates import ROOT_TWO, corrected_rates, count_choices
@@ -94,9 +95,9 @@ class Detection:
         if self.bias.method.startswith("no interval"):
             return f"{name}: position bias can't be judged: {self.bias.method.removeprefix('no interval: ')}."
         if not self.bias.excludes_zero:
-            return f"{name}: no position bias is seen (difference {self.bias}, p = {self.bias_p:.3f})."
+            return f"{name}: no position bias is seen (difference {self.bias}, p {spell_p(self.bias_p)})."
         side = "upper" if self.bias.value > 0 else "lower"
-        return f"{name}: people prefer the {side} query (difference {self.bias}, p = {self.bias_p:.3f})."
+        return f"{name}: people prefer the {side} query (difference {self.bias}, p {spell_p(self.bias_p)})."
 
 
 def detect(table: pd.DataFrame, by: Sequence[str] = ("model", "condition"), level: float = LEVEL) -> list[Detection]:

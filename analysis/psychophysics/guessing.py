@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, t
 
 from analysis.estimands import spell_estimand
-from analysis.multiple_tests import adjust_holm
+from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.psychophysics.cells import ALL_ANSWERS, main_trials
 from analysis.psychophysics.learning import straight_line
 from analysis.sandwich import LEVEL, Clusters, clustered_estimate, clustered_proportion
@@ -70,7 +70,7 @@ class GuessingCheck:
         """What the check says, in words."""
         share = self.proportion
         text = f"Without references {share} of the answers are right ({int(self.units['answers'].sum()):,} answers"
-        text += f", p = {self.p:.3f} against one half"
+        text += f", p {spell_p(self.p)} against one half"
         if self.p < 0.05:
             side = "above" if share.value > GUESS else "below"
             text += f"): the queries alone push answers {side} chance, so a guess rate of one half does not hold here."

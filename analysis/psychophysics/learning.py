@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from analysis.multiple_tests import spell_p
 from analysis.psychophysics.cells import main_trials, split_cells
 from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_estimate, clustered_proportion
 from benchmark.errors import AnalysisError
@@ -49,9 +50,9 @@ class Learning:
         """What the cell says of learning, in words."""
         name, halves = " ".join(self.cell.values()), f"{self.first_half} in the first half, {self.second_half} after"
         if not self.slope.excludes_zero:
-            return f"{name}: no change over a session is shown ({halves}; p = {self.p:.3f})."
+            return f"{name}: no change over a session is shown ({halves}; p {spell_p(self.p)})."
         word = "improve" if self.slope.value > 0 else "get worse"
-        return f"{name}: people {word} over a session by {self.slope} ({halves}; p = {self.p:.3f})."
+        return f"{name}: people {word} over a session by {self.slope} ({halves}; p {spell_p(self.p)})."
 
 
 def learning_curve(

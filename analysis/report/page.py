@@ -31,7 +31,7 @@ LONG_WORD = 18
 """Longer words may be broken anywhere, but not into narrow columns."""
 
 WIDE = 8
-"""Tables with more columns are set smaller."""
+"""Tables with more columns are set smaller, and have no room for drawings."""
 
 MOST_FINDINGS = 8
 """Findings of a section that are shown at once; the others are folded below them."""
@@ -75,7 +75,7 @@ def render_page(report: Report) -> str:
 def cells_of(table: Table) -> list[list[Cell]]:
     """Return the cells of a table; intervals of one column are drawn on one scale, where there is room for it."""
     holding = [name for name in table.frame if any(isinstance(cell, Estimate) for cell in table.frame[name])]
-    room = len(holding) <= MOST_DRAWN
+    room = len(holding) <= MOST_DRAWN and len(table.frame.columns) <= WIDE
     scales = {name: _scale(table.frame[name]) if room else None for name in table.frame.columns}
     return [[_cell(row[name], scales[name]) for name in table.frame.columns] for _, row in table.frame.iterrows()]
 

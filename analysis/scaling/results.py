@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from analysis.multiple_tests import spell_p
+from analysis.rows import ShownAsTable
 from analysis.scaling.bayes_factors import RegressionBayesFactor, regression_bayes_factor
 from analysis.scaling.equivalence import PassingMargins, SlopeEquivalence, passing_margins
 from analysis.scaling.families import Place, Test
@@ -248,7 +250,7 @@ class JointRegression:
 
 
 @dataclass(frozen=True)
-class ScalingStudy:
+class ScalingStudy(ShownAsTable):
     """All slopes that were asked for.
 
     Attributes
@@ -290,6 +292,18 @@ class ScalingStudy:
         """All verdicts, in the order of the results."""
         return [result.verdict for result in self.results]
 
+    def frame(self) -> pd.DataFrame:
+        """Return one row a result as people read it; the verdicts say what each rests on."""
+        return pd.DataFrame([_spelled_row(result) for result in self.results])
+
+    @property
+    def caption(self) -> str:
+        """What the verdicts rest on, and where their sentences are."""
+        return (
+            f"Slopes over models, tests by the rung {self.rung!r}; p after Holm over the slope's family. "
+            "Each verdict as a sentence: .verdicts"
+        )
+
     def table(self) -> pd.DataFrame:
         """Return one row a result: the slope, its tests, and what it rests on; a refused one holds no number."""
         return pd.DataFrame([_table_row(result) for result in self.results], columns=TABLE_COLUMNS)
@@ -325,6 +339,16 @@ def slope_of_rung(
     if not isinstance(chosen, Slope):
         raise AnalysisError(f"There is no {rung} slope: {chosen.reason if chosen else 'none was given'}.")
     return chosen
+
+
+def _spelled_row(result: ScalingResult | Refusal) -> dict[str, object]:
+    names = {"condition": result.condition, "predictor": result.predictor}
+    if isinstance(result, Refusal):
+        return {**names, "slope": "–", "unit": "", "models": len(result.models), "p, Holm": "–",
+                "verdict": f"refused: {result.reason}"}  # fmt: skip
+    slope = result.slope.estimate
+    return {**names, "slope": str(slope), "unit": slope.unit, "models": slope.n,
+            "p, Holm": spell_p(result.place.adjusted), "verdict": result.verdict.kind}  # fmt: skip
 
 
 def _rung_row(name: str, rung: Slope | Refusal | None) -> dict[str, object]:

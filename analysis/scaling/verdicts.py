@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from analysis.multiple_tests import spell_p
 from analysis.scaling.equivalence import ALPHA, NO_VERDICT, SlopeEquivalence
 from analysis.scaling.families import Place
 from analysis.scaling.regression import Slope
@@ -127,7 +128,7 @@ def _because(kind: Kind, slope: Slope, place: Place, adjusted: Estimate, margins
     family = f"{place.size} tests, {place.family}" if place.size > 1 else "1 test"
     parts = [
         f"the Holm-adjusted interval [{_number(adjusted.low)}, {_number(adjusted.high)}] {side} "
-        f"(p {_p(place.p)}; {_p(place.adjusted)} after Holm over {family})"
+        f"(p {spell_p(place.p)}; {spell_p(place.adjusted)} after Holm over {family})"
     ]
     method, _, reference = slope.estimate.method.rpartition(", t(")
     rests = f"all tests rest on {method or slope.estimate.method}"
@@ -142,12 +143,12 @@ def _because(kind: Kind, slope: Slope, place: Place, adjusted: Estimate, margins
     same = "is shown" if margins.p_equivalence < ALPHA else "is not shown"
     no_gain = "is shown" if margins.p_non_improvement < ALPHA else "is not shown"
     parts.append(
-        f"equivalence within {tests.margin:g} {same} ({interval}; p {_p(tests.p)}; {_p(margins.p_equivalence)} after "
-        f"Holm over {_slopes(margins.size)})"
+        f"equivalence within {tests.margin:g} {same} ({interval}; p {spell_p(tests.p)}; "
+        f"{spell_p(margins.p_equivalence)} after Holm over {_slopes(margins.size)})"
     )
     parts.append(
-        f"improvement of no more than {tests.margin:g} {no_gain} (p {_p(tests.p_non_improvement)}; "
-        f"{_p(margins.p_non_improvement)} after Holm over {_slopes(margins.size)})"
+        f"improvement of no more than {tests.margin:g} {no_gain} (p {spell_p(tests.p_non_improvement)}; "
+        f"{spell_p(margins.p_non_improvement)} after Holm over {_slopes(margins.size)})"
     )
     parts.append(
         f"the smallest margins that would pass, tested alone, are {_number(tests.margins.equivalence)} for equivalence "
@@ -168,13 +169,3 @@ def _number(value: float) -> str:
 
 def _slopes(size: int) -> str:
     return "the one slope with a margin" if size == 1 else f"the {size} slopes with a margin"
-
-
-def _p(value: float) -> str:
-    """Write a p-value with three decimals, or as many more as keep it on its side of .05."""
-    if value < 0.001:
-        return "< .001"
-    decimals = 3
-    while (float(f"{value:.{decimals}f}") < ALPHA) != (value < ALPHA) and decimals < 9:
-        decimals += 1
-    return f"{value:.{decimals}f}".replace("0.", ".", 1) if value < 0.9995 else "1.000"

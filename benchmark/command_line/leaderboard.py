@@ -137,8 +137,9 @@ def show(
     from benchmark.workflow.leaderboard import read_leaderboard
 
     board = read_leaderboard(
-        results or (), protocol=protocol, condition=condition, observer=observer, family=family, model=model
-    )
+        results or (), protocol=protocol, condition=condition, observer=observer, family=family, model=model,
+        reporter=terminal_reporter(),
+    )  # fmt: skip
     print_leaderboard(board, form)
     if model and form == "table":
         for table in board:

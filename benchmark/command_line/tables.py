@@ -13,6 +13,7 @@ from rich.table import Table
 
 from benchmark.commands import spell_command
 from benchmark.plumbing import PLUMBING, SHOWN
+from benchmark.progress import spell_duration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,7 +158,7 @@ def print_simulation(simulation: Simulation) -> None:
     answers = sum(len(story.acknowledged) for story in simulation.stories)
     console.print(
         f"\n{len(simulation.stories)} simulated people: {outcomes}.\n{answers:,} answers acknowledged in "
-        f"{spell_seconds(simulation.seconds)}"
+        f"{spell_duration(simulation.seconds)}"
         + (f", {simulation.resent} messages sent again" if simulation.resent else "")
         + f"; in {escape(simulation.database)}.",
         soft_wrap=True,
@@ -201,8 +202,8 @@ def print_forecast(forecast: Forecast) -> None:
     console = open_console()
     table = _table("stage", "what", "time", "disk", right=("time", "disk"))
     for item in forecast.items:
-        table.add_row(item.stage, escape(item.what), spell_seconds(item.seconds), spell_bytes(item.bytes))
-    table.add_row("[bold]in all[/]", "", spell_seconds(forecast.seconds), spell_bytes(forecast.bytes))
+        table.add_row(item.stage, escape(item.what), spell_duration(item.seconds), spell_bytes(item.bytes))
+    table.add_row("[bold]in all[/]", "", spell_duration(forecast.seconds), spell_bytes(forecast.bytes))
     console.print(table)
     console.print(
         f"\n{forecast.pictures:,} pictures, protocol {forecast.protocol}. People's answers as planned: "
@@ -352,7 +353,7 @@ def print_smoke_test(tested: SmokeTest) -> None:
         table.add_row(mark, check.name, escape(check.words), f"{check.seconds:.1f}")
     console.print(table)
     if tested.passed:
-        console.print(f"\n{escape(tested.card.name)} can be studied. Tested in {spell_seconds(tested.seconds)}.")
+        console.print(f"\n{escape(tested.card.name)} can be studied. Tested in {spell_duration(tested.seconds)}.")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -365,15 +366,6 @@ def print_findings(findings: Sequence[Finding]) -> None:
     console.print(table)
     failed = sum(finding.state == "fail" for finding in findings)
     console.print(f"\n{failed} problems found." if failed else "\nEverything is in place.")
-
-
-def spell_seconds(seconds: float) -> str:
-    """Write a duration as people do."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def spell_count(count: int) -> str:

@@ -286,6 +286,7 @@ def read_leaderboard(
     observer: str = "",
     family: str = "",
     model: str = "",
+    reporter: Reporter | None = None,
 ) -> Leaderboard:
     """Build the leaderboard from result files.
 
@@ -296,13 +297,15 @@ def read_leaderboard(
         ``leaderboard/results`` where it exists.
     protocol, condition, observer, family, model
         Only what has this property; ranks are those among all.
+    reporter
+        Shows progress.
     """
     from analysis.leaderboard.result import read_results
     from analysis.leaderboard.standings import build_leaderboard
 
     return build_leaderboard(
         read_results(*result_folders(results)), protocol=protocol, condition=condition, observer=observer,
-        family=family, model=model,
+        family=family, model=model, reporter=reporter,
     )  # fmt: skip
 
 
@@ -322,7 +325,8 @@ def build_leaderboard_site(
     """Write the leaderboard as a static site; returns the page to open. Folders are those of ``read_leaderboard``."""
     from analysis.leaderboard.site import build_site
 
-    return build_site(read_leaderboard(results), Path(out), reporter=reporter or default_reporter())
+    reporter = reporter or default_reporter()
+    return build_site(read_leaderboard(results, reporter=reporter), Path(out), reporter=reporter)
 
 
 def verify_results(

@@ -23,7 +23,7 @@ from analysis.figures import (
     why_no_regression,
 )
 from analysis.leaderboard.result import Result
-from analysis.leaderboard.scores import CONTROLS
+from analysis.leaderboard.scores import CONTROLS, with_todays_intervals
 from analysis.leaderboard.site.addresses import anchor
 from analysis.leaderboard.site.folder import SiteFolder
 from analysis.leaderboard.standings import Row, Standing, Table
@@ -254,7 +254,7 @@ def plot_sizes(results: Sequence[Result], condition: str, difficulty: str, note:
             "model": result.model.name, "observer": score.observer, "pool_size": score.pool_size,
             "quantity": score.quantity, "value": score.value, "low": score.low, "high": score.high,
         }
-        for result in results
+        for result in map(with_todays_intervals, results)
         for score in result.scores
         if (score.condition, score.difficulty, score.references) == (condition, difficulty, "both")
         and score.observer_kind == "machine" and score.observer not in CONTROLS

@@ -83,21 +83,7 @@ def check_controls(material: Material) -> Section:
             ],
         )  # fmt: skip
     with draft.trying("repeated trials"):
-        repeated = repeat_consistency(material.people(("main", "repeated"), ("both",)))
-        draft.tabulate(
-            "repeats", "The same trial twice",
-            [
-                {
-                    **own.cell,
-                    "same answer": own.agreement,
-                    "kappa": own.kappa,
-                    "first": own.first,
-                    "repeated": own.repeated,
-                    "pairs": own.pairs,
-                }
-                for own in repeated
-            ],
-        )  # fmt: skip
+        _add_repeats(draft, material)
     with draft.trying("reaction times"):
         times = reaction_times(material.headline, seed=material.settings.seed)
         draft.tabulate(
@@ -109,6 +95,27 @@ def check_controls(material: Material) -> Section:
         "What else may move a proportion correct: queries that answer themselves, one side that carries the task, "
         "learning, inconsistency.",
     )
+
+
+def _add_repeats(draft: Draft, material: Material) -> None:
+    if not (material.counted["kind"] == "repeated").any():
+        draft.lack("there are no repeated trials, so that consistency can't be measured.")
+        return
+    repeated = repeat_consistency(material.people(("main", "repeated"), ("both",)))
+    draft.tabulate(
+        "repeats", "The same trial twice",
+        [
+            {
+                **own.cell,
+                "same answer": own.agreement,
+                "kappa": own.kappa,
+                "first": own.first,
+                "repeated": own.repeated,
+                "pairs": own.pairs,
+            }
+            for own in repeated
+        ],
+    )  # fmt: skip
 
 
 def describe_confidence(material: Material) -> Section:

@@ -45,6 +45,13 @@ def describe_reliability(material: Material) -> Section:
     with draft.trying("reliability against answers per unit"):
         curves = reliability_curve(table, seed=seed)
         points = pd.concat([_curve_points(curve, several=len(curves) > 1) for curve in curves], ignore_index=True)
+        # Where halves are opposed, Spearman and Brown's formula has a pole: such a series has no curve.
+        shown = points.groupby("series")["value"].transform(lambda value: np.isfinite(value).all())
+        for series in dict.fromkeys(points.loc[~shown, "series"]):
+            draft.lack(
+                "halves of the answers disagree too much to predict the reliability of more answers.", str(series)
+            )
+        points = points[shown].reset_index(drop=True)
         draft.draw(
             "curve", "Reliability against answers per unit", plot_reliability_curve(points), points,
             "Predicted by Spearman and Brown, and observed by subsampling where units have twice as many answers.",

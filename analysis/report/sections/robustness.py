@@ -10,7 +10,7 @@ from analysis.figures import plot_specification_curve
 from analysis.multiverse import Headline, run_multiverse
 from analysis.proportions import Mean, estimate_proportions
 from analysis.report.document import Section
-from analysis.report.material import Draft, Material
+from analysis.report.material import Draft, Material, capital
 from analysis.scaling import ScalingResult, ScalingStudy, fit_scaling, tabulate_means
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -53,12 +53,16 @@ def _go_through(draft: Draft, material: Material, slopes: Sequence[tuple[str, st
     choices = f"{len(found.choices)} choices: {', '.join(found.choices)}."
     if found.idle:
         draft.absent.append(found.idle_sentence)
-    for agreement in found.agreement():
-        draft.find(agreement.sentence(), choices)
+    agreements = {own.headline: own for own in found.agreement()}
+    tables = dict(tuple(found.distinct().groupby("headline")))
+    names = [name for name in _in_order(material) if name in tables]
+    for name in names:
+        if name in agreements:
+            draft.find(capital(agreements[name].sentence()), choices)
     if not found.choices:
         return
-    for headline, table in found.distinct().groupby("headline", sort=True):
-        name = str(headline) or "all answers"
+    for name in names:
+        table = tables[name]
         slope = table["unit"].iloc[0] != "proportion correct"
         axes = plot_specification_curve(
             table.reset_index(drop=True), found.choices, no_effect=0.0 if slope else 0.5,
@@ -71,6 +75,12 @@ def _go_through(draft: Draft, material: Material, slopes: Sequence[tuple[str, st
         )  # fmt: skip
     if found.failed:
         draft.absent.append(f"{len(found.failed)} specifications leave nothing to estimate from.")
+
+
+def _in_order(material: Material) -> list[str]:
+    """Return the names that headlines may have, in the order of all other sections."""
+    slopes = [f"{condition} on {name}" for condition in material.conditions for name in material.settings.predictors]
+    return [*material.conditions, *slopes]
 
 
 def _carried(material: Material, study: ScalingStudy | None) -> list[tuple[str, str]]:
@@ -97,18 +107,24 @@ def _headlines(material: Material, slopes: Sequence[tuple[str, str]]) -> Mapping
 def _slopes(
     material: Material, table: pd.DataFrame, slopes: Sequence[tuple[str, str]], mean: Mean
 ) -> dict[str, Estimate]:
-    """Return the slopes that were carried with the protocol's answers; one that is not carried now is left out."""
-    means = estimate_proportions(table, ("model", "condition"), mean=mean)
+    """Return the slopes that were carried with the protocol's answers; one that is not carried now is left out.
+
+    They rest on what the verdicts rest on, so that the protocol's own is the slope of the headline. The mixed model is
+    not fitted hundreds of times: its slopes are varied with the robust error.
+    """
+    rung = material.settings.rung
+    means = estimate_proportions(table, ("model", "condition"), mean=mean, units=material.units)
     conditions = list(dict.fromkeys(condition for condition, _ in slopes))
     predictors = list(dict.fromkeys(predictor for _, predictor in slopes))
     try:
         study = fit_scaling(
-            tabulate_means(means), material.dataset.models, predictors=predictors, conditions=conditions, joint=()
-        )
+            tabulate_means(means), material.dataset.models, predictors=predictors, conditions=conditions, joint=(),
+            rung=rung if rung != "mixed model" else "robust", drawing=material.settings.drawing,
+        )  # fmt: skip
     except AnalysisError:
         return {}
     return {
-        f"{result.condition} on {result.predictor}": result.least_squares.estimate
+        f"{result.condition} on {result.predictor}": result.slope.estimate
         for result in study
         if isinstance(result, ScalingResult)
     }

@@ -22,11 +22,15 @@ from analysis.scaling import (
     Slope,
     predictor_values,
 )
+from analysis.scaling.predictors import LEAST_MODELS
 from analysis.scaling.results import INFLUENTIAL
 from benchmark.estimate import Estimate
 
 EXCESS = "excess over the low-level observer"
 """What machines' slopes may be of, beside their proportion correct."""
+
+MOST_SIDE_BY_SIDE = 3
+"""Conditions whose slopes share a figure; of more, each predictor has one of its own."""
 
 
 def verdict_findings(study: ScalingStudy, about: str = "") -> list[Finding]:
@@ -252,13 +256,27 @@ def _draw_slopes(
 ) -> None:
     points, fits, bands = scaling_points(study, means, models)
     if points.empty:
+        draft.lack(f"a figure of slopes needs at least {LEAST_MODELS} models, as a slope does.")
         return
     quantity = EXCESS if EXCESS in of else "proportion correct"
-    draft.draw(
-        f"slopes{of}", f"{capital(quantity)} against size, data and accuracy{of.removesuffix(f', {quantity}')}",
-        plot_scaling(points, fits, bands, value_label=quantity), points,
-        "Lines and bands: least squares with a 95 % band of the mean. No line is drawn where it is refused.",
-    )  # fmt: skip
+    whose = of.removesuffix(f", {quantity}")
+    parts = {"size, data and accuracy": (f"slopes{of}", points, fits, bands)}
+    if points["condition"].nunique() > MOST_SIDE_BY_SIDE:
+        parts = {
+            str(name): (f"slopes on {name}{of}", own, *(_about(table, name) for table in (fits, bands)))
+            for name, own in points.groupby("predictor", sort=False)
+        }
+    for against, (name, own, slopes, lines) in parts.items():
+        draft.draw(
+            name, f"{capital(quantity)} against {against}{whose}",
+            plot_scaling(own, slopes, lines, value_label=quantity), own,
+            "Lines and bands: least squares with a 95 % band of the mean. No line is drawn where it is refused, and no "
+            f"panel for fewer than {LEAST_MODELS} models.",
+        )  # fmt: skip
+
+
+def _about(table: pd.DataFrame, predictor: object) -> pd.DataFrame:
+    return table[table["predictor"] == predictor] if len(table) else table
 
 
 def scaling_points(
@@ -275,15 +293,15 @@ def scaling_points(
 
     Returns
     -------
-    Points, one row a model, condition and predictor; slopes, one row a condition and predictor, or the reason why there
-    is none; and the lines with their bands.
+    Points, one row a model, condition and predictor, where there are as many models as a slope needs; slopes, one row a
+    condition and predictor, or the reason why there is none; and the lines with their bands.
     """
     points, slopes, bands = [], [], []
     for result in study:
         names = {"condition": result.condition, "predictor": result.predictor}
         if isinstance(result, Refusal):
             slopes.append({**names, "slope": np.nan, "low": np.nan, "high": np.nan, "refused": result.reason})
-            if means is None or models is None:
+            if means is None or models is None or len(result.models) < LEAST_MODELS:
                 continue
             own = _points_of(result, means, models)
         else:
@@ -331,16 +349,22 @@ def _band(result: ScalingResult) -> pd.DataFrame:
 
 def _draw_leverage(draft: Draft, result: ScalingResult) -> None:
     points = result.points
-    data = points[["model", "leverage", "slope_without"]].assign(cooks_distance=points["cook"])
-    slope = result.slope.estimate
+    without = points["slope_without"]
+    # One model fewer, and a slope and a constant to estimate.
+    reach = float(t.ppf(0.975, len(points) - 3)) * points["standard_error_without"]
+    data = points[["model", "leverage", "slope_without"]].assign(
+        cooks_distance=points["cook"], slope_without_low=without - reach, slope_without_high=without + reach
+    )
+    slope = result.least_squares.estimate
     axes = plot_leverage(
         data, leverage_threshold=2 * 2 / len(points), cooks_threshold=INFLUENTIAL,
         slope=(slope.value, slope.low, slope.high), condition=result.condition,
     )  # fmt: skip
     draft.draw(
         f"leverage-{result.condition}-{result.predictor.replace(' ', '-')}",
-        f"What the slope of {result.condition} on {result.predictor} hangs on", axes, data,
-        "In red: leverage above twice its mean, or a Cook's distance above 1. The band is the slope of all models.",
+        f"What the slope of {result.condition} on {result.predictor} rests on", axes, data,
+        "In red: leverage above twice its mean, or a Cook's distance above 1. To the right, the slope without each "
+        "model; the band is the slope of all of them. Both have the 95 % intervals of least squares.",
     )  # fmt: skip
 
 
