@@ -556,9 +556,99 @@ def test_names_beside_points_overlap_neither_each_other_nor_the_edge() -> None:
             x, y = rng.uniform(0, 1, (2, count))
             axis.set(xlim=(-0.1, 1.1), ylim=(-0.1, 1.1))
             names = [f"name {n}" for n in range(count)]
-            names = [f"a rather long name {number}" for number in range(9)]
-        assert label_points(axis, np.linspace(0.8, 0.9, 9), [0.1] * 9, names)
+            left_out = label_points(axis, x, y, names)
+            boxes = {t.get_text(): t.get_window_extent() for t in axis.texts if t.get_text() in names}
+            assert set(left_out) | set(boxes) == set(names) and not set(left_out) & set(boxes)
+            assert count > 12 or not left_out
+            for a, b in itertools.combinations(boxes.values(), 2):
+                assert min(a.x1, b.x1) - max(a.x0, b.x0) < 1 or min(a.y1, b.y1) - max(a.y0, b.y0) < 1
+            panel = axis.get_window_extent()
+            assert all(panel.x0 - 1 <= b.x0 and b.x1 <= panel.x1 + 1 for b in boxes.values())
+            said = " ".join(t.get_text() for t in axis.texts)
+            assert bool(left_out) == ("without room" in said)
+
+
+def test_spread_places_keep_their_order_their_gap_and_their_ends() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        wanted = rng.uniform(0, 1, rng.integers(1, 12))
+        placed = spread(wanted, 0.05, 0.0, 1.0)
+        assert (np.diff(placed[np.argsort(wanted, kind="stable")]) >= 0.05 - 1e-9).all()
+        assert placed.min() >= -1e-9 and placed.max() <= 1 + 1e-9
+    assert spread([0.2, 0.8], 0.05, 0, 1) == pytest.approx([0.2, 0.8])
+    assert spread([0.5, 0.5], 0.1, 0, 1) == pytest.approx([0.45, 0.55])
+    assert spread([0.5] * 5, 1.0, 0, 1) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert len(spread([], 1.0, 0, 1)) == 0
+
+
+def test_matplotlib_is_left_as_it_was_and_pyplot_hears_of_nothing() -> None:
+    before, open_before = dict(matplotlib.rcParams), pyplot.get_fignums()
+    with matplotlib.rc_context({"font.size": 20, "axes.grid": True}):
+        strange = figure_as_svg(DRAWN["ranks"](3, False))
+        assert matplotlib.rcParams["font.size"] == 20
+    assert figure_as_svg(DRAWN["ranks"](3, False)) == strange, "The settings of the process must not reach a figure."
+    assert dict(matplotlib.rcParams) == before
+    assert pyplot.get_fignums() == open_before
+
+
+def test_threads_draw_what_one_alone_draws() -> None:
+    names = ["ranks", "power", "leverage", "margins"]
+    alone = [figure_as_svg(DRAWN[name](3, False)) for name in names]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda name: figure_as_svg(DRAWN[name](3, False)), names))
+    assert together == alone
+
+
+def test_figures_are_imported_without_matplotlib() -> None:
+    code = "import sys, analysis.figures; print('matplotlib' in sys.modules, 'statsmodels' in sys.modules)"
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=300)
+    assert done.stdout.split() == ["False", "False"], done.stderr
+
+
+def test_long_names_lose_their_middle_but_stay_distinct() -> None:
+    names = [f"{'x' * 40}{n}{'y' * 40}" for n in range(30)] + ["short"]
+    shown = display_names(names, 20)
+    assert len(set(shown.values())) == 31 and shown["short"] == "short"
+
+
+def test_conditions_look_the_same_in_every_figure_and_differ_without_colour() -> None:
+    styles = looks(["other", "synthetic", "natural", "another"])
+    assert list(styles) == ["natural", "synthetic", "another", "other"]
+    assert (styles["natural"].colour, styles["synthetic"].colour) == ("#1b7f79", "#c8553d")
+    assert len({look.marker for look in styles.values()}) == 4
+    assert looks(["synthetic"])["synthetic"] == styles["synthetic"]
+
+
+def test_numbers_are_written_as_papers_do() -> None:
+    assert [number(x) for x in (0.8386, -0.0721, 1.5, -0.0001, np.inf)] == [".839", "−.072", "1.500", ".000", "∞"]
+    assert [quantity(x) for x in (25_557_032, 2e9, 999.5, 1500)] == ["25.6 M", "2 bn", "1e+03", "1.5 k"]
+    assert log_ticks(7e6, 9e7) == [1e7, 2e7, 5e7]
+    assert limited([0.5, 0.5])[0] < 0.5 < limited([0.5, 0.5])[1]
+    assert limited([np.inf, np.nan]) == (0.0, 1.0)
+
+
+def test_many_conditions_wrap_and_each_predictor_begins_a_row() -> None:
+    conditions = tuple("abcde")
+    table = scores(4, False, conditions[:1])
+    cells = [(condition, predictor) for predictor in ("parameters", "accuracy") for condition in conditions]
+    points = pd.concat([table.assign(condition=c, predictor=p, x=np.arange(4.0)) for c, p in cells])
+    fits = pd.DataFrame(cells, columns=["condition", "predictor"])
+    fits = fits.assign(slope=np.nan, low=np.nan, high=np.nan, refused="few")
+    axes = figures.plot_scaling(points, fits)
+    assert len(axes) == 10
+    corners = [tuple(np.round(axis.get_position().p0, 2)) for axis in axes]
+    assert len({x for x, _ in corners}) == 3, "Three panels side by side at most."
+    assert corners[5][0] == corners[0][0] and corners[5][1] < corners[4][1]
+
+
+def test_what_was_left_out_is_said_where_nothing_is_covered() -> None:
+    with drawing():
+        axis = open_figure(1.2, width=1.6).subplots()
+        axis.set(xlim=(0, 1), ylim=(0, 1))
+        x, y = np.linspace(0.8, 0.9, 9), np.full(9, 0.1)
+        assert label_points(axis, x, y, [f"a rather long name {number}" for number in range(9)])
         (said,) = [text for text in axis.texts if "without room" in text.get_text()]
         box = said.get_window_extent()
-        points = axis.transData.transform(np.column_stack([np.linspace(0.8, 0.9, 9), [0.1] * 9]))
-    assert not any(box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1 for x, y in points)
+        points = axis.transData.transform(np.column_stack([x, y]))
+    assert not any(box.x0 <= left <= box.x1 and box.y0 <= up <= box.y1 for left, up in points)
