@@ -47,9 +47,15 @@ class TerminalReporter(Reporter):
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.table import Column
 
+        # What is done, and since when, is never cut: the title and the bar are narrower in a narrow terminal.
+        wide = self.console.width >= 80
         columns = (
-            TextColumn("{task.description}", markup=False, table_column=Column(min_width=38)),
-            BarColumn(bar_width=16),
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(min_width=38 if wide else None, max_width=max(12, self.console.width - 42)),
+            ),
+            BarColumn(bar_width=16 if wide else 6),
             TextColumn("{task.completed:>6,.0f}/{task.total:,.0f}"),
             TimeElapsedColumn(),
         )

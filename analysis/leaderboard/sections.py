@@ -110,7 +110,7 @@ def _section(table: Table, kind: str, observer: str) -> Section:
     first = pairs[0][1]
     columns = [
         Column(name, tuple(write(row, own) for row, own in pairs), left_out, is_number)
-        for name, write, left_out, is_number in _columns(first.quantity, number, len(table.rows))
+        for name, write, left_out, is_number in _columns(first.quantity, number)
     ]
     return Section(
         kind=kind,
@@ -124,9 +124,7 @@ def _section(table: Table, kind: str, observer: str) -> Section:
     )
 
 
-def _columns(
-    quantity: str, number: dict[str, int], models: int
-) -> list[tuple[str, Callable[[Row, Standing], str], int, bool]]:
+def _columns(quantity: str, number: dict[str, int]) -> list[tuple[str, Callable[[Row, Standing], str], int, bool]]:
     """Return name, writer, when it is left out, and whether it is a number, of every column."""
     return [
         ("rank", lambda row, own: _rank_or_notes(own, number), 0, False),
@@ -134,7 +132,7 @@ def _columns(
         ("model", lambda row, own: row.name, 0, False),
         (_HEADLINES[quantity], lambda row, own: str(own.headline), 0, True),
         ("score", lambda row, own: NOTHING if own.quantity == "score" else str(own.score), 3, True),
-        ("trained - twin", lambda row, own: _beside_twin(own, models), 1, True),
+        ("trained - twin", lambda row, own: _beside_twin(own, row.models), 1, True),
         ("noise ceiling", lambda row, own: _named(own, "noise_ceiling"), 4, True),
         ("units", lambda row, own: f"{own.units:,}", 5, True),
         ("answers", lambda row, own: f"{own.answers:,}", 6, True),

@@ -143,6 +143,8 @@ class Row:
         What goes wherever its numbers go.
     results
         The results that it was made from.
+    models
+        Models of its table, whichever of them are shown: what is told from 0 is told beside so many others.
     """
 
     name: str
@@ -153,6 +155,7 @@ class Row:
     checks: tuple[Check, ...]
     notes: tuple[str, ...]
     results: tuple[Result, ...]
+    models: int = 1
 
     @property
     def description(self) -> str:
@@ -480,6 +483,7 @@ def _row(name: str, results: tuple[Result, ...], condition: str, difficulty: str
         checks=check_validity(alike, condition, difficulty, models),
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
         results=results,
+        models=models,
     )
 
 

@@ -19,8 +19,8 @@ from benchmark.errors import LeaderboardError
 from benchmark.plumbing import PLUMBING, SHOWN
 
 if TYPE_CHECKING:
-    from analysis.leaderboard.sections import Section
-    from analysis.leaderboard.standings import Leaderboard, Row, Table
+    from analysis.leaderboard.sections import Column, Section
+    from analysis.leaderboard.standings import Leaderboard, Row, Standing, Table
     from analysis.leaderboard.verification import Verification, Verifications
 
 FORMATS = ("table", "csv", "json")
@@ -28,6 +28,9 @@ FORMATS = ("table", "csv", "json")
 
 GAP = 2
 """Blanks between two columns."""
+
+ROOM_FOR_WORDS = 24
+"""Characters that a column of words needs; with fewer, the words stand below."""
 
 MOST_SHOWN = 10
 """Differences of a result file that are spelled out; the others are counted."""
@@ -37,9 +40,10 @@ def print_leaderboard(leaderboard: Leaderboard, form: str = "table") -> None:
     """Print the leaderboard.
 
     As ``table``, each table of the leaderboard by itself, and in it the rows by each observer, since ranks hold
-    within one observer alone. In a terminal, columns that do not fit are left out and named, in this order: family,
-    accuracy, training images, parameters, answers, units, noise ceiling, score, groups, trained minus twin. Numbers
-    are never cut. Into a file or a pipe go all of them. As ``csv`` or ``json``, the rows at full precision.
+    within one observer alone. In a terminal, columns that do not fit are left out and named. These stay as long as
+    there is room for them, in this order: trained minus twin, groups, score, noise ceiling, units, answers, parameters,
+    training images, accuracy, family. Numbers are never cut. Into a file or a pipe go all of them. As ``csv`` or
+    ``json``, the rows at full precision.
 
     Raises
     ------
@@ -59,7 +63,9 @@ def print_leaderboard(leaderboard: Leaderboard, form: str = "table") -> None:
         _print_table(console, table, left_out)
     if left_out:
         names = ", ".join(dict.fromkeys(left_out))
-        console.print(f"[dim]Left out for want of room: {names}. A wider terminal or --format csv has them.[/]")
+        console.print(
+            f"[dim]Left out for want of room, in some tables: {names}. A wider terminal or --format csv has them.[/]"
+        )
 
 
 def write_rows(leaderboard: Leaderboard, form: str) -> str:
@@ -99,14 +105,18 @@ def _print_notes(console: Console, notes: Sequence[str]) -> None:
 
 def _print_section(console: Console, section: Section, left_out: list[str]) -> None:
     """Print the rows by one observer."""
-    widths = {column.name: max(map(len, [column.name, *column.cells])) for column in section.columns}
     columns = section.columns
-    if console.is_terminal:
-        kept = fit_columns([(column.name, widths[column.name], column.left_out) for column in columns], console.width)
+    needed = sum(map(_width, columns)) + GAP * len(columns)
+    if not console.is_terminal:
+        console.width = max(console.width, needed)
+    elif needed > console.width:
+        # Words after a number take a line of their own, before a column is left out for them.
+        columns = tuple(
+            replace(column, cells=tuple(cell.replace("], ", "],\n") for cell in column.cells)) for column in columns
+        )
+        kept = fit_columns([(column.name, _width(column), column.left_out) for column in columns], console.width)
         left_out += [column.name for column in columns if column.name not in kept]
         columns = tuple(column for column in columns if column.name in kept)
-    else:
-        console.width = max(console.width, sum(widths.values()) + GAP * len(widths))
     grid = Grid(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     for column in columns:
         # Only names may take a second line: numbers are never cut.
@@ -115,7 +125,7 @@ def _print_section(console: Console, section: Section, left_out: list[str]) -> N
             column.name, justify="right" if column.is_number else "left", no_wrap=not foldable, overflow="fold"
         )
     for cells in zip(*(column.cells for column in columns)):
-        grid.add_row(*map(_text, cells))
+        grid.add_row(*("\n".join(map(_text, cell.split("\n"))) for cell in cells))
     console.print(f"\nBy [bold]{_text(section.who)}[/]: {_text(section.what)}.")
     console.print(grid)
     if section.reasons:
@@ -123,8 +133,12 @@ def _print_section(console: Console, section: Section, left_out: list[str]) -> N
         console.print(f"[dim]Not ranked: {_text(spelled)}.[/]")
 
 
+def _width(column: Column) -> int:
+    return max(len(line) for text in (column.name, *column.cells) for line in text.split("\n"))
+
+
 def fit_columns(columns: Sequence[tuple[str, int, int]], width: int) -> list[str]:
-    """Return the names of the columns that fit into a width.
+    """Return the names of the columns that fit into a width: the first to stay are the last to be left out.
 
     Parameters
     ----------
@@ -133,10 +147,13 @@ def fit_columns(columns: Sequence[tuple[str, int, int]], width: int) -> list[str
     width
         Of the terminal, in characters.
     """
-    kept = list(columns)
-    while sum(wide for _, wide, _ in kept) + GAP * (len(kept) - 1) > width and any(order for _, _, order in kept):
-        kept.remove(max(kept, key=lambda column: column[2]))
-    return [name for name, _, _ in kept]
+    always = {name for name, _, order in columns if not order}
+    room = width - sum(wide + GAP for name, wide, _ in columns if name in always) + GAP
+    for name, wide, order in sorted(columns, key=lambda column: column[2]):
+        if order and wide + GAP <= room:
+            always.add(name)
+            room -= wide + GAP
+    return [name for name, _, _ in columns if name in always]
 
 
 def _text(text: object) -> str:
@@ -156,14 +173,7 @@ def print_validity(table: Table, row: Row) -> None:
     for section in replace(table, rows=(row,)).sections:
         own = section.standings[0]
         console.print(f"\nBy [bold]{_text(section.who)}[/]: {_text(section.what)}.")
-        grid = Grid(box=None, pad_edge=False, show_header=False, padding=(0, GAP, 0, 0))
-        grid.add_column(no_wrap=True)
-        grid.add_column(no_wrap=True)
-        grid.add_column(style="dim")
-        grid.add_row("rank", own.spelled_rank, f"groups {own.groups}" if own.groups else "")
-        for name, estimate, meaning in own.named_numbers:
-            grid.add_row(_text(name), str(estimate), meaning)
-        console.print(grid)
+        _print_numbers(console, own)
         console.print(f"{own.units:,} units, {own.answers:,} answers.")
         if own.missing:
             console.print(f"Not ranked: {_text('; '.join(own.missing))}.")
@@ -173,6 +183,27 @@ def print_validity(table: Table, row: Row) -> None:
         console.print(f"[{style}]{check.verdict:<8}[/] {_text(check.name)}")
         console.print(Padding(_text(check.sentence), (0, 0, 0, 9)))
     console.print()
+
+
+def _print_numbers(console: Console, own: Standing) -> None:
+    """Print every number of a standing with what it means: beside it, or below it where there is little room."""
+    rows = [("rank", own.spelled_rank, f"groups {own.groups}" if own.groups else "")]
+    rows += [(_text(name), str(estimate), meaning) for name, estimate, meaning in own.named_numbers]
+    taken = sum(max(len(row[column]) for row in rows) + GAP for column in (0, 1))
+    beside = console.width - taken >= ROOM_FOR_WORDS
+    grid = Grid(box=None, pad_edge=False, show_header=False, padding=(0, GAP, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True)
+    if beside:
+        grid.add_column(style="dim")
+        for row in rows:
+            grid.add_row(*row)
+        console.print(grid)
+        return
+    for name, number, meaning in rows:
+        console.print(f"{name}  {number}")
+        if meaning:
+            console.print(Padding(meaning, (0, 0, 0, 4)), style="dim")
 
 
 # -------------------------------------------------------------------- verification

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from benchmark.commands import spell_command
 from benchmark.plumbing import PLUMBING, SHOWN
@@ -67,6 +68,29 @@ def _table(*columns: str, right: Sequence[str] = (), title: str = "") -> Table:
     return table
 
 
+def print_table(console: Console, table: Table) -> None:
+    """Print a table so that no word in it is broken; where it does not fit so, a block of lines for each row.
+
+    A word that is wider than half the terminal, such as a path, is broken all the same.
+    """
+    cells = [[str(column.header), *map(str, column.cells)] for column in table.columns]
+    words = [[word for text in own for word in Text.from_markup(text).plain.split()] for own in cells]
+    longest = [min(max(map(len, own), default=0), console.width // 2) for own in words]
+    if sum(longest) + 2 * (len(longest) - 1) <= console.width:
+        for column, least in zip(table.columns, longest):
+            column.min_width = least
+        console.print(table)
+        return
+    for row in zip(*(own[1:] for own in cells)):
+        block = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+        block.add_column(style="dim")
+        block.add_column(overflow="fold")
+        for own, cell in zip(cells, row):
+            block.add_row(own[0], cell)
+        console.print(block)
+        console.print()
+
+
 def print_scores(scores: Sequence[MachineScore], study: Study) -> None:
     """Print machine scores with intervals, twin and excess beside them, their controls, and what they say in words."""
     from benchmark.workflow import why_no_regression
@@ -93,7 +117,7 @@ def print_scores(scores: Sequence[MachineScore], study: Study) -> None:
                 escape(score.model), _spell_condition(score), score.control, escape(score.observer), str(score.score),
                 judged, str(score.score.n),
             )  # fmt: skip
-        console.print(table)
+        print_table(console, table)
         console.print()
     for score in headline:
         if score.verdict and score.observer.startswith(("features", "lpips", "dreamsim")):
@@ -193,7 +217,7 @@ def print_simulation(simulation: Simulation) -> None:
             escape(item.model), f"{item.condition}, {item.difficulty}", item.references, f"{item.answers:,}",
             str(item.estimate), f"{item.truth:.3f}"[1:], "" if item.agrees else "[bold red]outside[/]",
         )  # fmt: skip
-    console.print(table)
+    print_table(console, table)
     print_whole("\n" + "\n".join(str(path) for path in simulation.files))
 
 
@@ -204,7 +228,7 @@ def print_forecast(forecast: Forecast) -> None:
     for item in forecast.items:
         table.add_row(item.stage, escape(item.what), spell_duration(item.seconds), spell_bytes(item.bytes))
     table.add_row("[bold]in all[/]", "", spell_duration(forecast.seconds), spell_bytes(forecast.bytes))
-    console.print(table)
+    print_table(console, table)
     console.print(
         f"\n{forecast.pictures:,} pictures, protocol {forecast.protocol}. People's answers as planned: "
         f"{forecast.sessions:,} sessions, {forecast.answers:,} answers, USD {forecast.payment_usd:,.0f} for "
@@ -236,7 +260,7 @@ def print_study(study: Study) -> None:
         spelled = ", ".join(f"{count} {flag}" for flag, count in flags.items()) or "none"
         share = f"{100 * accepted[name]:.0f} %" if name in accepted else "–"
         table.add_row(escape(name), str(used), spelled, share)
-    console.print(table)
+    print_table(console, table)
     for warning in stages.get("visualizations", {}).get("warnings", ()):
         console.print(escape(warning))
     if "trials" in stages:
@@ -271,14 +295,14 @@ def print_cards() -> None:
             f"{card.accuracy.top1:.1f}" if card.accuracy else "–", "yes" if weights_on_machine(card) else "no",
         )  # fmt: skip
     console = open_console()
-    console.print(table)
+    print_table(console, table)
     offered = find_entry_points()
     if offered:
         own = _table("offered by installed packages", "function")
         for name, address in offered.items():
             own.add_row(escape(name), escape(address) + (" (vimi's card comes first)" if name in card_names() else ""))
         console.print()
-        console.print(own)
+        print_table(console, own)
     print_whole(
         "\nAny other timm model needs no card:\n  vimi models show timm:NAME"
         "\nNor does a function of yours that returns a network:\n  vimi models check MODULE:FUNCTION"
@@ -327,7 +351,7 @@ def print_model(name: str, weights: str, every_layer: bool) -> None:
     layer_map = model.layer_map
     distinct = sum(len(channels) for channels in layer_map.representatives().values())
     table.add_row("eligible", f"{len(layer_map.layers)} layers, {layer_map.unit_count:,} units, {distinct:,} canonical")
-    console.print(table)
+    print_table(console, table)
     console.print()
     representatives = layer_map.representatives()
     rows: dict[tuple[str, str], list[tuple[str, int, int]]] = {}
@@ -339,7 +363,7 @@ def print_model(name: str, weights: str, every_layer: bool) -> None:
         listing.add_row(
             key, kind, str(len(members)), f"{sum(m[1] for m in members):,}", f"{sum(m[2] for m in members):,}"
         )
-    console.print(listing)
+    print_table(console, listing)
     for layer_name, reason in layer_map.unreadable:
         console.print(f"[dim]left out: {escape(layer_name)}, because {escape(reason)}[/]")
 
@@ -351,7 +375,7 @@ def print_smoke_test(tested: SmokeTest) -> None:
     for check in tested.checks:
         mark = "[yellow]note[/]" if check.doubtful else "[green]ok[/]" if check.passed else "[bold red]fail[/]"
         table.add_row(mark, check.name, escape(check.words), f"{check.seconds:.1f}")
-    console.print(table)
+    print_table(console, table)
     if tested.passed:
         console.print(f"\n{escape(tested.card.name)} can be studied. Tested in {spell_duration(tested.seconds)}.")
 
@@ -363,7 +387,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
     table = _table("", "", "")
     for finding in findings:
         table.add_row(marks[finding.state], finding.what, escape(finding.found))
-    console.print(table)
+    print_table(console, table)
     failed = sum(finding.state == "fail" for finding in findings)
     console.print(f"\n{failed} problems found." if failed else "\nEverything is in place.")
 
@@ -426,7 +450,7 @@ def print_briefing(briefing: Briefing) -> None:
     table = _table("code", "outcome", "meaning")
     for outcome, code in briefing.codes.items():
         table.add_row(escape(code), outcome, briefing.meanings[outcome])
-    console.print(table)
+    print_table(console, table)
     if briefing.unfilled:
         console.print(
             f"\n[bold red]The link does not work yet[/]: fill {', '.join(briefing.unfilled)} in \\[recruitment] of the "
@@ -473,7 +497,7 @@ def print_payroll(payroll: Payroll) -> None:
 def print_import(described: Description, answers: int, sessions: int, folder: Path) -> None:
     """Print what an import has read: how many answers of which kind, and what is not known."""
     console = open_console()
-    console.print(_frame(described.counts))
+    print_table(console, _frame(described.counts))
     if described.missing:
         console.print(f"\nNot recorded: {', '.join(described.missing)}.")
     for note in described.notes:
@@ -502,7 +526,7 @@ def print_report(report: Report, written: Written) -> None:
 def print_assessment(assessment: Assessment) -> None:
     """Print what a design can see."""
     console = open_console()
-    console.print(_frame(assessment.table))
+    print_table(console, _frame(assessment.table))
     console.print()
     for sentence in assessment.sentences:
         console.print(escape(sentence))
@@ -511,7 +535,7 @@ def print_assessment(assessment: Assessment) -> None:
 def print_optimum(optimum: Optimum) -> None:
     """Print how a budget is best spent."""
     console = open_console()
-    console.print(_frame(optimum.ladder))
+    print_table(console, _frame(optimum.ladder))
     console.print()
     for sentence in optimum.sentences:
         console.print(escape(sentence))
