@@ -74,11 +74,20 @@ def print_table(console: Console, table: Table) -> None:
     A word that is wider than half the terminal, such as a path, is broken all the same.
     """
     cells = [[str(column.header), *map(str, column.cells)] for column in table.columns]
-    words = [[word for text in own for word in Text.from_markup(text).plain.split()] for own in cells]
-    longest = [min(max(map(len, own), default=0), console.width // 2) for own in words]
-    if sum(longest) + 2 * (len(longest) - 1) <= console.width:
-        for column, least in zip(table.columns, longest):
-            column.min_width = least
+    texts = [[Text.from_markup(text).plain for text in own] for own in cells]
+    longest = [max((len(word) for text in own for word in text.split()), default=0) for own in texts]
+    least = [min(own, console.width // 2) for own in longest]
+    widths = [max(len(line) for text in own for line in text.split("\n")) for own in texts]
+    room = console.width - 2 * (len(widths) - 1)
+    while sum(widths) > room and widths != least:
+        # The widest column of words gives a character; numbers are the last to be broken.
+        spare = [(width > own, column.justify != "right", width - own)
+                 for width, own, column in zip(widths, least, table.columns)]  # fmt: skip
+        widest = max(range(len(widths)), key=lambda turn: spare[turn])
+        widths[widest] -= 1
+    if sum(widths) <= room:
+        for column, width in zip(table.columns, widths):
+            column.width = width
         console.print(table)
         return
     for row in zip(*(own[1:] for own in cells)):
