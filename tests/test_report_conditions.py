@@ -14,6 +14,7 @@ from analysis.power.simulation import Layout, Population
 from analysis.proportions import estimate_proportions
 from analysis.published import published_models
 from analysis.report import Report, Settings, make_report, render_page, write_report
+from analysis.report.making import _scale
 from analysis.report.material import Draft, Material, said_once
 from analysis.report.page import MOST_FINDINGS
 from analysis.report.sections.robustness import _slopes
@@ -193,7 +194,7 @@ def test_fewer_models_than_a_slope_needs_are_not_drawn_against_their_size() -> N
     layout = Layout(models=1, units=5, sessions=2, trials=5, catch_trials=0, conditions=conditions)
     models = published_models().iloc[:1]
     dataset = simulate_dataset(layout, Population(), seed=8, models=models)
-    section = make_report(dataset, Settings(rules=(), thorough=False)).section("scaling")
+    section = _scale(Material(dataset, Settings(rules=(), thorough=False)), [])
     assert not section.figures
     assert any(f"at least {LEAST_MODELS} models" in text for text in section.absent)
     assert section.findings[0].kind == "refused"
