@@ -23,7 +23,7 @@ from stimuli.visualization.diversity import diversity_loss, features_by_picture
 from stimuli.visualization.fast import FastSettings, Prefix
 from stimuli.visualization.parametrization import quiet_lucent, render, start_spectrum
 from stimuli.visualization.sets import SetRequest, SetResult, Threshold
-from stimuli.visualization.views import central_view
+from stimuli.visualization.views import ViewRange, central_view, draw_views
 
 from .tiny_models import load_tiny
 
@@ -191,8 +191,9 @@ def test_the_sign_of_the_objective_matters_to_the_parity(normed: Model, monkeypa
 # ---------------------------------------------------------------- independence of neighbours
 
 SHARED = FastSettings(
-    canvas=32, steps=20, images=3, sets=2, check_every=6, patience=1, tolerance=0.5, enough_weight=0.0
-)
+    canvas=32, steps=20, images=3, sets=2, check_every=6, early_steps=6, early_share=0.5, least_steps=6, window=1,
+    gain=1e9, patience=-1e9,
+)  # fmt: skip
 CASES = [
     ("normed", "layer2.0.bn1"),
     ("normed", "layer3.0.conv3"),
@@ -260,6 +261,7 @@ def test_other_neighbours_change_nothing(threads: int, normed: Model) -> None:
 def test_the_same_holds_without_views_and_without_diversity(normed: Model) -> None:
     layer = "layer2.0.conv1"
     for settings in (replace(SHARED, views=None), replace(SHARED, diversity=False), replace(SHARED, fold=False)):
+        assert settings.early == (6 if settings.diversity else 0)
         wanted = mixed_requests(normed, layer)
         together = make(normed, layer, wanted, settings)
         for request in wanted[2:]:
@@ -371,23 +373,17 @@ def test_a_network_that_takes_only_its_own_size_gets_pictures_of_the_canvas(tran
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_diversity_makes_accepted_pictures_less_alike(sign: int, lite0: Model) -> None:
+def test_pictures_that_were_driven_apart_early_stay_apart_and_lose_little(sign: int, lite0: Model) -> None:
     layer, index = "blocks.2.0.conv_pw", 7
-    settings = FastSettings(canvas=32, steps=72, images=3, sets=1)
-    plain_settings = replace(settings, diversity=False)
+    settings = FastSettings(canvas=32, steps=96, images=3, sets=1, early_steps=24, gain=-1e9)
     request = request_for(lite0, layer, index, sign)
     start = sign * read_pixels(lite0, layer, index, start_pixels(request, settings))
-    (plain,) = make(lite0, layer, [request], plain_settings).values()
-    middle, reached = float(np.median(start)), float(plain.activations.min())
-    best = middle + 0.4 * (reached - middle)
-    request = request_for(lite0, layer, index, sign, Threshold(best, best, middle, (reached - middle) / 10))
     (diverse,) = make(lite0, layer, [request], settings).values()
-    (alike,) = make(lite0, layer, [request], plain_settings).values()
-    assert diverse.accepted and alike.accepted
+    (plain,) = make(lite0, layer, [request], replace(settings, diversity=False)).values()
     assert similarity(lite0, layer, diverse.pixels) == pytest.approx(diverse.diversity_loss, abs=1e-3)
-    assert diverse.diversity_loss < similarity(lite0, layer, alike.pixels) - 0.1
-    # What diversity costs is activation: it is paid only down to the threshold.
-    assert best < diverse.activations.min() < alike.activations.min()
+    assert diverse.diversity_loss < similarity(lite0, layer, plain.pixels) - 0.02
+    reached, without = (np.median(result.activations) - np.median(start) for result in (diverse, plain))
+    assert reached > 0.8 * without
 
 
 def test_a_set_out_of_reach_takes_all_its_steps_and_is_kept_as_not_accepted(normed: Model) -> None:
@@ -403,58 +399,46 @@ def test_a_set_out_of_reach_takes_all_its_steps_and_is_kept_as_not_accepted(norm
     assert result.seconds > 0
 
 
-def test_a_set_within_reach_leaves_once_it_makes_no_progress(normed: Model) -> None:
+def test_a_set_leaves_once_it_grows_no_more_and_not_as_soon_as_it_beats_the_pool(normed: Model) -> None:
     layer = "layer2.0.conv1"
-    request = request_for(normed, layer, 3, 1, EASY)
-    settings = replace(SHARED, steps=600)
-    (result,) = make(normed, layer, [request], settings).values()
-    assert result.accepted is True
-    assert result.steps < 120
-    assert result.steps % settings.check_every == 0
-    more_patient = make(normed, layer, [request], replace(settings, patience=4))[request.name]
-    assert more_patient.steps > result.steps
+    settings = replace(SHARED, steps=600, gain=0.05, patience=0.01, window=3)
+    results = {
+        best: make(normed, layer, [request_for(normed, layer, 3, 1, Threshold(best, best, -50, 1.0))], settings)
+        for best in (-40.0, 100.0)
+    }
+    (within,), (beyond,) = (found.values() for found in results.values())
+    assert within.accepted and not beyond.accepted
+    # How low the threshold lies is no reason to leave early; a set that is not accepted goes on for longer.
+    (lower,) = make(normed, layer, [request_for(normed, layer, 3, 1, Threshold(-45, -45, -50, 1.0))], settings).values()
+    assert lower.steps == within.steps < beyond.steps < 600
+    assert within.steps % settings.check_every == 0
+    # Twice the steps bring hardly more.
+    more = replace(settings, steps=2 * within.steps, least_steps=600, early_steps=settings.early, early_share=1)
+    (longer,) = make(normed, layer, [request_for(normed, layer, 3)], more).values()
+    assert longer.steps == 2 * within.steps
+    gain = (longer.activations.mean() - within.activations.mean()) / (within.activations.mean() + 50)
+    assert 0 <= gain < 0.1
 
 
-def test_more_steps_never_give_a_weaker_set(normed: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_steps_never_give_a_weaker_picture(normed: Model) -> None:
     layer = "layer2.0.conv1"
-    request = request_for(normed, layer, 3)
-    step = fast._Batch._step
+    # A learning rate so large that activations go up and down; as in a batch, sets advance from check to check.
+    settings = replace(SHARED, check_every=4, learning_rate=2.0, early_steps=0, steps=48, gain=-1e9)
+    batch = one_batch(normed, layer, request_for(normed, layer, 3), settings)
+    kept, seen = [], []
+    keep = batch._keep
 
-    def climb_then_fall(batch: fast._Batch, maps: torch.Tensor | None) -> None:
-        signs = batch.signs
-        batch.signs = signs if batch.slots[0].step < 12 else -signs
-        step(batch, maps)
-        batch.signs = signs
+    def listen(slot: fast._Slot, activations: np.ndarray) -> None:
+        seen.append(activations.copy())
+        keep(slot, activations)
+        kept.append(slot.best_activations.copy())
 
-    monkeypatch.setattr(fast._Batch, "_step", climb_then_fall)
-    weakest = [
-        make(normed, layer, [request], replace(SHARED, check_every=4, steps=steps))[request.name].activations.min()
-        for steps in range(4, 41, 4)
-    ]
-    assert (np.diff(weakest) >= 0).all() and weakest[2] > weakest[0]
-    assert len(set(weakest[5:])) == 1, "once the walk goes down, the best set on the way up is kept"
-
-
-def test_a_set_that_was_accepted_once_is_accepted_at_the_end(normed: Model) -> None:
-    layer, index = "layer2.0.conv1", 3
-    (start,) = make(normed, layer, [request_for(normed, layer, index)], replace(SHARED, steps=6)).values()
-    # Reached at the first check; then a huge weight of diversity pushes the pictures below it.
-    best = float(start.activations.min()) - 1e-3
-    request = request_for(normed, layer, index, 1, Threshold(best, best, best - 5, 1.0))
-    settings = replace(SHARED, first_weight=50.0, weight_rate=0.0, enough_weight=1e9, least_room=-1e9, steps=60)
-    (plain,) = make(normed, layer, [request], replace(settings, diversity=False)).values()
-    assert plain.accepted
-    results = [
-        make(normed, layer, [request], replace(settings, first_weight=weight, steps=steps))[request.name]
-        for weight in (0.01, 50.0)
-        for steps in (6, 12, 24, 60)
-    ]
-    for group in (results[:4], results[4:]):
-        accepted = [result.accepted for result in group]
-        assert accepted == sorted(accepted)
-        alike = [result.diversity_loss for result in group if result.accepted]
-        assert alike == sorted(alike, reverse=True), "among accepted sets the most diverse is kept"
-    assert any(result.accepted for result in results)
+    batch._keep = listen  # type: ignore[method-assign]
+    results = [result for _ in range(12) for result in batch.advance()]
+    assert len(kept) == 12 and len(results) == 1
+    np.testing.assert_array_equal(kept, np.maximum.accumulate(seen, axis=0))
+    # Each picture is finished as it was when it was best.
+    np.testing.assert_allclose(results[0].activations, np.sort(kept[-1]), rtol=1e-5)
 
 
 def one_batch(model: Model, layer: str, request: SetRequest, settings: FastSettings) -> fast._Batch:
@@ -463,39 +447,42 @@ def one_batch(model: Model, layer: str, request: SetRequest, settings: FastSetti
     return batch
 
 
-def test_the_weight_of_diversity_rises_with_room_to_spare_falls_without_and_turns_when_that_changes(
-    normed: Model,
-) -> None:
+def test_pictures_are_driven_apart_for_the_first_steps_alone(normed: Model) -> None:
     layer = "layer2.0.conv1"
-    settings = replace(SHARED, steps=10_000, patience=10_000, check_every=1)
-    batch = one_batch(normed, layer, request_for(normed, layer, 3, 1, EASY), settings)
-
-    def advance(steps: int) -> list[float]:
-        weights = [float(batch.weight[0])]
-        for _ in range(steps):
-            assert not list(batch.advance())
-            weights.append(float(batch.weight[0]))
-        return weights
-
-    rising = advance(6)
-    assert rising[0] == settings.first_weight and (np.diff(rising) > 0).all()
-    batch.goal[0] = HARD.best
-    falling = advance(6)
-    assert (np.diff(falling) < 0).all()
-    batch.goal[0] = EASY.best
-    assert (np.diff(advance(3)) > 0).all()
-    # No step moves it by more than its rate, and it stays within its bounds.
-    ratios = np.abs(np.diff(np.log([*rising, *falling[1:]])))
-    assert ratios.max() <= settings.weight_rate + 1e-5
-
-
-def test_the_weight_of_diversity_stays_within_its_bounds(normed: Model) -> None:
-    layer = "layer2.0.conv1"
-    settings = replace(SHARED, steps=10_000, patience=10_000, weight_rate=4.0, most_weight=30.0, first_weight=2.0)
-    for threshold, bound in ((EASY, 30.0), (HARD, 2e-3)):
-        batch = one_batch(normed, layer, request_for(normed, layer, 3, 1, threshold), settings)
+    settings = replace(SHARED, steps=60, check_every=6, early_steps=20, gain=-1e9)
+    assert settings.early == 18
+    batch = one_batch(normed, layer, request_for(normed, layer, 3), settings)
+    weights = []
+    for _ in range(5):
+        weights.append(float(batch.weight[0]))
         assert not list(batch.advance())
-        assert float(batch.weight[0]) == pytest.approx(bound)
+        # What is kept was not driven apart any more.
+        assert (batch.slots[0].best is None) == (batch.slots[0].step < 18)
+    assert weights == [settings.early_weight] * 3 + [0.0] * 2
+    assert replace(settings, steps=20, early_share=0.25).early == 0
+    assert replace(settings, diversity=False).early == 0
+
+
+def test_every_pixel_of_the_finished_picture_is_in_every_view_that_is_not_turned() -> None:
+    settings = FastSettings(canvas=224, views=ViewRange(angle=0, scale=0))
+    assert settings.views is not None
+    keys = np.arange(500, dtype=np.uint64)
+    maps = draw_views(keys, np.zeros(500, dtype=np.int64), settings.views, settings.size, settings.view)
+    corner = settings.canvas / settings.size
+    for x, y in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        # Where the finished picture's corner lies in the view's coordinates.
+        place = (np.array([x, y]) * corner - maps[:, :, 2]) / maps[:, [0, 1], [0, 1]]
+        assert np.abs(place).max() <= 1 + 1e-5
+    assert np.abs(maps[:, :, 2]).max() > 0.95 * (settings.size - settings.view) / settings.size
+
+
+def test_a_network_of_one_size_sees_pictures_at_the_size_that_they_are_measured_at(transformer: Model) -> None:
+    layer = "blocks.1.mlp.fc1"
+    settings = FastSettings(canvas=160, images=2, sets=1)
+    batch = one_batch(transformer, layer, request_for(transformer, layer, 2), settings)
+    assert batch.view_side == 160 and batch.views is not None
+    least, most = (batch.view * (1 + sign * batch.views.scale) for sign in (-1, 1))
+    assert least == pytest.approx(0.95 * 160) and most == pytest.approx(settings.view)
 
 
 def test_a_single_picture_makes_a_set(normed: Model) -> None:
@@ -508,6 +495,7 @@ def test_a_single_picture_makes_a_set(normed: Model) -> None:
 
 
 def test_the_margin_is_the_papers_share_of_the_canvas() -> None:
+    assert FastSettings(canvas=32).margin == 4, "so that a patch or two of a small network can be shifted"
     assert FastSettings(canvas=224).margin == 16
     assert FastSettings(canvas=224).size == 256
     assert FastSettings(canvas=224, views=None).size == 224

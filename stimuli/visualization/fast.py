@@ -1,10 +1,12 @@
-"""The preset ``fast``: many sets in one batch, one constrained run each.
+"""The preset ``fast``: many sets in one batch, one run each.
 
-A set's pictures maximise the unit and are as different from one another as they can be while the weakest of
-them still beats the best natural picture. The weight of diversity is a multiplier that moves with that
-constraint: it grows while the weakest picture has room to spare and shrinks while it has none, so that one run
-does what the paper's search over fixed weights does with seven to fourteen (the update is that of Rezende &
-Viola 2018, Taming VAEs, with the roles of loss and constraint exchanged).
+A set's pictures are driven apart while they are still coarse, and from then on each maximises the unit by itself until
+it gains no more. So they begin on different motifs, and each ends with its own at full strength: diversity that is
+held until the end shows as noise, or as many weak things in one picture. One run takes the place of the paper's search
+over weights of diversity, which needs seven to fourteen.
+
+The network looks at a view that reaches beyond the finished picture on all sides, wherever it is shifted to; so no
+corner of the picture is left as it began.
 
 A set that has converged leaves the batch and the next one enters. The batch has a fixed shape, idle slots are
 padded, and everything random is keyed by set, picture and step: what becomes of a set never depends on who
@@ -14,15 +16,15 @@ shares its batch, bit by bit.
 from __future__ import annotations
 
 import copy
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -54,20 +56,19 @@ class FastSettings:
     learning_rate
         Of Adam.
     diversity
-        Whether pictures of a set are driven apart.
+        Whether pictures of a set are driven apart at first.
     views
         How far random views reach; None shows the network the picture itself.
-    first_weight, weight_rate, most_weight
-        The multiplier of diversity: where it begins, how fast it moves, and its bound.
-    enough_weight, least_room
-        A set can converge once its multiplier is so large, or its weakest picture so close to the threshold (in
-        units of the distance from the pool's median to its best picture).
+    early_steps, early_share, early_weight
+        They are driven apart for so many steps, but no more than this share of those they may take, with this weight of
+        diversity, in units of the set's activation above the middle of the pool.
     check_every
         Steps between two looks at the pictures as they would be finished.
+    least_steps, window, gain
+        A set has converged once it has taken so many steps and its mean activation, over so many checks, has grown by
+        no more than this share.
     patience
-        Checks without progress after which a set has converged.
-    tolerance
-        Progress smaller than this share does not count.
+        A set whose weakest picture does not beat the best natural one goes on until it has grown by this share alone.
     fold
         Whether batch norms in front of the layer are folded into their convolutions.
     half
@@ -81,14 +82,14 @@ class FastSettings:
     learning_rate: float = 0.05
     diversity: bool = True
     views: ViewRange | None = field(default_factory=ViewRange)
-    first_weight: float = 1.0
-    weight_rate: float = 0.1
-    most_weight: float = 1e4
-    enough_weight: float = 30.0
-    least_room: float = 0.15
+    early_steps: int = 48
+    early_share: float = 0.25
+    early_weight: float = 3.0
     check_every: int = 12
-    patience: int = 2
-    tolerance: float = 0.02
+    least_steps: int = 96
+    window: int = 3
+    gain: float = 0.05
+    patience: float = 0.01
     fold: bool = True
     half: bool = False
 
@@ -102,6 +103,17 @@ class FastSettings:
         """Side of the optimised picture."""
         return self.canvas + 2 * self.margin
 
+    @property
+    def view(self) -> int:
+        """Side of the part that the network looks at: shifted by half the margin, it still holds the finished one."""
+        return self.canvas + self.margin
+
+    @property
+    def early(self) -> int:
+        """Steps for which pictures are driven apart: whole stretches between checks."""
+        most = min(self.early_steps, self.early_share * self.steps)
+        return int(most // self.check_every) * self.check_every if self.diversity else 0
+
 
 class Prefix:
     """A model up to one layer: pictures go in, the layer's tensor comes out, and nothing behind it is computed."""
@@ -112,12 +124,12 @@ class Prefix:
         self.layer = layer
         self.run = forward_to(module if dtype == torch.float32 else copy.deepcopy(module).to(dtype), layer.place)
         self.dtype = dtype
-        self.side = self._side(canvas)
+        self.side = self.side_for(canvas)
 
-    def _side(self, canvas: int) -> int:
-        """Return the size that pictures are shown at: the canvas, unless the network takes only its own size."""
+    def side_for(self, side: int) -> int:
+        """Return the size that pictures are shown at: their own, unless the network takes only its own."""
         own = self.model.card.input.size
-        return canvas if canvas == own or self.takes(canvas) else own
+        return side if side == own or self.takes(side) else own
 
     def takes(self, side: int) -> bool:
         """Whether the network, as far as the layer, runs on pictures of this size."""
@@ -166,9 +178,14 @@ def fold_batch_norms(model: Model, layer: Layer) -> nn.Module:
     return module
 
 
+def _in_one_layout(gradient: torch.Tensor) -> torch.Tensor:
+    """Return a gradient in the layout that the network's own have."""
+    return gradient.contiguous(memory_format=torch.channels_last if gradient.ndim == 4 else torch.contiguous_format)
+
+
 @dataclass
 class _Slot:
-    """A place in the batch: the set in it, and the best that has become of that set."""
+    """A place in the batch: the set in it, and the best that has become of each of its pictures."""
 
     spectrum: torch.Tensor
     keys: Keys
@@ -176,8 +193,8 @@ class _Slot:
     step: int = 0
     begun: float = 0.0
     best: torch.Tensor | None = None
-    best_score: tuple[bool, float] = (False, -math.inf)
-    stale: int = 0
+    best_activations: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    reached: list[float] = field(default_factory=list)
 
 
 def visualize(
@@ -242,14 +259,22 @@ class _Batch:
         self.optimizer = torch.optim.Adam(
             [slot.spectrum for slot in self.slots], lr=settings.learning_rate, fused=fused or None
         )
+        # Views reach beyond the finished picture. A network that takes only its own size would see them smaller than it
+        # sees the finished picture: it looks at parts of that size instead, shifted by half the margin.
+        self.view_side, self.view, self.views = (
+            self.prefix.side_for(settings.view),
+            float(settings.view),
+            settings.views,
+        )
+        if self.views is not None and self.view_side != settings.view:
+            self.view = float(settings.canvas)
+            self.views = replace(self.views, shift=self.views.shift / 2)
         shape = (settings.sets, images)
         self.channels = torch.zeros(settings.sets * images, dtype=torch.long, device=self.device)
         self.signs = torch.zeros(shape, dtype=dtype, device=self.device)
-        self.goal = torch.zeros(settings.sets, dtype=dtype, device=self.device)
+        self.middle = torch.zeros(settings.sets, dtype=dtype, device=self.device)
         self.span = torch.ones(settings.sets, dtype=dtype, device=self.device)
         self.weight = torch.zeros(settings.sets, dtype=dtype, device=self.device)
-        self.smoothed = torch.zeros(shape, dtype=dtype, device=self.device)
-        self.age = torch.zeros(settings.sets, dtype=dtype, device=self.device)
 
     @property
     def is_busy(self) -> bool:
@@ -270,18 +295,15 @@ class _Batch:
             with torch.no_grad():
                 slot.spectrum.copy_(start.to(self.device, self.dtype))
             self.optimizer.state.pop(slot.spectrum, None)
-            slot.request, slot.step, slot.stale = request, 0, 0
-            slot.best, slot.best_score, slot.begun = None, (False, -math.inf), perf_counter()
+            slot.request, slot.step, slot.best, slot.reached, slot.begun = request, 0, None, [], perf_counter()
             slot.keys = np.array(
                 [seed_from(self.seed, "views", request.name, image) for image in range(images)], dtype=np.uint64
             )
             self.channels[number * images : (number + 1) * images] = request.unit.index
             self.signs[number] = request.sign
-            self.goal[number] = request.threshold.best
+            self.middle[number] = request.threshold.middle
             self.span[number] = request.threshold.span
-            self.weight[number] = self.settings.first_weight
-            self.smoothed[number] = 0
-            self.age[number] = 0
+            self.weight[number] = self.settings.early_weight if self.settings.early else 0.0
 
     def advance(self) -> Iterator[SetResult]:
         """Take steps up to the next check, and yield the sets that are then finished."""
@@ -300,14 +322,11 @@ class _Batch:
 
     def _maps(self, count: int) -> torch.Tensor | None:
         """Draw the views of the next steps, shape (count, sets x images, 2, 3)."""
-        if self.settings.views is None:
+        if self.views is None:
             return None
         keys = np.concatenate([slot.keys for slot in self.slots])
         steps = np.repeat([slot.step for slot in self.slots], self.settings.images)
-        drawn = [
-            draw_views(keys, steps + turn, self.settings.views, self.settings.size, self.settings.canvas)
-            for turn in range(count)
-        ]
+        drawn = [draw_views(keys, steps + turn, self.views, self.settings.size, self.view) for turn in range(count)]
         return torch.from_numpy(np.stack(drawn)).to(self.device, self.dtype)
 
     def _precision(self) -> AbstractContextManager[object]:
@@ -323,41 +342,33 @@ class _Batch:
         if maps is None:
             seen = central_view(pictures, settings.margin, self.prefix.side)
         else:
-            seen = look_at(pictures, maps, self.prefix.side)
+            seen = look_at(pictures, maps, self.view_side)
         with self._precision():
             tensor = self.prefix.features(seen)
-        active, alike = self._measure(tensor)
+        # In one layout, whether or not any set in the batch is driven apart: the others then notice nothing of it.
+        tensor.register_hook(_in_one_layout)
+        early = any(slot.request is not None and slot.step < settings.early for slot in self.slots)
+        active, alike = self._measure(tensor, early)
         # Summed, not averaged, over pictures: the step of one does not depend on how many there are.
         loss = -active.sum()
         if alike is not None:
-            loss = loss + settings.images * (self.weight * self.span * alike).sum()
+            reached = (active.detach().mean(1) - self.middle).maximum(self.span)
+            loss = loss + settings.images * (self.weight * reached * alike).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        if alike is not None:
-            self._move_weights(active.detach())
 
-    def _measure(self, tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _measure(self, tensor: torch.Tensor, diversity: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return signed activations, shape (sets, images), and the similarity within each set, shape (sets,)."""
         settings = self.settings
         count = settings.sets * settings.images
         activations = self.prefix.activations(tensor, count)
         own = activations.gather(1, self.channels[:, None])[:, 0].view(settings.sets, settings.images)
         alike = None
-        if settings.diversity:
+        if diversity:
             features = features_by_picture(tensor, self.layer.place.axis, count)
             features = features.float() if features.dtype == torch.bfloat16 else features
             alike = diversity_loss(features.view(settings.sets, settings.images, *features.shape[1:]))
         return own * self.signs, alike
-
-    def _move_weights(self, active: torch.Tensor) -> None:
-        """Move the weight of diversity: up where the weakest picture has room to spare, down where it has none."""
-        settings = self.settings
-        self.age += 1
-        self.smoothed.mul_(0.9).add_(active, alpha=0.1)
-        mean = self.smoothed / (1 - 0.9**self.age)[:, None]
-        room = (mean.amin(1) - self.goal) / self.span
-        self.weight.mul_(torch.exp(settings.weight_rate * (room / 0.1).clamp(-1, 1)))
-        self.weight.clamp_(settings.first_weight * 1e-3, settings.most_weight)
 
     def finished_pictures(self) -> torch.Tensor:
         """Return the pictures as they would be finished: cut, and rounded to 8 bits; shape (n, 3, canvas, canvas)."""
@@ -368,55 +379,57 @@ class _Batch:
     def _check(self) -> Iterator[SetResult]:
         """Look at sets whose turn it is as they would be finished, keep the best, and let finished ones go."""
         settings = self.settings
+        due = [
+            (number, slot)
+            for number, slot in enumerate(self.slots)
+            if slot.request is not None and (slot.step % settings.check_every == 0 or slot.step >= settings.steps)
+        ]
+        if not due:
+            return
         with torch.inference_mode():
-            pictures = self.finished_pictures()
-            tensor = self.prefix.features(central_view(pictures, 0, self.prefix.side))
-            active, alike = self._measure(tensor)
+            tensor = self.prefix.features(central_view(self.finished_pictures(), 0, self.prefix.side))
+            active, _ = self._measure(tensor, False)
         activations = active.double().cpu().numpy()
-        similarity = np.zeros(settings.sets) if alike is None else alike.double().cpu().numpy()
-        room = (active.amin(1) - self.goal) / self.span
-        pressed = (self.weight >= settings.enough_weight) | (room < settings.least_room) | (not settings.diversity)
-        for number, slot in enumerate(self.slots):
-            if slot.request is None or not (slot.step % settings.check_every == 0 or slot.step >= settings.steps):
-                continue
-            weakest = float(activations[number].min())
-            accepted = weakest > slot.request.threshold.best
-            # Among accepted sets the most diverse is best; before, the one whose weakest picture is strongest.
-            by_diversity = accepted and settings.diversity
-            score = (accepted, -float(similarity[number]) if by_diversity else weakest)
-            if self._is_better(score, slot):
-                slot.stale = 0
-            else:
-                slot.stale += 1
-            if score > slot.best_score or slot.best is None:
-                slot.best, slot.best_score = slot.spectrum.detach().clone(), score
-            converged = slot.best_score[0] and slot.stale >= settings.patience and bool(pressed[number])
-            if converged or slot.step >= settings.steps:
+        for number, slot in due:
+            if slot.step >= settings.early:
+                self.weight[number] = 0.0
+                self._keep(slot, activations[number])
+            if self._has_converged(slot, activations[number]) or slot.step >= settings.steps:
                 yield self._finish(number, slot)
 
-    def _is_better(self, score: tuple[bool, float], slot: _Slot) -> bool:
-        """Whether a set has made progress that counts."""
-        accepted, value = score
-        before_accepted, before = slot.best_score
-        if accepted != before_accepted:
-            return accepted
-        if math.isinf(before):
-            return True
+    def _keep(self, slot: _Slot, activations: NDArray[np.float64]) -> None:
+        """Keep each of a set's pictures as it is now, if it has never been better."""
+        if slot.best is None:
+            slot.best, slot.best_activations = slot.spectrum.detach().clone(), activations.copy()
+            return
+        better = activations > slot.best_activations
+        slot.best_activations[better] = activations[better]
+        rows = torch.from_numpy(better).to(self.device)
+        slot.best[rows] = slot.spectrum.detach()[rows]
+
+    def _has_converged(self, slot: _Slot, activations: NDArray[np.float64]) -> bool:
+        """Take a set's activations in, and say whether it has grown by so little that it is finished."""
+        settings = self.settings
         assert slot.request is not None
-        scale = abs(before) if accepted and self.settings.diversity else slot.request.threshold.span
-        return value > before + self.settings.tolerance * scale
+        threshold = slot.request.threshold
+        slot.reached.append(float(activations.mean()) - threshold.middle)
+        if slot.step < max(settings.least_steps, settings.early) or len(slot.reached) <= settings.window:
+            return False
+        before, now = slot.reached[-1 - settings.window], slot.reached[-1]
+        accepted = bool(slot.best_activations.min() > threshold.best)
+        return now - before <= (settings.gain if accepted else settings.patience) * abs(now)
 
     def _finish(self, number: int, slot: _Slot) -> SetResult:
         """Let a set go with the best that became of it, and make its slot idle."""
         request, best = slot.request, slot.best
-        assert request is not None and best is not None
+        assert request is not None and best is not None, "the last check keeps what there is"
         settings = self.settings
         with torch.no_grad():
             slot.spectrum.copy_(best)
         with torch.inference_mode():
             pictures = self.finished_pictures()
             tensor = self.prefix.features(central_view(pictures, 0, self.prefix.side))
-            active, alike = self._measure(tensor)
+            active, alike = self._measure(tensor, settings.diversity)
         activations = active[number].double().cpu().numpy()
         order = np.argsort(activations, kind="stable")
         images = settings.images

@@ -19,7 +19,7 @@ class ViewRange:
     Attributes
     ----------
     shift
-        Largest shift, as a share of the picture's margin.
+        Largest shift, as a share of what the picture has beyond the view on each side.
     angle
         Largest turn in degrees, either way.
     scale
@@ -31,7 +31,9 @@ class ViewRange:
     scale: float = 0.05
 
 
-def draw_views(keys: Keys, steps: NDArray[np.int64], extent: ViewRange, picture: int, view: int) -> NDArray[np.float32]:
+def draw_views(
+    keys: Keys, steps: NDArray[np.int64], extent: ViewRange, picture: int, view: float
+) -> NDArray[np.float32]:
     """Draw one view for each picture; it depends on the picture's key and step alone.
 
     Parameters
