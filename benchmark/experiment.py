@@ -120,7 +120,8 @@ class StimulusSettings(Document):
 
 
 FAST_VERSION = 2
-"""Version of the preset ``fast``: 1 kept pictures at their canvas, 224 px unless given; 2 follows the model's size."""
+"""Version of the preset ``fast``. 1: 224 px unless given, and a set ends soon after it beats the best natural picture.
+2: the model's own size, and a set ends when it grows no more."""
 
 
 class VisualizationSettings(Document):

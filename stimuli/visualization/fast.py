@@ -1,12 +1,12 @@
 """The preset ``fast``: many sets in one batch, one run each.
 
-A set's pictures are driven apart while they are still coarse, and from then on each maximises the unit by itself until
-it gains no more. So they begin on different motifs, and each ends with its own at full strength: diversity that is
-held until the end shows as noise, or as many weak things in one picture. One run takes the place of the paper's search
-over weights of diversity, which needs seven to fourteen.
+A set's pictures are driven apart strongly while they are still coarse, so that they begin on different motifs, and
+weakly from then on, so that each grows its own motif to full strength. A set is finished when it grows no more, however
+early it beat the best natural picture; one that grows no more and does not beat it goes on without being driven apart.
+One run takes the place of the paper's search over weights of diversity, which needs seven to fourteen. Strong diversity
+that is held until the end shows as noise, and as many weak things in one picture.
 
-The network looks at a view that reaches beyond the finished picture on all sides, wherever it is shifted to; so no
-corner of the picture is left as it began.
+Pictures are optimised beyond their border, and cut. What views show seldom, as corners, counts the more when they do.
 
 A set that has converged leaves the batch and the next one enters. The batch has a fixed shape, idle slots are
 padded, and everything random is keyed by set, picture and step: what becomes of a set never depends on who
@@ -19,7 +19,7 @@ import copy
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
@@ -36,7 +36,7 @@ from benchmark.readings import aggregate, forward_to
 from stimuli.visualization.diversity import diversity_loss, features_by_picture
 from stimuli.visualization.parametrization import render, start_spectrum
 from stimuli.visualization.sets import IMAGES, SetRequest, SetResult
-from stimuli.visualization.views import ViewRange, central_view, draw_views, look_at
+from stimuli.visualization.views import ViewRange, central_view, draw_views, look_at, weigh_by_coverage
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,16 @@ class FastSettings:
     early_steps, early_share, early_weight
         They are driven apart for so many steps, but no more than this share of those they may take, with this weight of
         diversity, in units of the set's activation above the middle of the pool.
+    late_weight
+        The weight of diversity from then on. A set that has converged and does not beat the best natural picture goes
+        on without any.
     check_every
         Steps between two looks at the pictures as they would be finished.
     least_steps, window, gain
         A set has converged once it has taken so many steps and its mean activation, over so many checks, has grown by
         no more than this share.
-    patience
-        A set whose weakest picture does not beat the best natural one goes on until it has grown by this share alone.
+    last_gain
+        The same for a set that is no longer driven apart, since it did not beat the best natural picture.
     fold
         Whether batch norms in front of the layer are folded into their convolutions.
     half
@@ -85,28 +88,24 @@ class FastSettings:
     early_steps: int = 48
     early_share: float = 0.25
     early_weight: float = 3.0
+    late_weight: float = 0.3
     check_every: int = 12
     least_steps: int = 96
     window: int = 3
     gain: float = 0.05
-    patience: float = 0.01
+    last_gain: float = 0.01
     fold: bool = True
     half: bool = False
 
     @property
     def margin(self) -> int:
         """Pixels around the finished picture that are optimised and cut off: the paper's 16 at 224."""
-        return 0 if self.views is None else max(2, round(self.canvas / 14))
+        return 0 if self.views is None else max(4, round(self.canvas / 14))
 
     @property
     def size(self) -> int:
         """Side of the optimised picture."""
         return self.canvas + 2 * self.margin
-
-    @property
-    def view(self) -> int:
-        """Side of the part that the network looks at: shifted by half the margin, it still holds the finished one."""
-        return self.canvas + self.margin
 
     @property
     def early(self) -> int:
@@ -124,12 +123,12 @@ class Prefix:
         self.layer = layer
         self.run = forward_to(module if dtype == torch.float32 else copy.deepcopy(module).to(dtype), layer.place)
         self.dtype = dtype
-        self.side = self.side_for(canvas)
+        self.side = self._side(canvas)
 
-    def side_for(self, side: int) -> int:
-        """Return the size that pictures are shown at: their own, unless the network takes only its own."""
+    def _side(self, canvas: int) -> int:
+        """Return the size that pictures are shown at: the canvas, unless the network takes only its own size."""
         own = self.model.card.input.size
-        return side if side == own or self.takes(side) else own
+        return canvas if canvas == own or self.takes(canvas) else own
 
     def takes(self, side: int) -> bool:
         """Whether the network, as far as the layer, runs on pictures of this size."""
@@ -176,11 +175,6 @@ def fold_batch_norms(model: Model, layer: Layer) -> nn.Module:
         rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None]
         setattr(module.get_submodule(parent) if parent else module, last, nn.Sequential(*rest))
     return module
-
-
-def _in_one_layout(gradient: torch.Tensor) -> torch.Tensor:
-    """Return a gradient in the layout that the network's own have."""
-    return gradient.contiguous(memory_format=torch.channels_last if gradient.ndim == 4 else torch.contiguous_format)
 
 
 @dataclass
@@ -259,16 +253,10 @@ class _Batch:
         self.optimizer = torch.optim.Adam(
             [slot.spectrum for slot in self.slots], lr=settings.learning_rate, fused=fused or None
         )
-        # Views reach beyond the finished picture. A network that takes only its own size would see them smaller than it
-        # sees the finished picture: it looks at parts of that size instead, shifted by half the margin.
-        self.view_side, self.view, self.views = (
-            self.prefix.side_for(settings.view),
-            float(settings.view),
-            settings.views,
-        )
-        if self.views is not None and self.view_side != settings.view:
-            self.view = float(settings.canvas)
-            self.views = replace(self.views, shift=self.views.shift / 2)
+        self.coverage: torch.Tensor | None = None
+        if settings.views is not None:
+            weights = weigh_by_coverage(settings.views, settings.size, settings.canvas)
+            self.coverage = torch.from_numpy(weights).to(self.device, dtype)
         shape = (settings.sets, images)
         self.channels = torch.zeros(settings.sets * images, dtype=torch.long, device=self.device)
         self.signs = torch.zeros(shape, dtype=dtype, device=self.device)
@@ -280,6 +268,13 @@ class _Batch:
     def is_busy(self) -> bool:
         """Whether any set is in work."""
         return any(slot.request is not None for slot in self.slots)
+
+    @property
+    def _first_weight(self) -> float:
+        """Weight of diversity that a set begins with."""
+        if not self.settings.diversity:
+            return 0.0
+        return self.settings.early_weight if self.settings.early else self.settings.late_weight
 
     def fill(self, waiting: deque[SetRequest]) -> None:
         """Let waiting sets into idle slots."""
@@ -303,7 +298,7 @@ class _Batch:
             self.signs[number] = request.sign
             self.middle[number] = request.threshold.middle
             self.span[number] = request.threshold.span
-            self.weight[number] = self.settings.early_weight if self.settings.early else 0.0
+            self.weight[number] = self._first_weight
 
     def advance(self) -> Iterator[SetResult]:
         """Take steps up to the next check, and yield the sets that are then finished."""
@@ -322,11 +317,14 @@ class _Batch:
 
     def _maps(self, count: int) -> torch.Tensor | None:
         """Draw the views of the next steps, shape (count, sets x images, 2, 3)."""
-        if self.views is None:
+        if self.settings.views is None:
             return None
         keys = np.concatenate([slot.keys for slot in self.slots])
         steps = np.repeat([slot.step for slot in self.slots], self.settings.images)
-        drawn = [draw_views(keys, steps + turn, self.views, self.settings.size, self.view) for turn in range(count)]
+        drawn = [
+            draw_views(keys, steps + turn, self.settings.views, self.settings.size, self.settings.canvas)
+            for turn in range(count)
+        ]
         return torch.from_numpy(np.stack(drawn)).to(self.device, self.dtype)
 
     def _precision(self) -> AbstractContextManager[object]:
@@ -342,13 +340,11 @@ class _Batch:
         if maps is None:
             seen = central_view(pictures, settings.margin, self.prefix.side)
         else:
-            seen = look_at(pictures, maps, self.view_side)
+            pictures.register_hook(self._weigh)
+            seen = look_at(pictures, maps, self.prefix.side)
         with self._precision():
             tensor = self.prefix.features(seen)
-        # In one layout, whether or not any set in the batch is driven apart: the others then notice nothing of it.
-        tensor.register_hook(_in_one_layout)
-        early = any(slot.request is not None and slot.step < settings.early for slot in self.slots)
-        active, alike = self._measure(tensor, early)
+        active, alike = self._measure(tensor, settings.diversity)
         # Summed, not averaged, over pictures: the step of one does not depend on how many there are.
         loss = -active.sum()
         if alike is not None:
@@ -356,6 +352,10 @@ class _Batch:
             loss = loss + settings.images * (self.weight * reached * alike).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+
+    def _weigh(self, gradient: torch.Tensor) -> torch.Tensor:
+        assert self.coverage is not None
+        return gradient * self.coverage
 
     def _measure(self, tensor: torch.Tensor, diversity: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return signed activations, shape (sets, images), and the similarity within each set, shape (sets,)."""
@@ -391,10 +391,11 @@ class _Batch:
             active, _ = self._measure(tensor, False)
         activations = active.double().cpu().numpy()
         for number, slot in due:
+            if slot.step == settings.early:
+                self.weight[number] = settings.late_weight
             if slot.step >= settings.early:
-                self.weight[number] = 0.0
                 self._keep(slot, activations[number])
-            if self._has_converged(slot, activations[number]) or slot.step >= settings.steps:
+            if self._has_converged(number, slot, activations[number]) or slot.step >= settings.steps:
                 yield self._finish(number, slot)
 
     def _keep(self, slot: _Slot, activations: NDArray[np.float64]) -> None:
@@ -407,17 +408,27 @@ class _Batch:
         rows = torch.from_numpy(better).to(self.device)
         slot.best[rows] = slot.spectrum.detach()[rows]
 
-    def _has_converged(self, slot: _Slot, activations: NDArray[np.float64]) -> bool:
-        """Take a set's activations in, and say whether it has grown by so little that it is finished."""
+    def _has_converged(self, number: int, slot: _Slot, activations: NDArray[np.float64]) -> bool:
+        """Take a set's activations in, and say whether it has grown by so little that it is finished.
+
+        A set that has, but does not beat the best natural picture, is no longer driven apart, and goes on.
+        """
         settings = self.settings
         assert slot.request is not None
         threshold = slot.request.threshold
         slot.reached.append(float(activations.mean()) - threshold.middle)
         if slot.step < max(settings.least_steps, settings.early) or len(slot.reached) <= settings.window:
             return False
-        before, now = slot.reached[-1 - settings.window], slot.reached[-1]
+        growth = slot.reached[-1] - slot.reached[-1 - settings.window]
         accepted = bool(slot.best_activations.min() > threshold.best)
-        return now - before <= (settings.gain if accepted else settings.patience) * abs(now)
+        freed = settings.diversity and not self.weight[number]
+        if growth > (settings.last_gain if freed else settings.gain) * abs(slot.reached[-1]):
+            return False
+        if accepted or freed or not settings.diversity:
+            return True
+        self.weight[number] = 0.0
+        slot.reached.clear()
+        return False
 
     def _finish(self, number: int, slot: _Slot) -> SetResult:
         """Let a set go with the best that became of it, and make its slot idle."""

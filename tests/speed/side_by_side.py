@@ -16,6 +16,7 @@ convolutional network is shown.
 from __future__ import annotations
 
 import argparse
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -151,14 +152,14 @@ def with_lucent(model: Model, request: SetRequest, canvas: int, images: int, ste
             name = layer.replace(".", "_")
             objective = objectives.Objective(lambda hooks: -hooks(name)[..., unit].mean())
         transforms.append(model.normalize)
-        module = model.module.requires_grad_(True)
+        # A copy: lucent leaves its hooks, and the tensors they hold.
+        module = copy.deepcopy(model.module).requires_grad_(True)
         begun = process_time()
         last = render.render_vis(
             module, objective, lambda: param.image(canvas, batch=images), transforms=transforms, preprocess=False,
             thresholds=(steps,), progress=False, show_image=False, fixed_image_size=canvas,
         )[-1]  # fmt: skip
         took = process_time() - begun
-    module.requires_grad_(False)
     pixels = np.rint(np.clip(last, 0, 1) * 255).astype(np.uint8)
     return Made(pixels, measure(model, request, pixels), steps, took)
 
@@ -219,23 +220,28 @@ def draw_sheet(rows: list[tuple[SetRequest, Made, Made]], path: Path) -> None:
     sheet.save(path, quality=82)
 
 
-def show_table(rows: list[tuple[SetRequest, Made, Made]], images: int, console: Console) -> None:
+def _of_an_image_step(made: Made) -> float:
+    """Return the processor milliseconds that one step of one picture took."""
+    return 1e3 * made.seconds / made.steps / len(made.pixels)
+
+
+def show_table(rows: list[tuple[SetRequest, Made, Made]], console: Console) -> None:
     """Print what was reached and what it cost."""
-    table = Table("unit", "pool's best", "fast", "lucent", "steps", "/", "s", "/", "ms", "/", box=None)
-    table.title = "median activation (weakest); steps; processor seconds a set; ms an image-step: fast, then lucent"
+    table = Table("unit", "pool's best", "fast", "lucent", "steps", "/", "s a picture", "/", "ms", "/", box=None)
+    table.title = "median activation (weakest); steps; processor seconds a picture; ms an image-step: fast, then lucent"
     for request, ours, theirs in rows:
         cells = [f"{np.median(made.activations):.2f} ({made.activations.min():.2f})" for made in (ours, theirs)]
-        each = [1e3 * made.seconds / made.steps / images for made in (ours, theirs)]
+        each = [_of_an_image_step(made) for made in (ours, theirs)]
         table.add_row(
             str(request.unit), f"{request.threshold.best:.2f}", *cells, str(ours.steps), str(theirs.steps),
-            f"{ours.seconds:.0f}", f"{theirs.seconds:.0f}", f"{each[0]:.2f}", f"{each[1]:.2f}",
+            f"{ours.seconds / len(ours.pixels):.1f}", f"{theirs.seconds / len(theirs.pixels):.1f}", f"{each[0]:.2f}", f"{each[1]:.2f}",
         )  # fmt: skip
     console.print(table)
-    ratio = np.array([t.seconds / t.steps / (o.seconds / o.steps) for _, o, t in rows])
-    whole = np.array([t.seconds / o.seconds for _, o, t in rows])
+    ratio = np.array([_of_an_image_step(t) / _of_an_image_step(o) for _, o, t in rows])
+    whole = np.array([t.seconds / len(t.pixels) / (o.seconds / len(o.pixels)) for _, o, t in rows])
     console.print(
         f"lucent / fast: image-step {np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f}), "
-        f"set {np.median(whole):.2f} ({whole.min():.2f} to {whole.max():.2f})"
+        f"picture {np.median(whole):.2f} ({whole.min():.2f} to {whole.max():.2f})"
     )
 
 
@@ -280,11 +286,12 @@ def main() -> None:
         settings = replace(fast.FastSettings(canvas=canvas), images=arguments.images, sets=1)
         for request in requests_of(model, units, canvas, pictures(canvas)):
             ours = with_fast(model, request, settings)
-            theirs = with_lucent(model, request, canvas, arguments.images, arguments.lucent_steps)
+            # Its pictures have nothing to do with one another: as many as are shown are enough.
+            theirs = with_lucent(model, request, canvas, min(SHOWN, arguments.images), arguments.lucent_steps)
             rows.append((request, ours, theirs))
             console.print(f"{request.unit}: {ours.seconds:.0f} and {theirs.seconds:.0f} processor s", highlight=False)
             draw_sheet(rows, arguments.out / "side_by_side.webp")
-    show_table(rows, arguments.images, console)
+    show_table(rows, console)
 
 
 if __name__ == "__main__":
