@@ -201,10 +201,7 @@ def _visualization_item(model: Model, experiment: Experiment, protocol: Protocol
     depths = [model.layer_map[unit.layer].depth for unit in units]
     probes = [min(units, key=lambda unit: abs(model.layer_map[unit.layer].depth - q)) for q in (0.1, 0.5, 0.9)]
     images = protocol.references_per_side
-    # Half of the timed steps drive pictures apart, which is somewhat more than of those that sets take.
-    timed = fast.FastSettings(
-        canvas=canvas, steps=4, images=images, sets=2, check_every=2, early_steps=2, early_share=0.5
-    )
+    timed = fast.FastSettings(canvas=canvas, steps=4, images=images, sets=2, check_every=4)
     seconds = []
     for unit in probes:
         # A threshold out of reach: the timed steps are neither accepted nor stopped early.

@@ -231,11 +231,10 @@ def show_table(rows: list[tuple[SetRequest, Made, Made]], console: Console) -> N
     table.title = "median activation (weakest); steps; processor seconds a picture; ms an image-step: fast, then lucent"
     for request, ours, theirs in rows:
         cells = [f"{np.median(made.activations):.2f} ({made.activations.min():.2f})" for made in (ours, theirs)]
-        each = [_of_an_image_step(made) for made in (ours, theirs)]
-        table.add_row(
-            str(request.unit), f"{request.threshold.best:.2f}", *cells, str(ours.steps), str(theirs.steps),
-            f"{ours.seconds / len(ours.pixels):.1f}", f"{theirs.seconds / len(theirs.pixels):.1f}", f"{each[0]:.2f}", f"{each[1]:.2f}",
-        )  # fmt: skip
+        cells += [str(made.steps) for made in (ours, theirs)]
+        cells += [f"{made.seconds / len(made.pixels):.1f}" for made in (ours, theirs)]
+        cells += [f"{_of_an_image_step(made):.2f}" for made in (ours, theirs)]
+        table.add_row(str(request.unit), f"{request.threshold.best:.2f}", *cells)
     console.print(table)
     ratio = np.array([_of_an_image_step(t) / _of_an_image_step(o) for _, o, t in rows])
     whole = np.array([t.seconds / len(t.pixels) / (o.seconds / len(o.pixels)) for _, o, t in rows])
