@@ -39,7 +39,9 @@ converges."""
 Preset = fast.FastSettings | recipe2023.RecipeSettings
 
 
-def preset_settings(settings: VisualizationSettings, images: int, device: torch.device, own: int) -> Preset:
+def preset_settings(
+    settings: VisualizationSettings, images: int, device: torch.device, own: int, patch: int = 1
+) -> Preset:
     """Return the settings of a visualiser that an experiment asks for.
 
     Parameters
@@ -52,6 +54,8 @@ def preset_settings(settings: VisualizationSettings, images: int, device: torch.
         Where networks run.
     own
         Side of the model's own input.
+    patch
+        Side of the patches that the model cuts it into. Shifted by less, pictures show the grid of patches.
 
     Raises
     ------
@@ -69,6 +73,7 @@ def preset_settings(settings: VisualizationSettings, images: int, device: torch.
         )
     return fast.FastSettings(
         canvas=canvas,
+        least_margin=max(4, round(patch * canvas / own)),
         steps=settings.most_steps,
         images=images,
         sets=sets_in_batch(device),
@@ -132,7 +137,9 @@ class SetMaker:
         self.by_layer = _by_layer(units)
         self.preset = study.experiment.visualization.preset
         wanted = study.experiment.visualization
-        self.settings = preset_settings(wanted, study.protocol.references_per_side, model.device, model.card.input.size)
+        self.settings = preset_settings(
+            wanted, study.protocol.references_per_side, model.device, model.card.input.size, fast.patch_side(model)
+        )
         self.shown = wanted.shown
         self.seed = study.experiment.seed
         self.folder = study.root / "visualizations" / model.name

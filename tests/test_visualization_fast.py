@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.experiment import VisualizationSettings
 from benchmark.hashing import hash_state
 from benchmark.model_card import load_card
 from benchmark.model_zoo import Model, load_model
@@ -18,6 +19,7 @@ from benchmark.protocol import Aggregator
 from benchmark.randomness import seed_from
 from benchmark.readings import PlaceReader
 from benchmark.units import Unit
+from stimuli.synthetic import preset_settings
 from stimuli.visualization import fast
 from stimuli.visualization.diversity import diversity_loss, features_by_picture
 from stimuli.visualization.fast import FastSettings, Prefix
@@ -503,6 +505,19 @@ def test_a_single_picture_makes_a_set(normed: Model) -> None:
     assert result.pixels.shape == (1, 32, 32, 3)
     assert result.diversity_loss == 0.0
     assert result.accepted
+
+
+def test_views_of_a_network_that_cuts_patches_are_shifted_by_half_a_patch_either_way(
+    transformer: Model, normed: Model
+) -> None:
+    assert fast.patch_side(transformer) == 16 and fast.patch_side(normed) == 1
+    asked, cpu = VisualizationSettings(), torch.device("cpu")
+    for model, margin in ((transformer, 16), (normed, 11)):
+        own = model.card.input.size
+        settings = preset_settings(asked, 9, cpu, own, fast.patch_side(model))
+        assert isinstance(settings, FastSettings) and settings.margin == margin
+    small = preset_settings(VisualizationSettings(canvas=80), 9, cpu, 160, 16)
+    assert isinstance(small, FastSettings) and small.margin == 8, "patches shrink with the picture"
 
 
 def test_the_margin_is_the_papers_share_of_the_canvas() -> None:

@@ -47,6 +47,8 @@ class FastSettings:
     ----------
     canvas
         Side of the finished pictures in pixels.
+    least_margin
+        Pixels that are optimised around them at least. Views are shifted by half as many either way.
     steps
         Most steps a set may take.
     images
@@ -79,6 +81,7 @@ class FastSettings:
     """
 
     canvas: int = 224
+    least_margin: int = 4
     steps: int = 504
     images: int = IMAGES
     sets: int = 2
@@ -100,7 +103,7 @@ class FastSettings:
     @property
     def margin(self) -> int:
         """Pixels around the finished picture that are optimised and cut off: the paper's 16 at 224."""
-        return 0 if self.views is None else max(4, round(self.canvas / 14))
+        return 0 if self.views is None else max(self.least_margin, round(self.canvas / 14))
 
     @property
     def size(self) -> int:
@@ -112,6 +115,17 @@ class FastSettings:
         """Steps for which pictures are driven apart: whole stretches between checks."""
         most = min(self.early_steps, self.early_share * self.steps)
         return int(most // self.check_every) * self.check_every if self.diversity else 0
+
+
+def patch_side(model: Model) -> int:
+    """Return the side of the patches that a network cuts its pictures into, in pixels; 1 if it cuts none.
+
+    They are those of its first convolution, if its windows lie side by side.
+    """
+    first = next((module for module in model.module.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is None or first.kernel_size != first.stride:
+        return 1
+    return int(max(first.stride))
 
 
 class Prefix:

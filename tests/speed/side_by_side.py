@@ -36,6 +36,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmark.device import prepare_torch
+from benchmark.experiment import VisualizationSettings
 from benchmark.model_card import load_card
 from benchmark.model_zoo import Model, load_model
 from benchmark.own_models import offer_model
@@ -43,6 +44,7 @@ from benchmark.randomness import generator_from
 from benchmark.units import Unit
 from stimuli.pictures import canonical_crop, resize_to, to_pixels
 from stimuli.pools import open_pool
+from stimuli.synthetic import preset_settings
 from stimuli.visualization import fast
 from stimuli.visualization.sets import SetRequest
 from stimuli.visualization.thresholds import measure_thresholds
@@ -282,7 +284,11 @@ def main() -> None:
     rows: list[tuple[SetRequest, Made, Made]] = []
     for load, units, canvas, pictures in jobs:
         model = load()
-        settings = replace(fast.FastSettings(canvas=canvas), images=arguments.images, sets=1)
+        wanted = VisualizationSettings(canvas=canvas)
+        settings = replace(
+            preset_settings(wanted, arguments.images, model.device, model.card.input.size, fast.patch_side(model)),
+            sets=1,
+        )
         for request in requests_of(model, units, canvas, pictures(canvas)):
             ours = with_fast(model, request, settings)
             # Its pictures have nothing to do with one another: as many as are shown are enough.
