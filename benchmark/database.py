@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -183,6 +184,7 @@ class Database:
         try:
             self.url = _with_driver(_parse(url))
             self.engine = _create_engine(self.url)
+            self._lock = Lock()
         except (ArgumentError, ModuleNotFoundError, ValueError) as error:
             reason = str(error) if isinstance(error, ModuleNotFoundError) else "it is no database URL"
             raise DatabaseError(
@@ -217,8 +219,26 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a transaction that writes; it is committed, durably, when the block ends without an error."""
-        with self._explained(), self.engine.begin() as connection:
+        with self._explained(), self._turn(), self.engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other thread of this process writes to the file.
+
+        SQLite lets one write at a time, and whoever waits for it asks again and again, up to a tenth of a second apart
+        and in no order: with some dozens of writes a second, most of a write's time is that. A lock wakes the next one
+        at once. Other processes are still waited for by SQLite, which also says so if it takes too long.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        taken = self._lock.acquire(timeout=BUSY_SECONDS)
+        try:
+            yield
+        finally:
+            if taken:
+                self._lock.release()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

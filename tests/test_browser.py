@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from numpy.typing import NDArray
+from PIL import Image
 from playwright.sync_api import TimeoutError
 
 from benchmark.database import Database, answers, people, sessions
@@ -74,11 +79,11 @@ class Visit:
         self.to_instructions()
         self.press("Start the practice")
 
-    def to_instructions(self) -> None:
+    def to_instructions(self, last: str = "Practice") -> None:
         self.press("I have read this")
         self.page.get_by_text("As far as I know").click()
         self.page.get_by_text("The lower one").click()
-        for heading in ("The two groups", "Your choice", "Good to know", "Practice"):
+        for heading in ("The two groups", "Your choice", "Good to know", last):
             self.go_on(heading)
 
     def go_on(self, heading: str, keyboard: bool = False) -> None:
@@ -175,14 +180,15 @@ class Visit:
 
 def serious(page: Any) -> list[str]:
     """Return what axe finds serious or worse."""
+    return [problem for problem in every_finding(page) if problem.startswith(("serious", "critical"))]
+
+
+def every_finding(page: Any) -> list[str]:
+    """Return whatever axe finds."""
     from axe_playwright_python.sync_playwright import Axe
 
     found = Axe().run(page).response["violations"]
-    return [
-        f"{problem['id']}: {problem['nodes'][0]['html'][:200]}"
-        for problem in found
-        if problem["impact"] in ("serious", "critical")
-    ]
+    return [f"{problem['impact']} {problem['id']}: {problem['nodes'][0]['html'][:200]}" for problem in found]
 
 
 def test_a_whole_session_by_mouse(chromium: Any, server: Server) -> None:
@@ -501,6 +507,149 @@ def test_everything_is_in_sight_and_legible_at_twice_the_text_size(
         }"""
     )
     assert overlaps == 0
+    visit.close()
+
+
+ARABIC = "اختر الصورة التي تنتمي إلى المجموعة اليمنى وقل إلى أي حد أنت متأكد من ذلك"
+LONG = "Straßenverkehrszulassungsordnungsänderungsantragsformular"
+
+
+@pytest.fixture(scope="module")
+def arabic_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A study with texts of its own, from the right and with words that are longer than a column."""
+    study = make_hosted_study(
+        tmp_path_factory.mktemp("arabic") / "study", references=9, session=SESSION, texts={"language": "ar"},
+        stimuli={"conditions": ["natural"], "references": 9, "tasks": 3},
+    )  # fmt: skip
+    own = study.root / "texts" / "ar"
+    own.mkdir(parents=True)
+    (own / "practice.md").write_text(f"# {ARABIC}\n\n{ARABIC}: {LONG}\n\n- {ARABIC}\n- {LONG}", encoding="utf-8")
+    labels = {
+        "trial_question": ARABIC, "trial_left": "المجموعة اليسرى", "trial_right": f"المجموعة {LONG}",
+        "trial_confidence_1": "غير متأكد إطلاقا", "trial_confidence_2": "متأكد إلى حد ما",
+        "trial_confidence_3": LONG[:32],
+        "trial_progress": "{number} من {of}", "start_practice": LONG, "copy": ARABIC[:30],
+    }  # fmt: skip
+    lines = [f"{name} = {json.dumps(text, ensure_ascii=False)}" for name, text in labels.items()]
+    (own / "labels.toml").write_text("\n".join(["[labels]", *lines]), encoding="utf-8")
+    with running(study.root, "--pilot") as made:
+        yield made
+
+
+def test_long_words_and_texts_from_the_right_leave_everything_in_sight(chromium: Any, arabic_server: Server) -> None:
+    size = {"width": 940, "height": 600}
+    visit = Visit(chromium, arabic_server, size=size)
+    page = visit.page
+    visit.to_instructions(last=ARABIC)
+    visit.rest()
+    fits = "() => document.documentElement.scrollWidth <= window.innerWidth + 1"
+    assert page.evaluate(fits) and serious(page) == []
+    items = page.locator('[class*="st-key-card"] li').evaluate_all(
+        "all => all.map((one) => getComputedStyle(one).direction)"
+    )
+    assert items == ["rtl", "rtl"]
+    inside = page.locator('[class*="st-key-card"] :is(p, li, h1, button)').evaluate_all(
+        """all => { const card = document.querySelector('[class*="st-key-card"]').getBoundingClientRect();
+        return all.every((one) => one.getBoundingClientRect().right <= card.right + 1
+          && one.getBoundingClientRect().left >= card.left - 1); }"""
+    )
+    assert inside
+    page.get_by_role("button", name=LONG).click()
+    visit.open()
+    assert page.evaluate(fits)
+    boxes = [part.bounding_box() for part in page.locator(".scene img, .answer, .group h2").all()]
+    for box in boxes:
+        assert box["x"] >= 0 and box["x"] + box["width"] <= size["width"] + 1
+        assert box["y"] >= 0 and box["y"] + box["height"] <= size["height"] + 1
+    over = page.locator(".answer, .group h2, .grid, .query img, .question").evaluate_all(
+        """all => {
+          const boxes = all.map((part) => part.getBoundingClientRect());
+          const meet = (a, b) =>
+            a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+          return boxes.flatMap((a, place) => boxes.slice(place + 1).filter((b) => meet(a, b))).length;
+        }"""
+    )
+    assert over == 0
+    left, right = (page.locator(f".group.{side}").bounding_box() for side in ("left", "right"))
+    assert left["x"] < right["x"], "groups keep their sides"
+    visit.close()
+
+
+def picture_of(page: Any, part: Any) -> NDArray[np.int16]:
+    """Return what the screen shows of a part and of 12 pixels around it."""
+    box = part.bounding_box()
+    around = {"x": box["x"] - 12, "y": box["y"] - 12, "width": box["width"] + 24, "height": box["height"] + 24}
+    return np.asarray(Image.open(io.BytesIO(page.screenshot(clip=around))).convert("L")).astype(np.int16)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_choices_and_focus_are_seen_in_forced_colours(chromium: Any, server: Server, scheme: str) -> None:
+    """What is chosen and where the focus is must change pixels, and not by a shade."""
+    visit = Visit(chromium, server, forced_colors="active", color_scheme=scheme, reduced_motion="reduce")
+    page = visit.page
+
+    def changes(part: Any, act: Callable[[], Any]) -> int:
+        """Return how many pixels an act makes clearly lighter or darker."""
+        before = picture_of(page, part)
+        act()
+        visit.rest()
+        after = picture_of(page, part)
+        return int((np.abs(after - before) > 60).sum()) if after.shape == before.shape else after.size
+
+    agree = page.get_by_role("button", name="I have read this")
+    agree.wait_for()
+    visit.rest()
+    page.keyboard.press("Tab")
+    agree.scroll_into_view_if_needed()
+    assert changes(agree, lambda: agree.focus()) > 200
+    page.keyboard.press("Enter")
+    option = page.get_by_text("As far as I know")
+    option.wait_for()
+    visit.rest()
+    assert changes(page.locator('[data-testid="stRadioOption"]').first, option.click) > 100
+    page.get_by_text("The lower one").click()
+    for heading in ("The two groups", "Your choice", "Good to know", "Practice"):
+        visit.go_on(heading)
+    visit.press("Start the practice")
+    visit.open()
+    chosen = visit.button("lower" if visit.position() == "upper" else "upper", 1)
+    other = visit.button("upper" if chosen.get_attribute("data-position") == "lower" else "lower", 2)
+    page.keyboard.press("Tab")
+    assert changes(other, other.focus) > 200
+    query = page.locator(f".query.{chosen.get_attribute('data-position')} img")
+    before = picture_of(page, query)
+    assert changes(chosen, lambda: (chosen.click(), page.locator(VERDICT).wait_for())) > 100
+    assert int((np.abs(picture_of(page, query) - before) > 60).sum()) > 500, "the mark of a wrong choice"
+    assert page.locator(".task").evaluate("task => getComputedStyle(task).backgroundColor") == "rgb(128, 128, 128)"
+    visit.close()
+
+
+PHASES = (
+    ("colour vision", {}), ("instructions", {}), ("practice", {}), ("trials", {}), ("comments", {}), ("debriefing", {}),
+    *(("end", {"outcome": one}) for one in ("complete", "failed practice", "full", "no consent", "screened out")),
+)  # fmt: skip
+
+
+def test_axe_finds_nothing_on_any_page(chromium: Any, server: Server) -> None:
+    visit = Visit(chromium, server, size={"width": 940, "height": 600})
+    visit.page.get_by_role("button", name="I have read this").wait_for()
+    database = Database(f"sqlite:///{server.study / 'study.sqlite'}")
+    found = {}
+    for phase, values in PHASES:
+        with database.writing() as connection:
+            changed = people.update().where(people.c.token == visit.token)
+            connection.execute(changed.values(phase=phase, consented_at=1.0, cell="natural-easy", **values))
+        visit.page.reload()
+        visit.page.locator('[class*="st-key-card"]').wait_for()
+        visit.rest()
+        found[phase, *values.values()] = every_finding(visit.page)
+    database.close()
+    for path in ("/withdraw", "/nothing"):
+        visit.page.goto(server.url + path)
+        visit.page.locator('[data-testid="stApp"]').wait_for()
+        visit.rest()
+        found[path,] = every_finding(visit.page)
+    assert {name: problems for name, problems in found.items() if problems} == {}
     visit.close()
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark import schemas
+from benchmark.cache import VARIABLE
 from benchmark.errors import NameNotFound, ObserverError
 from benchmark.experiment import Experiment
 from benchmark.model_card import ModelCard, load_card
@@ -658,6 +659,46 @@ def test_relatives_share_a_family_or_training_data(tiny_study: Study, kinship: K
     marked = set(table.loc[table["related"], "model"])
     assert marked == {{"trained": trained, "twin": twin, "vit": vit}[name] for name in relatives}
     assert set(table["model"]) == {trained, twin, vit, PLANTED}
+
+
+class Thumbnail(torch.nn.Module):
+    """Stands for DreamSim's network: it embeds with the first pixels, and counts how many pictures it saw."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.seen = 0
+        self.scale = torch.nn.Parameter(torch.tensor(scale))
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.seen += 1
+        return self.scale.detach() * pixels.reshape(1, -1)[:, :12]
+
+
+def test_dreamsims_embeddings_are_cached_by_its_weights(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr(perceptual, "find_spec", lambda _: SimpleNamespace())
+    monkeypatch.setattr(perceptual, "version", lambda _: "0.2.1")
+
+    def observer(scale: float) -> DreamSimObserver:
+        package = ModuleType("dreamsim")
+        read = lambda image: torch.from_numpy(np.asarray(image).copy()).float()  # noqa: E731
+        package.dreamsim = lambda **settings: (Thumbnail(scale), read)  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "dreamsim", package)
+        return DreamSimObserver(study)
+
+    pictures = tuple(study.stimuli()["picture"].unique()[:6])
+    first = observer(1.0)
+    vectors = first.embed((*pictures[:4], pictures[0]))
+    assert first.model.seen == 4 and np.array_equal(vectors[0], vectors[4])
+    second = observer(1.0)
+    assert np.array_equal(second.embed(pictures)[:4], vectors[:4]) and second.model.seen == 2
+    assert np.array_equal(observer(2.0).embed(pictures)[:4], 2 * vectors[:4]), "other weights, other embeddings"
+    monkeypatch.setenv(VARIABLE, "off")
+    alone = observer(1.0)
+    alone.embed(pictures)
+    assert alone.model.seen == 6
 
 
 def test_an_observer_with_a_models_weights_leaves_that_model_out_and_observes_its_twin(tiny_study: Study) -> None:

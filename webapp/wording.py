@@ -26,6 +26,9 @@ QUIZ = "quiz.toml"
 ENGLISH = "en"
 """The language that stands in for what a translation lacks."""
 
+FROM_THE_RIGHT = ("ar", "arc", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi")
+"""Languages that are written from the right."""
+
 FIELDS: dict[str, tuple[str, ...]] = {
     "welcome": ("minutes", "trials", "payment", "megabytes"),
     "consent": (
@@ -146,6 +149,11 @@ class Wording:
             If its file can't be read, or a question has no right answer.
         """
         return _read_quiz(self._find(QUIZ))
+
+    @property
+    def direction(self) -> str:
+        """Direction in which the language is written: ``rtl`` from the right, or ``ltr``."""
+        return "rtl" if self.language.partition("-")[0].lower() in FROM_THE_RIGHT else "ltr"
 
     @cached_property
     def labels(self) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmark.cache import Cache
 from benchmark.errors import ObserverError, first_line
+from benchmark.hashing import hash_state
 from benchmark.observers.base import Kinship, Observer, Presentation, SimilarityObserver, sigmoid
 from benchmark.progress import Reporter
 from benchmark.study import Study
@@ -47,19 +51,37 @@ class DreamSimObserver(SimilarityObserver):
         self.study, self.device, self.reporter = study, device, reporter or Reporter()
 
     def embed(self, pictures: tuple[str, ...]) -> NDArray[np.float32]:
-        """Return DreamSim's embedding, one row of 1,792 numbers per picture."""
-        rows = []
-        with self.reporter.task("Embedding with DreamSim", len(pictures)) as advance:
-            for picture in pictures:
+        """Return DreamSim's embedding, one row of 1,792 numbers per picture; what is cached is read."""
+        cache = Cache.beside(self.study.root)
+        known = cache.read("embeddings", self._settings).get("vectors") if cache.folder is not None else {}
+        missing = [picture for picture in dict.fromkeys(pictures) if picture not in known]
+        with self.reporter.task("Embedding with DreamSim", len(missing)) as advance:
+            for picture in missing:
                 tensor = self.preprocess(Image.fromarray(self.study.image(picture))).to(self.device)
                 with torch.inference_mode():
-                    rows.append(self.model.embed(tensor).float().cpu().numpy().reshape(-1))
+                    known[picture] = self.model.embed(tensor).float().cpu().numpy().reshape(-1)
                 advance(1)
-        return np.stack(rows)
+        if missing and cache.folder is not None:
+            vectors = np.stack([known[picture] for picture in missing])
+            problem = cache.add("embeddings", self._settings, missing, {"vectors": vectors})
+            if problem:
+                self.reporter.say(problem)
+        return np.stack([known[picture] for picture in pictures])
+
+    @cached_property
+    def _settings(self) -> dict[str, str]:
+        """Everything that an embedding depends on besides the picture."""
+        return {
+            "embedder": f"dreamsim {hash_state(self.model.state_dict())}", "version": version("dreamsim"),
+            "device": torch.device(self.device).type,
+        }  # fmt: skip
 
 
 class LpipsObserver(Observer):
-    """LPIPS (Zhang et al., CVPR 2018) with AlexNet: a distance between pairs, so each pair is computed once."""
+    """LPIPS (Zhang et al., CVPR 2018) with AlexNet: a distance between pairs, so each pair is computed once.
+
+    Nothing of it is cached for other studies: another model asks about other pairs of the same pictures.
+    """
 
     name = "lpips"
     kinship = Kinship(frozenset({"alexnet"}), frozenset({"imagenet-1k"}))

@@ -157,6 +157,7 @@ class Task {
     await nextFrame();
     if (this.stopped || this.trial !== presentation) return;
     this.root.replaceChildren(scene);
+    this.fit();
     this.measure = {
       visible: document.visibilityState === "visible",
       focused: document.hasFocus(),
@@ -433,11 +434,21 @@ class Task {
     const scene = this.root.querySelector(".scene");
     if (!scene) return;
     scene.classList.toggle("small", small);
+    this.fit();
     if (small && !this.saidSmall) {
       this.saidSmall = true;
       this.report("small window", `${window.innerWidth} x ${window.innerHeight}`);
     }
     this.line(small ? this.word("trial_small", { width: this.data.window_width, height: this.data.window_height }) : "");
+  }
+
+  // Long texts take more lines than trial.css reckons with: the queries give way, so that every button is in sight.
+  fit() {
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize) || 16;
+    const height = (part) =>
+      Math.max(0, ...[...this.root.querySelectorAll(part)].map((one) => one.getBoundingClientRect().height)) / rem;
+    this.root.style.setProperty("--column", `${Math.max(3.1, height(".answers") - 1.25)}rem`);
+    this.root.style.setProperty("--more", `${Math.max(0, height(".head") - 2.3)}rem`);
   }
 
   line(text) {

@@ -11,7 +11,7 @@ from webapp.screens.withdrawal import show_withdrawal_page
 from webapp.server import has_experimenter, served, turn
 
 hosting = served()
-set_up_page(hosting.wording.label("title"))
+set_up_page(hosting.wording.label("title"), hosting.wording.direction)
 
 
 def show_participant() -> None:

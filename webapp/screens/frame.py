@@ -36,7 +36,7 @@ _STYLE = """
   /* Each text by its own direction: a study's own texts may be written from the right. */
   [class*="st-key-card"] :is(p, li, h1, h2, h3, label, textarea, button) { unicode-bidi: plaintext; text-align: start; }
   [class*="st-key-card"] button p { text-align: center; }
-  [class*="st-key-card"] :is(p, li, h1, h2) { overflow-wrap: anywhere; }
+  [class*="st-key-card"] :is(p, li, h1, h2, h3, label, button, summary) { overflow-wrap: anywhere; }
   @media (max-width: 46rem) { [class*="st-key-card"] { padding: 1.4rem 1.2rem; width: calc(100vw - 1rem) !important; } }
   @media (forced-colors: active) {
     [class*="st-key-card"] { border: 1px solid CanvasText; }
@@ -59,10 +59,17 @@ _STYLE = """
 """
 
 
-def set_up_page(title: str) -> None:
-    """Set up the page: wide, without menus, on grey."""
+_FROM_THE_RIGHT = """
+  [class*="st-key-card"] { direction: rtl; }
+  /* Left and right groups keep their sides, codes and numbers their order. */
+  [class*="st-key-card"] :is(.example, code, pre, [data-testid="stCode"]) { direction: ltr; }
+"""
+
+
+def set_up_page(title: str, direction: str = "ltr") -> None:
+    """Set up the page: wide, without menus, on grey; ``direction`` is that of the language, ``ltr`` or ``rtl``."""
     st.set_page_config(page_title=title, layout="wide", initial_sidebar_state="collapsed")
-    st.html(_STYLE)
+    st.html(_STYLE.replace("</style>", f"{_FROM_THE_RIGHT}</style>") if direction == "rtl" else _STYLE)
 
 
 @contextmanager
