@@ -156,7 +156,7 @@ def plot_scaling(
         known = here[known_intervals(here)]
         bars = known[["x", "low", "x", "high"]].to_numpy(np.float64)
         label_points(axis, here["x"], here["value"], [names[str(m)] for m in here["model"]], bars=bars)
-    return axes  # type: ignore[no-any-return]
+    return axes
 
 
 def _refused(fit: pd.DataFrame) -> str:
