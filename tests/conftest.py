@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
+
+# Files of tests run side by side: more threads than one would wait for each other. It must be said before numpy loads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -26,6 +31,14 @@ settings.register_profile("vimi", deadline=None)
 settings.load_profile("vimi")
 
 os.environ[VARIABLE] = "off"  # tests of work on pictures must see it done; tests of the cache turn it on
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported from the collector of garbage: it would look through it all, again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
 
 CLASSES = 6
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,11 +86,28 @@ def store(study: Study, pixels: NDArray[np.uint8]) -> str:
     return picture
 
 
+_made: dict[str, Path] = {}
+
+
 def make_hosted_study(
     root: Path, *, references: int = REFERENCES, picture: Callable[[str, str], NDArray[np.uint8]] = painted,
     **changes: Any,
 ) -> Study:  # fmt: skip
-    """Make a study by hand; ``changes`` replace sections of its experiment, ``picture`` paints by name and side."""
+    """Make a study by hand; ``changes`` replace sections of its experiment, ``picture`` paints by name and side.
+
+    Each kind is made once by a process; what a test gets is a copy.
+    """
+    key = repr((references, picture.__module__, picture.__qualname__, sorted(changes.items())))
+    if key not in _made:
+        folder = Path(tempfile.mkdtemp(prefix="vimi-hosted-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        _make(folder / "study", references, picture, changes)
+        _made[key] = folder / "study"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    return Study.open(shutil.copytree(_made[key], root, dirs_exist_ok=True))
+
+
+def _make(root: Path, references: int, picture: Callable[[str, str], NDArray[np.uint8]], changes: Any) -> None:
     experiment = hosted_experiment(**changes)
     study = Study.create(root, experiment)
     conditions = experiment.stimuli.conditions
@@ -140,7 +160,6 @@ def make_hosted_study(
     trials = lay_out_trials(study_cells(study, assemble_tasks(stimuli)))
     schemas.TRIALS.write(trials, study.trials_path)
     study.finish_stage("trials", "by hand", {"trials": hash_rows(trials)})
-    return study
 
 
 def host(study: Study, url: str = "", **options: Any) -> Hosting:

@@ -1,4 +1,4 @@
-"""Real servers for tests: started as a user would, stopped or killed, and asked over HTTP."""
+"""Real servers for tests: processes of their own, stopped or killed, and asked over HTTP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.forking import Forked
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 300
@@ -50,7 +51,7 @@ class Server:
     port: int
     options: Sequence[str] = ()
     environment: dict[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Forked | None = None
     cwd: Path = ROOT
 
     @property
@@ -58,13 +59,11 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        log = (self.study / f"server-{self.port}.log").open("ab")
-        command = [sys.executable, "-m", "benchmark.command_line", "serve", str(self.study), "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [*command, *self.options], cwd=self.cwd, stdout=log, stderr=log, start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **self.environment},
+        self.process = Forked(
+            ["serve", str(self.study), "--port", str(self.port), *self.options], cwd=self.cwd,
+            log=self.study / f"server-{self.port}.log",
+            environment={**os.environ, "OMP_NUM_THREADS": "1", **self.environment},
         )  # fmt: skip
-        log.close()
         self.wait()
 
     def wait(self) -> None:

@@ -184,7 +184,7 @@ def test_a_build_that_is_killed_at_random_moments_ends_as_if_nothing_had_happene
     file = write_experiment(tmp_path / "experiment.toml", both_conditions)
     out = tmp_path / "study"
     # A moment is a number of files that are there: it is reached on slow and on fast machines.
-    moments = np.random.default_rng(5).choice(len(files_of(undisturbed.root)) - 4, size=4, replace=False) + 1
+    moments = np.random.default_rng(5).choice(len(files_of(undisturbed.root)) - 4, size=3, replace=False) + 1
     killed = 0
     for moment in sorted(moments.tolist()):
         process = start_vimi("build", file, "--out", out)

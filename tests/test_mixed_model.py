@@ -648,13 +648,13 @@ class TestNewModels:
         layout = Layout(models=8, units=10, tasks=2, conditions=("natural", "synthetic"), sessions=10, trials=16)
         truth = Population(intercept=1.5, conditions={"synthetic": -0.7}, unit=0.5, model_condition=0.9)
         held = {True: 0, False: 0}
-        for seed in range(12):
+        for seed in range(8):
             table = simulate_judgements(layout, truth, seed=seed)
             for default in held:
                 random = None if default else ("unit", "participant", "model")
                 effect = MixedModel(("condition",), random, method="parity").fit(table).fixed["condition[T.synthetic]"]
                 held[default] += effect.low <= -0.7 <= effect.high
-        assert held[True] >= 10 > held[False]
+        assert held[True] >= 7 > held[False]
 
 
 class TestMisleading:
@@ -670,7 +670,7 @@ class TestMisleading:
         return Mixture(Cells.read(design))
 
     def test_the_share_of_units_below_chance(self):
-        found = [self.cells(0.2, seed) for seed in range(12)]
+        found = [self.cells(0.2, seed) for seed in range(6)]
         assert np.mean([own.share().low <= 0.2 <= own.share().high for own in found]) > 0.8
         assert np.mean([own.share().value for own in found]) == pytest.approx(0.2, abs=0.04)
         assert all(own.p < 1e-6 for own in found)
@@ -678,7 +678,7 @@ class TestMisleading:
         assert sure > 2 * chance > 0
 
     def test_where_there_are_none_none_are_found(self):
-        found = [self.cells(0.0, seed) for seed in range(30)]
+        found = [self.cells(0.0, seed) for seed in range(12)]
         assert min(own.p for own in found) > EVIDENCE
         assert np.mean([own.share().low for own in found]) < 0.005
 

@@ -13,7 +13,7 @@ from tests.recovery.mixed_model import STUDIES, recover, tabulate
 
 LAYOUT = Layout(models=8, units=24, tasks=6, sessions=20, trials=36)
 TRUTH = Population(intercept=0.9, slope=0.5, model=0.35, unit=0.9, participant=0.5)
-STUDIES_FITTED = 16
+STUDIES_FITTED = 10
 
 
 @cache

@@ -18,9 +18,9 @@ from analysis.scaling.permutation import permute_slope
 from analysis.scaling.regression import least_squares, make_slope, meta_regression
 from analysis.scaling.robust import robust_weights
 
-DRAWS = 500
+DRAWS = 300
 LAYOUT = Layout(units=20, tasks=3, sessions=16, trials=20)
-"""An eighth of the paper's answers a model, so that five hundred experiments take seconds."""
+"""An eighth of the paper's answers a model, so that three hundred experiments take seconds."""
 
 
 def score_test(x: np.ndarray, right: np.ndarray, asked: np.ndarray) -> float:
@@ -79,7 +79,7 @@ def test_other_recommended_tests_keep_theirs(experiments) -> None:  # type: igno
                        n=9, unit="", method="", estimand="").p
         )  # fmt: skip
     assert 0.03 < share_of(meta) < 0.08
-    # All 9! assignments are too many for each of 500 experiments; seven of the models carry 7! each.
+    # All 9! assignments are too many for each of so many experiments; seven of the models carry 7! each.
     exact = [permute_slope(x[:7], experiment[:7]).p for experiment in right / asked]
     assert 0.03 < share_of(exact) < 0.08
 
