@@ -134,6 +134,12 @@ def tiny_study(labelled_folder: Path, checkpoint: Path, tmp_path_factory: pytest
     return build(make_experiment(labelled_folder, checkpoint), tmp_path_factory.mktemp("study") / "tiny")
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have empty figures: drawing takes most of a quick report's time, and most tests look at the rest."""
+    monkeypatch.setattr("analysis.report.material.figure_as_svg", lambda *_, **__: "<svg/>")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Torch uses one thread in every test: files of tests run side by side, and numbers agree between machines."""

@@ -79,6 +79,7 @@ def test_analyze_writes_a_report_and_prints_what_the_answers_say(imported: Path,
     assert len(estimates) > 30
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_analyze_says_what_is_wrong_with_its_options(imported: Path, tmp_path: Path) -> None:
     refused(vimi("analyze", tmp_path / "nowhere"), "nowhere")
     (tmp_path / "full").mkdir()
@@ -92,6 +93,7 @@ def test_analyze_says_what_is_wrong_with_its_options(imported: Path, tmp_path: P
     assert wrong.code == 2 and "PREDICTOR=VALUE" in wrong.err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_rules_can_be_left_out_or_chosen(imported: Path, tmp_path: Path) -> None:
     everybody = vimi("analyze", imported, "--quick", "--rules", "none", "--out", tmp_path / "all")
     assert everybody.code == 0, everybody.err

@@ -452,7 +452,7 @@ class TestDegenerate:
             (lambda t: t[~((t["model"] == "model-0") & (t["condition"] == "synthetic"))], "condition"),
             (lambda t: t.assign(correct=np.where(t["unit"] == "unit-0", 1.0, t["correct"])), "condition"),
             (lambda t: t.assign(correct=np.where(t["model"] == "model-1", 1.0, t["correct"])), "condition"),
-            (lambda t: t.assign(participant=np.arange(len(t))), "condition"),
+            (lambda t: t.iloc[::2].assign(participant=np.arange(len(t) // 2)), "condition"),
             (lambda t: t.assign(condition="natural"), "1"),
             (lambda t: t.iloc[::40], "1"),
         ],

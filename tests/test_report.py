@@ -109,6 +109,7 @@ def test_what_was_not_asked_for_is_said(report: Report) -> None:
     assert "no plan was frozen" in " ".join(report.section("registration").absent)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_condition_that_some_models_lack_is_reported_for_the_others() -> None:
     whole = small_dataset(models=5)
     lacking = whole.responses["model"].isin(NAMES[:2]) & (whole.responses["condition"] == "synthetic")
@@ -232,6 +233,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(report: Report, tmp_pa
         write_report(report, tmp_path / "thesis.txt")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_same_answers_give_the_same_estimates_in_any_order(dataset: Dataset, report: Report) -> None:
     mixed = dataset.responses.sample(frac=1, random_state=3).reset_index(drop=True)
     settings = Settings(thorough=False, smallest_effect={"parameters": 0.05})

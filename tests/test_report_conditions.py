@@ -82,6 +82,7 @@ def test_intervals_and_p_values_say_which_belong_together(three: Report) -> None
 # ---------------------------------------------------------------- means and counts
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_headline_names_its_mean_and_gives_the_other_one() -> None:
     layout = Layout(models=1, units=5, sessions=3, trials=5, catch_trials=0, conditions=("natural",))
     dataset = simulate_dataset(layout, Population(), seed=7)
