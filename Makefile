@@ -24,7 +24,7 @@ demo: env
 	$(BIN)/vimi demo --out demo
 
 test: env
-	$(BIN)/python -m pytest --numprocesses logical --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 check: env
 	$(BIN)/ruff check .
