@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
@@ -26,17 +26,19 @@ from benchmark.protocol import load_protocol
 TASKS = 20
 SEER = "features:seer"
 
+P = ParamSpec("P")
+
 _made: dict[str, Result] = {}
 
 
-def _made_once(make: Callable[..., Result]) -> Callable[..., Result]:
+def _made_once(make: Callable[P, Result]) -> Callable[P, Result]:
     """Make a result once for the same arguments: scoring takes a while, and no result can be changed."""
 
     @wraps(make)
-    def kept(name: str, **facts: Any) -> Result:
-        key = repr((name, sorted(facts.items()), performance.RESAMPLES))
+    def kept(*given: P.args, **facts: P.kwargs) -> Result:
+        key = repr((given, sorted(facts.items()), performance.RESAMPLES))
         if key not in _made:
-            _made[key] = make(name, **facts)
+            _made[key] = make(*given, **facts)
         return _made[key]
 
     return kept
