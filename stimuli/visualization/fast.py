@@ -354,7 +354,7 @@ class _Batch:
         if maps is None:
             seen = central_view(pictures, settings.margin, self.prefix.side)
         else:
-            pictures.register_hook(self._weigh)
+            pictures.register_hook(self._weigh)  # type: ignore[no-untyped-call]
             seen = look_at(pictures, maps, self.prefix.side)
         with self._precision():
             tensor = self.prefix.features(seen)
