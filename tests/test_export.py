@@ -554,22 +554,21 @@ def test_strangers_folders_are_left_alone(exported: Exported, tmp_path: Path) ->
         assert sorted(path.name for path in place.iterdir()) == before
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_an_interrupted_export_leaves_what_was_there(
-    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "out"
     export_study(exported.study, "csv", target)
     before = every_byte(target)
 
     def fail(*arguments: Any) -> None:
-        raise error
+        raise KeyboardInterrupt  # it is no Exception: what is tidied up here is tidied up after any error
 
     for name in ("describe", "_replace"):  # before the manifest is there, and after
         with monkeypatch.context() as patch:
             patch.setattr(folder, name, fail)
             for place in (target, tmp_path / "new"):
-                with pytest.raises(error):
+                with pytest.raises(KeyboardInterrupt):
                     export_study(exported.study, "csv", place)
     assert every_byte(target) == before and find_changes(target) == []
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
