@@ -55,7 +55,6 @@ class PageFiles:
         self.app = app
         self._wording = wording
         self._folder = (Path(streamlit.__file__).parent / "static").resolve()
-        self._files: dict[str, bytes] = {}
         self._replies: dict[tuple[str, bool], Response] = {}
         self._limiter = CapacityLimiter(1)  # whoever comes second finds the file compressed
 
@@ -81,16 +80,18 @@ class PageFiles:
 
     def _prepare(self, path: str, zipped: bool) -> Response | None:
         """Return the reply with a file or the document, the same for everybody; None if there is no such file."""
-        if path == "/":
-            reply = self._document_reply(zipped)
-        else:
-            smaller = zipped and Path(path).suffix in COMPRESSED
-            body = self._compress(path) if smaller else self._read(path)
-            if body is None:
-                return None
-            reply = _reply(body, mimetypes.guess_type(path)[0] or "text/plain", _FOREVER, zipped=smaller)
-        self._replies[path, zipped] = reply
-        return reply
+        if (path, zipped) not in self._replies:
+            if path == "/":
+                reply = self._document_reply(zipped)
+            else:
+                body = self._read(path)
+                if body is None:
+                    return None
+                smaller = zipped and Path(path).suffix in COMPRESSED
+                sent = gzip.compress(body, 9, mtime=0) if smaller else body
+                reply = _reply(sent, mimetypes.guess_type(path)[0] or "text/plain", _FOREVER, zipped=smaller)
+            self._replies[path, zipped] = reply
+        return self._replies[path, zipped]
 
     def _document_reply(self, zipped: bool) -> Response:
         # It names the scripts of the version that runs now, so that it is asked for anew each time.
@@ -101,15 +102,6 @@ class PageFiles:
         """Return a file as it is; None if there is no such file."""
         file = (self._folder / path.lstrip("/")).resolve()
         return file.read_bytes() if file.is_relative_to(self._folder) and file.is_file() else None
-
-    def _compress(self, path: str) -> bytes | None:
-        """Return a file, compressed; None if there is no such file."""
-        if path not in self._files:
-            content = self._read(path)
-            if content is None:
-                return None
-            self._files[path] = gzip.compress(content, 9, mtime=0)
-        return self._files[path]
 
     def _put_document(self, scope: Scope, receive: Receive, send: Send, zipped: bool) -> Send:
         """Return a way to send that replaces Streamlit's document."""
@@ -152,10 +144,8 @@ class PageFiles:
         addresses = [*re.findall(r'(?:src|href)="\./(static/[^"]+)"', text), *(name[2:] for name in self._announced)]
         total = 0
         for address in dict.fromkeys(addresses):
-            path = "/" + address
-            file = self._folder / address
-            body = self._compress(path) if file.suffix in COMPRESSED else None
-            total += len(body) if body is not None else file.stat().st_size if file.is_file() else 0
+            reply = self._prepare("/" + address, zipped=True)
+            total += len(reply.body) if reply is not None else 0
         return total
 
 

@@ -147,13 +147,13 @@ def fit_columns(columns: Sequence[tuple[str, int, int]], width: int) -> list[str
     width
         Of the terminal, in characters.
     """
-    always = {name for name, _, order in columns if not order}
-    room = width - sum(wide + GAP for name, wide, _ in columns if name in always) + GAP
+    kept = {name for name, _, order in columns if not order}
+    room = width - sum(wide + GAP for name, wide, _ in columns if name in kept) + GAP
     for name, wide, order in sorted(columns, key=lambda column: column[2]):
         if order and wide + GAP <= room:
-            always.add(name)
+            kept.add(name)
             room -= wide + GAP
-    return [name for name, _, _ in columns if name in always]
+    return [name for name, _, _ in columns if name in kept]
 
 
 def _text(text: object) -> str:
