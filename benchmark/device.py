@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from pathlib import Path
 
 import torch
 
 from benchmark.errors import VimiError, first_line
+from benchmark.processors import count_processors
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -68,18 +68,8 @@ def set_threads() -> int:
             raise VimiError(f"VIMI_THREADS is {asked!r}; it must be a whole number above 0.")
         torch.set_num_threads(int(asked))
     elif not os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), _processors_allowed())))
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), count_processors())))
     return torch.get_num_threads()
-
-
-def _processors_allowed() -> int:
-    """Return how many processors this process may use, by its affinity and its control group's quota (version 2)."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return min(allowed, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no control groups here, or no quota in them ("max")
-        return allowed
 
 
 def keep_freed_memory() -> bool:

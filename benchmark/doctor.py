@@ -13,6 +13,7 @@ from typing import Literal
 
 from benchmark.cache import FOLDER, VARIABLE, Cache, size_of
 from benchmark.errors import VimiError, first_line
+from benchmark.processors import count_processors
 from benchmark.study import package_versions
 
 PACKAGES = ("benchmark", "stimuli", "webapp", "analysis")
@@ -91,7 +92,7 @@ def _torch() -> list[Finding]:
             Finding("fail", "lucent's parametrisation", f"{first_line(error)}: kornia must be 0.4.1 or older")
         )
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = count_processors()
     findings.append(Finding("ok", "networks run on", f"{device}, {cores} cores, {torch.get_num_threads()} threads"))
     return findings
 

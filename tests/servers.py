@@ -59,8 +59,10 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
+        # The same on every machine, however many processors it has; tests of several processes ask for them.
+        one = () if "--processes" in self.options else ("--processes", "1")
         self.process = Forked(
-            ["serve", str(self.study), "--port", str(self.port), *self.options], cwd=self.cwd,
+            ["serve", str(self.study), "--port", str(self.port), *one, *self.options], cwd=self.cwd,
             log=self.study / f"server-{self.port}.log",
             environment={**os.environ, "OMP_NUM_THREADS": "1", **self.environment},
         )  # fmt: skip

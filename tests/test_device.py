@@ -41,12 +41,12 @@ def test_a_process_uses_no_more_threads_than_it_may(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("VIMI_THREADS", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     torch.set_num_threads(4)
-    monkeypatch.setattr(device, "_processors_allowed", lambda: 2)
+    monkeypatch.setattr(device, "count_processors", lambda: 2)
     assert set_threads() == 2
-    monkeypatch.setattr(device, "_processors_allowed", lambda: 64)
+    monkeypatch.setattr(device, "count_processors", lambda: 64)
     assert set_threads() == 2, "torch's own number is never raised"
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    monkeypatch.setattr(device, "_processors_allowed", lambda: 1)
+    monkeypatch.setattr(device, "count_processors", lambda: 1)
     assert set_threads() == 2, "what the user told torch itself is left alone"
 
 

@@ -55,7 +55,7 @@ def check_answers(crowd: Crowd, url: str) -> int:
 
 def test_a_server_that_is_killed_again_and_again_loses_nothing(database_url: str, tmp_path: Path) -> None:
     study = make_hosted_study(tmp_path / "study", session=SESSION)
-    server = Server(study.root, free_port(), ["--bots", "--database", database_url], {})
+    server = Server(study.root, free_port(), ["--bots", "--processes", "2", "--database", database_url], {})
     server.start()
     generator = np.random.default_rng(11)
     over = threading.Event()

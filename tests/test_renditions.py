@@ -27,7 +27,7 @@ from webapp.hosting import Hosting
 from webapp.page_files import make_document
 from webapp.participation import Device, add_agent, add_writing, arrive, check_device, look_up
 from webapp.renditions import SIZES, Rendition, Renditions
-from webapp.routes import make_middleware, make_routes
+from webapp.routes import make_middleware
 
 SIDE = 144
 
@@ -61,7 +61,7 @@ def hosting(study: Study, tmp_path: Path) -> Iterator[Hosting]:
 
 @pytest.fixture
 def client(hosting: Hosting) -> TestClient:
-    return TestClient(Starlette(routes=make_routes(hosting), middleware=make_middleware(hosting)))
+    return TestClient(Starlette(middleware=make_middleware(hosting)))
 
 
 def decoded(body: bytes) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ a double click or another tab, gets the same acknowledgement and stores nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
@@ -24,9 +25,11 @@ from webapp.participation import (
     Participant,
     begin_session,
     check_silence,
+    count_sessions,
     find,
     known_duration,
     next_phase,
+    note_seen,
     note_sign,
     open_session,
     was_silent,
@@ -40,6 +43,10 @@ Milliseconds = Annotated[float, Field(ge=0, le=86_400_000, allow_inf_nan=False)]
 Token = Annotated[str, Field(min_length=16, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 TraceName = Annotated[str, Field(max_length=24, pattern=r"^[a-z_]+$")]
 TraceValue = Annotated[float, Field(allow_inf_nan=False)]
+
+
+Block = Literal["practice", "trials"]
+"""What a participant works on: a round of practice, or the trials that count."""
 
 
 class Answer(BaseModel):
@@ -94,7 +101,7 @@ class Presentation(BaseModel):
     trial: str
     number: int
     of: int
-    block: Literal["practice", "trials"]
+    block: Block
     left: list[str]
     right: list[str]
     upper: str
@@ -127,6 +134,28 @@ class Acknowledgement(BaseModel):
     right: int | None = None
     answered: int | None = None
     next: Presentation | None = None
+
+
+# Put together once: see webapp.participation.
+_OF_PARTICIPANT = answers.c.participant == sa.bindparam("participant")
+_STORED = sa.select(answers.c.choice, answers.c.query_top, answers.c.kind).where(
+    _OF_PARTICIPANT, answers.c.token == sa.bindparam("token")
+)
+_RIGHT = sa.select(sa.func.count().filter(answers.c.correct), sa.func.count()).where(
+    _OF_PARTICIPANT, answers.c.kind != "practice"
+)
+_TIMED_OUT = (
+    sa.select(sessions)
+    .where(sessions.c.participant == sa.bindparam("participant"), sessions.c.status == "timed out")
+    .order_by(sessions.c.id.desc())
+)
+_UPDATE_SESSION = sessions.update().where(sessions.c.id == sa.bindparam("own"))
+_INSERT_ANSWER = answers.insert()
+_IN_SESSION = sa.select(sa.func.count()).select_from(answers).where(answers.c.session == sa.bindparam("session"))
+_DONE = {
+    "practice": _IN_SESSION.where(answers.c.kind == "practice"),
+    "trials": _IN_SESSION.where(answers.c.kind != "practice"),
+}
 
 
 def current_trial(hosting: Hosting, token: str) -> Presentation | None:
@@ -176,29 +205,37 @@ def _record(connection: Connection, hosting: Hosting, answer: Answer) -> Acknowl
     known = find(connection, hosting, answer.participant)
     if known is None:
         return Acknowledgement(state="unknown")
-    stored = connection.execute(
-        sa.select(answers.c.choice, answers.c.query_top, answers.c.kind).where(
-            answers.c.participant == known.id, answers.c.token == answer.trial
-        )
-    ).first()
+    stored = connection.execute(_STORED, {"participant": known.id, "token": answer.trial}).first()
     if stored is not None:
         return _acknowledge(connection, hosting, known, "known", stored.choice, stored.query_top, stored.kind)
     session = open_session(connection, known.id, hold=True) if known.phase in ("practice", "trials") else None
     if session is not None and was_silent(hosting, session):
         end_session(connection, hosting, known.id, "timed out")
         session = None
-    for own in (session, _silent_session(connection, known)):
-        if own is None:
-            continue
-        trials, done = _block(connection, hosting, own, "trials" if own.slot else "practice")
+    for own in _sessions_answered(connection, known, session):
+        block: Block = "trials" if own.slot else "practice"
+        trials, done = _block(connection, hosting, own, block)
         if done >= len(trials) or hosting.trial_token(own.id, trials[done]["trial"]) != answer.trial:
             continue
         trial = trials[done]
         choice = _insert(connection, hosting, known, own, trial, answer)
         if own.status == "open":
             _move_on(connection, hosting, known, own, trials, done + 1)
+        if own.status == "open" and done + 1 < len(trials):
+            # The block goes on: nothing has changed of what was read but how many trials are answered.
+            reply = Acknowledgement(state="stored", next=_show(hosting, own, block, trials, done + 1))
+            return _judge(connection, hosting, known, reply, choice, trial["query_top"], trial["kind"])
         return _acknowledge(connection, hosting, known, "stored", choice, trial["query_top"], trial["kind"])
     return _acknowledge(connection, hosting, known, "stale")
+
+
+def _sessions_answered(connection: Connection, known: Participant, session: Row[Any] | None) -> Iterator[Row[Any]]:
+    """Yield the sessions that an answer may belong to: the open one; asked for only then, one that was given up."""
+    if session is not None:
+        yield session
+    silent = _silent_session(connection, known)
+    if silent is not None:
+        yield silent
 
 
 def _silent_session(connection: Connection, known: Participant) -> Row[Any] | None:
@@ -207,8 +244,7 @@ def _silent_session(connection: Connection, known: Participant) -> Row[Any] | No
     An answer that waited in the browser all that time is still an answer: it is stored where it belongs, even if
     another tab has begun anew meanwhile.
     """
-    query = sa.select(sessions).where(sessions.c.participant == known.id, sessions.c.status == "timed out")
-    return connection.execute(query.order_by(sessions.c.id.desc())).first()
+    return connection.execute(_TIMED_OUT, {"participant": known.id}).first()
 
 
 def _insert(
@@ -219,37 +255,30 @@ def _insert(
     choice = top if answer.position == "upper" else ("min" if top == "max" else "max")
     now = hosting.clock()
     waited = None if session.issued_at is None else known_duration(session.issued_at, now)
-    consent = connection.execute(sa.select(people.c.consent_hash).where(people.c.id == known.id)).scalar()
-    before = connection.execute(
-        sa.select(sa.func.count()).select_from(answers).where(answers.c.session == session.id)
-    ).scalar_one()
+    before = connection.execute(_IN_SESSION, {"session": session.id}).scalar_one()
     columns = (
         "trial", "kind", "model", "layer", "basis", "index", "aggregator", "condition", "difficulty", "references",
         "task", "query_top",
     )  # fmt: skip
-    connection.execute(
-        answers.insert().values(
-            **hosting.provenance,
-            **{name: trial[name] for name in columns},
-            **answer.model_dump(
-                include={
-                    "confidence", "rt_ms", "onset_delay_ms", "visible", "focused", "input", "early_inputs",
-                }
-            ),
-            participant=known.id,
-            session=session.id,
-            token=answer.trial,
-            weights_hash=hosting.weights.get(trial["model"]),
-            consent_hash=consent,
-            trial_index=before,
-            choice=choice,
-            correct=choice == "max",
-            server_ms=None if waited is None else waited * 1000,
-            trace=json.dumps(answer.trace) if answer.trace else None,
-            rendition=Rendition.read(answer.rendition).recorded if answer.rendition else None,
-            answered_at=now,
-        )
-    )  # fmt: skip
+    seen = {"confidence", "rt_ms", "onset_delay_ms", "visible", "focused", "input", "early_inputs"}
+    values = {
+        **hosting.provenance,
+        **{name: trial[name] for name in columns},
+        **answer.model_dump(include=seen),
+        "participant": known.id,
+        "session": session.id,
+        "token": answer.trial,
+        "weights_hash": hosting.weights.get(trial["model"]),
+        "consent_hash": known.consent_hash,
+        "trial_index": before,
+        "choice": choice,
+        "correct": choice == "max",
+        "server_ms": None if waited is None else waited * 1000,
+        "trace": json.dumps(answer.trace) if answer.trace else None,
+        "rendition": Rendition.read(answer.rendition).recorded if answer.rendition else None,
+        "answered_at": now,
+    }
+    connection.execute(_INSERT_ANSWER, values)
     if answer.trace.get("untrusted", 0) > 0:
         note_sign(connection, known.id, "untrusted input")  # events that a script made, not a person's hand
     for sign in pointer_signs(answer.trace, answer.input == "pointer"):
@@ -300,19 +329,13 @@ def _issue(
     values: dict[str, Any] = {"issued_at": now, "seen_at": now}
     if first or (session.slot and session.first_trial_at is None):
         values["first_trial_at"] = now
-    connection.execute(sessions.update().where(sessions.c.id == session.id).values(**values))
-    connection.execute(people.update().where(people.c.id == known.id).values(seen_at=now))
+    connection.execute(_UPDATE_SESSION, {"own": session.id, **values})
+    note_seen(connection, known.id, now)
 
 
-def _block(connection: Connection, hosting: Hosting, session: Row[Any], block: str) -> tuple[list[Trial], int]:
+def _block(connection: Connection, hosting: Hosting, session: Row[Any], block: Block) -> tuple[list[Trial], int]:
     """Return the trials of the block that a session is in, and how many of them are answered."""
-    practice = answers.c.kind == "practice"
-    counted = (
-        sa.select(sa.func.count())
-        .select_from(answers)
-        .where(answers.c.session == session.id, practice if block == "practice" else ~practice)
-    )
-    done = int(connection.execute(counted).scalar_one())
+    done = int(connection.execute(_DONE[block], {"session": session.id}).scalar_one())
     if block == "trials":
         return hosting.layout.trials(session.slot), done
     earlier = int(session.name.rpartition("-")[2]) - 1
@@ -336,8 +359,7 @@ def first_pictures(hosting: Hosting, participant: Participant) -> list[list[str]
     if participant.cell is None:
         return []
     with hosting.database.reading() as connection:
-        count = sa.select(sa.func.count()).select_from(sessions).where(sessions.c.participant == participant.id)
-        earlier = int(connection.execute(count).scalar_one())
+        earlier = count_sessions(connection, participant.id)
         if open_session(connection, participant.id) is not None:
             earlier -= 1
     trials = hosting.layout.practice(participant.cell, _practice_round(hosting, participant.id, earlier, 0))
@@ -352,10 +374,13 @@ def list_pictures(trial: Trial) -> list[str]:
 
 def _present(connection: Connection, hosting: Hosting, known: Participant, session: Row[Any]) -> Presentation | None:
     """Return the next trial of the block that a participant is in, as it goes to the browser."""
-    block: Literal["practice", "trials"] = "practice" if known.phase == "practice" else "trials"
+    block: Block = "practice" if known.phase == "practice" else "trials"
     trials, done = _block(connection, hosting, session, block)
-    if done >= len(trials):
-        return None
+    return _show(hosting, session, block, trials, done) if done < len(trials) else None
+
+
+def _show(hosting: Hosting, session: Row[Any], block: Block, trials: list[Trial], done: int) -> Presentation:
+    """Return a trial of a block as it goes to the browser."""
     left, right, upper, lower = place_pictures(trials[done])
     upcoming = [list_pictures(trial) for trial in trials[done + 1 : done + 1 + TRIALS_AHEAD]]
     return Presentation(
@@ -389,21 +414,30 @@ def _acknowledge(
         same_block = session is not None and not _block_has_just_begun(connection, hosting, session)
         if session is not None and (same_block or state == "stale"):
             reply.next = _present(connection, hosting, now_at, session)
+    return _judge(connection, hosting, known, reply, choice, query_top, kind)
+
+
+def _judge(
+    connection: Connection,
+    hosting: Hosting,
+    known: Participant,
+    reply: Acknowledgement,
+    choice: str,
+    query_top: str,
+    kind: str,
+) -> Acknowledgement:
+    """Add to a reply which query was chosen, and whether it is the right one where that is told."""
     if choice:
         reply.position = "upper" if choice == query_top else "lower"
     if not choice or not (kind == "practice" or hosting.rules.feedback):
         return reply
     reply.correct = choice == "max"
     if kind != "practice":
-        reply.right, reply.answered = connection.execute(
-            sa.select(sa.func.count().filter(answers.c.correct), sa.func.count()).where(
-                answers.c.participant == known.id, answers.c.kind != "practice"
-            )
-        ).one()
+        reply.right, reply.answered = connection.execute(_RIGHT, {"participant": known.id}).one()
     return reply
 
 
 def _block_has_just_begun(connection: Connection, hosting: Hosting, session: Row[Any]) -> bool:
     """Whether no trial of the present block is answered: a page stands before it."""
-    block = "trials" if session.slot else "practice"
+    block: Block = "trials" if session.slot else "practice"
     return _block(connection, hosting, session, block)[1] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from benchmark.trials import Cell, study_cells
 
 Row = dict[str, Any]
 """A row of the table of trials."""
+
+ROUNDS_KEPT = 1000
+"""Rounds of practice that are kept once they are drawn; whoever practises asks for theirs at every page and answer."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class CellPlan:
     def condition(self) -> str:
         """The condition whose references it shows."""
         return str(self.cell.tasks["condition"].iloc[0])
+
+    @cached_property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the planned slots, in order."""
+        return tuple(self.cell.slot(number) for number in range(self.planned))
 
 
 class _Cells(dict[str, CellPlan]):
@@ -67,6 +76,8 @@ class Layout:
             str(name): [_plain(row) for row in part.to_dict("records")]
             for name, part in trials.groupby("session", sort=False)
         }
+        self._asked: dict[str, list[Row]] = {}
+        self._practice = lru_cache(ROUNDS_KEPT)(self._draw_practice)
         self.queries = frozenset(tasks["query_max"]) | frozenset(tasks["query_min"])
         """Pictures that serve as a query anywhere."""
         self.pictures = self.queries | _members(tasks["references_max"]) | _members(tasks["references_min"])
@@ -74,9 +85,8 @@ class Layout:
 
     def slots(self, cell: str, opened: Collection[str] = ()) -> list[str]:
         """Return the slots that must be filled: the planned ones, and those behind them that were ever opened."""
-        plan = self.cells[cell]
-        names = [plan.cell.slot(number) for number in range(plan.planned)]
-        return names + sorted(set(opened) - set(names))
+        planned = self.cells[cell].slots
+        return [*planned, *sorted(set(opened).difference(planned))]
 
     def next_slot(self, cell: str, opened: Collection[str]) -> str:
         """Return the first slot behind the plan that was never opened."""
@@ -87,14 +97,19 @@ class Layout:
         return plan.cell.slot(number)
 
     def trials(self, slot: str) -> list[Row]:
-        """Return the main and catch trials of a slot, in order."""
-        if slot not in self._rows:
-            cell, _, number = slot.rpartition("-")
-            self._rows[slot] = [_plain(row) for row in self.cells[cell].cell.session(int(number))]
-        return [row for row in self._rows[slot] if row["kind"] != "practice"]
+        """Return the main and catch trials of a slot, in order; they are everybody's, and not to be changed."""
+        if slot not in self._asked:
+            if slot not in self._rows:
+                cell, _, number = slot.rpartition("-")
+                self._rows[slot] = [_plain(row) for row in self.cells[cell].cell.session(int(number))]
+            self._asked[slot] = [row for row in self._rows[slot] if row["kind"] != "practice"]
+        return self._asked[slot]
 
     def practice(self, cell: str, number: int) -> list[Row]:
-        """Return a round of practice."""
+        """Return a round of practice; it is not to be changed."""
+        return self._practice(cell, number)
+
+    def _draw_practice(self, cell: str, number: int) -> list[Row]:
         return [_plain(row) for row in self.cells[cell].cell.practice(number)]
 
     def main_trials(self, slot: str) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Row
 from benchmark.database import answers, people, sessions
 from benchmark.errors import HostingError
 from webapp.agents import Writing, note_agent, note_writing
-from webapp.assignment import choose_cell, end_session, own_rows
+from webapp.assignment import choose_cell, end_session, own_study
 from webapp.hosting import Hosting
 from webapp.recruitment import Outcome, Visitor, hash_identifier
 from webapp.store import payments, read_setting, withdrawals
@@ -82,13 +82,14 @@ class Participant:
     outcome: str | None
     practice_attempts: int
     quiz_attempts: int
+    consent_hash: str | None
 
     @classmethod
     def of(cls, row: Row[Any]) -> Participant:
         """Return the participant of a row."""
         return cls(
             row.id, row.token, row.pseudonym, row.receipt, row.phase, row.cell, row.outcome, row.practice_attempts,
-            row.quiz_attempts,
+            row.quiz_attempts, row.consent_hash,
         )  # fmt: skip
 
 
@@ -100,20 +101,37 @@ class Arrival:
     refusal: Refusal | None = None
 
 
+# What every page and every answer asks is put together once: SQLAlchemy takes longer to do so than SQLite to answer.
+_OWN = sa.select(people).where(people.c.study == sa.bindparam("study"), people.c.pilot == sa.bindparam("pilot"))
+_BY_TOKEN = _OWN.where(people.c.token == sa.bindparam("token"))
+_HELD_BY_TOKEN = _BY_TOKEN.with_for_update()
+_HELD_BY_PERSON = _OWN.where(people.c.person == sa.bindparam("person")).with_for_update()
+_BY_PSEUDONYM = sa.select(people).where(people.c.pseudonym == sa.bindparam("pseudonym"))
+_INSERT = people.insert()
+_BY_ID = sa.select(people).where(people.c.id == sa.bindparam("participant"))
+_UPDATE = people.update().where(people.c.id == sa.bindparam("participant"))
+_OPEN_SESSION = (
+    sa.select(sessions)
+    .where(sessions.c.participant == sa.bindparam("participant"), sessions.c.status == "open")
+    .order_by(sessions.c.id.desc())
+)
+_SESSIONS = sa.select(sa.func.count()).where(sessions.c.participant == sa.bindparam("participant"))
+_INSERT_SESSION = sessions.insert()
+_HELD_OPEN_SESSION = _OPEN_SESSION.with_for_update()
+
+
 def find(connection: Connection, hosting: Hosting, token: str) -> Participant | None:
     """Return the participant with a token, or None; with it, the row is held until the transaction ends."""
     if not 16 <= len(token) <= 64:
         return None
-    query = sa.select(people).where(own_rows(hosting, people), people.c.token == token).with_for_update()
-    row = connection.execute(query).first()
+    row = connection.execute(_HELD_BY_TOKEN, {**own_study(hosting), "token": token}).first()
     return Participant.of(row) if row else None
 
 
 def look_up(hosting: Hosting, token: str) -> Participant | None:
     """Return the participant with a token, or None."""
     with hosting.database.reading() as connection:
-        query = sa.select(people).where(own_rows(hosting, people), people.c.token == token)
-        row = connection.execute(query).first()
+        row = connection.execute(_BY_TOKEN, {**own_study(hosting), "token": token}).first()
     return Participant.of(row) if row else None
 
 
@@ -158,9 +176,7 @@ def _arrive(hosting: Hosting, visitor: Visitor | None, token: str, kind: str, la
         else:
             person = hash_identifier(hosting.keys["people"], "open", token)
             submission = None
-        row = connection.execute(
-            sa.select(people).where(own_rows(hosting, people), people.c.person == person).with_for_update()
-        ).first()
+        row = connection.execute(_HELD_BY_PERSON, {**own_study(hosting), "person": person}).first()
         if row is not None:
             if row.submission != submission:
                 return Arrival(None, "already took part")
@@ -170,15 +186,15 @@ def _arrive(hosting: Hosting, visitor: Visitor | None, token: str, kind: str, la
         if visitor is not None and _took_part_before(connection, hosting, person):
             return Arrival(None, "already took part")
         pseudonym = "P" + secrets.token_hex(5).upper()
-        connection.execute(
-            people.insert().values(
-                study=hosting.identity, pilot=hosting.pilot, kind=kind, person=person, submission=submission,
-                token=token if visitor is None else secrets.token_urlsafe(24), pseudonym=pseudonym,
-                receipt=_receipt(), recruiter=hosting.recruiter.name, language=language or hosting.wording.language,
-                phase="device", quiz_attempts=0, practice_attempts=0,
-                hosting_hash=hosting.study.experiment.hosting_hash, arrived_at=now, seen_at=now,
-            )
-        )  # fmt: skip
+        newcomer = {
+            **own_study(hosting), "kind": kind, "person": person, "submission": submission,
+            "token": token if visitor is None else secrets.token_urlsafe(24), "pseudonym": pseudonym,
+            "receipt": _receipt(), "recruiter": hosting.recruiter.name,
+            "language": language or hosting.wording.language, "phase": "device", "quiz_attempts": 0,
+            "practice_attempts": 0, "hosting_hash": hosting.study.experiment.hosting_hash, "arrived_at": now,
+            "seen_at": now,
+        }  # fmt: skip
+        connection.execute(_INSERT, newcomer)
         if visitor is not None and hosting.recruitment.keep_identifiers and _has_payments(connection):
             connection.execute(
                 payments.insert().values(
@@ -186,13 +202,13 @@ def _arrive(hosting: Hosting, visitor: Visitor | None, token: str, kind: str, la
                     recruiter_id=visitor.person, submission_id=visitor.submission or None,
                 )
             )  # fmt: skip
-        row = connection.execute(sa.select(people).where(people.c.pseudonym == pseudonym)).one()
+        row = connection.execute(_BY_PSEUDONYM, {"pseudonym": pseudonym}).one()
         return Arrival(Participant.of(row))
 
 
 def _resume(connection: Connection, hosting: Hosting, row: Row[Any], now: float) -> Participant:
     """Find a participant again; after too long a silence amid the trials they start again at the practice."""
-    connection.execute(people.update().where(people.c.id == row.id).values(seen_at=now))
+    note_seen(connection, row.id, now)
     return check_silence(connection, hosting, Participant.of(row))
 
 
@@ -332,7 +348,12 @@ def see(hosting: Hosting, token: str) -> None:
     with hosting.database.writing() as connection:
         known = find(connection, hosting, token)
         if known is not None:
-            connection.execute(people.update().where(people.c.id == known.id).values(seen_at=now))
+            note_seen(connection, known.id, now)
+
+
+def note_seen(connection: Connection, participant: int, now: float) -> None:
+    """Note when a participant was last heard of."""
+    connection.execute(_UPDATE, {"participant": participant, "seen_at": now})
 
 
 def add_evidence(hosting: Hosting, token: str, sign: str) -> None:
@@ -437,9 +458,7 @@ def jump(hosting: Hosting, token: str, phase: Phase) -> Participant:
 
 def open_session(connection: Connection, participant: int, *, hold: bool = False) -> Row[Any] | None:
     """Return the open session of a participant, if there is one; held until the transaction ends, if so asked."""
-    query = sa.select(sessions).where(sessions.c.participant == participant, sessions.c.status == "open")
-    query = query.order_by(sessions.c.id.desc())
-    return connection.execute(query.with_for_update() if hold else query).first()
+    return connection.execute(_HELD_OPEN_SESSION if hold else _OPEN_SESSION, {"participant": participant}).first()
 
 
 def was_silent(hosting: Hosting, session: Row[Any]) -> bool:
@@ -462,22 +481,23 @@ def check_silence(connection: Connection, hosting: Hosting, participant: Partici
     return _change(connection, hosting, participant, phase=next_phase(hosting, "quiz"), practice_attempts=0)
 
 
+def count_sessions(connection: Connection, participant: int) -> int:
+    """Return how many sessions a participant has begun."""
+    return int(connection.execute(_SESSIONS, {"participant": participant}).scalar_one())
+
+
 def begin_session(connection: Connection, hosting: Hosting, participant: Participant) -> Row[Any]:
     """Return the open session of a participant, and begin one if there is none."""
     known = open_session(connection, participant.id)
     if known is not None:
         return known
-    earlier = connection.execute(
-        sa.select(sa.func.count()).select_from(sessions).where(sessions.c.participant == participant.id)
-    ).scalar_one()
     now = hosting.clock()
-    connection.execute(
-        sessions.insert().values(
-            study=hosting.identity, pilot=hosting.pilot, participant=participant.id,
-            name=f"{participant.pseudonym}-{earlier + 1}", cell=participant.cell, holds=False, status="open",
-            practice_attempts=0, begun_at=now, seen_at=now,
-        )
-    )  # fmt: skip
+    begun = {
+        **own_study(hosting), "participant": participant.id,
+        "name": f"{participant.pseudonym}-{count_sessions(connection, participant.id) + 1}", "cell": participant.cell,
+        "holds": False, "status": "open", "practice_attempts": 0, "begun_at": now, "seen_at": now,
+    }  # fmt: skip
+    connection.execute(_INSERT_SESSION, begun)
     session = open_session(connection, participant.id)
     if session is None:
         raise HostingError("The session that was just begun is gone; reload the page.")
@@ -526,5 +546,5 @@ def _leave(connection: Connection, hosting: Hosting, known: Participant, outcome
 
 
 def _change(connection: Connection, hosting: Hosting, known: Participant, **values: Any) -> Participant:
-    connection.execute(people.update().where(people.c.id == known.id).values(seen_at=hosting.clock(), **values))
-    return Participant.of(connection.execute(sa.select(people).where(people.c.id == known.id)).one())
+    connection.execute(_UPDATE, {"participant": known.id, "seen_at": hosting.clock(), **values})
+    return Participant.of(connection.execute(_BY_ID, {"participant": known.id}).one())

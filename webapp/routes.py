@@ -15,9 +15,10 @@ from typing import Any
 from anyio import CapacityLimiter, current_time, sleep_until, to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from benchmark.errors import HostingError, VimiError
@@ -317,6 +318,26 @@ def _note(hosting: Hosting, kind: str, detail: str, pseudonym: str | None = None
         report_problem(connection, hosting.identity, kind, detail=detail, pseudonym=pseudonym, trial=trial)
 
 
+class OwnRoutes:
+    """Middleware that answers on a hosted study's own routes, before a request goes through all of Streamlit's.
+
+    Parameters
+    ----------
+    app
+        What answers everything else.
+    hosting
+        The hosted study.
+    """
+
+    def __init__(self, app: ASGIApp, hosting: Hosting) -> None:
+        self.app = app
+        self._routes = ExceptionMiddleware(Router(make_routes(hosting), default=app, redirect_slashes=False))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        await (self._routes if scope["type"] == "http" else self.app)(scope, receive, send)
+
+
 class NoUploads:
     """Middleware that closes Streamlit's route for uploads: no page asks for a file.
 
@@ -334,6 +355,9 @@ class NoUploads:
         await self.app(scope, receive, send)
 
 
+_SECURE = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+
 class SecureHeaders:
     """Middleware that puts the security headers on every response, Streamlit's own too."""
 
@@ -349,10 +373,7 @@ class SecureHeaders:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = {name.lower() for name, _ in message["headers"]}
-                extra = [
-                    (name.encode(), value.encode()) for name, value in HEADERS.items() if name.encode() not in given
-                ]
-                message["headers"] = [*message["headers"], *extra]
+                message["headers"] = [*message["headers"], *(pair for pair in _SECURE if pair[0] not in given)]
             await send(message)
 
         await self.app(scope, receive, with_headers)
@@ -362,8 +383,9 @@ def make_middleware(hosting: Hosting, behind_proxy: bool = False) -> list[Middle
     """Return the middleware that wraps Streamlit's own; ``behind_proxy`` as in :class:`webapp.visitors.Visitors`."""
     return [
         Middleware(SecureHeaders),
+        Middleware(PageFiles, wording=hosting.wording),  # seventy files a visitor: what they pass through costs most
         Middleware(Visitors, behind_proxy=behind_proxy),
         Middleware(BoundedSockets),
         Middleware(NoUploads),
-        Middleware(PageFiles, wording=hosting.wording),
+        Middleware(OwnRoutes, hosting=hosting),
     ]

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmark.errors import HostingError
 from webapp.admission import admin_hash
+from webapp.downloads import share_downloads
 from webapp.hosting import Hosting
 from webapp.memory import Collector
-from webapp.routes import make_middleware, make_routes
+from webapp.processes import run_processes
+from webapp.routes import make_middleware
 from webapp.store import report_problem
 
-PAGES_AT_ONCE = 4
-"""Pages that run at a time. More would only wait for one another, and answers for all of them."""
+PAGES_AT_ONCE = 2
+"""Pages that a process runs at a time. More would only wait for one another, and answers for all of them."""
+
+WAITING_PEOPLE = 2048
+"""Connections that wait to be let in; more are turned away by the system."""
 
 SWITCH_SECONDS = 0.001
 """After so long a page that runs lets others go on: an answer that comes in meanwhile does not wait for its end."""
@@ -195,7 +202,7 @@ def make_app(hosting: Hosting, behind_proxy: bool = False) -> Any:
         return True
 
     middleware = make_middleware(hosting, behind_proxy)
-    return st.App(SCRIPT, routes=make_routes(hosting), middleware=middleware, on_script_error=note_error)
+    return st.App(SCRIPT, middleware=middleware, on_script_error=note_error)
 
 
 def run_server(
@@ -205,6 +212,7 @@ def run_server(
     port: int = 8501,
     hosts: Sequence[str] = (),
     behind_proxy: bool = False,
+    processes: int = 1,
 ) -> None:
     """Serve a study until the process is stopped.
 
@@ -218,43 +226,76 @@ def run_server(
         Host names under which people reach the server; others are refused. Any, if empty.
     behind_proxy
         Whether everybody comes through a proxy that names groups of addresses.
+    processes
+        How many processes serve.
 
     Raises
     ------
     HostingError
-        If the address can't be listened on.
+        If the address can't be listened on, or a process does not start.
     """
-    check_port(address, port)
+    from streamlit import config
+
     ignore_settings_of_others()
     settings = streamlit_settings(address, port, hosts)
     remember_settings(settings)
-    application = make_app(hosting, behind_proxy)
+    # Streamlit takes settings that come after it has read its own for a change, and says so in the log.
+    config.get_config_options(options_from_flags=settings)
     import webapp.screens.participant
     import webapp.screens.withdrawal  # noqa: F401  what every visitor needs is there before the first one comes
 
-    sys.setswitchinterval(SWITCH_SECONDS)
-    collector = Collector()
-    collector.start()
-    try:
-        application.run(config=settings)
-    finally:
-        collector.stop()
+    serve_hosting(hosting)
+
+    def serve() -> None:
+        application = make_app(hosting, behind_proxy)
+        sys.setswitchinterval(SWITCH_SECONDS)
+        collector = Collector()
+        collector.start()
+        try:
+            application.run(config=settings)
+        finally:
+            collector.stop()
+
+    with listening(address, port) as door, TemporaryDirectory() as folder:
+        let_in_through(door)
+        if processes > 1:
+            if has_experimenter():
+                share_downloads(Path(folder))
+            hosting.database.close()  # its connections are each process's own
+        run_processes(processes, serve, abandoned=lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
-def check_port(address: str, port: int) -> None:
-    """Check that nobody listens on a port yet.
+def listening(address: str, port: int) -> socket.socket:
+    """Return a socket on which people are let in.
+
+    Streamlit makes one without naming a protocol, so that Python's event loop doesn't know that it may switch Nagle's
+    algorithm off, as it does for its own. A reply of two parts, or a page of a dozen messages, then waits until the
+    other side acknowledges what came before, which it puts off by 40 ms each time.
 
     Raises
     ------
     HostingError
-        If somebody does, or the address is not this machine's.
+        If somebody listens there already, or the address is not this machine's.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            raise HostingError(
-                f"The server can't listen on {address}:{port}: {error.strerror}. Choose another --port or --address."
-            ) from None
+    door = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            door.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        door.bind((address, port))
+        door.listen(WAITING_PEOPLE)
+        door.setblocking(False)
+    except OSError as error:
+        door.close()
+        raise HostingError(
+            f"The server can't listen on {address}:{port}: {error.strerror}. Choose another --port or --address."
+        ) from None
+    return door
+
+
+def let_in_through(door: socket.socket) -> None:
+    """Let Streamlit take a socket that is there in place of one of its own."""
+    from streamlit.web.server.starlette import starlette_server
+
+    starlette_server._bind_socket = lambda *given: door.dup()

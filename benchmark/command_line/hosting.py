@@ -72,6 +72,9 @@ def serve(
             "come with vimi; may be repeated."
         ),
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=0, max=64, help="Processes that serve; one for each core, up to 2, if 0.")
+    ] = 0,
 ) -> None:
     """Put the forced-choice task on the web."""
     from benchmark.command_line.tables import print_opening
@@ -83,6 +86,7 @@ def serve(
     serve_study(
         opened, database, address=address, port=port, hosts=host or (), behind_proxy=behind_proxy, pilot=pilot,
         preview=preview, plain=plain, bots=bots, new_key=new_key, leaderboard=leaderboard or (),
+        processes=processes,
     )  # fmt: skip
 
 

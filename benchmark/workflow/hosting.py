@@ -143,6 +143,7 @@ def serve_study(
     bots: bool = False,
     new_key: bool = False,
     leaderboard: Sequence[Path | str] = (),
+    processes: int = 0,
 ) -> None:
     """Put the forced-choice task of a study on the web, until the process is stopped.
 
@@ -171,12 +172,15 @@ def serve_study(
     leaderboard
         Folders of result files to show on a page ``/leaderboard``, ``released`` for those that come with vimi; without
         any there is no such page.
+    processes
+        How many processes serve; 0 leaves it to the machine. A preview is served by one.
     """
     import tempfile
 
     from webapp.admission import environment_hash
     from webapp.assignment import refuse_mixing
     from webapp.hosting import check_key, open_hosting
+    from webapp.processes import choose_processes
     from webapp.server import run_server
 
     study = Study.open(study)
@@ -197,7 +201,8 @@ def serve_study(
         )
         refuse_mixing(hosting)
         check_key(hosting, accept=new_key)
-        run_server(hosting, address=address, port=port, hosts=hosts, behind_proxy=behind_proxy)
+        count = 1 if preview else choose_processes(processes)
+        run_server(hosting, address=address, port=port, hosts=hosts, behind_proxy=behind_proxy, processes=count)
 
 
 def brief_recruitment(study: Study | Path | str, address: str, database: str = "") -> Briefing:

@@ -7,8 +7,9 @@
 
 Without STUDY, one of photographs is made, with slots for everybody. Whoever arrives fetches the page and all files that
 it names, opens Streamlit's socket, and goes from the device check to the first trial as a browser does, with every
-click a run of the page: twelve of them, about four seconds apart. Then they answer over the route that browsers use,
-and fetch the pictures of every trial in one reply. A page takes from the click until the server says that the page is
+click a run of the page: ten of them, about four seconds apart. Then they answer every eight seconds or so (a protocol
+counts on thirteen, a trial can't take less than three) over the route that browsers use, and fetch the pictures of
+every trial in one reply. A page takes from the click until the server says that the page is
 complete. The generators run on the same machine, and take their share of it: what they and everything else took is
 printed beside, as shares of all cores while the people were there.
 """
@@ -255,7 +256,7 @@ class Newcomer(Person):
 
 
 def let_arrive(
-    port: int, study: Path, numbers: Sequence[int], within: float, until: float, think: float, start: float
+    port: int, study: Path, numbers: Sequence[int], within: float, until: float, think: float, pace: float, start: float
 ) -> Load:
     """Let some people arrive, each at a random moment of a minute, and answer until the time is over."""
     load = Load()
@@ -268,15 +269,15 @@ def let_arrive(
         generator = np.random.default_rng(number)
         person = Newcomer(server, load, recognition)
 
-        def pause() -> float:
-            return float(think * generator.uniform(0.5, 1.5))
+        def pause(seconds: float = think) -> float:
+            return float(seconds * generator.uniform(0.5, 1.5))
 
         try:
             time.sleep(max(0.0, start + float(generator.uniform(0, within)) - time.time()))
             person.walk(pause)
             while time.time() < start + until and person.shown is not None:
                 person.see()
-                time.sleep(pause())
+                time.sleep(pause(pace))
                 person.answer()
         except Exception as error:
             load.errors.append(f"{type(error).__name__}: {error}")
@@ -292,15 +293,29 @@ def let_arrive(
     return load
 
 
+def family(process: int) -> list[int]:
+    """Return a process and those that it has begun (Linux)."""
+    begun = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *map(int, begun)]
+
+
 def processor_seconds(process: int) -> float:
-    """Return the processor time that a process has taken (Linux)."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the processor time that a server has taken, with all its processes (Linux)."""
+    total = 0
+    for one in family(process):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mb(process: int) -> float:
-    """Return the resident memory of a process (Linux)."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    """Return the memory of a server, with all its processes; what they share counts once (Linux)."""
+    total = 0
+    for one in family(process):
+        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{one}/smaps_rollup").read_text(), re.M)
+        assert found is not None
+        total += int(found[1]) * 1024
+    return total / 1e6
 
 
 @contextmanager
@@ -317,6 +332,8 @@ def serving(given: argparse.Namespace, folder: Path | None) -> Iterator[tuple[Se
         url = f"sqlite:///{Path(place) / 'load.sqlite'}"
         environment = {"PYTHONPATH": str(folder)} if folder else {}
         options = ("--bots", "--database", url)
+        if given.processes and folder is None:
+            options = (*options, "--processes", str(given.processes))
         with running(given.study, *options, environment=environment, cwd=folder) as server:
             assert server.process is not None
             with Tab(server.port, seconds=300) as tab:
@@ -351,7 +368,7 @@ def measure_arrivals(given: argparse.Namespace, console: Console) -> None:
             with ProcessPoolExecutor(given.generators, mp_context=get_context("spawn")) as pool:
                 playing = pool.map(
                     let_arrive, repeat(server.port), repeat(given.study), shares, repeat(given.within), repeat(until),
-                    repeat(given.think), repeat(start),
+                    repeat(given.think), repeat(given.pace), repeat(start),
                 )  # fmt: skip
                 time.sleep(max(0.0, start - time.time()))
                 spent, busy = processor_seconds(process), machine_seconds()
@@ -523,6 +540,8 @@ def main() -> None:
             verb.add_argument("--database", default="", help="URL; a new SQLite file each time if not given")
             continue
         verb.add_argument("--before", type=lambda text: Path(text).resolve(), help="sources of an older vimi")
+        verb.add_argument("--pace", type=float, default=8.0, help="seconds between two answers of who has arrived")
+        verb.add_argument("--processes", type=int, default=0, help="of this vimi's server; its default if 0")
         if name == "arrivals":
             verb.add_argument("--within", type=float, default=60.0, help="seconds in which all arrive")
             verb.add_argument("--generators", type=int, default=2, help="processes that play people")

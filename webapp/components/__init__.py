@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import streamlit as st
 _FOLDER = Path(__file__).parent
 
 
+@cache
 def _source(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
 
