@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache as remember
 from importlib.metadata import PackageNotFoundError, version
@@ -31,10 +31,11 @@ VARIABLE = "VIMI_CACHE"
 FOLDER = ".vimi-cache"
 OFF = ("off", "0", "no", "none", "false")
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of what is cached and how: another number makes other entries."""
 
 _IDS = "_ids"
+_VALUES = "values"
 _PACKAGES = ("numpy", "pillow", "scipy", "torch")
 
 Arrays = dict[str, NDArray[Any]]
@@ -140,6 +141,50 @@ class Cache:
         except (StorageError, OSError) as error:
             return f"Work on pictures could not be cached, and will be done again: {error}"
         return ""
+
+    def complete(
+        self,
+        kind: str,
+        settings: Any,
+        known: dict[str, NDArray[Any]],
+        pictures: Iterable[str],
+        compute: Callable[[list[str]], NDArray[Any]],
+        say: Callable[[str], None],
+    ) -> bool:
+        """Complete what is known of pictures, each once: what the cache lacks is computed, and cached.
+
+        Parameters
+        ----------
+        kind, settings
+            As for :meth:`read`.
+        known
+            What is known already, by picture; gets what was missing, first the cached, then the computed, each in the
+            order of the pictures.
+        pictures
+            Identifiers of the pictures that are needed; may repeat.
+        compute
+            Called, unless nothing is left to compute, with the pictures that are; returns an array of shape
+            (pictures, ...).
+        say
+            Told, in a sentence, why nothing could be cached.
+
+        Returns
+        -------
+        Whether anything was missing.
+        """
+        missing = [picture for picture in dict.fromkeys(pictures) if picture not in known]
+        if not missing:
+            return False
+        rows = self.read(kind, settings).get(_VALUES)
+        known.update((picture, rows[picture]) for picture in missing if picture in rows)
+        left = [picture for picture in missing if picture not in rows]
+        if left:
+            values = compute(left)
+            known.update(zip(left, values, strict=True))
+            problem = self.add(kind, settings, left, {_VALUES: values})
+            if problem:
+                say(problem)
+        return True
 
     def _place(self, kind: str, settings: Any) -> Path:
         assert self.folder is not None

@@ -94,6 +94,32 @@ def test_many_processes_share_a_cache(tmp_path: Path) -> None:
     assert len(Cache(tmp_path).read("kind", 1).index) == 3 * 10 + 5
 
 
+def test_only_what_is_neither_known_nor_cached_is_computed_and_once(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+    said: list[str] = []
+
+    def compute(pictures: list[str]) -> np.ndarray:
+        asked.append(pictures)
+        return np.array([[NAMES.index(picture)] for picture in pictures])
+
+    def complete(folder: Path | None, known: dict[str, np.ndarray], pictures: list[str]) -> tuple[bool, list[int]]:
+        missing = Cache(folder).complete("kind", 1, known, pictures, compute, said.append)
+        return missing, [int(known[picture][0]) for picture in pictures]
+
+    own = {NAMES[0]: np.array([0])}
+    assert complete(tmp_path / "cache", own, [NAMES[2], NAMES[0], NAMES[1], NAMES[2]]) == (True, [2, 0, 1, 2])
+    assert list(own) == [NAMES[0], NAMES[2], NAMES[1]]
+    assert complete(tmp_path / "cache", own, NAMES[:3]) == (False, [0, 1, 2])
+    assert complete(tmp_path / "cache", {}, NAMES[:4]) == (True, [0, 1, 2, 3])
+    assert complete(tmp_path / "cache", {}, NAMES[:4]) == (True, [0, 1, 2, 3])
+    assert asked == [[NAMES[2], NAMES[1]], [NAMES[0], NAMES[3]]]
+    assert complete(None, {}, NAMES[:2]) == (True, [0, 1])
+    assert asked.pop() == NAMES[:2] and not said
+    (tmp_path / "file").write_text("in the way")
+    assert complete(tmp_path / "file", {}, NAMES[:2]) == (True, [0, 1])
+    assert len(said) == 1 and said[0].startswith("Work on pictures could not be cached")
+
+
 def test_the_cache_lies_beside_the_study_or_where_the_environment_says_or_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

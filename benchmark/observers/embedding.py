@@ -139,20 +139,11 @@ def embed_study_pictures(
     """
     path = _embedding_path(study, model, layers)
     known = _read_embeddings(path)
-    already = list(known)
-    missing = [picture for picture in dict.fromkeys(pictures) if picture not in known]
-    cache = Cache.beside(study.root)
     device = spread.device if spread else model.device
     settings = {"embedder": path.stem, "device": device.type, "batch": BATCH}
-    if missing and cache.folder is not None:
-        rows = cache.read("embeddings", settings).get("vectors")
-        found = [picture for picture in missing if picture in rows]
-        known.update((picture, rows[picture]) for picture in found)
-        missing = [picture for picture in missing if picture not in rows]
-        already += found
-        if found and not missing:
-            _write_embeddings(path, already, np.stack([known[picture] for picture in already]))
-    if missing:
+    reporter = reporter or Reporter()
+
+    def compute(missing: list[str]) -> NDArray[np.float32]:
         engine = spread.engine if spread else LocalEngine()
         equipment: Equipment[Embedder] = spread.equipment if spread else _InHand(str(study.root.resolve()), path.stem)
         step = BATCHES_IN_A_PIECE * BATCH
@@ -160,17 +151,15 @@ def embed_study_pictures(
             EmbeddingPiece(equipment, path.stem, tuple(missing[start : start + step]))
             for start in range(0, len(missing), step)
         ]
-        tools = {equipment: Embedder(study, model, layers)}
-        with (reporter or Reporter()).task(f"Embedding with {model.name}", len(missing)) as advance:
+        parts: dict[int, NDArray[np.float32]] = {}  # pieces finish in any order
+        with reporter.task(f"Embedding with {model.name}", len(missing)) as advance:
+            tools = {equipment: Embedder(study, model, layers)}
             for number, vectors in engine.run(pieces, device=device, advance=advance, tools=tools):
-                known.update(zip(pieces[number].pictures, vectors))
-        order = [*already, *missing]  # pieces finish in any order
-        _write_embeddings(path, order, np.stack([known[picture] for picture in order]))
-        problem = cache.add(
-            "embeddings", settings, missing, {"vectors": np.stack([known[picture] for picture in missing])}
-        )
-        if problem and reporter:
-            reporter.say(problem)
+                parts[number] = vectors
+        return np.concatenate([parts[number] for number in range(len(pieces))])
+
+    if Cache.beside(study.root).complete("embeddings", settings, known, pictures, compute, reporter.say):
+        _write_embeddings(path, list(known), np.stack(list(known.values())))
     return np.stack([known[picture] for picture in pictures])
 
 

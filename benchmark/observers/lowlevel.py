@@ -64,17 +64,13 @@ class LowLevelObserver(SimilarityObserver):
     def _describe(self, pictures: tuple[str, ...]) -> None:
         """Describe pictures, each once: what has been described before is remembered, or read from the cache."""
         settings = {"side": SIDE, "features": FEATURES}
-        missing = [picture for picture in dict.fromkeys(pictures) if picture not in self._known]
-        if missing and not self._known:
-            self._known.update(self._cache.read("lowlevel", settings).get("numbers"))
-            missing = [picture for picture in missing if picture not in self._known]
-        if not missing:
-            return
-        with self.reporter.task("Colours and spectra of pictures", len(missing)) as advance:
-            for picture in missing:
-                self._known[picture] = describe(self.study.image(picture))
-                advance(1)
-        numbers = np.stack([self._known[picture] for picture in missing])
-        problem = self._cache.add("lowlevel", settings, missing, {"numbers": numbers})
-        if problem:
-            self.reporter.say(problem)
+
+        def compute(missing: list[str]) -> NDArray[np.float64]:
+            numbers = np.empty((len(missing), len(FEATURES)))
+            with self.reporter.task("Colours and spectra of pictures", len(missing)) as advance:
+                for row, picture in enumerate(missing):
+                    numbers[row] = describe(self.study.image(picture))
+                    advance(1)
+            return numbers
+
+        self._cache.complete("lowlevel", settings, self._known, pictures, compute, self.reporter.say)

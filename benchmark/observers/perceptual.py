@@ -52,21 +52,20 @@ class DreamSimObserver(SimilarityObserver):
 
     def embed(self, pictures: tuple[str, ...]) -> NDArray[np.float32]:
         """Return DreamSim's embedding, one row of 1,792 numbers per picture; what is cached is read."""
+        known: dict[str, NDArray[np.float32]] = {}
         cache = Cache.beside(self.study.root)
-        known = cache.read("embeddings", self._settings).get("vectors") if cache.folder is not None else {}
-        missing = [picture for picture in dict.fromkeys(pictures) if picture not in known]
-        with self.reporter.task("Embedding with DreamSim", len(missing)) as advance:
-            for picture in missing:
+        cache.complete("embeddings", self._settings, known, pictures, self._compute, self.reporter.say)
+        return np.stack([known[picture] for picture in pictures])
+
+    def _compute(self, pictures: list[str]) -> NDArray[np.float32]:
+        rows: list[NDArray[np.float32]] = []
+        with self.reporter.task("Embedding with DreamSim", len(pictures)) as advance:
+            for picture in pictures:
                 tensor = self.preprocess(Image.fromarray(self.study.image(picture))).to(self.device)
                 with torch.inference_mode():
-                    known[picture] = self.model.embed(tensor).float().cpu().numpy().reshape(-1)
+                    rows.append(self.model.embed(tensor).float().cpu().numpy().reshape(-1))
                 advance(1)
-        if missing and cache.folder is not None:
-            vectors = np.stack([known[picture] for picture in missing])
-            problem = cache.add("embeddings", self._settings, missing, {"vectors": vectors})
-            if problem:
-                self.reporter.say(problem)
-        return np.stack([known[picture] for picture in pictures])
+        return np.stack(rows)
 
     @cached_property
     def _settings(self) -> dict[str, str]:
