@@ -81,8 +81,10 @@ def painted(words: str, side: str) -> NDArray[np.uint8]:
 def store(study: Study, pixels: NDArray[np.uint8]) -> str:
     """Store a picture under the name that its pixels give it."""
     picture = hash_pixels(pixels)
-    study.image_path(picture).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(study.image_path(picture), "WEBP", lossless=True, method=0, quality=0)
+    path = study.image_path(picture)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path, "WEBP", lossless=True, method=0, quality=0)
     return picture
 
 

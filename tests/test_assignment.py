@@ -432,7 +432,7 @@ def check_what_is_stored(hosting: Hosting, planned: int) -> None:
 DROPPING = Population(dropout=0.3, inattentive=0.15, hasty=0.05, slow=0.05)
 
 
-@pytest.mark.parametrize(("layout", "seed"), [("crossed", 2), ("crossed", 3), ("nested", 1)])
+@pytest.mark.parametrize(("layout", "seed"), [("crossed", 2), ("nested", 1)])
 def test_units_stay_balanced_though_three_in_ten_drop_out(
     crossed: Study, nested: Study, sqlite_url: str, layout: str, seed: int
 ) -> None:

@@ -44,7 +44,10 @@ SIDE = 112
 
 def telling(words: str, side: str) -> NDArray[np.uint8]:
     """Return a picture whose length tells the answer, as in many studies: maximal ones have fine detail."""
-    draws = np.random.default_rng(list(words.encode()))
+    *unit, _, end, place = words.split("/")
+    # Tasks of a unit share their references, but not their queries: half as many pictures are painted and sent.
+    known = words if place == "query" else "/".join((*unit, end, place))
+    draws = np.random.default_rng(list(known.encode()))
     detail = draws.uniform(8, 20) if side == "max" else draws.uniform(0, 4)
     ramp = np.linspace(40, 200, SIDE)[:, None, None] + draws.normal(0, 20)
     return np.clip(ramp + draws.normal(0, detail, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)

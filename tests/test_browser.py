@@ -669,7 +669,8 @@ def test_no_menus_and_one_grey(chromium: Any, server: Server) -> None:
 
 
 def test_traps_are_out_of_sight_and_noted_when_sprung(chromium: Any, server: Server) -> None:
-    visit = Visit.at_practice(chromium, server)
+    visit = Visit(chromium, server)
+    visit.to_practice()  # that a browser is driven is noted at the first page
     visit.open()
     trap = visit.page.locator(".trap button")
     assert trap.bounding_box() is None or trap.evaluate(

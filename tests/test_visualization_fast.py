@@ -226,7 +226,7 @@ def test_a_set_is_the_same_alone_and_among_others_in_any_slot_and_order_bit_by_b
     alone = {r.name: make(model, layer, [r], SHARED)[r.name] for r in wanted}
     steps = {name: result.steps for name, result in alone.items()}
     assert len(set(steps.values())) > 1, "no set left before another: the test says nothing"
-    for order in ((0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (1, 0, 3, 4, 2)):
+    for order in ((4, 3, 2, 1, 0), (1, 0, 3, 4, 2)):
         together = make(model, layer, [wanted[number] for number in order], SHARED)
         for key, result in together.items():
             assert_same(result, alone[key])
