@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Files of tests run side by side: more threads than one would wait for each other. It must be said before numpy loads.
@@ -79,6 +81,20 @@ def write_pictures(folder: Path, count: int, *, labelled: bool = False) -> Path:
     return folder
 
 
+def make_for_all(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that is made once for all of pytest-xdist's workers; the second that asks waits for the first."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, made = base / name, base / f"{name}.made"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 60 pictures."""
@@ -88,7 +104,7 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def labelled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 60 pictures in class folders."""
-    return write_pictures(tmp_path_factory.mktemp("labelled"), 60, labelled=True)
+    return make_for_all(tmp_path_factory, "labelled", lambda folder: write_pictures(folder, 60, labelled=True))
 
 
 @pytest.fixture(scope="session")
@@ -106,10 +122,14 @@ def vit() -> Model:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A safetensors checkpoint for timm's smallest ResNet: to vimi, a trained model."""
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    module = build_untrained(load_card("timm:test_resnet"), 7)
-    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, str(path))
-    return path
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        module = build_untrained(load_card("timm:test_resnet"), 7)
+        state = {name: value.contiguous() for name, value in module.state_dict().items()}
+        save_file(state, str(folder / "tiny.safetensors"))
+
+    return make_for_all(tmp_path_factory, "weights", make) / "tiny.safetensors"
 
 
 def trained_model(checkpoint: Path) -> dict[str, object]:
@@ -143,8 +163,9 @@ def make_experiment(folder: Path, checkpoint: Path, **changes: object) -> Experi
 
 @pytest.fixture(scope="session")
 def tiny_study(labelled_folder: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A whole study, built once; tests that change it must copy it."""
-    return build(make_experiment(labelled_folder, checkpoint), tmp_path_factory.mktemp("study") / "tiny")
+    """A whole study, built once for all workers; tests that change it must copy it."""
+    experiment = make_experiment(labelled_folder, checkpoint)
+    return Study.open(make_for_all(tmp_path_factory, "tiny", lambda folder: build(experiment, folder)))
 
 
 @pytest.fixture
