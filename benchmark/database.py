@@ -308,7 +308,7 @@ def _create_engine(url: URL) -> Engine:
 
 
 def _begin_to_write(connection: Connection) -> None:
-    """Take SQLite's lock, asking again every other millisecond while another process has it.
+    """Take SQLite's lock, asking again every millisecond while another process has it.
 
     SQLite itself asks again after 1, 2, 5 and up to 100 ms. Two processes that write some dozens of times a second then
     wait a tenth of a second for what is free after three milliseconds.

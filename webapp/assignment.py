@@ -59,9 +59,13 @@ def own_rows(hosting: Hosting, table: sa.Table) -> sa.ColumnElement[bool]:
     return sa.and_(table.c.study == hosting.identity, table.c.pilot == hosting.pilot)
 
 
+def rows_of_study(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Return the condition that a row belongs to the study, or pilot, that :func:`own_study` names at execution."""
+    return sa.and_(table.c.study == sa.bindparam("study"), table.c.pilot == sa.bindparam("pilot"))
+
+
 # What everybody who agrees is asked about, put together once: SQLAlchemy takes longer to do so than SQLite to answer.
-_OWN_SESSIONS = (sessions.c.study == sa.bindparam("study")) & (sessions.c.pilot == sa.bindparam("pilot"))
-_OWN_PEOPLE = (people.c.study == sa.bindparam("study")) & (people.c.pilot == sa.bindparam("pilot"))
+_OWN_SESSIONS = rows_of_study(sessions)
 _SILENT = (
     sa.select(sessions.c.id)
     .where(_OWN_SESSIONS, sessions.c.status == "open", sessions.c.seen_at < sa.bindparam("limit"))
@@ -74,7 +78,7 @@ _HELD = (
 )
 _COMING = (
     sa.select(people.c.cell, sa.func.count())
-    .where(_OWN_PEOPLE, people.c.phase.in_(ON_THEIR_WAY), people.c.seen_at >= sa.bindparam("limit"))
+    .where(rows_of_study(people), people.c.phase.in_(ON_THEIR_WAY), people.c.seen_at >= sa.bindparam("limit"))
     .group_by(people.c.cell)
 )
 _TRIED = sa.select(sa.func.count(), sa.func.count(sessions.c.leased_at)).where(_OWN_SESSIONS)

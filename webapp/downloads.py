@@ -7,12 +7,13 @@ its own, which another process may answer.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from streamlit.runtime import memory_media_file_storage
 from streamlit.runtime.media_file_storage import MediaFileKind, MediaFileStorageError
 from streamlit.runtime.memory_media_file_storage import MemoryFile, MemoryMediaFileStorage
+
+from benchmark.storage import write_atomically
 
 
 class SharedDownloads(MemoryMediaFileStorage):  # type: ignore[misc]
@@ -35,9 +36,11 @@ class SharedDownloads(MemoryMediaFileStorage):  # type: ignore[misc]
         place = self._place(name)
         if not place.exists():
             head = json.dumps([held.mimetype, held.kind.value, held.filename]).encode()
-            beside = place.with_suffix(f".{os.getpid()}")
-            beside.write_bytes(head + b"\n" + held.content)
-            beside.replace(place)
+
+            def write(path: Path) -> None:
+                path.write_bytes(head + b"\n" + held.content)
+
+            write_atomically(place, write, durable=False, mode=0o600)
         return name
 
     def get_file(self, filename: str) -> MemoryFile:
@@ -71,6 +74,5 @@ class SharedDownloads(MemoryMediaFileStorage):  # type: ignore[misc]
 
 def share_downloads(folder: Path) -> None:
     """Let Streamlit keep what its pages offer in a folder that other processes read."""
-
     SharedDownloads.folder = folder
     memory_media_file_storage.MemoryMediaFileStorage = SharedDownloads

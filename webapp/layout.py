@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -73,10 +73,8 @@ class Layout:
             (cell.name, CellPlan(cell, int(counts.get(cell.name, 0)))) for cell in study_cells(study, tasks)
         )
         self._rows = {
-            str(name): [_plain(row) for row in part.to_dict("records")]
-            for name, part in trials.groupby("session", sort=False)
+            str(name): _asked(part.to_dict("records")) for name, part in trials.groupby("session", sort=False)
         }
-        self._asked: dict[str, list[Row]] = {}
         self._practice = lru_cache(ROUNDS_KEPT)(self._draw_practice)
         self.queries = frozenset(tasks["query_max"]) | frozenset(tasks["query_min"])
         """Pictures that serve as a query anywhere."""
@@ -98,12 +96,10 @@ class Layout:
 
     def trials(self, slot: str) -> list[Row]:
         """Return the main and catch trials of a slot, in order; they are everybody's, and not to be changed."""
-        if slot not in self._asked:
-            if slot not in self._rows:
-                cell, _, number = slot.rpartition("-")
-                self._rows[slot] = [_plain(row) for row in self.cells[cell].cell.session(int(number))]
-            self._asked[slot] = [row for row in self._rows[slot] if row["kind"] != "practice"]
-        return self._asked[slot]
+        if slot not in self._rows:
+            cell, _, number = slot.rpartition("-")
+            self._rows[slot] = _asked(self.cells[cell].cell.session(int(number)))
+        return self._rows[slot]
 
     def practice(self, cell: str, number: int) -> list[Row]:
         """Return a round of practice; it is not to be changed."""
@@ -120,6 +116,11 @@ class Layout:
 def _members(lists: pd.Series) -> frozenset[str]:
     """Return all names in a column of lists."""
     return frozenset(np.concatenate([np.asarray(names, dtype=object) for names in lists]).tolist())
+
+
+def _asked(rows: Iterable[Row]) -> list[Row]:
+    """Return the main and catch trials of a slot, with plain numbers."""
+    return [_plain(row) for row in rows if row["kind"] != "practice"]
 
 
 def _plain(row: Row) -> Row:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Row
 from benchmark.database import answers, people, sessions
 from benchmark.errors import HostingError
 from webapp.agents import Writing, note_agent, note_writing
-from webapp.assignment import choose_cell, end_session, own_study
+from webapp.assignment import choose_cell, end_session, own_study, rows_of_study
 from webapp.hosting import Hosting
 from webapp.recruitment import Outcome, Visitor, hash_identifier
 from webapp.store import payments, read_setting, withdrawals
@@ -102,7 +102,7 @@ class Arrival:
 
 
 # What every page and every answer asks is put together once: SQLAlchemy takes longer to do so than SQLite to answer.
-_OWN = sa.select(people).where(people.c.study == sa.bindparam("study"), people.c.pilot == sa.bindparam("pilot"))
+_OWN = sa.select(people).where(rows_of_study(people))
 _BY_TOKEN = _OWN.where(people.c.token == sa.bindparam("token"))
 _HELD_BY_TOKEN = _BY_TOKEN.with_for_update()
 _HELD_BY_PERSON = _OWN.where(people.c.person == sa.bindparam("person")).with_for_update()

@@ -29,7 +29,6 @@ START_SECONDS = 10.0
 PAUSE_SECONDS = 1.0
 """Before a process is replaced, so that one that ends again and again leaves the others some of the machine."""
 
-
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 """Signals that end a server."""
 
@@ -153,8 +152,6 @@ def _be_one(watched: int, work: Callable[[], None], abandoned: Callable[[], None
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-    except KeyboardInterrupt:
-        code = 0
     except BaseException as error:
         print(f"A process of the server failed: {type(error).__name__}: {error}", file=sys.stderr)
     finally:

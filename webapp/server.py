@@ -244,10 +244,9 @@ def run_server(
     import webapp.screens.participant
     import webapp.screens.withdrawal  # noqa: F401  what every visitor needs is there before the first one comes
 
-    serve_hosting(hosting)
+    application = make_app(hosting, behind_proxy)
 
     def serve() -> None:
-        application = make_app(hosting, behind_proxy)
         sys.setswitchinterval(SWITCH_SECONDS)
         collector = Collector()
         collector.start()

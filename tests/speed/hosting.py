@@ -9,9 +9,9 @@ Without STUDY, one of photographs is made, with slots for everybody. Whoever arr
 it names, opens Streamlit's socket, and goes from the device check to the first trial as a browser does, with every
 click a run of the page: ten of them, about four seconds apart. Then they answer every eight seconds or so (a protocol
 counts on thirteen, a trial can't take less than three) over the route that browsers use, and fetch the pictures of
-every trial in one reply. A page takes from the click until the server says that the page is
-complete. The generators run on the same machine, and take their share of it: what they and everything else took is
-printed beside, as shares of all cores while the people were there.
+every trial in one reply. A page takes from the click until the server says that the page is complete. The generators
+run on the same machine, and take their share of it: what they and everything else took is printed beside, as shares of
+all cores while the people were there.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import psutil
 import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
@@ -293,29 +294,21 @@ def let_arrive(
     return load
 
 
-def family(process: int) -> list[int]:
-    """Return a process and those that it has begun (Linux)."""
-    begun = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [process, *map(int, begun)]
+def family(process: int) -> list[psutil.Process]:
+    """Return a process and those that it has begun."""
+    first = psutil.Process(process)
+    return [first, *first.children()]
 
 
 def processor_seconds(process: int) -> float:
-    """Return the processor time that a server has taken, with all its processes (Linux)."""
-    total = 0
-    for one in family(process):
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+    """Return the processor time that a server has taken, with all its processes."""
+    times = [one.cpu_times() for one in family(process)]
+    return float(sum(spent.user + spent.system for spent in times))
 
 
 def memory_mb(process: int) -> float:
     """Return the memory of a server, with all its processes; what they share counts once (Linux)."""
-    total = 0
-    for one in family(process):
-        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{one}/smaps_rollup").read_text(), re.M)
-        assert found is not None
-        total += int(found[1]) * 1024
-    return total / 1e6
+    return float(sum(one.memory_full_info().pss for one in family(process))) / 1e6
 
 
 @contextmanager
@@ -540,10 +533,10 @@ def main() -> None:
             verb.add_argument("--database", default="", help="URL; a new SQLite file each time if not given")
             continue
         verb.add_argument("--before", type=lambda text: Path(text).resolve(), help="sources of an older vimi")
-        verb.add_argument("--pace", type=float, default=8.0, help="seconds between two answers of who has arrived")
         verb.add_argument("--processes", type=int, default=0, help="of this vimi's server; its default if 0")
         if name == "arrivals":
             verb.add_argument("--within", type=float, default=60.0, help="seconds in which all arrive")
+            verb.add_argument("--pace", type=float, default=8.0, help="seconds between two answers of who has arrived")
             verb.add_argument("--generators", type=int, default=2, help="processes that play people")
         if name == "flood":
             verb.add_argument("--rates", type=float, nargs="+", default=[60.0, 200.0], help="messages a second")
