@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -424,7 +425,9 @@ def score_machines(
     AnalysisError
         If responses of two protocols are mixed, or a unit-uniform mean lacks the width of a layer.
     """
-    machines = responses[(responses["observer_kind"] == "machine") & (responses["kind"] == "main")]
+    # Without the many columns that no score needs: they would be moved with every choice of rows.
+    needed = responses[["observer_kind", "kind", "protocol", *_CELL, *UNIT_KEY, "related", "correct", "probability"]]
+    machines = needed[(needed["observer_kind"] == "machine") & (needed["kind"] == "main")]
     machines = machines[machines["model"] != PLANTED]
     if machines["protocol"].nunique() > 1:
         names = " and ".join(sorted(map(str, machines["protocol"].unique())))
@@ -433,21 +436,19 @@ def score_machines(
         )
     machines, apart = set_flagged_apart(machines, statistics)
     scores = MachineScores()
-    trained = machines[~machines["model"].str.endswith(TWIN_SUFFIX)]
-    keys = ["model", "condition", "difficulty", "references", "observer"]
-    for (model, condition, difficulty, references, observer), own in trained.groupby(keys, sort=True):
-        if observer == LOW_LEVEL:
+    facts = machines.groupby(_CELL, sort=True).agg(related=("related", "any"), protocol=("protocol", "first"))
+    means = _means_by_cell(machines, ("correct", "probability"))
+    for cell in facts.itertuples():
+        model, condition, difficulty, references, observer = cell.Index
+        if observer == LOW_LEVEL or model.endswith(TWIN_SUFFIX):
             continue
-        same = machines[
-            (machines["condition"] == condition)
-            & (machines["difficulty"] == difficulty)
-            & (machines["references"] == references)
-        ]
+        same = (condition, difficulty, references)
+        own = means["correct"][cell.Index]
         # Answers to shuffled references check an observer; nothing is to be subtracted from them.
-        control = same[(same["model"] == model) & (same["observer"] == LOW_LEVEL) & (not observer.endswith(SHUFFLED))]
-        twin = same[(same["model"] == model + TWIN_SUFFIX) & (same["observer"] == observer)]
+        low_level = None if observer.endswith(SHUFFLED) else means["correct"].get((model, *same, LOW_LEVEL))
+        twin = means["correct"].get((model + TWIN_SUFFIX, *same, observer))
+        sure = means["probability"].get(cell.Index)
         question = _Question(model, drawing, units, seed, interval)
-        sure = own[own["probability"].notna()]
         scores.append(
             MachineScore(
                 model=model,
@@ -455,19 +456,37 @@ def score_machines(
                 difficulty=difficulty,
                 references=references,
                 observer=observer,
-                protocol=str(own["protocol"].iloc[0]),
-                related=bool(own["related"].any()),
+                protocol=str(cell.protocol),
+                related=bool(cell.related),
                 kept_apart=apart.get(model, 0),
-                score=question.mean(unit_means(own), "proportion correct", observer),
-                mis=question.mean(unit_means(sure, "probability"), "probability", observer) if len(sure) else None,
-                low_level=question.mean(unit_means(control), "proportion correct", LOW_LEVEL) if len(control) else None,
-                excess=question.difference(own, control, f"{observer} minus {LOW_LEVEL}"),
-                twin=question.mean(unit_means(twin), "proportion correct", observer) if len(twin) else None,
+                score=question.mean(own, "proportion correct", observer),
+                mis=None if sure is None else question.mean(sure, "probability", observer),
+                low_level=None if low_level is None else question.mean(low_level, "proportion correct", LOW_LEVEL),
+                excess=question.difference(own, low_level, f"{observer} minus {LOW_LEVEL}"),
+                twin=None if twin is None else question.mean(twin, "proportion correct", observer),
                 trained_minus_twin=question.difference(own, twin, observer),
                 twin_p=question.p_of_difference(own, twin),
             )
         )
     return _corrected(scores)
+
+
+_CELL = ["model", "condition", "difficulty", "references", "observer"]
+"""What is asked and answered alike: one row of scores."""
+
+
+def _means_by_cell(machines: pd.DataFrame, values: Sequence[str]) -> dict[str, dict[tuple[str, ...], pd.Series]]:
+    """Return, by value and cell, the mean of each unit, indexed as by :func:`unit_means`: all in one pass.
+
+    A unit that has no value in a cell is not there, and neither is a cell without one.
+    """
+    found: dict[str, dict[tuple[str, ...], pd.Series]] = {}
+    table = machines.groupby([*_CELL, *UNIT_KEY])[list(values)].mean()
+    for value in values:
+        known = table[value].dropna()
+        parts = known.groupby(level=_CELL, sort=False)
+        found[value] = {cell: part.droplevel(_CELL) for cell, part in parts}
+    return found
 
 
 def _corrected(scores: MachineScores) -> MachineScores:
@@ -487,6 +506,8 @@ def set_flagged_apart(responses: pd.DataFrame, statistics: pd.DataFrame | None) 
     if statistics is None:
         return responses, {}
     flagged = statistics[statistics["used"] & (statistics["flag"] != "")]
+    if flagged.empty:
+        return responses, {}
     names = set(flagged[UNIT_COLUMNS].itertuples(index=False, name=None))
     kept = [key not in names for key in responses[UNIT_COLUMNS].itertuples(index=False, name=None)]
     return responses[np.array(kept, dtype=bool)], flagged["model"].value_counts().to_dict()
@@ -521,22 +542,22 @@ class _Question:
         names = unit_names(values.index.to_frame(index=False).assign(model=self.model))
         return known_weights(names, layers, self.drawing)
 
-    def difference(self, first: pd.DataFrame, second: pd.DataFrame, observer: str) -> Estimate | None:
-        """Estimate the mean difference of two sets of answers on the units they share."""
+    def difference(self, first: pd.Series, second: pd.Series | None, observer: str) -> Estimate | None:
+        """Estimate the mean difference of two sets of units' means on the units they share."""
         paired = _pair(first, second)
         return None if paired is None else self.mean(paired, "difference of proportions correct", observer)
 
-    def p_of_difference(self, first: pd.DataFrame, second: pd.DataFrame) -> float | None:
+    def p_of_difference(self, first: pd.Series, second: pd.Series | None) -> float | None:
         """Return the p-value of that mean difference against 0; None where there is none."""
         paired = _pair(first, second)
         return None if paired is None else p_of_mean(paired.to_numpy(), self._weights(paired))
 
 
-def _pair(first: pd.DataFrame, second: pd.DataFrame) -> pd.Series | None:
-    """Return the differences of two sets of answers on the units they share; None without any."""
-    if first.empty or second.empty:
+def _pair(first: pd.Series, second: pd.Series | None) -> pd.Series | None:
+    """Return the differences of two sets of units' means on the units they share; None without any."""
+    if second is None:
         return None
-    paired = pd.concat([unit_means(first), unit_means(second)], axis=1, join="inner")
+    paired = pd.concat([first, second], axis=1, join="inner")
     return None if paired.empty else paired.iloc[:, 0] - paired.iloc[:, 1]
 
 

@@ -202,10 +202,11 @@ def score_pool_sizes(
         )
     points: dict[tuple[str, ...], dict[int, MachineScore]] = {}
     for size, part in responses.groupby("pool_size", sort=True):
-        for score in score_machines(part.drop(columns="pool_size"), statistics, seed, interval=interval):
+        for score in score_machines(part, statistics, seed, interval=interval):
             key = (score.model, score.condition, score.difficulty, score.references, score.observer)
             points.setdefault(key, {})[int(size)] = score
-    machines = responses[(responses["observer_kind"] == "machine") & (responses["kind"] == "main")]
+    kept = ["model", *UNIT_KEY, "condition", "difficulty", "references", "observer", "pool_size", "correct"]
+    machines = responses.loc[(responses["observer_kind"] == "machine") & (responses["kind"] == "main"), kept]
     machines, _ = set_flagged_apart(machines, statistics)
     return [_curve(key, points[key], machines, seed, interval) for key in sorted(points)]
 

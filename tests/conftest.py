@@ -5,12 +5,20 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 # Files of tests run side by side: more threads than one would wait for each other. It must be said before numpy loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Tests start a hundred processes: where Python is told to keep no bytecode, as in many containers, each of them would
+# compile all that it imports, for up to half a minute. A folder beside pytest's own cache is out of everyone's way.
+if sys.dont_write_bytecode:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
 
 import numpy as np
 import pytest

@@ -117,28 +117,37 @@ def _table(
     result: Result, model: str, counts: MachineCounts | PeopleCounts, unit: Any, place: Any, correct: Any, **fields: Any
 ) -> pd.DataFrame:
     """Return answers with the columns of responses; which task an answer was given to is not in a result file."""
-    facts = {name: np.array([getattr(item, name) for item in result.units], dtype=object)[unit]
-             for name in ("layer", "basis", "index", "aggregator")}  # fmt: skip
+    facts = {
+        name: pd.array([getattr(item, name) for item in result.units], dtype=kind).take(unit)
+        for name, kind in (("layer", "str"), ("basis", "str"), ("index", "int64"), ("aggregator", "str"))
+    }
+    sides = pd.array(["min", "max"], dtype="str")
+    columns = {
+        "response_id": pd.array([f"{model}/{n}" for n in range(len(unit))], dtype="str"),
+        "study": result.made.study,
+        "session_status": "complete",
+        "trial": "counted",
+        "trial_index": place,
+        "kind": "main",
+        "model": model,
+        **facts,
+        "condition": counts.condition,
+        "difficulty": counts.difficulty,
+        "references": counts.references,
+        "task": place,
+        "query_top": "max",
+        "choice": sides.take(np.asarray(correct, dtype=np.int64)),
+        "correct": correct,
+        "vimi_version": result.made.versions.get("vimi", ""),
+        "stimuli_hash": result.stimuli_hash,
+        **fields,
+    }
+    same = np.zeros(len(unit), dtype=np.int64)
     return pd.DataFrame(
         {
-            "response_id": [f"{model}/{n}" for n in range(len(unit))],
-            "study": result.made.study,
-            "session_status": "complete",
-            "trial": "counted",
-            "trial_index": place,
-            "kind": "main",
-            "model": model,
-            **facts,
-            "condition": counts.condition,
-            "difficulty": counts.difficulty,
-            "references": counts.references,
-            "task": place,
-            "query_top": "max",
-            "choice": np.where(correct, "max", "min"),
-            "correct": correct,
-            "vimi_version": result.made.versions.get("vimi", ""),
-            "stimuli_hash": result.stimuli_hash,
-            **fields,
+            # A text that stands in every row is taken from one: pandas would look at each of thousands.
+            name: pd.array([value], dtype="str").take(same) if isinstance(value, str) else value
+            for name, value in columns.items()
         }
     )
 
@@ -187,7 +196,12 @@ def score_result(result: Result, reporter: Reporter | None = None, interval: Int
 
 def machine_scores(result: Result, interval: Interval = "student") -> tuple[Score, ...]:
     """Compute the scores by machines, and those of the twin, from a result's counts."""
-    return (*_machine_scores(result, interval), *_twin_scores(result, interval)) if result.machines else ()
+    if not result.machines:
+        return ()
+    sizes = sorted({counts.pool_size for counts in result.machines})
+    answers = {size: spread_machine_counts(result, size) for size in {*sizes, result.pool.size}}
+    parts = pd.concat([answers[size].assign(pool_size=size) for size in sizes], ignore_index=True)
+    return (*_machine_scores(result, parts, interval), *_twin_scores(result, answers[result.pool.size], interval))
 
 
 _anew: dict[str, Result] = {}
@@ -212,12 +226,8 @@ def is_computed_anew(result: Result) -> bool:
     return bool(result.machines) and interval_of(result) != "student"
 
 
-def _machine_scores(result: Result, interval: Interval) -> Iterator[Score]:
+def _machine_scores(result: Result, answers: pd.DataFrame, interval: Interval) -> Iterator[Score]:
     """Yield machines' scores over the whole pool and over its parts, and how they change with its size."""
-    sizes = sorted({counts.pool_size for counts in result.machines})
-    answers = pd.concat(
-        [spread_machine_counts(result, size).assign(pool_size=size) for size in sizes], ignore_index=True
-    )
     for curve in score_pool_sizes(answers, unit_flags(result), result.made.seed, interval=interval):
         for size, point in zip(curve.sizes, curve.points):
             for name in _MACHINE:
@@ -228,10 +238,12 @@ def _machine_scores(result: Result, interval: Interval) -> Iterator[Score]:
                 yield from _record(f"{name}_per_halving", change, curve.points[0], curve.sizes[0])
 
 
-def _twin_scores(result: Result, interval: Interval) -> Iterator[Score]:
-    """Yield the twin's own excess: scored by itself, under a name that is no twin's."""
-    answers, flags = spread_machine_counts(result), unit_flags(result)
-    trained = set(answers.loc[answers["model"] == result.model.name, _CELL].itertuples(index=False, name=None))
+def _twin_scores(result: Result, answers: pd.DataFrame, interval: Interval) -> Iterator[Score]:
+    """Yield the twin's own excess over the whole pool: scored by itself, under a name that is no twin's."""
+    flags = unit_flags(result)
+    trained = set(
+        answers.loc[answers["model"] == result.model.name, _CELL].drop_duplicates().itertuples(index=False, name=None)
+    )
     alone, flagged = (
         table[table["model"].str.endswith(TWIN_SUFFIX)].assign(model=result.model.name + "@twin")
         for table in (answers, flags)
