@@ -127,12 +127,12 @@ FIRST_FRESH_SEED = 1000
 """Seeds from here on have never served to choose a method or an interval."""
 
 
-def recover(name: str, seed: int) -> list[dict[str, object]]:
-    """Simulate one study, fit it by every method (fresh seeds: by the default), and return a record an effect."""
+def recover(name: str, seed: int, methods: Sequence[str]) -> list[dict[str, object]]:
+    """Simulate one study, fit it by some methods, and return a record an effect."""
     study = STUDIES[name]
     table = simulate_judgements(study.layout, study.population, seed=seed, predictor=study.predictor)
     records: list[dict[str, object]] = []
-    for key in study.methods if seed < FIRST_FRESH_SEED else study.methods[:1]:
+    for key in methods:
         method, curvature = METHODS[key]
         model = MixedModel(study.fixed, study.random, method=method, curvature=curvature)  # type: ignore[arg-type]
         began = time.process_time()
@@ -162,23 +162,26 @@ def recover(name: str, seed: int) -> list[dict[str, object]]:
     return records
 
 
-def _work(task: tuple[str, int, str]) -> str:
+def _work(task: tuple[str, int, tuple[str, ...], str]) -> str:
     """Recover one simulated study, unless its results lie in the folder already."""
-    name, seed, folder = task
-    path = Path(folder) / f"{name}-{seed}.json"
+    name, seed, methods, folder = task
+    path = Path(folder) / f"{name}-{seed}-{len(methods)}.json"
     if not path.exists():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            records = recover(name, seed)
+            records = recover(name, seed, methods)
         path.with_suffix(".part").write_text(json.dumps(records), encoding="utf-8")
         path.with_suffix(".part").replace(path)
     return str(path)
 
 
-def collect(names: Sequence[str], seeds: Sequence[int], folder: Path, processes: int) -> pd.DataFrame:
-    """Return the records of all simulated studies."""
+def collect(
+    names: Sequence[str], seeds: Sequence[int], folder: Path, processes: int, *, default_only: bool = False
+) -> pd.DataFrame:
+    """Return the records of all simulated studies: by every method of each study, or by the default alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = [(name, seed, str(folder)) for seed in seeds for name in names]
+    most = 1 if default_only else None
+    tasks = [(name, seed, STUDIES[name].methods[:most], str(folder)) for seed in seeds for name in names]
     records: list[dict[str, object]] = []
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for path in pool.imap_unordered(_work, tasks):
@@ -316,6 +319,7 @@ def write_check(records: pd.DataFrame, simulations: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--simulations", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0, help="of the first study of each design")
     parser.add_argument("--check", type=int, default=0, help="studies with fresh seeds, by the default method alone")
     parser.add_argument("--studies", nargs="+", default=list(STUDIES), choices=list(STUDIES))
     parser.add_argument("--processes", type=int, default=max(os.cpu_count() or 1, 1))
@@ -324,11 +328,13 @@ def main() -> None:
     options = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    records = collect(options.studies, range(options.simulations), options.folder, options.processes)
+    seeds = range(options.seed, options.seed + options.simulations)
+    records = collect(options.studies, seeds, options.folder, options.processes)
     text = write(records, options.simulations)
     if options.check:
         seeds = range(FIRST_FRESH_SEED, FIRST_FRESH_SEED + options.check)
-        text += write_check(collect(["small", "crossed"], seeds, options.folder, options.processes), options.check)
+        checked = collect(["small", "crossed"], seeds, options.folder, options.processes, default_only=True)
+        text += write_check(checked, options.check)
     print(text)
     if options.write:
         options.write.write_text(text, encoding="utf-8")
