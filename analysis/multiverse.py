@@ -37,6 +37,7 @@ from analysis.exclusions import (
 )
 from analysis.judgements import judgements
 from analysis.proportions import Mean, estimate_proportions
+from analysis.rows import ShownAsRecord, ShownAsTable
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate, spell_value
 from benchmark.progress import Reporter
@@ -76,7 +77,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Specification:
+class Specification(ShownAsRecord):
     """One way to answer the question.
 
     Attributes
@@ -109,7 +110,7 @@ def _results(distinct: int) -> str:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(ShownAsRecord):
     """How far the specifications of one headline agree.
 
     Attributes
@@ -158,7 +159,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Multiverse:
+class Multiverse(ShownAsTable):
     """The headline over all specifications.
 
     Attributes
@@ -184,6 +185,32 @@ class Multiverse:
 
     def __iter__(self) -> Iterator[Specification]:
         return iter(self.specifications)
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a headline as people read it: how far its specifications agree."""
+        rows = [
+            {
+                "headline": own.headline or "–", "protocol's": str(own.protocol),
+                "specifications": f"{own.specifications:,}", "different results": f"{own.distinct:,}",
+                "lowest": spell_value(own.lowest), "median": spell_value(own.median),
+                "highest": spell_value(own.highest), "compared with": spell_value(own.reference),
+                "same side": f"{own.same_side:.0%}", "whole interval": f"{own.excluding:.0%}",
+            }
+            for own in self.agreement()
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    @property
+    def caption(self) -> str:
+        """What was varied, what changes nothing, and what could not be estimated."""
+        made = len({tuple(own.settings.items()) for own in self.specifications})
+        of = f" of {self.grid:,}" if self.grid > made + len(self.failed) else ""
+        said = [f"{made:,}{of} specifications over {', '.join(self.choices) or 'no choice'}.", self.idle_sentence]
+        if self.failed:
+            said.append(f"{len(self.failed):,} leave nothing to estimate from: {self.failed[0][1]}")
+        if not self.agreement():
+            said.append("The protocol's own is among those, so that there is nothing to compare with.")
+        return " ".join(part for part in said if part)
 
     def table(self) -> pd.DataFrame:
         """Return one row a specification and headline, from the lowest estimate to the highest: a specification curve.
@@ -215,8 +242,8 @@ class Multiverse:
         """Name the choices that change nothing; empty if there are none."""
         if not self.idle:
             return ""
-        verb = "changes" if len(self.idle) == 1 else "change"
-        return f"Left out of the grid, because the choice {verb} nothing in these data: {', '.join(self.idle)}."
+        what = "the choice changes" if len(self.idle) == 1 else "these choices change"
+        return f"Left out of the grid, because {what} nothing in these data: {', '.join(self.idle)}."
 
     def agreement(self, reference: float | None = None) -> tuple[Agreement, ...]:
         """Return how far the specifications of each headline agree.

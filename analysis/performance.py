@@ -28,7 +28,7 @@ from scipy.stats import DegenerateDataWarning, bootstrap, norm, t
 
 from analysis.estimands import Drawing, known_weights, name_units, spell_estimand
 from analysis.multiple_tests import adjust_holm, spell_p
-from analysis.rows import spread_out
+from analysis.rows import ShownAsRecord, ShownAsTable, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
@@ -247,7 +247,7 @@ def _without_spread(mean: float, count: int, unit: str, estimand: str, level: fl
 
 
 @dataclass(frozen=True)
-class MachineScore:
+class MachineScore(ShownAsRecord):
     """How well a machine observer answers for one model, condition, difficulty and kind of references.
 
     Attributes
@@ -364,7 +364,7 @@ class MachineScore:
         return row
 
 
-class MachineScores(list[MachineScore]):
+class MachineScores(list[MachineScore], ShownAsTable):
     """Scores of machine observers; a notebook shows them as a table."""
 
     def frame(self) -> pd.DataFrame:
@@ -385,11 +385,12 @@ class MachineScores(list[MachineScore]):
             )  # fmt: skip
         return pd.DataFrame(rows)
 
-    def _repr_html_(self) -> str:
+    @property
+    def caption(self) -> str:
+        """What the numbers are."""
         if not self:
-            return "<p>No machine observer has answered yet, apart from the low-level one.</p>"
-        said = "Proportion correct, 95 % intervals over units. Rows with a control are no scores of a model."
-        return f"<p>{said}</p>{self.frame().to_html(index=False)}"
+            return "No machine observer has answered yet, apart from the low-level one."
+        return "Proportion correct, 95 % intervals over units. Rows with a control are no scores of a model."
 
 
 def score_machines(

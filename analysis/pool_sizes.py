@@ -33,6 +33,7 @@ from analysis.performance import (
     score_machines,
     set_flagged_apart,
 )
+from analysis.rows import ShownAsRecord
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
@@ -45,7 +46,7 @@ _DIFFERENCES = {"excess": ("score", "low_level"), "trained_minus_twin": ("score"
 
 
 @dataclass(frozen=True)
-class PoolSizeChange:
+class PoolSizeChange(ShownAsRecord):
     """How the numbers of a machine row change from a pool to a smaller one, paired by unit.
 
     Attributes
@@ -116,7 +117,7 @@ class PoolSizeChange:
 
 
 @dataclass(frozen=True)
-class PoolSizeCurve:
+class PoolSizeCurve(ShownAsRecord):
     """A machine observer's score of one model over pools of several sizes.
 
     Attributes

@@ -22,7 +22,7 @@ from scipy.stats import norm
 from analysis.comparison import DRAWS, JointMeans, draw_scores, model_means
 from analysis.estimands import Drawing, spell_estimand
 from analysis.proportions import LEVEL, Mean
-from analysis.rows import ShownAsTable
+from analysis.rows import ShownAsRecord, ShownAsTable
 from benchmark.errors import AnalysisError
 from benchmark.estimate import RANK, Estimate, spell_value
 
@@ -31,7 +31,7 @@ MOST_KEPT = 10_000_000
 
 
 @dataclass(frozen=True)
-class RankedModel:
+class RankedModel(ShownAsRecord):
     """A model's rank.
 
     Attributes

@@ -629,20 +629,38 @@ class TestNewModels:
         assert "participant:condition" in default_random(crossed, "condition")
 
     def test_a_condition_speaks_for_new_models_only_if_it_may_differ_between_them(self, fit):
-        effect = MixedModel(("condition",), method="parity").fit(STUDIED)
-        assert effect.freedom("condition[T.synthetic]") == 5
+        layout = Layout(models=6, units=14, tasks=4, conditions=("natural", "synthetic"), sessions=8, trials=21)
+        truth = Population(intercept=1.5, unit=0.5, model_condition=1.5)
+        varied = simulate_judgements(layout, truth, seed=3, predictor=np.linspace(-1, 1, 6))
+        effect = MixedModel(("condition",), method="parity").fit(varied)
+        assert 5 < effect.freedom("condition[T.synthetic]") < 7
         assert effect.fixed["condition[T.synthetic]"].estimand.startswith("new models")
         assert effect.fixed["condition[T.synthetic]"].n == 6
-        both = MixedModel("condition * predictor", method="parity").fit(STUDIED)
-        assert both.freedom("condition[T.synthetic]") == both.freedom("condition[T.synthetic]:predictor") == 4
+        both = MixedModel("condition * predictor", method="parity").fit(varied)
+        assert 4 < both.freedom("condition[T.synthetic]") < 6
+        assert both.freedom("condition[T.synthetic]:predictor") == pytest.approx(
+            both.freedom("condition[T.synthetic]"), rel=0.1
+        )
         # Without model:condition it speaks for these models, and that is said.
         assert fit.fixed["condition[T.synthetic]"].estimand.startswith("these models")
         assert any("holds for these models alone" in note and "model:condition" in note for note in fit.notes)
         assert all(e.estimand.startswith("these models") for e in fit.marginal_means(("condition",))["estimate"])
         assert all(e.estimand.startswith("new models") for e in effect.marginal_means(("condition",))["estimate"])
         # Models that were shown in one condition alone do not count.
-        lone = STUDIED[(STUDIED["condition"] == "natural") | ~STUDIED["model"].isin(["model-0", "model-1"])]
-        assert MixedModel(("condition",), method="parity").fit(lone).freedom("condition[T.synthetic]") == 3
+        lone = varied[(varied["condition"] == "natural") | ~varied["model"].isin(["model-0", "model-1"])]
+        assert 3 < MixedModel(("condition",), method="parity").fit(lone).freedom("condition[T.synthetic]") < 4
+
+    def test_what_does_not_come_from_differences_between_models_has_more_degrees_of_freedom(self):
+        alike = MixedModel(("condition",), method="parity").fit(STUDIED)
+        assert "model:condition" in alike.boundary
+        assert alike.freedom("condition[T.synthetic]") > 100
+        assert "6 models, Satterthwaite" in alike.fixed["condition[T.synthetic]"].method
+        # The variance whose parts are counted is the one that the interval has.
+        system = alike.system
+        asked = np.zeros(system.size)
+        asked[system.fixed_start + 1] = 1.0
+        solution = alike.optimum.evaluation.factorised.solve(asked, fixed=True)
+        assert solution[system.fixed_start + 1] == pytest.approx(alike.standard_errors["condition[T.synthetic]"] ** 2)
 
     def test_coverage_where_the_condition_differs_between_models(self):
         layout = Layout(models=8, units=10, tasks=2, conditions=("natural", "synthetic"), sessions=10, trials=16)

@@ -14,6 +14,7 @@ from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
 from analysis.resampling import LEVEL, RESAMPLES, percentile_estimate, resample_weights
+from analysis.rows import ShownAsRecord
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -21,7 +22,7 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(ShownAsRecord):
     """Whether a machine is as sure as it should be.
 
     What is compared is how sure it is of the query it prefers (1/2 to 1), since nothing tells it which query is right.

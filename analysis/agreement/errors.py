@@ -19,13 +19,13 @@ from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, LEAST_UNITS, spell_group
 from analysis.resampling import LEVEL
-from analysis.rows import spread_out
+from analysis.rows import ShownAsRecord, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class ErrorConsistency:
+class ErrorConsistency(ShownAsRecord):
     """Whether people and a machine are wrong in the same trials, beyond what their accuracies make happen.
 
     Attributes

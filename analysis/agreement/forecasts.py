@@ -17,13 +17,13 @@ from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
 from analysis.reliability.analysis_of_variance import intraclass_of_sums
 from analysis.resampling import RESAMPLES, percentile_estimate, resample_weights
-from analysis.rows import spread_out
+from analysis.rows import ShownAsRecord, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class ForecastScore:
+class ForecastScore(ShownAsRecord):
     """How well a machine's probabilities foretell single human answers; losses in nats a trial, lower is better.
 
     Attributes

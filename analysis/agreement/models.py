@@ -15,6 +15,7 @@ from analysis.agreement.pairing import ALL_MODELS, shared_groups, unit_table
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
 from analysis.resampling import LEVEL, RESAMPLES, percentile_estimate, resample_weights
+from analysis.rows import ShownAsRecord
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -22,7 +23,7 @@ LEAST_MODELS = 3
 
 
 @dataclass(frozen=True)
-class ModelAgreement:
+class ModelAgreement(ShownAsRecord):
     """How human and machine scores of models go together.
 
     Attributes

@@ -48,7 +48,7 @@ from analysis.arrays import Floats
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
 from analysis.resampling import percentile_estimate
-from analysis.rows import spread_out
+from analysis.rows import ShownAsRecord, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -63,7 +63,7 @@ WARN, REFUSE = 0.05, 0.001
 
 
 @dataclass(frozen=True)
-class PoweredScore:
+class PoweredScore(ShownAsRecord):
     """A model's human score with the help of a machine observer.
 
     Attributes

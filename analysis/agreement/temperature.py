@@ -29,6 +29,7 @@ from analysis.arrays import Floats
 from analysis.estimands import spell_estimand
 from analysis.groups import spell_group
 from analysis.resampling import percentile_estimate, resample_weights
+from analysis.rows import ShownAsRecord
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -38,7 +39,7 @@ RESAMPLES_WITH_LAPSE = 200
 
 
 @dataclass(frozen=True)
-class TemperatureFit:
+class TemperatureFit(ShownAsRecord):
     """A temperature that fits people's answers.
 
     Attributes

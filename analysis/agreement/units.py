@@ -20,12 +20,12 @@ from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
 from analysis.reliability.analysis_of_variance import intraclass_of_sums
 from analysis.resampling import RESAMPLES, percentile_estimate, resample_weights
-from analysis.rows import spread_out
+from analysis.rows import ShownAsRecord, spread_out
 from benchmark.estimate import DISATTENUATED, Estimate
 
 
 @dataclass(frozen=True)
-class UnitAgreement:
+class UnitAgreement(ShownAsRecord):
     """How human and machine scores of units go together, in one model and condition, or in all models.
 
     Attributes

@@ -29,7 +29,7 @@ from analysis.judgements import plain, require
 from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.proportions import LEVEL, Mean, cluster_means, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans
-from analysis.rows import ShownAsTable
+from analysis.rows import ShownAsRecord, ShownAsTable
 from analysis.same_units import check_one_model_a_name
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
@@ -38,7 +38,7 @@ UNIT = "difference of proportions correct"
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(ShownAsRecord):
     """One difference of a family.
 
     Attributes

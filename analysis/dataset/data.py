@@ -10,11 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.rows import ShownAsTable
 from analysis.same_units import read_same_units
 from benchmark import __version__, schemas
 from benchmark.errors import ImportFailure
 from benchmark.hashing import hash_file
 from benchmark.storage import write_atomically, write_json
+from benchmark.units import UNIT_COLUMNS
 
 KIND = "import of vimi"
 """What the manifest of an import calls itself."""
@@ -24,7 +26,7 @@ EXPORT = "export of vimi"
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(ShownAsTable):
     """Answers, and what is known of their sessions, units and models.
 
     Attributes
@@ -68,6 +70,26 @@ class Dataset:
     def same_units(self) -> dict[str, str]:
         """What is declared of models with the same units: from a model to the one whose units it has, too."""
         return read_same_units(self.models)
+
+    def frame(self) -> pd.DataFrame:
+        """Return how many answers there are, by who answers, kind of trial and condition, as people read it."""
+        keys = ["observer_kind", "kind", "condition"]
+        units = self.responses.assign(unit=self.responses.groupby(UNIT_COLUMNS, observed=True, dropna=False).ngroup())
+        counts = units.groupby(keys, observed=True, dropna=False, sort=True).agg(
+            models=("model", "nunique"),
+            units=("unit", "nunique"),
+            observers=("observer", "nunique"),
+            answers=("correct", "size"),
+        )
+        return counts.reset_index().rename(columns={"observer_kind": "answered by", "kind": "trials"})
+
+    @property
+    def caption(self) -> str:
+        """What the data set is, how much is in it, and what must be said wherever its numbers are shown."""
+        sizes = ((self.responses, "answer"), (self.sessions, "session"), (self.units, "unit"), (self.models, "model"))
+        counts = ", ".join(f"{len(table):,} {name}{'' if len(table) == 1 else 's'}" for table, name in sizes)
+        notes = "".join(f" {note[:1].upper()}{note[1:].rstrip('.')}." for note in self.notes)
+        return f"{self.name} (protocol {self.protocol}): {counts}.{notes}"
 
     def write(self, folder: Path | str) -> Path:
         """Write the data set to a folder that :func:`read_dataset` reads.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 
 from analysis.dataset.data import Dataset
+from analysis.rows import ShownAsTable
 from benchmark import schemas
 from benchmark.units import unit_names
 
 
 @dataclass(frozen=True, eq=False)
-class Description:
+class Description(ShownAsTable):
     """What is in a data set, to be looked at before it is believed.
 
     Attributes
@@ -34,12 +36,27 @@ class Description:
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        parts = [f"{self.name} (protocol {self.protocol})", self.counts.to_string(index=False)]
-        parts += ["First rows:", self.first.to_string(index=False)]
-        if self.missing:
-            parts.append(f"Not recorded: {', '.join(self.missing)}.")
-        parts += [f"Note: {note}." for note in self.notes]
-        return "\n\n".join(parts)
+        parts = [self.caption, self.counts.to_string(index=False), "First rows:", self.first.to_string(index=False)]
+        return "\n\n".join([*parts, *self._remarks])
+
+    def _repr_html_(self) -> str:
+        remarks = "".join(f"<p>{escape(remark)}</p>" for remark in self._remarks)
+        return f"{super()._repr_html_()}<p>First rows:</p>{self.first.to_html(index=False)}{remarks}"
+
+    def frame(self) -> pd.DataFrame:
+        """Return the counts."""
+        return self.counts
+
+    @property
+    def caption(self) -> str:
+        """The data set's name and protocol."""
+        return f"{self.name} (protocol {self.protocol})"
+
+    @property
+    def _remarks(self) -> list[str]:
+        """What was not recorded, and what must be said."""
+        missing = [f"Not recorded: {', '.join(self.missing)}."] if self.missing else []
+        return missing + [f"Note: {note}." for note in self.notes]
 
 
 def describe(dataset: Dataset, rows: int = 3) -> Description:

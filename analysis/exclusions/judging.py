@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.exclusions.rules import DEFAULT_RULES, UNKNOWN, Rule, SessionTable, Verdicts, tabulate_sessions
+from analysis.rows import ShownAsTable
 from benchmark.errors import AnalysisError
 
 
@@ -73,7 +74,7 @@ def describe_exclusions(judged: pd.DataFrame, rules: Iterable[Rule]) -> pd.DataF
 
 
 @dataclass(frozen=True)
-class Exclusion:
+class Exclusion(ShownAsTable):
     """What is left after exclusions, and who fell out and why.
 
     Attributes
@@ -98,6 +99,15 @@ class Exclusion:
     usable: int
     answers: int
     kept: int
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a rule: how many sessions it leaves out."""
+        return self.report
+
+    @property
+    def caption(self) -> str:
+        """Who fell out, in a sentence."""
+        return self.sentence()
 
     def sentence(self) -> str:
         """Say who fell out, in a sentence that a paper could print."""

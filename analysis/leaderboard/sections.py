@@ -15,6 +15,8 @@ from analysis.leaderboard.scores import PEOPLE
 from analysis.performance import told_from_zero
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from analysis.leaderboard.standings import Row, Standing, Table
 
 NOTHING = "–"
@@ -76,6 +78,18 @@ class Section:
     columns: tuple[Column, ...]
     reasons: tuple[str, ...]
 
+    def frame(self) -> pd.DataFrame:
+        """Return the cells, one column each."""
+        import pandas as pd
+
+        return pd.DataFrame({column.name: column.cells for column in self.columns})
+
+    @property
+    def not_ranked(self) -> str:
+        """Why rows are not ranked, in a sentence; only where there are reasons."""
+        reasons = "; ".join(f"({place}) {reason}" for place, reason in enumerate(self.reasons, start=1))
+        return f"Not ranked: {reasons}."
+
     def column(self, name: str) -> Column:
         """Return a column by its name."""
         return next(column for column in self.columns if column.name == name)
@@ -88,12 +102,15 @@ def lay_out_sections(table: Table) -> tuple[Section, ...]:
 
 def section_html(section: Section) -> str:
     """Return a section as the markup that a notebook shows."""
-    import pandas as pd
+    below = f"<p>{escape(section.not_ranked)}</p>" if section.reasons else ""
+    table = section.frame().to_html(index=False)
+    return f"<p>By <b>{escape(section.who)}</b>: {escape(section.what)}.</p>{table}{below}"
 
-    frame = pd.DataFrame({column.name: column.cells for column in section.columns})
-    reasons = "; ".join(f"({place}) {reason}" for place, reason in enumerate(section.reasons, start=1))
-    below = f"<p>Not ranked: {escape(reasons)}.</p>" if reasons else ""
-    return f"<p>By <b>{escape(section.who)}</b>: {escape(section.what)}.</p>{frame.to_html(index=False)}{below}"
+
+def section_text(section: Section) -> str:
+    """Return a section as it is printed."""
+    lines = [f"By {section.who}: {section.what}.", section.frame().to_string(index=False)]
+    return "\n".join([*lines, section.not_ranked] if section.reasons else lines)
 
 
 def spell_observer(kind: str, observer: str) -> str:

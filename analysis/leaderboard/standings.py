@@ -269,6 +269,12 @@ class Leaderboard:
         kept = tuple(result for result in self.results if result.hash in hashes)
         return Leaderboard(tuple(table for table in tables if table.rows), kept)
 
+    def __str__(self) -> str:
+        from analysis.leaderboard.sections import section_text
+
+        parts = ["\n".join([table.title, *table.notes, *map(section_text, table.sections)]) for table in self.tables]
+        return "\n\n".join(parts) or "The leaderboard has no rows."
+
     def _repr_html_(self) -> str:
         """Return the tables as a notebook shows them: each by each of its observers, with why rows are not ranked."""
         from analysis.leaderboard.sections import section_html

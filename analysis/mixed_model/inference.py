@@ -15,6 +15,7 @@ from analysis.mixed_model.laplace import ModeNotFound
 from analysis.mixed_model.links import Floats
 from analysis.mixed_model.optimisation import NotConverged, Optimum, maximise
 from analysis.mixed_model.threads import one_thread
+from analysis.rows import ShownAsRecord
 from benchmark.errors import AnalysisError, suggest
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
@@ -216,7 +217,7 @@ def upper_end_at_boundary(fit: MixedModelFit, name: str, level: float) -> float:
 
 
 @dataclass(frozen=True)
-class Bootstrap:
+class Bootstrap(ShownAsRecord):
     """What refitting to simulated answers shows.
 
     Attributes

@@ -14,6 +14,7 @@ from scipy.stats import beta, betabinom
 from analysis.estimands import spell_estimand
 from analysis.mixed_model.fit import MixedModel, MixedModelFit
 from analysis.mixed_model.links import Floats
+from analysis.rows import ShownAsRecord
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
@@ -24,7 +25,7 @@ _SWEEP = (0.0, 0.01, 0.02, 0.03, 0.04, 0.05)
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class Sensitivity(ShownAsRecord):
     """A model fitted as planned, and otherwise.
 
     Attributes
@@ -107,7 +108,7 @@ def estimate_lapse(catch: pd.DataFrame, level: float = 0.95) -> Estimate:
 
 
 @dataclass(frozen=True)
-class LapseSweep:
+class LapseSweep(ShownAsRecord):
     """A model fitted under several lapse rates.
 
     Attributes
@@ -187,7 +188,7 @@ def learning_sensitivity(model: MixedModel, table: pd.DataFrame, base: MixedMode
 
 
 @dataclass(frozen=True)
-class GuessRates:
+class GuessRates(ShownAsRecord):
     """What each unit's trials without references are answered right.
 
     Attributes

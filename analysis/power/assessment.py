@@ -12,12 +12,13 @@ from analysis.power.goals import Goal
 from analysis.power.simulated_power import SIMULATIONS, Power, simulate_power
 from analysis.power.smallest_effect import predict_error, smallest_detectable
 from analysis.power.variances import Counts, Variances, difference_variance, mean_variance, slope_variance
+from analysis.rows import ShownAsTable
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
 
 
 @dataclass(frozen=True)
-class Assessment:
+class Assessment(ShownAsTable):
     """What a design can do for a goal, ready to be printed.
 
     Attributes
@@ -40,6 +41,15 @@ class Assessment:
     asked: Power | None
     table: pd.DataFrame
     sentences: tuple[str, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """Return the facts of the design."""
+        return self.table
+
+    @property
+    def caption(self) -> str:
+        """The answers in words."""
+        return " ".join(self.sentences)
 
 
 def describe_power(

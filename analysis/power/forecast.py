@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.stats import chi2
 
 from analysis.estimands import spell_estimand
+from analysis.rows import ShownAsRecord
 from analysis.variance_components import MOST_SESSIONS, Components, split_variance
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -26,7 +27,7 @@ KEYS = ["model", "condition", "difficulty"]
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Outlook(ShownAsRecord):
     """What more sessions would do for one model's mean.
 
     Attributes
@@ -94,7 +95,7 @@ class Outlook:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Forecast(ShownAsRecord):
     """What more sessions would do, for every model and condition.
 
     Attributes

@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.judgements import about_trained
 from analysis.preregistration.deviations import Deviation
 from analysis.preregistration.freezing import Preregistration
+from analysis.rows import ShownAsRecord
 from analysis.scaling.results import Refusal, ScalingStudy
 from benchmark.errors import NameNotFound
 from benchmark.estimate import Estimate
@@ -74,7 +75,7 @@ class ChecklistItem:
 
 
 @dataclass(frozen=True)
-class Checklist:
+class Checklist(ShownAsRecord):
     """A filled checklist."""
 
     items: tuple[ChecklistItem, ...]

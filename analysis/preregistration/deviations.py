@@ -12,13 +12,14 @@ import pandas as pd
 from analysis.estimands import Drawing, Scope
 from analysis.judgements import about_trained
 from analysis.preregistration.freezing import Preregistration
+from analysis.rows import ShownAsRecord, ShownAsText
 from analysis.scaling.families import Test
 from analysis.scaling.results import Rung
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Conduct:
+class Conduct(ShownAsRecord):
     """What was done, as far as it is known; None where it is not, or where no such analysis was made.
 
     Attributes
@@ -113,7 +114,7 @@ def describe_conduct(
 
 
 @dataclass(frozen=True)
-class Deviation:
+class Deviation(ShownAsText):
     """One difference between plan and analysis.
 
     Attributes

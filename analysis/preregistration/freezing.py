@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.preregistration.plan import Plan, check_plan, read_plan
+from analysis.rows import ShownAsText
 from benchmark import __version__
 from benchmark.documents import parse
 from benchmark.errors import AnalysisError
@@ -25,7 +26,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Preregistration:
+class Preregistration(ShownAsText):
     """A frozen plan.
 
     Attributes

@@ -39,14 +39,14 @@ from analysis.estimands import Drawing, Scope
 from analysis.proportions.answers import Codes, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans, Mean, cluster_means
 from analysis.proportions.intervals import LEVEL, Interval, cell_components, choose_interval, estimate_cell
-from analysis.rows import ShownAsTable
+from analysis.rows import ShownAsRecord, ShownAsTable
 from analysis.variance_components import Components
 from benchmark.errors import NameNotFound
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class StandardErrors:
+class StandardErrors(ShownAsRecord):
     """Standard errors of one proportion, by the sources of luck that they count.
 
     Attributes
@@ -67,7 +67,7 @@ class StandardErrors:
 
 
 @dataclass(frozen=True)
-class ProportionCell:
+class ProportionCell(ShownAsRecord):
     """Proportion correct in one cell: one model and condition, say.
 
     Attributes

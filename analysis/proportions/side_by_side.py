@@ -14,12 +14,13 @@ from analysis.proportions.bootstrap import bootstrap_two_way
 from analysis.proportions.clustered_means import Mean, cluster_means
 from analysis.proportions.estimates import StandardErrors, standard_errors
 from analysis.proportions.intervals import LEVEL, Interval, cell_components, estimate_cell
+from analysis.rows import ShownAsRecord
 from analysis.variance_components import Components
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Intervals:
+class Intervals(ShownAsRecord):
     """Every interval for one proportion, side by side.
 
     Attributes

@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from analysis.psychophysics.cells import split_cells
 from analysis.psychophysics.confidence_bootstrap import Draws, Resampled, estimate_auroc, estimate_meta_d_prime
 from analysis.psychophysics.meta_d_prime import CONFIDENCES
-from analysis.rows import spread_out
+from analysis.rows import ShownAsRecord, spread_out
 from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_estimate, clustered_proportion
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -60,7 +60,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Metacognition:
+class Metacognition(ShownAsRecord):
     """What confidence says in one cell: a model and a condition, say.
 
     Attributes

@@ -10,13 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.psychophysics.cells import ALL_ANSWERS, split_cells
+from analysis.rows import ShownAsRecord
 from analysis.sandwich import LEVEL, Clusters, clustered_estimate, clustered_proportion
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Consistency:
+class Consistency(ShownAsRecord):
     """How far people agree with themselves when a task is repeated, in one cell.
 
     Attributes

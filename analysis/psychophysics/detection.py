@@ -34,7 +34,7 @@ from analysis.multiple_tests import spell_p
 from analysis.psychophysics.cells import split_cells
 from analysis.psychophysics.detection_hierarchy import Hierarchy, fit_hierarchy
 from analysis.psychophysics.detection_rates import ROOT_TWO, corrected_rates, count_choices
-from analysis.rows import spread_out
+from analysis.rows import ShownAsRecord, spread_out
 from analysis.sandwich import (
     LEVEL,
     Clusters,
@@ -48,7 +48,7 @@ from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detection(ShownAsRecord):
     """Sensitivity and bias in one cell: a model and a condition, say.
 
     Attributes

@@ -39,6 +39,7 @@ from analysis.psychophysics.cells import split_cells
 from analysis.psychophysics.difficulty_inference import THRESHOLD, Inference
 from analysis.psychophysics.difficulty_model import GUESS, Counts, fit_parameters, mean_chance
 from analysis.psychophysics.quantiles import query_distance
+from analysis.rows import ShownAsRecord
 from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_proportion
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -58,7 +59,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class DifficultyCurve:
+class DifficultyCurve(ShownAsRecord):
     """The psychometric function of one cell: a model and a condition, say.
 
     Attributes
@@ -132,7 +133,7 @@ class DifficultyCurve:
 
 
 @dataclass(frozen=True)
-class DifficultyCurves:
+class DifficultyCurves(ShownAsRecord):
     """Curves of all cells that can carry one, and why the others can't."""
 
     curves: tuple[DifficultyCurve, ...]

@@ -12,13 +12,14 @@ from scipy.special import expit, logit
 
 from analysis.multiple_tests import spell_p
 from analysis.psychophysics.cells import main_trials, split_cells
+from analysis.rows import ShownAsRecord
 from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_estimate, clustered_proportion
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Learning:
+class Learning(ShownAsRecord):
     """How answers change over a session, in one cell.
 
     Attributes

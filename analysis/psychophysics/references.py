@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.psychophysics.cells import ALL_ANSWERS, main_trials, split_cells
+from analysis.rows import ShownAsRecord
 from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_proportion
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -18,7 +19,7 @@ from benchmark.protocol import REFERENCES
 
 
 @dataclass(frozen=True)
-class ReferencesComparison:
+class ReferencesComparison(ShownAsRecord):
     """Proportions correct with both sides of references, one, or none, in one cell.
 
     Attributes

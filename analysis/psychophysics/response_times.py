@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.estimands import spell_estimand
 from analysis.psychophysics.cells import main_trials, split_cells
+from analysis.rows import ShownAsRecord
 from analysis.sandwich import LEVEL
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -22,7 +23,7 @@ _BY_PERSON = spell_estimand("new people")
 
 
 @dataclass(frozen=True)
-class ReactionTimes:
+class ReactionTimes(ShownAsRecord):
     """Reaction times in one cell.
 
     Attributes

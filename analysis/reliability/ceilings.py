@@ -13,11 +13,12 @@ from analysis.estimands import spell_estimand
 from analysis.groups import count_answers, groups, spell_group
 from analysis.performance import estimate_mean
 from analysis.reliability.intervals import keep_prefix
+from analysis.rows import ShownAsRecord
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class AccuracyCeiling:
+class AccuracyCeiling(ShownAsRecord):
     """How often single answers can be foretold by whoever knows the units, but not the people.
 
     Attributes

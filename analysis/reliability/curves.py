@@ -16,7 +16,7 @@ from analysis.reliability.analysis_of_variance import intraclass
 from analysis.reliability.intervals import keep_prefix, reliability_estimate, reliability_of_fewer
 from analysis.reliability.split_halves import SPLITS_RESAMPLED, mean_correlation, no_spread, split_answers
 from analysis.resampling import resample_weights
-from analysis.rows import spread_out
+from analysis.rows import ShownAsRecord, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -24,7 +24,7 @@ TARGET = 0.9
 
 
 @dataclass(frozen=True)
-class CurvePoint:
+class CurvePoint(ShownAsRecord):
     """Reliability of the mean of some answers a unit: observed, where units have twice as many, and predicted."""
 
     answers: int
@@ -33,7 +33,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class LearningCurve:
+class LearningCurve(ShownAsRecord):
     """Reliability against answers a unit, for one model and condition.
 
     Attributes

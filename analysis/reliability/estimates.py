@@ -37,13 +37,13 @@ from analysis.reliability.split_halves import (
     split_participants,
 )
 from analysis.resampling import RESAMPLES, resample_weights
-from analysis.rows import spread_out
+from analysis.rows import ShownAsRecord, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Reliability:
+class Reliability(ShownAsRecord):
     """How reliable the unit means of one model are, in one condition.
 
     Attributes

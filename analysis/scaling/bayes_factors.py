@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde, norm, t
 
+from analysis.rows import ShownAsRecord, ShownAsText
 from benchmark.errors import AnalysisError
 
 MEDIUM = float(np.sqrt(2) / 4)
@@ -31,7 +32,7 @@ _LARGEST = 700.0
 
 
 @dataclass(frozen=True)
-class RegressionBayesFactor:
+class RegressionBayesFactor(ShownAsText):
     """JZS Bayes factors of a slope against none.
 
     Attributes
@@ -212,7 +213,7 @@ def _share_negative(correlation: float, n: int, scale: float) -> float:
 
 
 @dataclass(frozen=True)
-class SavageDickey:
+class SavageDickey(ShownAsRecord):
     """A Savage-Dickey density ratio.
 
     Attributes

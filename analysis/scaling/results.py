@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.multiple_tests import spell_p
-from analysis.rows import ShownAsTable
+from analysis.rows import ShownAsRecord, ShownAsTable, ShownAsText
 from analysis.scaling.bayes_factors import RegressionBayesFactor, regression_bayes_factor
 from analysis.scaling.equivalence import PassingMargins, SlopeEquivalence, passing_margins
 from analysis.scaling.families import Place, Test
@@ -35,7 +35,7 @@ INFLUENTIAL = 1.0
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Refusal(ShownAsText):
     """What stands in the place of a slope that the data can't carry.
 
     Attributes
@@ -63,7 +63,7 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class MixedModelSlope:
+class MixedModelSlope(ShownAsRecord):
     """The third rung: what the mixed model on single answers says of a slope.
 
     Attributes
@@ -100,7 +100,7 @@ class Range(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ScalingResult:
+class ScalingResult(ShownAsRecord):
     """The slope of one condition's means on one predictor.
 
     Attributes
@@ -225,7 +225,7 @@ class ScalingResult:
 
 
 @dataclass(frozen=True)
-class JointRegression:
+class JointRegression(ShownAsRecord):
     """Several predictors at once: a sensitivity analysis, in no family of tests.
 
     Attributes

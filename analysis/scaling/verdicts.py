@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from analysis.multiple_tests import spell_p
+from analysis.rows import ShownAsText
 from analysis.scaling.equivalence import ALPHA, NO_VERDICT, SlopeEquivalence
 from analysis.scaling.families import Place
 from analysis.scaling.regression import Slope
@@ -33,7 +34,7 @@ KINDS: tuple[Kind, ...] = (
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(ShownAsText):
     """What may be said.
 
     Attributes
