@@ -520,9 +520,10 @@ class MixedModelFit(ShownAsTable):
 
         A coefficient that compares models has as many as there are models, less the coefficients that all compare
         models (the intercept is one): Student's t with few models is what keeps its interval honest. An effect that
-        varies between models (``model:condition``) has at least as many as there are models that show it, less the
-        coefficients that share these differences: the effect itself, and its interactions with properties of models. It
-        has more where little of its variance comes from them, by Satterthwaite's rule (``_combined_freedom``).
+        varies between models (``model:condition``) has as many as there are models that show it, less the coefficients
+        that share these differences: the effect itself, and its interactions with properties of models. Where that
+        variance is estimated as 0, the error comes from units, people and answers, and so do the degrees of freedom
+        (``_freedom_within_models``).
         """
         design = self.design
         if self.model.models not in (self.model.random or ()) or self.number_of_models < 2:
@@ -532,28 +533,22 @@ class MixedModelFit(ShownAsTable):
             shared = [other for inside, other in design.stratum if inside == within]
             pure = sum(not other for other in shared)
             least = float(self._models_that_show(within) - math.ceil(len(shared) / max(pure, 1)))
-            return self._combined_freedom(name, {self.model.models, *within}, least)
+            if any(set(own.split(":")) == {self.model.models, *within} for own in self.boundary):
+                return max(least, self._freedom_within_models(name)) if least >= 1 else least
+            return least
         if not compares:
             return math.inf
         taken = sum(1 for inside, other in design.stratum if other and not inside)
         return float(self.number_of_models - taken)
 
-    def _combined_freedom(self, name: str, between: set[str], least: float) -> float:
-        """Return the degrees of freedom of a coefficient's variance that has several sources.
+    def _freedom_within_models(self, name: str) -> float:
+        """Return the degrees of freedom of a coefficient's error where nothing of it comes from between models.
 
         By Satterthwaite (1946), An approximate distribution of estimates of variance components, Biometrics Bulletin 2,
         equation 17: of parts V_k of the variance V, each with f_k degrees of freedom, V has V^2 / sum(V_k^2 / f_k). The
         part of a factor is its variance times the derivative of V by it, which is the sum of the squares of its
         levels' entries in the solution of the mixed model's equations for this coefficient; the answers have the rest.
-
-        Parameters
-        ----------
-        name
-            The coefficient.
-        between
-            Variables of the factor by which it differs between models.
-        least
-            Degrees of freedom of that factor, and the least that is returned.
+        A component at the boundary has no part, as in Giesbrecht & Burns (1985), Biometrics 41.
         """
         system = self.system
         place = system.fixed_start + self.design.names.index(name)
@@ -561,16 +556,12 @@ class MixedModelFit(ShownAsTable):
         asked[place] = 1.0
         solution = self.optimum.evaluation.factorised.solve(asked, fixed=True)
         whole = float(solution[place])
-        if least < 1 or not (self.converged and whole > 0):
-            return least
         parts = [float((solution[levels] ** 2).sum()) for levels in system.levels]
-        counts = [
-            least if set(factor.name.split(":")) == between else max(factor.size - 1.0, 1.0)
-            for factor in self.design.factors
-        ]
+        counts = [max(factor.size - 1.0, 1.0) for factor in self.design.factors]
         parts.append(max(whole - sum(parts), 0.0))
         counts.append(max(self.design.size - 1.0, 1.0))
-        return max(least, whole**2 / sum(part**2 / count for part, count in zip(parts, counts)))
+        taken = sum(part**2 / count for part, count in zip(parts, counts))
+        return whole**2 / taken if taken > 0 else 0.0
 
     def _models_that_show(self, variables: Iterable[str]) -> int:
         """Return how many models have answers at two values of every one of some variables."""
@@ -605,11 +596,7 @@ class MixedModelFit(ShownAsTable):
             width = float(t.ppf((1 + level) / 2, freedom)) * error
             low, high = value - width, value + width
             less = models - freedom
-            how = (
-                f"{models} models less {less:.0f}"
-                if less == int(less) and less > 0
-                else f"{models} models, Satterthwaite"
-            )
+            how = f"{models} models less {less:.0f}" if less > 0 else "Satterthwaite, no variance between models"
             method = f"Wald, t with {freedom:.0f} degrees of freedom ({how}); {self.method}"
         else:
             width = float(norm.ppf((1 + level) / 2)) * error
