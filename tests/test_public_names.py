@@ -154,9 +154,9 @@ def names_of(rows: list[list[str]]) -> list[str]:
 
 
 def test_the_page_of_public_names_lists_exactly_them() -> None:
-    page = [(title, names_of(rows)) for title, rows in sections("analysis.md", "##")]
+    page = [(title, names_of(rows)) for title, rows in sections("public_names.md", "##")]
     assert page == groups()
-    for _, rows in sections("analysis.md", "##"):
+    for _, rows in sections("public_names.md", "##"):
         assert all(len(row) == 2 and len(row[1]) > 10 for row in rows)
 
 

@@ -51,6 +51,7 @@ from tests.speed.networks import make_study
 from tests.tabs import Tab
 from webapp.answering import Presentation
 from webapp.bots import Recognition
+from webapp.processes import choose_processes
 
 LOCKED_SECONDS = 1.5
 RENDITION = "lossless-160"
@@ -325,7 +326,7 @@ def serving(given: argparse.Namespace, folder: Path | None) -> Iterator[tuple[Se
         url = f"sqlite:///{Path(place) / 'load.sqlite'}"
         environment = {"PYTHONPATH": str(folder)} if folder else {}
         options = ("--bots", "--database", url)
-        if given.processes and folder is None:
+        if folder is None:
             options = (*options, "--processes", str(given.processes))
         with running(given.study, *options, environment=environment, cwd=folder) as server:
             assert server.process is not None
@@ -533,7 +534,7 @@ def main() -> None:
             verb.add_argument("--database", default="", help="URL; a new SQLite file each time if not given")
             continue
         verb.add_argument("--before", type=lambda text: Path(text).resolve(), help="sources of an older vimi")
-        verb.add_argument("--processes", type=int, default=0, help="of this vimi's server; its default if 0")
+        verb.add_argument("--processes", type=int, default=choose_processes(), help="of this vimi's server")
         if name == "arrivals":
             verb.add_argument("--within", type=float, default=60.0, help="seconds in which all arrive")
             verb.add_argument("--pace", type=float, default=8.0, help="seconds between two answers of who has arrived")
