@@ -2,13 +2,14 @@
 # make demo   the main job on real models and pictures, into demo/
 # make test   the tests
 # make check  style, types, format
+# make docs   the documentation as a website, in site/
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: env demo test check clean
+.PHONY: env demo test check docs clean
 .DELETE_ON_ERROR:
 
 env: $(STAMP)
@@ -31,5 +32,10 @@ check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: env
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable ".[dev,docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Open site/index.html"
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
