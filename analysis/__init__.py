@@ -1,7 +1,7 @@
 """What the answers mean: estimates with intervals, and the figures that show them. Needs no torch.
 
-Everything that a notebook or a script needs has its name here, by the question that it answers; ``docs/public_names.md``
-says what each is. What has no name here may change without notice.
+Everything that a notebook or a script needs has its name here, by the question that it answers;
+``docs/public_names.md`` says what each is. What has no name here may change without notice.
 
 Names are found when they are first asked for, so that importing the package loads nothing else:
 

@@ -52,8 +52,7 @@ def turn_links(text: str) -> str:
     names = {source: page for page, source in ELSEWHERE.items()}
     text = re.sub(r"\]\((?:\.\./)?docs/", "](", text)
     text = re.sub(r"\]\((?:\.\./)?analysis/notebooks/?\)", f"](notebooks/{notebooks()[0].name})", text)
-    text = re.sub(r"\]\((?:\.\./)*([A-Z]+\.md)", lambda found: f"]({names.get(found[1], found[1])}", text)
-    return text
+    return re.sub(r"\]\((?:\.\./)*([A-Z]+\.md)", lambda found: f"]({names.get(found[1], found[1])}", text)
 
 
 def notebooks() -> list[Path]:
