@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 
 from benchmark.errors import DocumentError, suggest
 
+BLANK = "FILL IN"
+"""What stands where only a person can decide; nothing with a blank in it is frozen, or shown to participants."""
+
 
 class Document(BaseModel):
     """Base of every closed schema: unknown keys are refused, values can't be changed once read."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from benchmark.data_sets import data_set_name
-from benchmark.documents import Document, parse, read_toml
+from benchmark.documents import BLANK, Document, parse, read_toml
 from benchmark.hashing import hash_settings
 from benchmark.model_card import TWIN_SUFFIX
 from benchmark.protocol import (
@@ -271,7 +271,12 @@ class RecruitmentSettings(Document):
     def unfilled(self) -> list[str]:
         """Names of the fields that must be filled before strangers may come, and are not."""
         needed = ("ethics_approval", "controller", "contact", "retention", "pool_licence")
-        return [name for name in needed if not getattr(self, name).strip()]
+        return [name for name in needed if not self.stated(name)]
+
+    def stated(self, name: str) -> str:
+        """Return what a field says; nothing if it is empty or still a blank."""
+        text = str(getattr(self, name)).strip()
+        return "" if BLANK in text else text
 
 
 class HostingSettings(Document):

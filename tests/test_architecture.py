@@ -151,6 +151,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
+        [],
         ["--help"],
         ["--version"],
         ["build", "--help"],

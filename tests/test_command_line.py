@@ -130,7 +130,7 @@ def test_the_version_is_said_without_loading_anything_heavy() -> None:
     assert done.stdout.splitlines() == [f"vimi {__version__}", "[]"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["biuld"], ["build"], ["observe"], ["build", "a.toml", "--no-such-option"]])
+@pytest.mark.parametrize("arguments", [["biuld"], ["build"], ["observe"], ["build", "a.toml", "--no-such-option"]])
 def test_a_command_that_is_none_ends_with_2_and_how_to_write_it(arguments: list[str]) -> None:
     outcome = vimi(*arguments)
     assert outcome.code == 2

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import __version__
 from benchmark.database import PILOT, Database, database_url, hosting_identity
+from benchmark.documents import BLANK
 from benchmark.errors import HostingError
 from benchmark.experiment import RecruitmentSettings
 from benchmark.protocol import SessionRules
@@ -152,7 +153,7 @@ class Hosting:
         missing = self.wording.label("not_stated")
         fields = ("ethics_approval", "controller", "contact", "retention", "pool_licence")
         return {
-            **{name: getattr(self.recruitment, name).strip() or missing for name in fields},
+            **{name: self.recruitment.stated(name) or missing for name in fields},
             "minutes": round(self.rules.typical_seconds / 60),
             "payment": self.wording.label("payment_some", amount=f"{self.payment_usd:.2f}")
             if self.payment_usd
@@ -266,6 +267,24 @@ def open_hosting(
     # Read together with the slots: an extension that takes the study's place later is not what is shown here.
     _ = hosting.provenance, hosting.weights
     return hosting
+
+
+def check_texts(hosting: Hosting) -> None:
+    """Check that no text that participants read has a blank; a preview may show one.
+
+    Raises
+    ------
+    HostingError
+        If one has; the message names the files and lines.
+    """
+    blanks = [] if hosting.preview or hosting.bots else hosting.wording.blanks()
+    if blanks:
+        texts = hosting.study.experiment.texts
+        source = texts.folder or texts.consent or hosting.study.root / "texts"
+        raise HostingError(
+            f'Texts for participants still say "{BLANK}": {", ".join(blanks)}. Fill the blanks in {source}, and start '
+            "again. Until then, --preview shows the pages."
+        )
 
 
 def check_key(hosting: Hosting, accept: bool = False) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from benchmark.documents import Document, parse, read_toml
+from benchmark.documents import BLANK, Document, parse, read_toml
 from benchmark.errors import DocumentError, HostingError, suggest
 from benchmark.hashing import hash_bytes
 
@@ -167,6 +167,18 @@ class Wording:
     def label(self, name: str, **values: object) -> str:
         """Return a label with values filled in."""
         return fill(self.labels[name], values, escape=False)
+
+    def blanks(self) -> list[str]:
+        """Return where a study's own texts still have a blank: ``texts/en/consent.md, line 3``."""
+        return [
+            f"{path}, line {number}"
+            for folder in self._folders
+            if not folder.is_relative_to(SHIPPED)
+            for path in sorted(folder.iterdir())
+            if path.suffix in (".md", ".toml")
+            for number, line in enumerate(_read(path).splitlines(), start=1)
+            if BLANK in line
+        ]
 
     def consent_hash(self, **values: object) -> str:
         """Return the hash of the consent text, as it is shown."""

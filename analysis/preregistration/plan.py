@@ -13,12 +13,9 @@ from analysis.exclusions import AUTHENTIC, protocol_rules
 from analysis.scaling.families import Test, declare_families
 from analysis.scaling.predictors import PREDICTORS
 from analysis.scaling.results import Rung
-from benchmark.documents import Document, parse, read_toml
+from benchmark.documents import BLANK, Document, parse, read_toml
 from benchmark.errors import AnalysisError, DocumentError, suggest
 from benchmark.study import Study
-
-BLANK = "FILL IN"
-"""What a draft holds where only a person can decide."""
 
 Text = Annotated[str, Field(min_length=1, max_length=5000)]
 Margin = Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["none"]

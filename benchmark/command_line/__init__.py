@@ -17,6 +17,9 @@ from benchmark.errors import VimiError
 
 _INTERRUPTED = 130
 
+MOST_NAMED = 4
+"""Things of a folder that ``vimi`` alone names."""
+
 
 def main() -> None:
     """Run the command line; a user's mistake ends in a message and exit code 2, never in a traceback."""
@@ -40,8 +43,28 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Options of the whole command."""
+    """Say what to do next in this folder, if no verb is given."""
+    if context.invoked_subcommand is None:
+        _print_guide()
+
+
+def _print_guide() -> None:
+    """Print what is in this folder, and the commands that fit."""
+    from benchmark.guide import look_around, next_steps
+
+    found = look_around()
+    print(f"vimi {__version__}\n")
+    if found:
+        print(f"Here: {'; '.join(own.what for own in found[:MOST_NAMED])}")
+        if len(found) > MOST_NAMED:
+            print(f"and {len(found) - MOST_NAMED:,} more")
+    else:
+        print("Nothing of vimi's is in this folder yet.")
+    for step in next_steps(found):
+        print(f"\n{step.why}\n  {step.command}")
+    print("\nAll verbs: vimi --help")

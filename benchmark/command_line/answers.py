@@ -3,94 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.command_line.options import Database, StudyFolder, app, terminal_reporter
+from benchmark.command_line.options import (
+    ANALYSE,
+    Database,
+    Pilot,
+    Seed,
+    StudyFolder,
+    app,
+    complete_from,
+    terminal_reporter,
+)
+from benchmark.command_line.reporting import Told, reporting
 from benchmark.commands import spell_command
 
-Source = Annotated[
-    Path, typer.Argument(help="A study, a folder that an import wrote, or a Parquet or CSV file of responses.")
-]
+if TYPE_CHECKING:
+    from benchmark.workflow.answers import Imported
 
 
-@app.command("import-imi")
-def import_imi(
-    path: Annotated[Path, typer.Argument(help="The 2023 release, or one of its CSV files.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("imi"),
-    table: Annotated[str, typer.Option(help="main, all or lower_quality.")] = "main",
-) -> None:
-    """Import people's answers of the 2023 release."""
-    from benchmark.command_line.tables import print_import
-    from benchmark.workflow import import_release
-
-    done = import_release(path, out, table)
-    print_import(done.description, done.answers, done.sessions, out)
-
-
-@app.command("import-csv")
-def import_csv(
-    files: Annotated[list[Path], typer.Argument(help="A table, several, a folder of them or a pattern.")],
-    mapping: Annotated[Path, typer.Option(help="TOML file that says what its columns and values mean.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("imported"),
-) -> None:
-    """Import another laboratory's table, as a mapping describes it."""
-    from benchmark.command_line.tables import print_import
-    from benchmark.workflow import import_table
-
-    done = import_table(files, mapping, out)
-    print_import(done.description, done.answers, done.sessions, out)
-
-
-@app.command()
-def preregister(
-    study: StudyFolder,
-    plan: Annotated[
-        Path | None, typer.Option(help="The plan to freeze; without one, a plan with blanks is drafted.")
-    ] = None,
-    amend: Annotated[bool, typer.Option("--amend", help="Freeze an amendment beside the earlier plan.")] = False,
-    database: Database = "",
-) -> None:
-    """Freeze design, exclusions, smallest effects, families and stopping rule, with hash and date."""
-    from benchmark import workflow
-
-    if plan is None:
-        draft = workflow.draft_plan(study)
-        print(f"Fill the blanks of {draft}, then:\n  {spell_command('preregister', study, '--plan', draft)}")
-        return
-    frozen = workflow.freeze_plan(study, plan, amend=amend, database=database)
-    print(f"Frozen on {frozen.frozen_at:%Y-%m-%d %H:%M} UTC with {frozen.answers:,} answers in: {frozen.path}")
-    print(f"Hash, to be noted elsewhere: {frozen.hash}")
-
-
-@app.command()
+@reporting(app, "analyze", ANALYSE)
 def analyze(
-    source: Source,
-    out: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None,
+    source: Annotated[Path, typer.Argument(help="Read this study, import, or Parquet or CSV file.")],
+    out: Annotated[Path | None, typer.Option(help="Write the report to this folder.")] = None,
     smallest_effect: Annotated[
         list[str] | None,
-        typer.Option(
-            help="PREDICTOR=VALUE, as a proportion per unit of the slope: 'parameters=0.03'; may be repeated."
-        ),
+        typer.Option(metavar="NAME=VALUE", help="Declare a smallest effect: parameters=0.03."),
     ] = None,
-    rules: Annotated[
-        str, typer.Option(help="Exclusion rules by name, with commas between, or 'none'; else the study's own.")
-    ] = "",
+    rules: Annotated[str, typer.Option(help="Exclude by these rules, with commas, or by 'none'.")] = "",
     models: Annotated[
-        Path | None, typer.Option(help="CSV file with parameters, training_images, top1 of models.")
+        Path | None, typer.Option(metavar="CSV", help="Read parameters, training_images, top1 here.")
     ] = None,
-    lapse: Annotated[float | None, typer.Option(help="Lapse rate; else from catch trials.", min=0, max=0.4)] = None,
-    mean: Annotated[str, typer.Option(help="Take means over units or over answers.")] = "units",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Leave out the mixed model and the grid of exclusions.")
-    ] = False,
-    seed: Annotated[int | None, typer.Option(help="Of bootstraps and permutations.")] = None,
+    lapse: Annotated[
+        float | None, typer.Option(help="Set the lapse rate; else catch trials tell it.", min=0, max=0.4)
+    ] = None,
+    mean: Annotated[
+        str,
+        typer.Option(help="Take means over units or over answers.", autocompletion=complete_from("units", "answers")),
+    ] = "units",
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the mixed model and the grid of exclusions.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed bootstraps and permutations with this.")] = None,
     database: Database = "",
-    pilot: Annotated[bool, typer.Option("--pilot", help="The pilot's answers instead of the study's.")] = False,
-) -> None:
-    """Write a report of what answers mean: estimates, tests, figures, verdicts."""
+    pilot: Pilot = False,
+) -> Told:
+    """Write a report: estimates, tests, figures, verdicts.
+
+    It reads a study, a folder that an import wrote, or a file of responses. Without --rules, a study's own exclusion
+    rules apply. --smallest-effect may be repeated: PREDICTOR=VALUE, as a proportion per unit of the slope.
+    """
     from benchmark import workflow
+    from benchmark.command_line import facts
     from benchmark.command_line.tables import print_report
 
     named = None if not rules else () if rules == "none" else tuple(name.strip() for name in rules.split(","))
@@ -98,7 +62,7 @@ def analyze(
         source, out, rules=named, smallest_effect=_effects(smallest_effect or []), models=models, lapse=lapse,
         mean=mean, quick=quick, seed=seed, database=database, pilot=pilot, reporter=terminal_reporter(),
     )  # fmt: skip
-    print_report(report, written)
+    return Told(lambda: facts.report_facts(report, written), lambda: print_report(report, written))
 
 
 def _effects(given: list[str]) -> dict[str, float]:
@@ -117,43 +81,120 @@ def _effects(given: list[str]) -> dict[str, float]:
     return effects
 
 
-@app.command()
+@reporting(app, "power", ANALYSE)
 def power(
     design: Annotated[
-        Path | None, typer.Argument(help="A design or experiment file, or a study; else the study of 2023.")
+        Path | None, typer.Argument(help="Read this design, experiment or study; else the 2023 study.")
     ] = None,
-    goal: Annotated[str, typer.Option(help="slope, equivalence, difference, condition or width.")] = "slope",
-    effect: Annotated[
-        float | None, typer.Option(help="True effect, as a proportion (per decade of parameters, for slopes).")
-    ] = None,
-    bound: Annotated[float | None, typer.Option(help="Margin of equivalence, or the width wanted.")] = None,
-    wanted: Annotated[float, typer.Option("--power", help="The power that is wanted.", min=0.05, max=0.99)] = 0.8,
-    budget: Annotated[
-        float | None, typer.Option(help="USD to spend: say how many units, people and models are best.", min=0)
-    ] = None,
-    aim: Annotated[str, typer.Option(help="With --budget: mean, difference or slope.")] = "mean",
+    goal: Annotated[
+        str,
+        typer.Option(
+            help="Detect slope, equivalence, difference, condition or width.",
+            autocompletion=complete_from("slope", "equivalence", "difference", "condition", "width"),
+        ),
+    ] = "slope",
+    effect: Annotated[float | None, typer.Option(help="Assume this true effect, as a proportion.")] = None,
+    bound: Annotated[float | None, typer.Option(help="Set the equivalence margin, or the width wanted.")] = None,
+    wanted: Annotated[float, typer.Option("--power", help="Ask for this power.", min=0.05, max=0.99)] = 0.8,
+    budget: Annotated[float | None, typer.Option(metavar="USD", help="Spend this much in the best way.", min=0)] = None,
+    aim: Annotated[str, typer.Option(help="Optimise a mean, difference or slope, with --budget.")] = "mean",
     until: Annotated[
-        float | None, typer.Option(help="Width of an interval: how many more sessions would the answers so far need?")
+        float | None, typer.Option(metavar="WIDTH", help="Count the sessions needed for such intervals.")
     ] = None,
-    simulations: Annotated[int, typer.Option(help="Simulated studies.", min=50, max=1_000_000)] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
+    simulations: Annotated[int, typer.Option(help="Simulate so many studies.", min=50, max=1_000_000)] = 1000,
+    seed: Seed = 0,
     database: Database = "",
-) -> None:
-    """Say what a design can see, how money is best spent on it, or how many more sessions are needed."""
+) -> Told:
+    """Compute power, best allocation and sessions needed.
+
+    Without --budget or --until, it simulates the design and prints what it can detect. --effect is per decade of
+    parameters if the goal is a slope. --budget finds the best numbers of units, people and models. --until counts how
+    many more sessions a study with answers needs.
+    """
     from benchmark import workflow
+    from benchmark.command_line import facts
     from benchmark.command_line.tables import print_assessment, print_optimum, print_outlook
 
     if until is not None:
         if design is None:
             raise typer.BadParameter("name the study or the answers", param_hint="DESIGN")
-        print_outlook(workflow.forecast_sessions(design, until, database=database))
-        return
+        outlook = workflow.forecast_sessions(design, until, database=database)
+        return Told(lambda: facts.outlook_facts(outlook), lambda: print_outlook(outlook))
     if budget is not None:
-        print_optimum(workflow.optimize_design(design, budget, aim))
-        return
-    print_assessment(
-        workflow.assess_power(
-            design, goal, effect=effect, bound=bound, power=wanted, simulations=simulations, seed=seed,
-            reporter=terminal_reporter(),
-        )
+        optimum = workflow.optimize_design(design, budget, aim)
+        return Told(lambda: facts.optimum_facts(optimum), lambda: print_optimum(optimum))
+    assessment = workflow.assess_power(
+        design, goal, effect=effect, bound=bound, power=wanted, simulations=simulations, seed=seed,
+        reporter=terminal_reporter(),
     )  # fmt: skip
+    return Told(lambda: facts.power_facts(assessment), lambda: print_assessment(assessment))
+
+
+@reporting(app, "preregister", ANALYSE)
+def preregister(
+    study: StudyFolder,
+    plan: Annotated[Path | None, typer.Option(help="Freeze this plan; without one, draft a plan.")] = None,
+    amend: Annotated[bool, typer.Option("--amend", help="Freeze an amendment beside the earlier plan.")] = False,
+    database: Database = "",
+) -> Told:
+    """Draft or freeze the plan of a study's analysis.
+
+    The plan says design, exclusions, smallest effects, families and stopping rule. The draft has blanks to fill; a
+    frozen plan has a hash and a date.
+    """
+    from benchmark import workflow
+
+    if plan is None:
+        draft = workflow.draft_plan(study)
+        command = spell_command("preregister", study, "--plan", draft)
+        return Told(lambda: {"draft": draft}, lambda: print(f"Fill the blanks of {draft}, then:\n  {command}"))
+    frozen = workflow.freeze_plan(study, plan, amend=amend, database=database)
+
+    def show() -> None:
+        print(f"Frozen on {frozen.frozen_at:%Y-%m-%d %H:%M} UTC with {frozen.answers:,} answers in: {frozen.path}")
+        print(f"Hash, to be noted elsewhere: {frozen.hash}")
+
+    names = ("hash", "frozen_at", "answers", "people", "sessions", "amends", "path")
+    return Told(lambda: {name: getattr(frozen, name) for name in names}, show)
+
+
+@reporting(app, "import-csv", ANALYSE)
+def import_csv(
+    files: Annotated[list[Path], typer.Argument(help="Read these tables, folders or patterns.")],
+    mapping: Annotated[Path, typer.Option(metavar="TOML", help="Map columns and values by this file.")],
+    out: Annotated[Path, typer.Option(help="Write the import to this folder.")] = Path("imported"),
+) -> Told:
+    """Import a table of answers by a mapping file.
+
+    vimi new NAME --story analyse writes a mapping to start from; docs/importing.md explains all that it may say.
+    """
+    from benchmark.workflow import import_table
+
+    return _tell_import(import_table(files, mapping, out), out)
+
+
+@reporting(app, "import-imi", ANALYSE)
+def import_imi(
+    path: Annotated[Path, typer.Argument(help="Read the 2023 release, or one of its CSV files.")],
+    out: Annotated[Path, typer.Option(help="Write the import to this folder.")] = Path("imi"),
+    table: Annotated[
+        str,
+        typer.Option(
+            help="Import the table main, all or lower_quality.",
+            autocompletion=complete_from("main", "all", "lower_quality"),
+        ),
+    ] = "main",
+) -> Told:
+    """Import people's answers from the 2023 release."""
+    from benchmark.workflow import import_release
+
+    return _tell_import(import_release(path, out, table), out)
+
+
+def _tell_import(done: Imported, out: Path) -> Told:
+    """Tell what an import has read."""
+    from benchmark.command_line import facts
+    from benchmark.command_line.tables import print_import
+
+    parts = (done.description, done.answers, done.sessions, out)
+    return Told(lambda: facts.import_facts(*parts), lambda: print_import(*parts))

@@ -8,75 +8,57 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.command_line.options import Database, StudyFolder, app, terminal_reporter
+from benchmark.command_line.options import (
+    HOST,
+    MAINTAIN,
+    Database,
+    Pilot,
+    Seed,
+    StudyFolder,
+    app,
+    complete_from,
+    terminal_reporter,
+)
+from benchmark.command_line.reporting import Told, reporting
 
 if TYPE_CHECKING:
-    pass
+    from webapp.submissions import Reconciliation
 
 
-@app.command()
-def simulate(
-    study: StudyFolder,
-    participants: Annotated[int, typer.Option(min=1, help="How many simulated people come.")] = 50,
-    seed: Annotated[int, typer.Option(help="Of all that is random about them.")] = 0,
-    dropout: Annotated[float, typer.Option(min=0, max=1, help="Share who leave at a random moment.")] = 0.3,
-    inattentive: Annotated[float, typer.Option(min=0, max=1, help="Share who always press the same button.")] = 0.05,
-    interval: Annotated[float, typer.Option(min=0, help="Mean seconds between two arrivals.")] = 60.0,
-    until_full: Annotated[
-        bool, typer.Option("--until-full", help="Nobody comes any more once every slot is filled.")
-    ] = False,
-    pilot: Annotated[bool, typer.Option("--pilot", help="Take part in the pilot.")] = False,
-    database: Annotated[
-        str, typer.Option(help="Database URL; else simulation.sqlite in the study's folder, and with --http none.")
-    ] = "",
-    http: Annotated[str, typer.Option(help="Address of a server that was started with --bots.")] = "",
-    workers: Annotated[int, typer.Option(min=1, max=256, help="With --http: bots that act at the same moment.")] = 16,
-    speed: Annotated[float, typer.Option(min=0.1, help="With --http: how much faster than people bots live.")] = 1.0,
-) -> None:
-    """Let simulated people of known ability take part, and compare what they give with what is true."""
-    from benchmark import workflow
-    from benchmark.command_line.tables import print_simulation
-
-    print_simulation(
-        workflow.simulate(
-            study, participants, seed=seed, dropout=dropout, inattentive=inattentive, interval=interval,
-            until_full=until_full, pilot=pilot, database=database, http=http, workers=workers, speed=speed,
-            reporter=terminal_reporter(),
-        )
-    )  # fmt: skip
-
-
-@app.command()
+@app.command(rich_help_panel=HOST)
 def serve(
     study: StudyFolder,
     database: Database = "",
-    address: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of the machine's.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8501,
+    address: Annotated[str, typer.Option(help="Listen on this address; 0.0.0.0 means all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Listen on this port.", min=1, max=65535)] = 8501,
     host: Annotated[
-        list[str] | None, typer.Option(help="Name under which people reach the server; others are refused.")
+        list[str] | None, typer.Option(help="Accept only requests to this host name; may be repeated.")
     ] = None,
     behind_proxy: Annotated[
-        bool, typer.Option("--behind-proxy", help="Believe the X-Vimi-Group of a proxy all come through.")
+        bool, typer.Option("--behind-proxy", help="Believe X-Vimi-Group of the proxy that all come through.")
     ] = False,
-    pilot: Annotated[bool, typer.Option("--pilot", help="Keep answers apart as those of a pilot.")] = False,
-    preview: Annotated[bool, typer.Option("--preview", help="Look at every page; nothing is recorded.")] = False,
+    pilot: Annotated[bool, typer.Option("--pilot", help="Keep answers apart, as those of a pilot.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show every page and record nothing.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Draw trials with plain buttons.")] = False,
     bots: Annotated[bool, typer.Option("--bots", help="Let simulated people take part over HTTP.")] = False,
     new_key: Annotated[
-        bool, typer.Option("--new-key", help="Go on with another VIMI_SECRET than before, because that one is lost.")
+        bool, typer.Option("--new-key", help="Accept a new VIMI_SECRET, because the old one is lost.")
     ] = False,
     leaderboard: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Show the result files of this folder on a page /leaderboard, to anybody; 'released' for those that "
-            "come with vimi; may be repeated."
-        ),
+        typer.Option(metavar="FOLDER", help="Show these results at /leaderboard; 'released' is vimi's."),
     ] = None,
     processes: Annotated[
-        int, typer.Option(min=0, max=64, help="Processes that serve; one for each core, up to 2, if 0.")
+        int, typer.Option(min=0, max=64, help="Serve with so many processes; 0 means one a core, up to 2.")
     ] = 0,
 ) -> None:
-    """Put the forced-choice task on the web."""
+    """Host the forced-choice task on the web.
+
+    Nobody can take part before the fields of [recruitment] in the study's experiment.toml are filled, and vimi does not
+    start while a text for participants has a blank ("FILL IN"). --preview shows all pages before that.
+
+    Anybody who has the address can read /leaderboard.
+    """
     from benchmark.command_line.tables import print_opening
     from benchmark.study import Study
     from benchmark.workflow import serve_study
@@ -90,139 +72,226 @@ def serve(
     )  # fmt: skip
 
 
-@app.command()
+@reporting(app, "simulate", HOST)
+def simulate(
+    study: StudyFolder,
+    participants: Annotated[int, typer.Option(min=1, help="Send so many simulated people.")] = 50,
+    seed: Seed = 0,
+    dropout: Annotated[float, typer.Option(min=0, max=1, help="Let this share leave at a random moment.")] = 0.3,
+    inattentive: Annotated[float, typer.Option(min=0, max=1, help="Let this share always press one button.")] = 0.05,
+    interval: Annotated[float, typer.Option(min=0, help="Let so many seconds pass between two arrivals.")] = 60.0,
+    until_full: Annotated[bool, typer.Option("--until-full", help="Stop when every session slot is filled.")] = False,
+    pilot: Annotated[bool, typer.Option("--pilot", help="Take part in the pilot.")] = False,
+    database: Annotated[
+        str, typer.Option(metavar="URL", help="Use this database, not the study's simulation.sqlite.")
+    ] = "",
+    http: Annotated[str, typer.Option(metavar="URL", help="Use the server there, started with --bots.")] = "",
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Let so many bots act at once, with --http.")] = 16,
+    speed: Annotated[float, typer.Option(min=0.1, help="Live so much faster than people, with --http.")] = 1.0,
+) -> Told:
+    """Let simulated people take part, and check the results.
+
+    The simulated people have known abilities. vimi compares what their answers give with what is true.
+
+    With --http, they take part through a running server. vimi then reads a database only if you name it.
+    """
+    from benchmark import workflow
+    from benchmark.command_line import facts
+    from benchmark.command_line.tables import print_simulation
+
+    simulation = workflow.simulate(
+        study, participants, seed=seed, dropout=dropout, inattentive=inattentive, interval=interval,
+        until_full=until_full, pilot=pilot, database=database, http=http, workers=workers, speed=speed,
+        reporter=terminal_reporter(),
+    )  # fmt: skip
+    return Told(lambda: facts.simulation_facts(simulation), lambda: print_simulation(simulation))
+
+
+@reporting(app, "recruitment", HOST)
 def recruitment(
     study: StudyFolder,
     database: Database = "",
-    address: Annotated[str, typer.Option(help="Where people reach the server.")] = "https://YOUR.SERVER",
+    address: Annotated[
+        str, typer.Option(metavar="URL", help="Print links to the server at this address.")
+    ] = "https://YOUR.SERVER",
     prolific_export: Annotated[
-        Path | None, typer.Option(help="CSV export of Prolific: end the sessions of people who left there.")
+        Path | None, typer.Option(metavar="CSV", help="End sessions of people who left, by this export.")
     ] = None,
     prolific_api: Annotated[
-        str, typer.Option(help="The same from Prolific's interface: its study's ID; the token is in PROLIFIC_TOKEN.")
+        str, typer.Option(metavar="ID", help="End them by Prolific's API; set PROLIFIC_TOKEN.")
     ] = "",
-    prolific_address: Annotated[str, typer.Option(help="Where that interface is, for dry runs.")] = "",
-    every: Annotated[float, typer.Option(help="Ask the interface again after so many seconds.", min=0)] = 0,
-    pilot: Annotated[bool, typer.Option("--pilot", help="People of the pilot.")] = False,
-) -> None:
-    """Say what to enter at the recruiter, or read from it who has left."""
+    prolific_address: Annotated[str, typer.Option(metavar="URL", help="Use this API, for dry runs.")] = "",
+    every: Annotated[float, typer.Option(help="Ask the API again after so many seconds.", min=0)] = 0,
+    pilot: Annotated[bool, typer.Option("--pilot", help="Use the people of the pilot.")] = False,
+) -> Told:
+    """Print recruiter settings, or sync returned submissions.
+
+    Without an export or an API, it prints the link and the completion codes to enter at the recruiter. With one of
+    them, it ends the sessions of people who left there, so that others can take their places.
+    """
     from time import sleep
 
     from benchmark import workflow
     from benchmark.command_line.tables import print_briefing, print_reconciliation
 
     if prolific_export is None and not prolific_api:
-        print_briefing(workflow.brief_recruitment(study, address, database))
-        return
-    while True:
-        print_reconciliation(
-            workflow.reconcile_submissions(
-                study, database, prolific_export=prolific_export, prolific_api=prolific_api,
-                prolific_address=prolific_address, pilot=pilot,
-            )
+        briefing = workflow.brief_recruitment(study, address, database)
+        return Told(lambda: {"briefing": briefing}, lambda: print_briefing(briefing))
+
+    def reconcile() -> Reconciliation:
+        return workflow.reconcile_submissions(
+            study, database, prolific_export=prolific_export, prolific_api=prolific_api,
+            prolific_address=prolific_address, pilot=pilot,
         )  # fmt: skip
-        if not (every and prolific_api):
-            return
-        sleep(every)
+
+    if every and prolific_api:
+
+        def refuse() -> dict[str, object]:
+            raise typer.BadParameter("it never ends, so there is no one document; leave it out", param_hint="--every")
+
+        def repeat() -> None:
+            while True:
+                print_reconciliation(reconcile())
+                sleep(every)
+
+        return Told(refuse, repeat)
+    found = reconcile()
+    return Told(lambda: {"reconciliation": found}, lambda: print_reconciliation(found))
 
 
-@app.command()
+@reporting(app, "payments", HOST)
 def payments(
     study: StudyFolder,
-    out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
-    form: Annotated[str, typer.Option(help="general, prolific-approve or prolific-bonus.")] = "general",
-    forget: Annotated[
-        bool, typer.Option("--forget", help="Delete the recruiter's identifiers of everybody, for good.")
-    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the list of payments to this file.")] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            help="Write it as general, prolific-approve or prolific-bonus.",
+            autocompletion=complete_from("general", "prolific-approve", "prolific-bonus"),
+        ),
+    ] = "general",
+    forget: Annotated[bool, typer.Option("--forget", help="Delete all recruiter identifiers for good.")] = False,
     database: Database = "",
-    pilot: Annotated[bool, typer.Option("--pilot", help="People of the pilot.")] = False,
-) -> None:
-    """Say who is paid what, or delete the recruiter's identifiers once everybody is paid."""
+    pilot: Annotated[bool, typer.Option("--pilot", help="Use the people of the pilot.")] = False,
+) -> Told:
+    """List who is paid what, or delete identifiers.
+
+    Delete the recruiter's identifiers once everybody is paid. Everything else stays.
+    """
     from benchmark import workflow
+    from benchmark.command_line import facts
     from benchmark.command_line.tables import print_payroll
 
     if forget:
         if out is not None:
             raise typer.BadParameter("write the file first, then forget", param_hint="--forget")
-        print(f"{workflow.forget_identifiers(study, database)} identifiers deleted; everything else is as it was.")
-        return
+        deleted = workflow.forget_identifiers(study, database)
+        return Told(
+            lambda: {"deleted": deleted},
+            lambda: print(f"{deleted} identifiers deleted; everything else is as it was."),
+        )
     payroll, named = workflow.pay(study, out, form=form, database=database, pilot=pilot)
-    print_payroll(payroll)
-    if out is not None:
-        print(f"{out}: {named} people")
+
+    def show() -> None:
+        print_payroll(payroll)
+        if out is not None:
+            print(f"{out}: {named} people")
+
+    return Told(lambda: facts.payroll_facts(payroll) | {"file": out, "people_in_file": named}, show)
 
 
-@app.command()
+@reporting(app, "export", HOST)
 def export(
     study: StudyFolder,
     format: Annotated[
-        str, typer.Option(help="Answers: csv, parquet, psych-ds, bids. Trials: jspsych, psychopy.")
+        str,
+        typer.Option(
+            help="Write csv, parquet, psych-ds, bids, jspsych or psychopy.",
+            autocompletion=complete_from("csv", "parquet", "psych-ds", "bids", "jspsych", "psychopy"),
+        ),
     ] = "csv",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write, else exports/FORMAT of the study; new, or an earlier export.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this folder, not to exports/FORMAT.")] = None,
     database: Database = "",
-    pilot: Annotated[bool, typer.Option("--pilot", help="The pilot's answers instead of the study's.")] = False,
+    pilot: Pilot = False,
     usable_only: Annotated[
-        bool, typer.Option("--usable-only", help="Leave out sessions that fail an exclusion rule of the protocol.")
+        bool, typer.Option("--usable-only", help="Leave out sessions that fail an exclusion rule.")
     ] = False,
-    comments: Annotated[
-        bool, typer.Option("--comments", help="Add people's free texts; what they wrote may say who they are.")
-    ] = False,
-    traces: Annotated[
-        bool, typer.Option("--traces", help="Add what the browser noted of each answer besides: pointer, early input.")
-    ] = False,
-) -> None:
-    """Write answers for others to read, with a codebook, or trials for laboratories that host elsewhere."""
+    comments: Annotated[bool, typer.Option("--comments", help="Include free texts, which may name people.")] = False,
+    traces: Annotated[bool, typer.Option("--traces", help="Include pointer movements and early input.")] = False,
+) -> Told:
+    """Export answers with a codebook, or trials.
+
+    Answers come as csv, parquet, psych-ds or bids; trials for laboratories that host elsewhere as jspsych or psychopy.
+    The folder must be new, or an earlier export, which is replaced.
+    """
     from benchmark.workflow import export_study
 
     made = export_study(
         study, format, out, database=database, pilot=pilot, usable_only=usable_only, comments=comments, traces=traces,
         reporter=terminal_reporter(),
     )  # fmt: skip
-    print(", ".join(f"{name}: {rows} rows" for name, rows in made.rows.items()))
-    print(f"{made.files} files in {made.folder}; what every column means is in {made.folder / 'codebook.md'}")
+    codebook = made.folder / "codebook.md"
+
+    def show() -> None:
+        print(", ".join(f"{name}: {rows} rows" for name, rows in made.rows.items()))
+        print(f"{made.files} files in {made.folder}; what every column means is in {codebook}")
+
+    return Told(lambda: {"export": made, "codebook": codebook}, show)
 
 
-@app.command()
+@reporting(app, "backup", MAINTAIN)
 def backup(
     study: StudyFolder,
-    out: Annotated[Path, typer.Option(help="The file to write; an older backup there is replaced.")],
+    out: Annotated[Path, typer.Option(help="Write this file; replace an older backup there.")],
     database: Database = "",
-) -> None:
-    """Back up people and their answers while they answer, from either kind of database into one file."""
+) -> Told:
+    """Back up a study's people and answers to one file.
+
+    It works while people answer, and with either kind of database. The file holds keys and identifiers: keep it safe.
+    """
     from benchmark.workflow import back_up_study
 
     made = back_up_study(study, out, database)
-    print(f"{made.path}: {made.counts['people']:,} people and {made.counts['answers']:,} answers, checked")
+    return Told(
+        lambda: {"file": made.path, **made.counts},
+        lambda: print(f"{made.path}: {made.counts['people']:,} people and {made.counts['answers']:,} answers, checked"),
+    )
 
 
-@app.command()
+@reporting(app, "restore", MAINTAIN)
 def restore(
     study: StudyFolder,
-    file: Annotated[Path, typer.Argument(help="A file that vimi backup made.")],
+    file: Annotated[Path, typer.Argument(help="Read this backup.")],
     database: Database = "",
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace what the database holds of the study, after a backup of it.")
+        bool, typer.Option("--replace", help="Replace what the database holds, after a backup of it.")
     ] = False,
-) -> None:
-    """Put a backup back, into either kind of database."""
+) -> Told:
+    """Restore a backup into a database of either kind."""
     from benchmark.workflow import restore_study
 
     done = restore_study(study, file, database, replace=replace)
     counts = done.backup.counts
-    print(f"Restored {counts['people']:,} people and {counts['answers']:,} answers")
-    if done.withdrawn:
-        print(f"{done.withdrawn:,} people had withdrawn since; their answers were deleted again")
-    if done.kept:
-        print(f"What was there before is in {done.kept}")
-    for note in done.notes:
-        print(f"Note: {note}")
+
+    def show() -> None:
+        print(f"Restored {counts['people']:,} people and {counts['answers']:,} answers")
+        if done.withdrawn:
+            print(f"{done.withdrawn:,} people had withdrawn since; their answers were deleted again")
+        if done.kept:
+            print(f"What was there before is in {done.kept}")
+        for note in done.notes:
+            print(f"Note: {note}")
+
+    found = {"withdrawn": done.withdrawn, "kept": done.kept, "notes": done.notes}
+    return Told(lambda: {**counts, **found}, show)
 
 
-@app.command()
+@app.command(rich_help_panel=MAINTAIN)
 def password() -> None:
-    """Ask for the experimenter's password twice, and print the hash to put into VIMI_ADMIN_HASH."""
+    """Make the hash of the experimenter's password.
+
+    It asks for the password twice and prints the line to set where the server starts.
+    """
     from benchmark.workflow import hash_password
 
     given = typer.prompt("Password", hide_input=True, confirmation_prompt="Once more", err=True)

@@ -7,64 +7,87 @@ from typing import Annotated
 
 import typer
 
-from benchmark.command_line.options import Device, app, terminal_reporter
+from benchmark.command_line.options import BUILD, MAINTAIN, Device, app, complete_card, terminal_reporter
+from benchmark.command_line.reporting import JsonOption, Told, reporting
 
 ModelName = Annotated[
-    str,
-    typer.Argument(
-        help="A card's name or TOML file, timm:NAME, NAME.TAG, an entry point's name, or MODULE:FUNCTION of your own."
-    ),
+    str, typer.Argument(help="Use this card, timm:NAME, file or MODULE:FUNCTION.", autocompletion=complete_card)
 ]
-Weights = Annotated[str, typer.Option(help="A checkpoint to load, or 'random'.")]
+Weights = Annotated[str, typer.Option(metavar="FILE", help="Load this checkpoint, or 'random' weights.")]
 
-models_app = typer.Typer(help="Models: cards, layers and weights.", no_args_is_help=False, invoke_without_command=True)
-app.add_typer(models_app, name="models")
+models_app = typer.Typer(help="List, show and test models.", no_args_is_help=False, invoke_without_command=True)
+app.add_typer(models_app, name="models", rich_help_panel=BUILD)
 
 
-@app.command()
-def doctor() -> None:
-    """Check the installation: versions, where packages are loaded from, weights, pictures."""
+@reporting(app, "doctor", MAINTAIN)
+def doctor() -> Told:
+    """Check the installation: packages, weights, pictures."""
     from benchmark.command_line.tables import print_findings
     from benchmark.doctor import examine
 
     findings = examine()
-    print_findings(findings)
-    if any(finding.state == "fail" for finding in findings):
-        raise SystemExit(1)
+
+    def check() -> None:
+        if any(finding.state == "fail" for finding in findings):
+            raise typer.Exit(1)
+
+    return Told(lambda: {"findings": findings}, lambda: print_findings(findings), check)
+
+
+@reporting(models_app, "models list", BUILD)
+def list_models() -> Told:
+    """List the models that need no card of yours."""
+    from benchmark.command_line import facts
+    from benchmark.command_line.tables import print_cards
+
+    return Told(facts.card_facts, print_cards)
 
 
 @models_app.callback()
-def models(context: typer.Context) -> None:
-    """List the models that have cards, and those that installed packages offer."""
+def models(context: typer.Context, json: JsonOption = False) -> None:
+    """List, show and test models; without a verb, list them."""
     if context.invoked_subcommand is None:
-        from benchmark.command_line.tables import print_cards
+        list_models(json=json)
+    elif json:
+        raise typer.BadParameter("give it after the verb", param_hint="--json")
 
-        print_cards()
 
-
-@models_app.command("show")
+@reporting(models_app, "models show", BUILD)
 def show_model(
     name: ModelName,
     weights: Weights = "",
     layers: Annotated[bool, typer.Option("--layers", help="List every eligible layer.")] = False,
-) -> None:
-    """Show a model: layers, units, what it was trained on, whether its weights are on this machine."""
+) -> Told:
+    """Show a model: layers, units, training data, weights.
+
+    NAME is a card's name or TOML file, timm:NAME or NAME.TAG of timm, the name of an entry point, or MODULE:FUNCTION of
+    your own.
+    """
+    from benchmark.command_line import facts
     from benchmark.command_line.tables import print_model
+    from benchmark.model_card import load_card
+    from benchmark.model_zoo import RANDOM, has_weights, load_model
 
-    print_model(name, weights, layers)
+    card = load_card(name)
+    model = load_model(card, weights=weights or ("" if card.twin or has_weights(card) else RANDOM))
+    return Told(lambda: facts.model_facts(model), lambda: print_model(model, card, weights, layers))
 
 
-@models_app.command("check")
+@reporting(models_app, "models check", BUILD)
 def check_model(
     name: ModelName,
     weights: Weights = "",
-    seed: Annotated[int, typer.Option(help="Seed of random weights and of the pictures.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed random weights and pictures with this number.")] = 0,
     device: Device = "cpu",
     natural_only: Annotated[
-        bool, typer.Option("--natural-only", help="Leave out what only synthetic pictures need: the gradient.")
+        bool, typer.Option("--natural-only", help="Skip what only synthetic pictures need: the gradient.")
     ] = False,
-) -> None:
-    """Test whether a model can be studied: weights, layers, activations, gradient, twin; takes seconds."""
+) -> Told:
+    """Test in seconds whether a model can be studied.
+
+    It tests weights, layers, activations, gradient and random-weight twin. NAME is as in vimi models show.
+    """
+    from benchmark.command_line import facts
     from benchmark.command_line.tables import print_smoke_test
     from benchmark.model_card import load_card
     from benchmark.smoke_test import smoke_test
@@ -73,16 +96,19 @@ def check_model(
         load_card(name), weights=weights, seed=seed, device=device, synthetic=not natural_only,
         reporter=terminal_reporter(),
     )  # fmt: skip
-    print_smoke_test(tested)
-    tested.require()
+    return Told(lambda: facts.smoke_test_facts(tested), lambda: print_smoke_test(tested), tested.require)
 
 
-@models_app.command("convert")
+@reporting(models_app, "models convert", BUILD)
 def convert_model(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that holds more than weights.")],
-    out: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
-) -> None:
-    """Take the weights out of a checkpoint without running any code from it."""
+    checkpoint: Annotated[Path, typer.Argument(help="Read this checkpoint, which holds more than weights.")],
+    out: Annotated[Path, typer.Argument(help="Write this safetensors file.")],
+) -> Told:
+    """Take the weights out of a checkpoint, safely.
+
+    No code in the checkpoint runs.
+    """
     from benchmark.conversion import convert_checkpoint
 
-    print(f"{convert_checkpoint(checkpoint, out)} tensors written to {out}")
+    tensors = convert_checkpoint(checkpoint, out)
+    return Told(lambda: {"tensors": tensors, "file": out}, lambda: print(f"{tensors} tensors written to {out}"))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from analysis.report import Report, Written
     from benchmark.doctor import Finding
     from benchmark.estimate import Estimate
+    from benchmark.model_card import ModelCard
+    from benchmark.model_zoo import Model
     from benchmark.smoke_test import SmokeTest
     from benchmark.study import Study
     from stimuli.forecast import Forecast
@@ -318,14 +320,11 @@ def print_cards() -> None:
     )
 
 
-def print_model(name: str, weights: str, every_layer: bool) -> None:
+def print_model(model: Model, card: ModelCard, weights: str, every_layer: bool) -> None:
     """Print a model's card, layers and units."""
-    from benchmark.model_card import load_card
-    from benchmark.model_zoo import RANDOM, has_weights, load_model, weights_on_machine
+    from benchmark.model_zoo import weights_on_machine
 
     console = open_console()
-    card = load_card(name)
-    model = load_model(card, weights=weights or ("" if card.twin or has_weights(card) else RANDOM))
     table = _table("", "")
     training = card.training
     table.add_row("model", escape(f"{card.title} ({card.network}, family {card.family})"))

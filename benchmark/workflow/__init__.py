@@ -43,6 +43,7 @@ from benchmark.workflow.hosting import (
     simulate,
 )
 from benchmark.workflow.pool_sizes import observe_pool_sizes, stored_pool_sizes
+from benchmark.workflow.starting import start
 
 __all__ = [
     "Demo",
@@ -76,6 +77,7 @@ __all__ = [
     "score_study",
     "serve_study",
     "simulate",
+    "start",
     "stored_pool_sizes",
     "try_parametrization",
     "why_no_regression",

@@ -179,7 +179,7 @@ def serve_study(
 
     from webapp.admission import environment_hash
     from webapp.assignment import refuse_mixing
-    from webapp.hosting import check_key, open_hosting
+    from webapp.hosting import check_key, check_texts, open_hosting
     from webapp.processes import choose_processes
     from webapp.server import run_server
 
@@ -199,6 +199,7 @@ def serve_study(
         hosting = open_hosting(
             study, database, pilot=pilot, preview=preview, plain=plain, bots=bots, result_files=result_files
         )
+        check_texts(hosting)
         refuse_mixing(hosting)
         check_key(hosting, accept=new_key)
         count = 1 if preview else choose_processes(processes)
