@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
-from benchmark.command_line import app
+from benchmark import errors
+from benchmark.command_line import COMPLETION, app
 from benchmark.command_line.options import LONGEST_HELP, PANELS, panel_of, walk_verbs
+from benchmark.command_line.reference import ENVIRONMENT, EXIT_CODES, renew
 from benchmark.command_line.reporting import REPORTING
+from tests.test_architecture import FILES, HEAVY, ROOT
 from tests.test_command_line import vimi
 
 VERBS = dict(walk_verbs(typer.main.get_command(app)))
@@ -94,3 +102,93 @@ def test_every_verb_reports_but_those_that_serve_or_ask() -> None:
     assert set(VERBS) - REPORTING == {"serve", "password"}
     for path in REPORTING:
         assert any("--json" in parameter.opts for parameter in VERBS[path].params), path
+
+
+# -------------------------------------------------------------------- the page of commands
+
+
+def test_the_page_of_commands_is_the_code_s() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert renew(page) == page, "run: python -m benchmark.command_line.reference"
+
+
+def subclasses(error: type[errors.VimiError]) -> Iterator[type[errors.VimiError]]:
+    yield error
+    for own in error.__subclasses__():
+        yield from subclasses(own)
+
+
+def test_every_exit_code_of_the_code_is_explained() -> None:
+    raised = {own.exit_code for own in subclasses(errors.VimiError)}
+    sources = [(ROOT / file).read_text(encoding="utf-8") for file in FILES if "/command_line/" in file]
+    ended = {int(code) for text in sources for code in re.findall(r"(?:Exit|SystemExit|exit)\((\d+)\)", text)}
+    assert ended == {1, 2}
+    assert raised | ended | {0, 130} == set(EXIT_CODES)
+
+
+def test_every_variable_that_vimi_reads_is_explained() -> None:
+    texts = [(ROOT / file).read_text(encoding="utf-8") for file in FILES if not file.endswith("reference.py")]
+    named = {name for text in texts for name in re.findall(r"\b(VIMI_[A-Z_]+|PROLIFIC_TOKEN)\b", text)}
+    assert named == set(ENVIRONMENT)
+
+
+# -------------------------------------------------------------------- completion
+
+
+def complete(*words: str) -> list[str]:
+    """Return what bash is offered for the last of some words, as long as nothing heavy is loaded for it."""
+    code = (
+        "import sys\nsys.argv = ['vimi']\nfrom benchmark.command_line import main\n"
+        f"try:\n    main()\nfinally:\n    print('loaded:', *({HEAVY!r} & set(sys.modules)))"
+    )
+    asked = {
+        COMPLETION: "complete_bash",
+        "COMP_WORDS": " ".join(["vimi", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked}, check=True
+    )
+    offered, _, loaded = done.stdout.partition("loaded:")
+    assert loaded.strip() == ""
+    return offered.split()
+
+
+def test_verbs_options_and_values_are_completed_and_nothing_heavy_is_loaded() -> None:
+    assert complete("le") == ["leaderboard"]
+    assert complete("build", "--dr") == ["--dry-run"]
+    assert complete("models", "show", "efficientnet_lite") == [f"efficientnet_lite{n}" for n in range(3)]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not on this machine")
+def test_bash_reads_the_script_and_completes(tmp_path: Path) -> None:
+    """The script that a user installs, in a real bash, with the command as it is installed."""
+    command = tmp_path / "vimi"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m benchmark.command_line "$@"\n')
+    command.chmod(0o755)
+    script = (
+        f'cd "{ROOT}"; PATH="{tmp_path}:$PATH"; eval "$({COMPLETION}=source_bash vimi)"; complete -p vimi; '
+        "COMP_WORDS=(vimi new x --story ''); COMP_CWORD=4; _vimi_completion vimi; echo ${COMPREPLY[*]}"
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "complete -o default -F _vimi_completion vimi", "build host analyse leaderboard",
+    ]  # fmt: skip
+
+
+def test_values_that_are_completed_are_those_that_are_taken() -> None:
+    from typing import get_args
+
+    from analysis.power import Goal
+    from benchmark.study import STAGES
+    from benchmark.workflow.starting import Story
+    from webapp.payment import FORMS
+
+    taken = {
+        ("build", "--stage"): STAGES, ("new", "--story"): get_args(Story), ("power", "--goal"): get_args(Goal),
+        ("payments", "--form"): FORMS,
+    }  # fmt: skip
+    for (verb, name), values in taken.items():
+        (parameter,) = (own for own in VERBS[verb].params if name in own.opts)
+        offered = parameter.shell_complete(typer.Context(VERBS[verb]), "")
+        assert [item.value for item in offered] == list(values), (verb, name)

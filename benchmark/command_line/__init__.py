@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb runs, so that ``vimi --help`` answers at
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -17,12 +18,18 @@ from benchmark.errors import VimiError
 
 _INTERRUPTED = 130
 
+COMPLETION = "_VIMI_COMPLETE"
+"""Variable by which a shell asks for completions."""
+
 MOST_NAMED = 4
 """Things of a folder that ``vimi`` alone names."""
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends in a message and exit code 2, never in a traceback."""
+    if not sys.argv[1:] and COMPLETION not in os.environ:
+        _print_guide()  # at once: what reads options loads pydantic first
+        return
     try:
         app(prog_name="vimi")
     except VimiError as error:
