@@ -144,16 +144,22 @@ class SetMaker:
         self.seed = study.experiment.seed
         self.folder = study.root / "visualizations" / model.name
         self._requests: dict[str, list[SetRequest]] = {}
+        self._prefix: fast.Prefix | None = None
+
+    def prefix(self, layer: str) -> fast.Prefix:
+        """Return the model up to a layer; the last one is kept, since a layer's pieces follow one another."""
+        if self._prefix is None or self._prefix.layer.name != layer:
+            place = self.model.layer_map[layer]
+            self._prefix = fast.Prefix(self.model, place, self.settings.canvas, dtype=torch.float32)
+        return self._prefix
 
     def requests(self, layer: str) -> list[SetRequest]:
         """Return the sets of a layer's units. What each has to beat is measured with all of the layer's together."""
         if layer not in self._requests:
             members = self.by_layer[layer]
-            canvas = self.settings.canvas
-            prefix = fast.Prefix(self.model, self.model.layer_map[layer], canvas, dtype=torch.float32)
             columns = [self.columns[unit] for unit in members]
             self._requests[layer] = measure_thresholds(
-                prefix, members, columns, self.read, canvas=canvas, seed=self.seed
+                self.prefix(layer), members, columns, self.read, canvas=self.settings.canvas, seed=self.seed
             )
         return self._requests[layer]
 
@@ -169,12 +175,20 @@ class SetMaker:
                 advance(1)
             else:
                 missing.append(request)
-        for result in _visualize(self.model, layer, missing, self.settings, self.seed):
+        for result in self._visualize(layer, missing):
             record = self._record(result)
             write_json(self._record_path(result.request), record)
             records[result.request.name] = record
             advance(1)
         return [row for request in requests for row in _rows(request, records[request.name])]
+
+    def _visualize(self, layer: str, requests: Sequence[SetRequest]) -> Iterator[SetResult]:
+        """Run the preset's visualiser."""
+        place, settings = self.model.layer_map[layer], self.settings
+        if not isinstance(settings, fast.FastSettings):
+            return recipe2023.visualize(self.model, place, requests, settings, seed=self.seed)
+        prefix = self.prefix(layer) if settings.fold else None
+        return fast.visualize(self.model, place, requests, settings, seed=self.seed, prefix=prefix)
 
     def _record_path(self, request: SetRequest) -> Path:
         """Return where a set's record lies: its name says what the set depends on."""
@@ -277,15 +291,6 @@ def make_sets(
     maker = SetMaker(study, model, units, columns, read)
     with (reporter or Reporter()).task(f"Visualisations of {model.name}", 2 * len(units)) as advance:
         return [row for layer in maker.by_layer for row in maker.make(layer, slice(None), advance)]
-
-
-def _visualize(
-    model: Model, layer: str, requests: Sequence[SetRequest], settings: Preset, seed: int
-) -> Iterator[SetResult]:
-    """Run the preset's visualiser."""
-    if isinstance(settings, fast.FastSettings):
-        return fast.visualize(model, model.layer_map[layer], requests, settings, seed=seed)
-    return recipe2023.visualize(model, model.layer_map[layer], requests, settings, seed=seed)
 
 
 def _stored(study: Study, path: Path) -> dict[str, Any] | None:

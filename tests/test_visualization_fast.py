@@ -193,7 +193,7 @@ def test_the_sign_of_the_objective_matters_to_the_parity(normed: Model, monkeypa
 # ---------------------------------------------------------------- independence of neighbours
 
 SHARED = FastSettings(
-    canvas=32, steps=20, images=3, sets=2, check_every=6, early_steps=6, early_share=0.5, least_steps=6, window=1,
+    canvas=32, steps=13, images=3, sets=2, check_every=4, early_steps=4, early_share=0.5, least_steps=4, window=1,
     gain=1e9, last_gain=-1e9,
 )  # fmt: skip
 CASES = [
@@ -232,7 +232,7 @@ def test_a_set_is_the_same_alone_and_among_others_in_any_slot_and_order_bit_by_b
             assert_same(result, alone[key])
 
 
-@pytest.mark.parametrize(("steps", "check_every"), [(20, 6), (12, 6), (7, 5), (5, 12), (13, 1)])
+@pytest.mark.parametrize(("steps", "check_every"), [(13, 4), (8, 4), (7, 5), (5, 12), (9, 1)])
 def test_a_set_that_enters_after_another_has_left_is_checked_at_its_own_steps(
     steps: int, check_every: int, normed: Model
 ) -> None:
@@ -263,7 +263,7 @@ def test_other_neighbours_change_nothing(threads: int, normed: Model) -> None:
 def test_the_same_holds_without_views_and_without_diversity(normed: Model) -> None:
     layer = "layer2.0.conv1"
     for settings in (replace(SHARED, views=None), replace(SHARED, diversity=False), replace(SHARED, fold=False)):
-        assert settings.early == (6 if settings.diversity else 0)
+        assert settings.early == (4 if settings.diversity else 0)
         wanted = mixed_requests(normed, layer)
         together = make(normed, layer, wanted, settings)
         for request in wanted[2:]:
@@ -403,7 +403,9 @@ def test_a_set_out_of_reach_takes_all_its_steps_and_is_kept_as_not_accepted(norm
 
 def test_a_set_leaves_once_it_grows_no_more_and_not_as_soon_as_it_beats_the_pool(normed: Model) -> None:
     layer = "layer2.0.conv1"
-    settings = replace(SHARED, steps=600, gain=0.05, last_gain=0.01, window=3)
+    settings = replace(
+        SHARED, steps=600, check_every=6, early_steps=6, least_steps=6, gain=0.05, last_gain=0.01, window=3
+    )
     results = {
         best: make(normed, layer, [request_for(normed, layer, 3, 1, Threshold(best, best, -50, 1.0))], settings)
         for best in (-40.0, 100.0)

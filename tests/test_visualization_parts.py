@@ -375,6 +375,21 @@ def test_folding_takes_every_batch_norm_out_that_a_convolution_feeds(card: str, 
     ] == norms, "the model itself was changed"
 
 
+def test_folding_copies_nothing_that_it_does_not_change(tiny_models: dict[str, Model]) -> None:
+    """A copy of a large network for every layer would take as much memory again, and most of a small build's time."""
+    model = tiny_models["timm:test_resnet"]
+    folded = fold_batch_norms(model, model.layer_map.layers[-1])
+    changed = {
+        name.rpartition(".")[0] for pair in model.layer_map.foldable for name in (f"{own}.weight" for own in pair)
+    }
+    own = dict(model.module.named_parameters())
+    shared = [name for name, weight in folded.named_parameters() if weight is own.get(name)]
+    assert shared == [name for name, _ in folded.named_parameters() if name.rpartition(".")[0] not in changed] != []
+    assert folded.get_submodule("layer1.0.conv1") is not model.module.get_submodule("layer1.0.conv1")
+    vit = tiny_models["timm:test_vit"]
+    assert fold_batch_norms(vit, vit.layer_map.layers[-1]) is vit.module
+
+
 def test_a_layer_that_is_a_convolution_or_batch_norm_keeps_its_own_values(tiny_models: dict[str, Model]) -> None:
     model = tiny_models["timm:test_resnet"]
     for name in ("layer2.0.conv1", "layer2.0.bn1"):

@@ -165,15 +165,15 @@ class Prefix:
 
 
 def fold_batch_norms(model: Model, layer: Layer) -> nn.Module:
-    """Return a copy of a model whose batch norms are folded into the convolutions in front of them.
+    """Return a model whose batch norms are folded into the convolutions in front of them.
 
-    A convolution or batch norm that is itself the layer, or that the layer is read at, is left as it is.
+    A convolution or batch norm that is itself the layer, or that the layer is read at, is left as it is. The model
+    stays as it was: what is folded, and what holds it, is copied; everything else is shared, as are all parameters.
     """
-    module = copy.deepcopy(model.module)
     spared = {layer.name, layer.place.module, layer.place.module.rpartition(".")[0]}
-    for convolution_name, norm_name in model.layer_map.foldable:
-        if convolution_name in spared or norm_name in spared:
-            continue
+    pairs = [pair for pair in model.layer_map.foldable if not spared.intersection(pair)]
+    module = _copy_around(model.module, {name for pair in pairs for name in pair})
+    for convolution_name, norm_name in pairs:
         convolution, norm = module.get_submodule(convolution_name), module.get_submodule(norm_name)
         if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.modules.batchnorm._BatchNorm):
             continue
@@ -189,6 +189,15 @@ def fold_batch_norms(model: Model, layer: Layer) -> nn.Module:
         rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None]
         setattr(module.get_submodule(parent) if parent else module, last, nn.Sequential(*rest))
     return module
+
+
+def _copy_around(module: nn.Module, changing: set[str]) -> nn.Module:
+    """Return a network whose modules of these names may be changed; what does not hold any of them is shared."""
+    parts = [name.split(".") for name in changing]
+    copied = {".".join(own[:end]) for own in parts for end in range(len(own) + 1)}
+    shared: list[nn.Module | torch.Tensor] = [own for name, own in module.named_modules() if name not in copied]
+    shared += [*module.parameters(), *module.buffers()]
+    return copy.deepcopy(module, {id(own): own for own in shared})
 
 
 @dataclass
@@ -214,6 +223,7 @@ def visualize(
     seed: int,
     start: torch.Tensor | None = None,
     dtype: torch.dtype = torch.float32,
+    prefix: Prefix | None = None,
 ) -> Iterator[SetResult]:
     """Make sets of pictures for units of one layer, and yield each as soon as it is finished.
 
@@ -233,8 +243,10 @@ def visualize(
         Shape (images, 3, ...): spectra that every set starts from, instead of random ones.
     dtype
         Precision; float64 is for tests.
+    prefix
+        The model up to the layer, at this canvas and precision and folded as the settings say, where it is at hand.
     """
-    batch = _Batch(model, layer, settings, seed, start, dtype)
+    batch = _Batch(model, layer, settings, seed, start, dtype, prefix)
     waiting = deque(requests)
     while waiting or batch.is_busy:
         batch.fill(waiting)
@@ -252,11 +264,12 @@ class _Batch:
         seed: int,
         start: torch.Tensor | None,
         dtype: torch.dtype,
+        prefix: Prefix | None = None,
     ) -> None:
         self.model, self.layer, self.settings, self.seed, self.start, self.dtype = (
             model, layer, settings, seed, start, dtype,
         )  # fmt: skip
-        self.prefix = Prefix(model, layer, settings.canvas, fold=settings.fold, dtype=dtype)
+        self.prefix = prefix or Prefix(model, layer, settings.canvas, fold=settings.fold, dtype=dtype)
         self.device = model.device
         images = settings.images
         idle = start_spectrum("idle", settings.size, images=images, dtype=dtype).to(self.device)
