@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from analysis.judgements import plain, require
+from analysis.judgement_table import plain, require
 from benchmark.errors import AnalysisError
 
 KEYS = ["model", "condition", "difficulty", "references"]

@@ -35,13 +35,24 @@ from analysis.exclusions import (
     tabulate_sessions,
     total_time_rule,
 )
-from analysis.judgements import judgements
+from analysis.judgement_table import judgements
 from analysis.proportions import Mean, estimate_proportions
-from analysis.rows import ShownAsRecord, ShownAsTable
+from analysis.results import AnalysisResult, Record
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate, spell_value
 from benchmark.progress import Reporter
 from benchmark.protocol import Protocol, load_protocol
+
+__all__ = [
+    "HEADLINES",
+    "Agreement",
+    "Choice",
+    "Multiverse",
+    "Specification",
+    "proportion_headline",
+    "rule_choices",
+    "run_multiverse",
+]
 
 OFF = "off"
 MOST = 20_000
@@ -77,7 +88,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Specification(ShownAsRecord):
+class Specification(Record):
     """One way to answer the question.
 
     Attributes
@@ -110,7 +121,7 @@ def _results(distinct: int) -> str:
 
 
 @dataclass(frozen=True)
-class Agreement(ShownAsRecord):
+class Agreement(Record):
     """How far the specifications of one headline agree.
 
     Attributes
@@ -159,7 +170,7 @@ class Agreement(ShownAsRecord):
 
 
 @dataclass(frozen=True)
-class Multiverse(ShownAsTable):
+class Multiverse(AnalysisResult):
     """The headline over all specifications.
 
     Attributes
@@ -186,7 +197,7 @@ class Multiverse(ShownAsTable):
     def __iter__(self) -> Iterator[Specification]:
         return iter(self.specifications)
 
-    def frame(self) -> pd.DataFrame:
+    def readable(self) -> pd.DataFrame:
         """Return one row a headline as people read it: how far its specifications agree."""
         rows = [
             {
@@ -212,7 +223,7 @@ class Multiverse(ShownAsTable):
             said.append("The protocol's own is among those, so that there is nothing to compare with.")
         return " ".join(part for part in said if part)
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row a specification and headline, from the lowest estimate to the highest: a specification curve.
 
         Columns: ``headline``, ``place`` (position on the curve, from 1), one column a choice, ``sessions``,
@@ -231,7 +242,7 @@ class Multiverse(ShownAsTable):
 
     def distinct(self) -> pd.DataFrame:
         """Return the table with one row for each different result: the protocol's specification, or the first."""
-        table = self.table().sort_values("protocol", ascending=False, kind="stable")
+        table = self.frame().sort_values("protocol", ascending=False, kind="stable")
         table = table.drop_duplicates(["headline", "answer_set"])
         table = table.sort_values(["headline", "value", "low"], kind="stable", ignore_index=True)
         table["place"] = table.groupby("headline").cumcount() + 1

@@ -14,6 +14,8 @@ from importlib import resources
 import pandas as pd
 from scipy.stats import norm
 
+__all__ = ["published_means", "published_models"]
+
 SOURCE = "Zimmermann, Klein & Brendel (2023), arXiv 2307.05471; read off the figures of the project page"
 UNITS = 84
 ANSWERS_PER_UNIT = 30

@@ -25,6 +25,8 @@ from benchmark.units import PLANTED
 
 Floats = NDArray[np.float64]
 
+__all__ = ["SimulatedObserver", "simulate_dataset"]
+
 NOTE = "all answers are simulated: nobody, and no machine observer, has seen a picture"
 PROTOCOL = "simulated"
 UNIT = ["model", "index", "condition"]

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import chi2, t
 
 from analysis.estimands import spell_estimand
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from benchmark.estimate import Estimate
 
 LEVEL = 0.95
@@ -28,7 +28,7 @@ MOST_SESSIONS = 10_000_000
 
 
 @dataclass(frozen=True)
-class Components(ShownAsRecord):
+class Components(Record):
     """Variance components of right and wrong answers about one model.
 
     Attributes

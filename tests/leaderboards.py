@@ -8,7 +8,6 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
-from analysis import performance
 from analysis.leaderboard.result import (
     MachineCounts,
     Making,
@@ -21,6 +20,7 @@ from analysis.leaderboard.result import (
     UnitFacts,
 )
 from analysis.leaderboard.scores import score_result
+from analysis.machines import performance
 from benchmark.protocol import load_protocol
 
 TASKS = 20

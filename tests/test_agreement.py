@@ -22,7 +22,7 @@ from analysis.agreement import (
 )
 from analysis.agreement.correlation import weighted_pearson, weighted_spearman
 from analysis.agreement.forecasts import log_loss
-from analysis.judgements import judgements
+from analysis.judgement_table import judgements
 from analysis.power.simulation import Layout, Population, simulate_judgements
 from analysis.resampling import resample_weights
 from benchmark import schemas

@@ -8,8 +8,8 @@ import pytest
 
 from analysis.answer_order import order_by_answers
 from analysis.power.simulation import Layout, Population, simulate_judgements
-from analysis.psychophysics import confidence_table, measure_confidence, reaction_times
-from analysis.reliability import estimate_reliability, reliability_table
+from analysis.psychophysics import measure_confidence, reaction_times
+from analysis.reliability import estimate_reliability
 
 
 def asked(seed: int = 1) -> pd.DataFrame:
@@ -49,9 +49,9 @@ def test_numbers_belong_to_units_and_people():
 @pytest.mark.parametrize(
     "analyse",
     [
-        lambda table: reliability_table(estimate_reliability(table, splits=40, resamples=100)),
-        lambda table: confidence_table(measure_confidence(table, resamples=50)),
-        lambda table: confidence_table(measure_confidence(table, resample="units and participants", resamples=50)),
+        lambda table: estimate_reliability(table, splits=40, resamples=100).frame(),
+        lambda table: measure_confidence(table, resamples=50).frame(),
+        lambda table: measure_confidence(table, resample="units and participants", resamples=50).frame(),
         lambda table: pd.DataFrame([vars(own.ratio) for own in reaction_times(table)]),
     ],
     ids=["reliability", "confidence", "confidence of new units", "reaction times"],

@@ -7,10 +7,10 @@ from scipy.stats import kruskal
 from statsmodels.stats.multitest import multipletests
 
 from analysis.comparison import compare_conditions, compare_models, compare_unit_means, model_means
+from analysis.comparison.ranks import rank_models
 from analysis.multiple_tests import adjust_holm
 from analysis.power.simulation import Layout, Population, simulate_judgements
 from analysis.proportions import cluster_means, estimate_proportions, read_answers
-from analysis.ranks import rank_models
 from analysis.same_units import group_models, read_same_units
 from benchmark.errors import AnalysisError, NameNotFound
 from tests.test_proportions import table_of
@@ -105,7 +105,7 @@ def test_names_of_units_pair_nothing(layout: Layout, prefix: bool) -> None:
         np.testing.assert_allclose(getattr(one, name), getattr(two, name), rtol=0, atol=1e-12)
     for a, b in zip(compare_models(alike), compare_models(apart), strict=True):
         assert (a.p, a.p_holm, a.p_max_t, a.difference.low) == (b.p, b.p_holm, b.p_max_t, b.difference.low)
-    ranks = [rank_models(own).table().drop(columns="method", errors="ignore") for own in (alike, apart)]
+    ranks = [rank_models(own).frame().drop(columns="method", errors="ignore") for own in (alike, apart)]
     pd.testing.assert_frame_equal(*ranks)
     proportions = [next(iter(estimate_proportions(own, ("condition",)))).errors.two_way for own in (alike, apart)]
     assert proportions[0] == pytest.approx(proportions[1], abs=1e-12)
@@ -180,7 +180,7 @@ def test_what_differs_is_found_and_the_better_stands_first() -> None:
         assert "simultaneous over 3 differences" in own.simultaneous.method
         assert own.difference.estimand == "these models, new units and people; layer-uniform"
     assert found.differences[1].p_max_t < 0.001
-    row = found.table().iloc[0]
+    row = found.frame().iloc[0]
     assert row["family_size"] == 3 and row["family"] == found.family
 
 

@@ -164,7 +164,7 @@ def test_the_side_that_carries_the_task_is_named() -> None:
         assert found.proportions[kind].value == pytest.approx(own["correct"].mean())
     assert found.max_minus_min is not None and found.max_minus_min.low > 0 and "maximal side" in found.verdict
     assert found.differences["min"].high < 0 < found.differences["max"].high
-    assert found.table().shape == (4, 9)
+    assert found.frame().shape == (4, 9)
     with pytest.raises(AnalysisError, match="nothing to compare"):
         compare_references(parts[0])
 

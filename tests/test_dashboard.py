@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from analysis.judgements import judgements
+from analysis.judgement_table import judgements
 from analysis.power import sessions_until
 from analysis.power.forecast import more_sessions
 from analysis.variance_components import split_variance

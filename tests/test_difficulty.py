@@ -168,7 +168,7 @@ def test_rows_and_names_do_not_matter() -> None:
     one = fit_difficulty_curves(table, QUANTILES).curves[0]
     two = fit_difficulty_curves(again.astype({"unit": "category", "participant": "category"}), QUANTILES).curves[0]
     pd.testing.assert_frame_equal(one.curve, two.curve, rtol=1e-8)
-    pd.testing.assert_frame_equal(one.table(), two.table(), rtol=1e-8)
+    pd.testing.assert_frame_equal(one.frame(), two.frame(), rtol=1e-8)
 
 
 def test_fewer_than_three_difficulties_are_refused_with_a_difference() -> None:
@@ -180,7 +180,7 @@ def test_fewer_than_three_difficulties_are_refused_with_a_difference() -> None:
     mixed = pd.concat([two.assign(model="other"), asked(1, units=20)], ignore_index=True)
     found = fit_difficulty_curves(mixed, QUANTILES)
     assert len(found.curves) == 1 and len(found.refused) == 1 and found.refused[0].startswith("other natural")
-    assert len(found.table()) == 4
+    assert len(found.frame()) == 4
 
 
 def test_what_can_not_be_fitted_is_said() -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import re
 from html import escape
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import analysis
 from analysis import (
-    Layout,
     MixedModel,
-    Population,
     compare_conditions,
     compare_models,
-    default_protocol_design,
     describe,
     describe_power,
     detect,
@@ -30,7 +29,9 @@ from analysis import (
     simulate_dataset,
     tabulate_means,
 )
-from analysis.rows import ShownAsTable
+from analysis.power import Layout, Population, default_protocol_design
+from analysis.psychophysics import Detection, DifficultyCurves
+from analysis.results import AnalysisResult, ResultList, ShownAsText
 
 CHOICES = tuple(choice for choice in rule_choices() if choice.name in ("positions", "catch"))
 SHOWN = (
@@ -40,7 +41,7 @@ SHOWN = (
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[str, tuple[ShownAsTable, list[str]]]:
+def results() -> dict[str, tuple[AnalysisResult, list[str]]]:
     """Return results, and what each has to show."""
     layout = Layout(models=5, units=6, sessions=4, trials=12, conditions=("natural", "a<b"))
     dataset = simulate_dataset(layout, Population(), seed=2, models=published_models().iloc[:5])
@@ -87,7 +88,7 @@ def results() -> dict[str, tuple[ShownAsTable, list[str]]]:
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_result_shows_its_numbers_with_their_intervals(
-    name: str, results: dict[str, tuple[ShownAsTable, list[str]]]
+    name: str, results: dict[str, tuple[AnalysisResult, list[str]]]
 ) -> None:
     result, wanted = results[name]
     printed, markup = str(result), result._repr_html_()
@@ -95,9 +96,41 @@ def test_a_result_shows_its_numbers_with_their_intervals(
         assert words in printed
         assert escape(words) in markup
     assert "Estimate(" not in printed and "a<b" not in markup
-    frame = result.frame()
-    assert isinstance(frame, pd.DataFrame) and len(frame)
-    assert name == "description" or markup.count("<tr") == len(frame) + 1
+    readable = result.readable()
+    assert isinstance(readable, pd.DataFrame) and len(readable)
+    assert name == "description" or markup.count("<tr") == len(readable) + 1
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_frame_of_a_result_is_plain(name: str, results: dict[str, tuple[AnalysisResult, list[str]]]) -> None:
+    frame = results[name][0].frame()
+    assert len(frame) and frame.columns.is_unique
+    plain = (str, int, float, np.generic, type(None))
+    assert all(isinstance(cell, plain) for column in frame for cell in frame[column].tolist())
+    assert not any("Estimate(" in str(cell) for column in frame for cell in frame[column].tolist())
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_result_is_a_table_of_latex(name: str, results: dict[str, tuple[AnalysisResult, list[str]]]) -> None:
+    result = results[name][0]
+    text = result.to_latex(label="tab:one")
+    assert r"\toprule" in text and r"\label{tab:one}" in text and text.count(r"\\") == len(result.readable()) + 1
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    assert all(
+        line.count("&") - line.count(r"\&") == len(result.readable().columns) - 1
+        for line in body.splitlines()
+        if r"\\" in line
+    )
+    assert not re.search(r"(?<!\\)[%_#]", body)
+
+
+def test_several_results_are_one(results: dict[str, tuple[AnalysisResult, list[str]]]) -> None:
+    one = results["detection"][0]
+    assert isinstance(one, Detection)
+    both = ResultList([one, one])
+    pd.testing.assert_frame_equal(both.frame().iloc[:1], one.frame())
+    assert len(both.readable()) == 2 and str(one.d_prime) in str(both) and both == (one, one)
+    assert ResultList(()).frame().empty and str(ResultList(())) == "No results."
 
 
 ASKED = {
@@ -107,19 +140,28 @@ ASKED = {
 """Classes that say what is asked, and are no results."""
 ELSEWHERE = {"AnalysisError", "Estimate", "Result", "Section"}
 """An error, a number, a file, and a part of a report that shows itself whole."""
+INSIDE = {
+    "Answers", "ChecklistItem", "ClusteredMeans", "ExpectationPropagation", "Figure", "Finding", "JointMeans", "Laplace",
+    "Link", "Mapping", "Material", "RobustFit", "SessionFacts", "SessionTable", "Table",
+}  # fmt: skip
+"""Parts that chapters share, and that no estimator returns."""
 
 
-def test_every_result_shows_itself() -> None:
-    classes = {name for name in analysis.__all__ if inspect.isclass(getattr(analysis, name))}
-    shown = {
-        name
-        for name in classes
-        if hasattr(getattr(analysis, name), "_repr_html_")
-        and (getattr(analysis, name).__str__ is not object.__str__ or name == "Report")
+def test_every_class_of_the_chapters_is_a_result_or_says_what_is_asked() -> None:
+    chapters = [value for name in analysis.__all__ if inspect.ismodule(value := getattr(analysis, name))]
+    classes = {
+        name: found
+        for chapter in chapters
+        for name in chapter.__all__
+        if inspect.isclass(found := getattr(chapter, name))
     }
-    assert classes - shown == ASKED | ELSEWHERE
+    for name, found in classes.items():
+        if name not in ASKED | ELSEWHERE | INSIDE:
+            assert hasattr(found, "_repr_html_"), name
+            assert found.__str__ is not object.__str__ or name == "Report", name
+            assert hasattr(found, "frame") or issubclass(found, ShownAsText) or name == "Report", name
 
 
 def test_nothing_to_show_is_said() -> None:
-    empty = analysis.DifficultyCurves((), ("a: too few answers",))
+    empty = DifficultyCurves((), ("a: too few answers",))
     assert str(empty).startswith("Curves of all cells") and "too few answers" in str(empty)

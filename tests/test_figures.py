@@ -13,7 +13,7 @@ from matplotlib import pyplot
 from PIL import Image
 
 from analysis.figures import plot_machine_scores, save_figure, why_no_regression
-from analysis.performance import MachineScore
+from analysis.machines.performance import MachineScore
 from benchmark.errors import StorageError
 from benchmark.estimate import Estimate
 

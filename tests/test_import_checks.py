@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from analysis import compare_groups, describe, estimate_proportions, judgements, split_conditions
-from analysis.dataset import Dataset, read_dataset
+from analysis import compare_groups, describe, estimate_proportions, judgements
+from analysis.dataset import Dataset, read_dataset, split_conditions
 from analysis.importing.cells import plain_number, to_numbers
 from analysis.importing.tables import import_csv
 from analysis.mixed_model import MixedModel

@@ -26,7 +26,7 @@ from analysis.importing.mapping import (
 )
 from analysis.importing.rules import Rule, Test
 from analysis.importing.tables import import_csv
-from analysis.judgements import judgements
+from analysis.judgement_table import judgements
 from benchmark.documents import parse
 from benchmark.errors import DocumentError, ImportFailure
 

@@ -12,7 +12,7 @@ import pytest
 from analysis.dataset import Dataset, describe, read_dataset
 from analysis.exclusions import judge_sessions, protocol_rules
 from analysis.importing.imi import import_imi
-from analysis.judgements import judgements
+from analysis.judgement_table import judgements
 from benchmark.errors import ImportFailure
 from benchmark.protocol import load_protocol
 from tests.imported import IMI_CELLS, IMI_COLUMNS, TRAP, imi_table, write_imi

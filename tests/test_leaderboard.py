@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import performance
+from analysis.comparison.ranks import rank_models
 from analysis.dataset import read_dataset
 from analysis.exclusions import exclude, protocol_rules
-from analysis.judgements import judgements
+from analysis.judgement_table import judgements
 from analysis.leaderboard.making import make_published_results, make_results
 from analysis.leaderboard.result import Result, present_results, read_result, read_results, write_result
 from analysis.leaderboard.scores import interval_of, score_result, spread_machine_counts
 from analysis.leaderboard.standings import Leaderboard, Row, Standing, build_leaderboard
-from analysis.performance import unit_means
+from analysis.machines import performance
+from analysis.machines.performance import unit_means
 from analysis.proportions import estimate_proportions
 from analysis.published import published_means
-from analysis.ranks import rank_models
 from benchmark.errors import DocumentError, LeaderboardError, NameNotFound
 from benchmark.plumbing import PLUMBING
 from benchmark.responses import machine_responses

@@ -13,7 +13,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from analysis import performance
 from analysis.leaderboard import consistency
 from analysis.leaderboard.consistency import compare_scores
 from analysis.leaderboard.contribution import FOLDER, find_contribution
@@ -21,6 +20,7 @@ from analysis.leaderboard.making import make_published_results, make_results
 from analysis.leaderboard.result import Result, read_result, write_result
 from analysis.leaderboard.scores import score_result
 from analysis.leaderboard.verification import Verification, verify_result, verify_results
+from analysis.machines import performance
 from benchmark.command_line import app
 from benchmark.errors import LeaderboardError
 from benchmark.hashing import hash_settings

@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from analysis.psychophysics import confidence_table, measure_confidence, type2_auroc
+from analysis.psychophysics import measure_confidence, type2_auroc
 from analysis.psychophysics.meta_d_prime import count_confidence, fit_meta_d_prime
 from benchmark.errors import AnalysisError
 from tests.borowski import main_trials, read_borowski
@@ -159,7 +159,7 @@ def test_rows_and_names_do_not_matter() -> None:
     again = table.sample(frac=1, random_state=2).reset_index(drop=True)
     again["participant"], again["unit"] = "x" + again["participant"], "y" + again["unit"]
     one, two = (
-        confidence_table(measure_confidence(own, resample="units and participants", resamples=100))
+        measure_confidence(own, resample="units and participants", resamples=100).frame()
         for own in (table, again.astype({"participant": "category", "unit": "category"}))
     )
     pd.testing.assert_frame_equal(one, two, rtol=1e-8)

@@ -348,7 +348,7 @@ class TestIntervals:
         pd.testing.assert_frame_equal(one.draws, two.draws)
         assert one.draws["intercept"].std() == pytest.approx(fit.standard_errors["intercept"], rel=0.6)
         assert one.estimates["unit"].low < fit.sds[0] < one.estimates["unit"].high
-        assert set(one.table()["name"]) == {"intercept", "unit", "participant"}
+        assert set(one.frame()["name"]) == {"intercept", "unit", "participant"}
         with pytest.raises(AnalysisError, match="too few"):
             fit.bootstrap(3, seed=1)
 
@@ -538,7 +538,7 @@ class TestFormula:
         assert fit.design.names == ("intercept", "condition[T.synthetic]", "predictor")
 
     def test_summary(self, fit):
-        table = fit.summary()
+        table = fit.frame()
         assert list(table["name"]) == [*fit.design.names, "unit", "participant", "model"]
         own = table[table["effect"] == "fixed"].set_index("name")["estimand"]
         assert own.pop("condition[T.synthetic]") == "these models, new units and people; layer-uniform"
@@ -752,7 +752,7 @@ class TestSensitivities:
         sweep = lapse_sweep(MixedModel("1", ("unit", "participant")), table, (0.0, 0.05, 0.3))
         assert sweep.fits[0.0].coefficients[0] < 2.1 < sweep.fits[0.05].coefficients[0]
         assert 0.3 in sweep.refused
-        assert set(sweep.table()["lapse"]) == {0.0, 0.05}
+        assert set(sweep.frame()["lapse"]) == {0.0, 0.05}
 
     def test_learning(self):
         layout = Layout(models=4, units=16, sessions=24, trials=30)
@@ -761,7 +761,7 @@ class TestSensitivities:
         learning = moved.other.fixed["learning"]
         assert learning.low < 1.2 < learning.high
         assert learning.low > 0
-        assert list(moved.table()["name"]) == ["intercept", "unit", "participant"]
+        assert list(moved.frame()["name"]) == ["intercept", "unit", "participant"]
         with pytest.raises(AnalysisError, match="No session has two trials"):
             learning_sensitivity(MODEL, table[table["trial_index"] == 0])
 

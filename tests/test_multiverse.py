@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.exclusions import COMPLETE, Rule, catch_rule, exclude, named_rule, practice_rule, protocol_rules
-from analysis.judgements import judgements
+from analysis.judgement_table import judgements
 from analysis.multiverse import (
     HEADLINES,
     OFF,
@@ -45,7 +45,7 @@ def test_the_grid_is_every_combination_of_all_rules() -> None:
     sizes = {choice.name: len(choice.options) for choice in rule_choices()}
     assert found.choices == tuple(name for name in every if name not in found.idle)
     assert found.grid == math.prod(sizes[name] for name in found.choices) >= 200
-    table = found.table()
+    table = found.frame()
     assert len(table) + 2 * len(found.failed) == 2 * found.grid  # two conditions
     assert not table.duplicated([*found.choices, "headline"]).any()
     assert (table.groupby("headline")["protocol"].sum() == 1).all()
@@ -80,7 +80,7 @@ def test_the_protocols_specification_is_the_protocols_analysis() -> None:
 
 def test_the_curve_rises_and_its_agreement_is_counted() -> None:
     found = run_multiverse(RESPONSES, SESSIONS, choices=CHOICES)
-    table = found.table()
+    table = found.frame()
     for headline, own in table.groupby("headline"):
         assert own["value"].is_monotonic_increasing and own["place"].tolist() == list(range(1, len(own) + 1))
         said = {one.headline: one for one in found.agreement()}[str(headline)]
@@ -180,10 +180,10 @@ def test_choices_that_change_nothing_are_dropped_and_results_are_counted_once() 
     found = run_multiverse(RESPONSES, bare)
     assert {"total time", "instruction time", "practice"} <= set(found.idle)
     assert not set(found.idle) & set(found.choices)
-    assert all((found.table()[name] == option).all() for name, option in found.idle.items())
+    assert all((found.frame()[name] == option).all() for name, option in found.idle.items())
     assert "changes nothing" in found.idle_sentence or "change nothing" in found.idle_sentence
     for said in found.agreement():
-        own = found.table().query("headline == @said.headline")
+        own = found.frame().query("headline == @said.headline")
         assert said.specifications == len(own) and said.distinct == own["answer_set"].nunique()
         # Two specifications of one set of answers have one estimate; those of different sets differ in their answers.
         assert (own.groupby("answer_set")["value"].nunique() == 1).all()

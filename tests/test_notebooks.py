@@ -14,7 +14,9 @@ import nbformat
 import pytest
 
 import analysis
-from analysis import Layout, Population, SimulatedObserver, published_models, simulate_dataset
+from analysis import published_models, simulate_dataset
+from analysis.power import Layout, Population
+from analysis.simulated_dataset import SimulatedObserver
 from tests.notebooks import FOLDER, NAMES, complaints, execute, printed, read
 
 WANTED = [

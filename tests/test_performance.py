@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from scipy.stats import t as student
 
-from analysis.performance import (
+from analysis.machines.performance import (
     MachineScore,
+    MachineScores,
     estimate_mean,
     observer_check,
     p_of_mean,
     score_machines,
-    score_table,
     told_from_zero,
     unit_means,
 )
@@ -384,7 +384,7 @@ def test_relatives_are_marked() -> None:
     )
     marked = {score.model: score.related for score in score_machines(answers)}
     assert marked == {"a": True, "b": False, "c": False}
-    assert score_table(score_machines(answers)).set_index("model")["related"].to_dict() == marked
+    assert score_machines(answers).frame().set_index("model")["related"].to_dict() == marked
 
 
 def statistics_of(model: str, flags: list[str], used: list[bool] | None = None) -> pd.DataFrame:
@@ -429,7 +429,7 @@ def test_a_model_whose_units_are_all_flagged_gets_no_row() -> None:
 
 def test_no_answers_give_no_scores() -> None:
     assert score_machines(schemas.RESPONSES.empty()) == []
-    assert score_table([]).empty
+    assert MachineScores([]).frame().empty
 
 
 # ------------------------------------------------------------------------------------------------ words and tables
@@ -464,7 +464,7 @@ def test_without_a_twin_there_is_no_verdict() -> None:
 def test_the_table_of_scores_has_every_number_with_its_interval() -> None:
     own, control, twin = paired_answers(0.5)
     scores = score_machines(together(own, control, twin, answer_rows("b", [(0, True), (1, False)])))
-    table = score_table(scores)
+    table = MachineScores(scores).frame()
     assert len(table) == 2
     row = table.set_index("model").loc["a"]
     for name in ("score", "mis", "low_level", "excess", "twin", "trained_minus_twin"):

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 import stimuli.pool_sizes as pool_sizes
-from analysis import plot_pool_sizes, pool_size_changes, pool_size_table, score_pool_sizes
+from analysis import score_pool_sizes
+from analysis.figures import plot_pool_sizes
+from analysis.machines import pool_size_changes
 from benchmark.errors import AnalysisError, ObserverError, PoolTooSmall, StudyError, StudyMismatch
 from benchmark.hashing import hash_pixels, picture_keys
 from benchmark.observers import OBSERVERS
@@ -370,9 +372,9 @@ def test_sentences_say_which_way_and_by_how_much() -> None:
 def test_one_size_has_a_score_and_nothing_to_compare() -> None:
     (curve,) = score_pool_sizes(planted_responses((800,)))
     assert curve.steps == () and curve.per_halving is None and curve.sentences == ()
-    assert set(pool_size_table([curve])["pool_size"]) == {800}
+    assert set(curve.frame()["pool_size"]) == {800}
     assert pool_size_changes([curve]).empty
-    plot_pool_sizes(pool_size_table([curve]))
+    plot_pool_sizes(curve.frame())
 
 
 def test_answers_that_do_not_say_their_pool_or_mix_protocols_are_refused() -> None:
@@ -388,7 +390,7 @@ def test_answers_that_do_not_say_their_pool_or_mix_protocols_are_refused() -> No
 
 def test_the_figure_shows_every_series_at_every_size() -> None:
     curves = score_pool_sizes(planted_responses(), seed=1)
-    table = pool_size_table(curves)
+    table = curves.frame()
     (axis,) = plot_pool_sizes(table, note="a note")
     assert axis.get_xscale() == "log"
     assert [label.get_text() for label in axis.get_xticklabels()] == ["800", "400", "200"]

@@ -268,7 +268,7 @@ def test_slopes_are_those_of_the_scaling_analysis() -> None:
         fast = regress_means(model_means(answers)[None], design.values)
         table = judgement_table(answers)
         table = table[(table["kind"] == "main") & (table["references"] == "both")]
-        cells = estimate_proportions(table).table()
+        cells = estimate_proportions(table).frame()
         means = cells[["model", "condition", "value"]]
         models = pd.DataFrame(
             {
@@ -387,7 +387,7 @@ def test_every_goal_can_be_described(goal: Goal) -> None:
     assert found.asked is not None and 0 <= found.asked.power.value <= 1
     assert found.smallest.low <= found.smallest.value <= found.smallest.high
     assert len(found.sentences) >= 2 and "80 %" in found.sentences[0]
-    assert set(found.table.columns) == {"what", "value"} and not found.table.isna().any(axis=None)
+    assert set(found.facts.columns) == {"what", "value"} and not found.facts.isna().any(axis=None)
     again = describe_power(design, goal, simulations=50, **kind)  # type: ignore[arg-type]
     assert (again.smallest, again.asked) == (found.smallest, found.asked)
 
@@ -570,7 +570,7 @@ def test_too_few_units_are_named_and_how_many_would_do() -> None:
     assert own.components.sessions_for(0.02, enough + 20) < math.inf == own.components.sessions_for(0.02, enough - 20)
     assert own.sessions_with_more_units == own.components.sessions_for(0.02, 2 * enough)
     assert "No number of sessions" in own.sentence and "can't reach" in forecast.sentences[0]
-    assert len(forecast.table()) == 1
+    assert len(forecast.frame()) == 1
     more = sessions_until(table, units=2 * enough).outlooks[0]
     assert more.reachable and more.more.value == own.sessions_with_more_units - own.sessions
 

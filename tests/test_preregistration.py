@@ -342,7 +342,7 @@ def test_the_checklist_is_filled_from_the_data(study: Study) -> None:
     assert checklist.answer("protocol").startswith(study.protocol.identity)
     assert "parameters: 0.03; training images: none, on purpose" in checklist.answer("smallest effect")
     assert frozen.hash in checklist.answer("registration")
-    table = checklist.table()
+    table = checklist.frame()
     assert len(table) == len(ITEMS) and (table["answer"] != "").all()
     assert checklist.markdown().count("\n") == len(ITEMS) + 2
     assert "nan" not in checklist.markdown()

@@ -55,7 +55,7 @@ def table_of(rows: list[tuple[str, str, int]], model: str = "m") -> pd.DataFrame
 
 def test_errors_of_an_experiment_of_the_papers_size() -> None:
     cells = estimate_proportions(paper_sized())
-    mean = cells.table()[["error_binomial", "error_participants", "error_units", "error_two_way"]].mean()
+    mean = cells.frame()[["error_binomial", "error_participants", "error_units", "error_two_way"]].mean()
     assert mean.round(4).tolist() == [0.0077, 0.0091, 0.0134, 0.0142]
     for own in cells:
         assert (own.units, own.people, own.answers, own.estimate.n) == (84, 63, 2520, 84)
@@ -351,7 +351,7 @@ def test_shares_sum_to_one_in_every_cell() -> None:
 
 
 def test_the_table_has_every_number() -> None:
-    table = estimate_proportions(SMALL).table()
+    table = estimate_proportions(SMALL).frame()
     assert table["model"].tolist() == ["model-0", "model-1"]
     assert (table["answers"] == 90).all() and table["right"].between(45, 90).all()
     assert not table.isna().any().any()

@@ -3,109 +3,109 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 
 import analysis
 from analysis import (
-    Layout,
     MixedModel,
-    Population,
-    SimulatedObserver,
     calibrate,
     compare_intervals,
     compare_models,
-    confidence_table,
     detect,
-    detection_table,
     estimate_proportions,
     estimate_reliability,
     exclude,
     fit_scaling,
     judgements,
-    machine_answers,
     measure_confidence,
     published_means,
     published_models,
     rank_models,
-    reliability_table,
     run_multiverse,
     score_machines,
-    score_table,
     sessions_until,
     simulate_dataset,
     tabulate_means,
 )
-from analysis.agreement import MACHINE_COLUMNS
-from analysis.judgements import COLUMNS
+from analysis.agreement import MACHINE_COLUMNS, machine_answers
+from analysis.judgement_table import COLUMNS
+from analysis.power import Layout, Population
+from analysis.simulated_dataset import SimulatedObserver
 from benchmark import schemas
 from benchmark.errors import AnalysisError
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = (ROOT / "analysis" / "__init__.py").read_text(encoding="utf-8")
-TREE = ast.parse(SOURCE)
+STUB = (ROOT / "analysis" / "__init__.pyi").read_text(encoding="utf-8")
 BOTH = ("natural", "synthetic")
 
 
 def groups() -> list[tuple[str, list[str]]]:
-    """Return the questions, and the names under each, as the package lists them."""
-    lines = SOURCE.splitlines()
-    found = []
-    for node in TREE.body:
-        target = node.target if isinstance(node, ast.AugAssign) else getattr(node, "targets", [None])[0]
-        if isinstance(target, ast.Name) and target.id == "__all__":
-            assert isinstance(node, ast.Assign | ast.AugAssign)
-            found.append((lines[node.lineno - 2].removeprefix("# "), list(ast.literal_eval(node.value))))
-    return found
+    """Return the headings of the stub, and the names under each."""
+    parts = [part.partition("\n") for part in re.split(r"^# ", STUB, flags=re.M)[1:]]
+    return [
+        (
+            title,
+            [alias.name for node in ast.parse(body).body if isinstance(node, ast.ImportFrom) for alias in node.names],
+        )
+        for title, _, body in parts
+    ]
 
 
-def in_order(name: str) -> tuple[int, str]:
-    """Constants first, then classes, then functions, each by the alphabet."""
-    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+CHAPTERS = dict(groups())["Chapters"]
 
 
 # ---------------------------------------------------------------- names
 
 
-def test_names_are_listed_once_and_in_order_under_each_question() -> None:
-    assert [name for _, names in groups() for name in names] == analysis.__all__
-    assert len(set(analysis.__all__)) == len(analysis.__all__)
-    for question, names in groups():
-        assert question.endswith("?")
-        assert names == sorted(names, key=in_order)
+def test_names_are_listed_once_and_every_one_has_a_question() -> None:
+    named = [name for _, names in groups() for name in names]
+    assert len(set(named)) == len(named) and set(named) == set(analysis.__all__)
+    assert all(question.endswith("?") for question, _ in groups() if question != "Chapters")
+    assert len(named) - len(CHAPTERS) <= 75
 
 
 def test_every_name_resolves_and_says_what_it_is() -> None:
     for name in analysis.__all__:
         found = getattr(analysis, name)
-        if inspect.isclass(found) or inspect.isfunction(found):
+        if inspect.isclass(found) or inspect.isfunction(found) or inspect.ismodule(found):
             # A dataclass without a docstring would get its signature for one.
             assert inspect.getdoc(found) and not str(inspect.getdoc(found)).startswith(f"{name}("), name
         else:
             assert name.isupper(), name
 
 
-def test_type_checkers_see_the_same_names() -> None:
-    guarded = next(node for node in TREE.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    seen = set()
-    for node in guarded.body:
-        if isinstance(node, ast.ImportFrom):
-            seen |= {alias.asname or alias.name for alias in node.names}
-            for alias in node.names:
-                home = sys.modules[str(node.module)]
-                assert (
-                    getattr(home, alias.name) is getattr(analysis, (alias.asname or alias.name), None) or alias.asname
-                )
-        elif isinstance(node, ast.Assign):
-            seen |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    assert {name for name in seen if not name.startswith("_")} == set(analysis.__all__)
+def test_no_name_is_both_a_module_and_something_else() -> None:
+    modules = {path.stem for path in (ROOT / "analysis").iterdir()}
+    assert modules & set(analysis.__all__) == set(CHAPTERS)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_what_a_chapter_lists_is_there_and_nowhere_else(chapter: str) -> None:
+    module = importlib.import_module(f"analysis.{chapter}")
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        found = getattr(module, name)
+        # Unions of literals have no docstring.
+        assert name.isupper() or inspect.getdoc(found) or get_args(found), name
+        others = [importlib.import_module(f"analysis.{other}") for other in CHAPTERS if other != chapter]
+        elsewhere = [other.__name__ for other in others if name in other.__all__]
+        assert not elsewhere or name.isupper(), (name, elsewhere)
+
+
+def test_a_name_that_moved_to_a_chapter_is_found_with_a_warning() -> None:
+    with pytest.warns(FutureWarning, match="from analysis.figures import plot_ranks"):
+        found = analysis.plot_ranks
+    assert found is importlib.import_module("analysis.figures").plot_ranks
 
 
 def test_an_unknown_name_is_an_error_as_in_any_module() -> None:
@@ -126,17 +126,6 @@ def test_importing_the_package_loads_nothing_else() -> None:
     assert run("import sys, analysis; print(sorted(n for n in sys.modules if n.startswith('analysis.')))") == "[]"
 
 
-@pytest.mark.parametrize(
-    "before",
-    ["", "import analysis.judgements", "from analysis.judgements import COLUMNS", "import analysis.comparison"],
-)
-def test_a_function_outlives_the_module_of_its_name(before: str) -> None:
-    code = (
-        f"{before}\nfrom analysis import judgements\nimport analysis.judgements\nprint(callable(analysis.judgements))"
-    )
-    assert run(code) == "True"
-
-
 # ---------------------------------------------------------------- docs
 
 
@@ -154,8 +143,8 @@ def names_of(rows: list[list[str]]) -> list[str]:
 
 
 def test_the_page_of_public_names_lists_exactly_them() -> None:
-    page = [(title, names_of(rows)) for title, rows in sections("public_names.md", "##")]
-    assert page == groups()
+    page = {title: names_of(rows) for title, rows in sections("public_names.md", "##")}
+    assert page == dict(groups())
     for _, rows in sections("public_names.md", "##"):
         assert all(len(row) == 2 and len(row[1]) > 10 for row in rows)
 
@@ -201,23 +190,23 @@ def tables() -> dict[str, pd.DataFrame]:
         "Units": dataset.units,
         "Models": dataset.models,
         "Machine answers": machine,
-        "`Proportions.table()`": proportions.table(),
-        "`Intervals.table()`": compare_intervals(natural[natural["model"] == "resnet50"]).table(),
-        "`Comparison.table()`": compare_models(people, condition="natural").table(),
-        "`Ranks.table()`": rank_models(people, condition="natural").table(),
-        "`Multiverse.table()`": run_multiverse(dataset.responses, dataset.sessions, most=4).table(),
+        "`Proportions.frame()`": proportions.frame(),
+        "`Intervals.frame()`": compare_intervals(natural[natural["model"] == "resnet50"]).frame(),
+        "`Comparison.frame()`": compare_models(people, condition="natural").frame(),
+        "`Ranks.frame()`": rank_models(people, condition="natural").frame(),
+        "`Multiverse.frame()`": run_multiverse(dataset.responses, dataset.sessions, most=4).frame(),
         "`tabulate_means()`, `published_means()`": tabulate_means(proportions),
-        "`ScalingStudy.table()`": scaling.table(),
+        "`ScalingStudy.frame()`": scaling.frame(),
         "`ScalingResult.points`": slope.points,  # type: ignore[union-attr]
         "`ScalingResult.ladder()`": slope.ladder(),  # type: ignore[union-attr]
-        "`MixedModelFit.summary()`": MixedModel(random=("unit", "participant")).fit(natural).summary(),
+        "`MixedModelFit.frame()`": MixedModel(random=("unit", "participant")).fit(natural).frame(),
         "`Exclusion.report`": kept.report,
-        "`reliability_table()`": reliability_table(estimate_reliability(natural, splits=20, resamples=20)),
-        "`detection_table()`": detection_table(detect(natural)),
-        "`confidence_table()`": confidence_table(measure_confidence(natural, resamples=20)),
-        "`score_table()`": score_table(score_machines(dataset.responses)),
+        "`Reliability.frame()`": estimate_reliability(natural, splits=20, resamples=20).frame(),
+        "`Detection.frame()`": detect(natural).frame(),
+        "`Metacognition.frame()`": measure_confidence(natural, resamples=20).frame(),
+        "`MachineScore.frame()`": score_machines(dataset.responses).frame(),
         "`Calibration.bins`": calibrate(people, machine, resamples=20)[0].bins,
-        "`Forecast.table()`": sessions_until(natural, 0.1).table(),
+        "`Forecast.frame()`": sessions_until(natural, 0.1).frame(),
     }
 
 

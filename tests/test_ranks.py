@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import norm
 
 import analysis
+from analysis.comparison.ranks import rank_models, rank_values
 from analysis.power.simulation import Layout, Population, simulate_judgements
-from analysis.ranks import rank_models, rank_values
 from benchmark.errors import AnalysisError
 
 PUBLISHED = Path(analysis.__file__).parent / "data" / "imi_2023.csv"
@@ -102,7 +102,7 @@ def test_groups_are_the_longest_runs_that_nothing_tells_apart() -> None:
             assert not any((one, other) in apart for one in group for other in group)
         for one, other in pairwise(found.groups):
             assert not set(one) <= set(other) and not set(other) <= set(one)
-    assert wide.table()["groups"].tolist() == ["a", "b", "b c", "c"]
+    assert wide.frame()["groups"].tolist() == ["a", "b", "b c", "c"]
 
 
 def test_order_and_names_do_not_matter() -> None:

@@ -17,7 +17,6 @@ from analysis.reliability import (
     implied_reliability,
     noise_ceiling,
     reliability_curve,
-    reliability_table,
 )
 from analysis.reliability.analysis_of_variance import intraclass, step_up
 from analysis.reliability.intervals import reliability_estimate
@@ -234,7 +233,7 @@ def test_the_curve_that_is_observed_is_the_one_that_is_predicted() -> None:
     assert curve.points[3].observed is None
     values = [point.predicted.value for point in curve.points]
     assert values == sorted(values)
-    shown = curve.table()
+    shown = curve.frame()
     assert shown["units_observed"].tolist() == [400, 400, 400, 0]
     assert shown["observed"].isna().tolist() == [False, False, False, True]
 
@@ -295,12 +294,12 @@ def test_neither_order_nor_names_matter() -> None:
     names = {name: f"renamed-{place}" for place, name in enumerate(sorted(table["unit"].unique(), reverse=True))}
     renamed = table.assign(unit=table["unit"].map(names))
     first, second, third = (
-        reliability_table(estimate_reliability(one, resamples=100, splits=50)) for one in (table, shuffled, renamed)
+        estimate_reliability(one, resamples=100, splits=50).frame() for one in (table, shuffled, renamed)
     )
     pd.testing.assert_frame_equal(first, second)
     by_people = [name for name in first.columns if name.startswith("by_participants")]
     pd.testing.assert_frame_equal(first.drop(columns=by_people), third.drop(columns=by_people))
-    curves = [reliability_curve(one, resamples=50, splits=20)[0].table() for one in (table, shuffled, renamed)]
+    curves = [reliability_curve(one, resamples=50, splits=20)[0].frame() for one in (table, shuffled, renamed)]
     pd.testing.assert_frame_equal(curves[0], curves[1])
     pd.testing.assert_frame_equal(curves[0], curves[2])
 
@@ -310,7 +309,7 @@ def test_models_and_conditions_are_kept_apart() -> None:
         table_of(beta_counts(seed, 20, 8)).assign(model=model, condition=condition)
         for seed, (model, condition) in enumerate([("a", "natural"), ("a", "synthetic"), ("b", "natural")])
     ]
-    found = reliability_table(estimate_reliability(pd.concat(parts), resamples=50, splits=20))
+    found = estimate_reliability(pd.concat(parts), resamples=50, splits=20).frame()
     assert found[["model", "condition"]].to_numpy().tolist() == [["a", "natural"], ["a", "synthetic"], ["b", "natural"]]
     for row, part in zip(found.to_dict("records"), parts):
         alone = estimate_reliability(part, resamples=50, splits=20)[0]

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.dataset import Dataset
 from analysis.figures.style import looks, shapes
-from analysis.performance import MachineScores, score_machines
+from analysis.machines.performance import MachineScores, score_machines
 from analysis.power.simulation import Layout, Population
 from analysis.proportions import estimate_proportions
 from analysis.published import published_models

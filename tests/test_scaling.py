@@ -142,7 +142,7 @@ def test_one_model_against_six_is_refused(published: ScalingStudy) -> None:
     assert refused.reason == "one model (clip_resnet50) against six"
     assert refused.verdict.kind == "refused"
     assert "one model (clip_resnet50) against six" in refused.verdict.because
-    row = published.table().set_index(["condition", "predictor"]).loc["synthetic", "training images"]
+    row = published.frame().set_index(["condition", "predictor"]).loc["synthetic", "training images"]
     numbers = row.drop(["models", "verdict", "because", "warnings"])
     assert numbers.isna().all(), "a refused slope has no number, not even in the table"
 
@@ -418,7 +418,7 @@ def test_what_cannot_carry_a_slope_is_refused(x: list[float], reason: str) -> No
     assert isinstance(result, Refusal)
     assert reason in result.reason
     assert 0 <= study.places["all slopes"]["natural", "parameters"].p <= 1
-    assert study.table()["slope"].isna().all()
+    assert study.frame()["slope"].isna().all()
 
 
 def test_a_refused_contrast_holds_its_place_with_its_own_p() -> None:
@@ -502,13 +502,13 @@ def test_joint_predictors_that_are_too_alike_are_refused() -> None:
 
 def test_order_of_rows_and_names_of_models_do_not_matter() -> None:
     means, models = published_means(), published_models()
-    first = fit_scaling(means, models).table()
-    shuffled = fit_scaling(means.sample(frac=1, random_state=1), models.sample(frac=1, random_state=2)).table()
+    first = fit_scaling(means, models).frame()
+    shuffled = fit_scaling(means.sample(frac=1, random_state=1), models.sample(frac=1, random_state=2)).frame()
     pd.testing.assert_frame_equal(first, shuffled)
     names = {name: f"z{9 - n}" for n, name in enumerate(models["model"])}
     renamed = fit_scaling(
         means.assign(model=means["model"].map(names)), models.assign(model=models["model"].map(names))
-    ).table()
+    ).frame()
     words = ["leverage_of", "cook_of", "because", "warnings"]
     pd.testing.assert_frame_equal(first.drop(columns=words), renamed.drop(columns=words), rtol=1e-12)
 

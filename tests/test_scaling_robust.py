@@ -207,7 +207,7 @@ def test_equivalence_and_non_improvement_rest_on_the_same_error() -> None:
 
 def test_the_published_slopes_have_both_errors_side_by_side() -> None:
     study = fit_scaling(published_means(), published_models())
-    row = study.table().set_index(["condition", "predictor"]).loc["natural", "parameters"]
+    row = study.frame().set_index(["condition", "predictor"]).loc["natural", "parameters"]
     assert row["rests_on"] == "robust"
     assert row["p_least_squares"] == pytest.approx(0.0218, abs=5e-5)
     assert row["standard_error_least_squares"] == pytest.approx(0.0245, abs=5e-5)

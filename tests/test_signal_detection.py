@@ -9,7 +9,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom, norm
 
 from analysis.power.simulation import Layout, Population, simulate_judgements
-from analysis.psychophysics import d_prime_from_proportion, detect, detection_table, position_bias
+from analysis.psychophysics import d_prime_from_proportion, detect, position_bias
 from analysis.psychophysics.detection_hierarchy import fit_hierarchy
 from analysis.psychophysics.detection_rates import corrected_rates, count_choices
 from benchmark.errors import AnalysisError
@@ -141,7 +141,7 @@ def test_everybody_right_and_one_person_alone_give_finite_numbers() -> None:
     one = table[table["participant"] == "p000"]
     for own in (right, one, one.iloc[:0:-1].head(8)):
         (found,) = detect(own)
-        row = detection_table([found]).iloc[0].dropna()
+        row = found.frame().iloc[0].dropna()
         assert np.isfinite(row.drop(["model", "condition"]).astype(float).drop(
             [name for name in row.index if name.endswith(("_low", "_high"))])).all()  # fmt: skip
     (found,) = detect(one)

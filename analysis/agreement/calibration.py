@@ -14,7 +14,7 @@ from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
 from analysis.resampling import LEVEL, RESAMPLES, percentile_estimate, resample_weights
-from analysis.rows import ShownAsRecord
+from analysis.results import Record, ResultList
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -22,7 +22,7 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Calibration(ShownAsRecord):
+class Calibration(Record):
     """Whether a machine is as sure as it should be.
 
     What is compared is how sure it is of the query it prefers (1/2 to 1), since nothing tells it which query is right.
@@ -59,7 +59,7 @@ def calibrate(
     bins: int = BINS,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> tuple[Calibration, ...]:
+) -> ResultList[Calibration]:
     """Compare how sure a machine is with what people choose, or with the truth, on the tasks that both answered.
 
     Parameters
@@ -127,7 +127,7 @@ def calibrate(
             Calibration(observer_name(theirs), **names, target=target, bins=_bin_table(n, sure, right, weights, bins),
                         error=error, brier=brier)
         )  # fmt: skip
-    return tuple(results)
+    return ResultList(results)
 
 
 def _bin_table(n: Floats, sure: Floats, right: Floats, weights: Floats, bins: int) -> pd.DataFrame:

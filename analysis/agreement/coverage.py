@@ -20,12 +20,12 @@ from analysis.agreement.powered_means import (
 from analysis.agreement.savings import saving_bound
 from analysis.arrays import Floats
 from analysis.resampling import LEVEL
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from benchmark.errors import AnalysisError
 
 
 @dataclass(frozen=True)
-class Coverage(ShownAsRecord):
+class Coverage(Record):
     """How often intervals cover the truth in simulated studies, and what the machine saves there.
 
     Attributes

@@ -19,13 +19,13 @@ from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, LEAST_UNITS, spell_group
 from analysis.resampling import LEVEL
-from analysis.rows import ShownAsRecord, spread_out
+from analysis.results import Record, ResultList, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class ErrorConsistency(ShownAsRecord):
+class ErrorConsistency(Record):
     """Whether people and a machine are wrong in the same trials, beyond what their accuracies make happen.
 
     Attributes
@@ -59,7 +59,7 @@ class ErrorConsistency(ShownAsRecord):
         return row | spread_out("kappa", self.kappa) | spread_out("human", self.human) | {"remark": self.remark}
 
 
-def error_consistency(people: pd.DataFrame, machine: pd.DataFrame) -> tuple[ErrorConsistency, ...]:
+def error_consistency(people: pd.DataFrame, machine: pd.DataFrame) -> ResultList[ErrorConsistency]:
     """Estimate error consistency on the tasks that people and machine share, for each condition and difficulty.
 
     With accuracies p of a person and q of the machine on the person's n trials, independent errors agree in
@@ -78,7 +78,7 @@ def error_consistency(people: pd.DataFrame, machine: pd.DataFrame) -> tuple[Erro
     results = []
     for names, own, theirs in shared_groups(people, machine, KEYS[1:]):
         results.append(_error_consistency(names, own, theirs))
-    return tuple(results)
+    return ResultList(results)
 
 
 def _error_consistency(names: dict[str, str], own: pd.DataFrame, theirs: pd.DataFrame) -> ErrorConsistency:

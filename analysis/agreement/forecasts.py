@@ -17,13 +17,13 @@ from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
 from analysis.reliability.analysis_of_variance import intraclass_of_sums
 from analysis.resampling import RESAMPLES, percentile_estimate, resample_weights
-from analysis.rows import ShownAsRecord, spread_out
+from analysis.results import Record, ResultList, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class ForecastScore(ShownAsRecord):
+class ForecastScore(Record):
     """How well a machine's probabilities foretell single human answers; losses in nats a trial, lower is better.
 
     Attributes
@@ -75,7 +75,7 @@ def score_forecasts(
     clip: float = 0.001,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> tuple[ForecastScore, ...]:
+) -> ResultList[ForecastScore]:
     """Score a machine's probabilities as forecasts of people's answers to the same tasks.
 
     Parameters
@@ -156,7 +156,7 @@ def score_forecasts(
                 clipped=float((raw != p).mean()),
             )
         )
-    return tuple(results)
+    return ResultList(results)
 
 
 def _foretell_by_unit(unit: Integers, h: Floats, n: Floats, s: Floats, constant: Floats) -> Floats:

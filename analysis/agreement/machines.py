@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis.judgements import judgements
+from analysis.judgement_table import judgements
 from benchmark.errors import AnalysisError, suggest
 from benchmark.model_card import TWIN_SUFFIX
 from benchmark.units import PLANTED

@@ -15,7 +15,7 @@ from analysis.agreement.pairing import ALL_MODELS, shared_groups, unit_table
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
 from analysis.resampling import LEVEL, RESAMPLES, percentile_estimate, resample_weights
-from analysis.rows import ShownAsRecord
+from analysis.results import Record, ResultList
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -23,7 +23,7 @@ LEAST_MODELS = 3
 
 
 @dataclass(frozen=True)
-class ModelAgreement(ShownAsRecord):
+class ModelAgreement(Record):
     """How human and machine scores of models go together.
 
     Attributes
@@ -54,7 +54,7 @@ def model_agreement(
     score: Score = "probability",
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> tuple[ModelAgreement, ...]:
+) -> ResultList[ModelAgreement]:
     """Correlate mean human and machine scores over models, for each condition, difficulty and kind of references.
 
     Means are over the units that both have answered about. With Fisher's z the error of Pearson's correlation is
@@ -108,7 +108,7 @@ def model_agreement(
                 spearman=_fisher(rank, 1 + rank**2 / 2, count, "Spearman", estimand),
             )
         )
-    return tuple(results)
+    return ResultList(results)
 
 
 def _fisher(value: float, factor: float, count: int, name: str, estimand: str) -> Estimate:

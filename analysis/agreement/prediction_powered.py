@@ -48,7 +48,7 @@ from analysis.arrays import Floats
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
 from analysis.resampling import percentile_estimate
-from analysis.rows import ShownAsRecord, spread_out
+from analysis.results import Record, ResultList, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -63,7 +63,7 @@ WARN, REFUSE = 0.05, 0.001
 
 
 @dataclass(frozen=True)
-class PoweredScore(ShownAsRecord):
+class PoweredScore(Record):
     """A model's human score with the help of a machine observer.
 
     Attributes
@@ -131,7 +131,7 @@ def score_with_machine(
     score: Score = "probability",
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> tuple[PoweredScore, ...]:
+) -> ResultList[PoweredScore]:
     """Estimate the human score of each model and condition from human answers and a machine's.
 
     The score is the mean over units, drawn as these were, of the proportion correct of people like these. The units
@@ -162,7 +162,7 @@ def score_with_machine(
         where = spell_group(names)
         labels, left_out = gather_tasks(own, theirs, score, where)
         results.append(_estimate(labels, left_out, names, observer, where, resamples, seed))
-    return tuple(results)
+    return ResultList(results)
 
 
 def gather_tasks(people: pd.DataFrame, machine: pd.DataFrame, score: Score, where: str) -> tuple[Labels, int]:

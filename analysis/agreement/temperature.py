@@ -29,7 +29,7 @@ from analysis.arrays import Floats
 from analysis.estimands import spell_estimand
 from analysis.groups import spell_group
 from analysis.resampling import percentile_estimate, resample_weights
-from analysis.rows import ShownAsRecord
+from analysis.results import Record, ResultList
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -39,7 +39,7 @@ RESAMPLES_WITH_LAPSE = 200
 
 
 @dataclass(frozen=True)
-class TemperatureFit(ShownAsRecord):
+class TemperatureFit(Record):
     """A temperature that fits people's answers.
 
     Attributes
@@ -83,7 +83,7 @@ def fit_temperature(
     folds: int = FOLDS,
     resamples: int | None = None,
     seed: int = 0,
-) -> tuple[TemperatureFit, ...]:
+) -> ResultList[TemperatureFit]:
     """Fit a temperature to people's answers, for each condition, difficulty and kind of references.
 
     Parameters
@@ -156,7 +156,7 @@ def fit_temperature(
                 gain=gain,
             )
         )
-    return tuple(results)
+    return ResultList(results)
 
 
 def change_temperature(machine: pd.DataFrame, new: float, *, used: float, lapse: float = 0.0) -> pd.DataFrame:

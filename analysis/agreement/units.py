@@ -20,12 +20,12 @@ from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
 from analysis.reliability.analysis_of_variance import intraclass_of_sums
 from analysis.resampling import RESAMPLES, percentile_estimate, resample_weights
-from analysis.rows import ShownAsRecord, spread_out
+from analysis.results import Record, ResultList, spread_out
 from benchmark.estimate import DISATTENUATED, Estimate
 
 
 @dataclass(frozen=True)
-class UnitAgreement(ShownAsRecord):
+class UnitAgreement(Record):
     """How human and machine scores of units go together, in one model and condition, or in all models.
 
     Attributes
@@ -84,7 +84,7 @@ def unit_agreement(
     score: Score = "probability",
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> tuple[UnitAgreement, ...]:
+) -> ResultList[UnitAgreement]:
     """Correlate human and machine scores over units: within each model, and over all models if there are several.
 
     Parameters
@@ -110,7 +110,7 @@ def unit_agreement(
     for names, own, theirs in shared_groups(people, machine, KEYS[1:]):
         if own["model"].nunique() > 1:
             results.append(_correlate_units({"model": ALL_MODELS, **names}, own, theirs, score, resamples, seed))
-    return tuple(results)
+    return ResultList(results)
 
 
 def _correlate_units(

@@ -9,6 +9,7 @@ from analysis.comparison.differences import (
 )
 from analysis.comparison.joint_means import DRAWS, JointMeans, draw_scores, join_means
 from analysis.comparison.models import model_means
+from analysis.comparison.ranks import RankedModel, Ranks, rank_models, rank_values
 from analysis.comparison.unit_level import UnitLevelTest, compare_unit_means
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Comparison",
     "Difference",
     "JointMeans",
+    "RankedModel",
+    "Ranks",
     "UnitLevelTest",
     "compare_conditions",
     "compare_groups",
@@ -24,4 +27,6 @@ __all__ = [
     "draw_scores",
     "join_means",
     "model_means",
+    "rank_models",
+    "rank_values",
 ]

@@ -25,11 +25,11 @@ from scipy.stats import norm
 from analysis.comparison.joint_means import DRAWS, JointMeans, draw_scores, join_means, spell_sharing
 from analysis.comparison.models import choose_condition, model_means
 from analysis.estimands import Drawing, spell_estimand
-from analysis.judgements import plain, require
+from analysis.judgement_table import plain, require
 from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.proportions import LEVEL, Mean, cluster_means, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans
-from analysis.rows import ShownAsRecord, ShownAsTable
+from analysis.results import AnalysisResult, Record
 from analysis.same_units import check_one_model_a_name
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
@@ -38,7 +38,7 @@ UNIT = "difference of proportions correct"
 
 
 @dataclass(frozen=True)
-class Difference(ShownAsRecord):
+class Difference(Record):
     """One difference of a family.
 
     Attributes
@@ -65,7 +65,7 @@ class Difference(ShownAsRecord):
 
 
 @dataclass(frozen=True)
-class Comparison(ShownAsTable):
+class Comparison(AnalysisResult):
     """A family of differences.
 
     Attributes
@@ -90,7 +90,7 @@ class Comparison(ShownAsTable):
     def __iter__(self) -> Iterator[Difference]:
         return iter(self.differences)
 
-    def frame(self) -> pd.DataFrame:
+    def readable(self) -> pd.DataFrame:
         """Return one row a difference as people read it."""
         return pd.DataFrame(
             [
@@ -109,7 +109,7 @@ class Comparison(ShownAsTable):
         left_out = f" Left out: {'; '.join(self.left_out)}." if self.left_out else ""
         return f"First minus second, a family of {self.size}: {self.family}.{left_out}"
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row a difference, with the family and its size."""
         rows: list[dict[str, Any]] = []
         for own in self.differences:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.comparison.joint_means import JointMeans, join_means, spell_sharing
 from analysis.estimands import Drawing
-from analysis.judgements import plain
+from analysis.judgement_table import plain
 from analysis.proportions import Answers, Mean, cluster_means, read_answers
 from analysis.proportions.answers import Codes
 from analysis.same_units import check_one_model_a_name, group_models

@@ -12,12 +12,12 @@ from scipy.stats import chi2, t
 from analysis.comparison.models import choose_condition
 from analysis.estimands import spell_estimand
 from analysis.multiple_tests import adjust_holm
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from benchmark.errors import AnalysisError
 
 
 @dataclass(frozen=True)
-class UnitLevelTest(ShownAsRecord):
+class UnitLevelTest(Record):
     """The paper's tests on unit means: Kruskal-Wallis over models, then Conover's with Holm's correction.
 
     They take each unit's mean as one independent number, and so speak for new units answered by these people alone.

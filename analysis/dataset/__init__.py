@@ -9,6 +9,7 @@ from analysis.dataset.description import Description, describe
 from analysis.dataset.facts import UNIT_FACTS, derive_sessions, unit_facts
 from analysis.dataset.models import MODEL_FACTS, model_facts, with_models
 from analysis.dataset.reading import read_dataset
+from analysis.judgement_table import judgements, split_conditions
 
 __all__ = [
     "MODEL_FACTS",
@@ -17,8 +18,10 @@ __all__ = [
     "Description",
     "derive_sessions",
     "describe",
+    "judgements",
     "model_facts",
     "read_dataset",
+    "split_conditions",
     "unit_facts",
     "with_models",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.rows import ShownAsTable
+from analysis.results import AnalysisResult
 from analysis.same_units import read_same_units
 from benchmark import __version__, schemas
 from benchmark.errors import ImportFailure
@@ -26,7 +26,7 @@ EXPORT = "export of vimi"
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset(ShownAsTable):
+class Dataset(AnalysisResult):
     """Answers, and what is known of their sessions, units and models.
 
     Attributes
@@ -72,7 +72,7 @@ class Dataset(ShownAsTable):
         return read_same_units(self.models)
 
     def frame(self) -> pd.DataFrame:
-        """Return how many answers there are, by who answers, kind of trial and condition, as people read it."""
+        """Return how many answers there are, by who answers, kind of trial and condition."""
         keys = ["observer_kind", "kind", "condition"]
         units = self.responses.assign(unit=self.responses.groupby(UNIT_COLUMNS, observed=True, dropna=False).ngroup())
         counts = units.groupby(keys, observed=True, dropna=False, sort=True).agg(
@@ -81,7 +81,11 @@ class Dataset(ShownAsTable):
             observers=("observer", "nunique"),
             answers=("correct", "size"),
         )
-        return counts.reset_index().rename(columns={"observer_kind": "answered by", "kind": "trials"})
+        return counts.reset_index()
+
+    def readable(self) -> pd.DataFrame:
+        """Return the same as people read it."""
+        return self.frame().rename(columns={"observer_kind": "answered by", "kind": "trials"})
 
     @property
     def caption(self) -> str:

@@ -8,13 +8,13 @@ from html import escape
 import pandas as pd
 
 from analysis.dataset.data import Dataset
-from analysis.rows import ShownAsTable
+from analysis.results import AnalysisResult
 from benchmark import schemas
 from benchmark.units import unit_names
 
 
 @dataclass(frozen=True, eq=False)
-class Description(ShownAsTable):
+class Description(AnalysisResult):
     """What is in a data set, to be looked at before it is believed.
 
     Attributes
@@ -44,6 +44,10 @@ class Description(ShownAsTable):
         return f"{super()._repr_html_()}<p>First rows:</p>{self.first.to_html(index=False)}{remarks}"
 
     def frame(self) -> pd.DataFrame:
+        """Return the counts."""
+        return self.counts
+
+    def readable(self) -> pd.DataFrame:
         """Return the counts."""
         return self.counts
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.importing.schema import conform
-from analysis.judgements import PEOPLE
+from analysis.judgement_table import PEOPLE
 from benchmark import schemas
 from benchmark.units import PLANTED, UNIT_COLUMNS, unit_names
 

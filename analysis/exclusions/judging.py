@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.exclusions.rules import DEFAULT_RULES, UNKNOWN, Rule, SessionTable, Verdicts, tabulate_sessions
-from analysis.rows import ShownAsTable
+from analysis.results import AnalysisResult
 from benchmark.errors import AnalysisError
 
 
@@ -74,7 +74,7 @@ def describe_exclusions(judged: pd.DataFrame, rules: Iterable[Rule]) -> pd.DataF
 
 
 @dataclass(frozen=True)
-class Exclusion(ShownAsTable):
+class Exclusion(AnalysisResult):
     """What is left after exclusions, and who fell out and why.
 
     Attributes
@@ -101,6 +101,10 @@ class Exclusion(ShownAsTable):
     kept: int
 
     def frame(self) -> pd.DataFrame:
+        """Return one row a rule: how many sessions it leaves out."""
+        return self.report.rename(columns=lambda name: name.replace(" ", "_"))
+
+    def readable(self) -> pd.DataFrame:
         """Return one row a rule: how many sessions it leaves out."""
         return self.report
 

@@ -31,7 +31,7 @@ from analysis.scaling.predictors import LEAST_MODELS, PREDICTORS
 from benchmark.errors import AnalysisError
 
 if TYPE_CHECKING:
-    from analysis.performance import MachineScore
+    from analysis.machines.performance import MachineScore
     from benchmark.estimate import Estimate
 
 

@@ -54,7 +54,7 @@ def plot_pool_sizes(table: pd.DataFrame, *, note: str = "") -> NDArray[Any]:
     table
         One row a model, observer, size and quantity: ``model``, ``observer``, ``pool_size``, ``quantity`` (``score``,
         ``twin``, ``low_level``; rows of other quantities are left out), ``value``, ``low``, ``high``, as from
-        :func:`analysis.pool_sizes.pool_size_table`; it must be of one condition, difficulty and kind of references.
+        :meth:`analysis.machines.PoolSizeCurve.frame`; it must be of one condition, difficulty and kind of references.
     note
         What must be said wherever these numbers appear.
 

@@ -25,7 +25,7 @@ from analysis.leaderboard.result import (
     UnitFacts,
 )
 from analysis.leaderboard.scores import score_result
-from analysis.performance import UNIT_KEY
+from analysis.machines.performance import UNIT_KEY
 from analysis.published import SOURCE, UNITS, published_means, published_models
 from benchmark.commands import spell_command
 from benchmark.errors import LeaderboardError, NameNotFound

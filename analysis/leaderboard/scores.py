@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.judgements import judgements
+from analysis.judgement_table import judgements
 from analysis.leaderboard.result import MachineCounts, PeopleCounts, Result, Score
-from analysis.performance import BCA, Interval, MachineScore, score_machines
-from analysis.pool_sizes import score_pool_sizes
+from analysis.machines.performance import BCA, Interval, MachineScore, score_machines
+from analysis.machines.pool_sizes import score_pool_sizes
 from analysis.proportions import estimate_proportions
 from analysis.reliability import estimate_reliability
 from benchmark import schemas
@@ -306,7 +306,7 @@ def merged_people_scores(results: Iterable[Result], kind: str) -> list[Score]:
 
 
 def counted_judgements(results: Iterable[Result], kind: str = "human") -> pd.DataFrame:
-    """Return people's judgements of some results, without flagged units; see ``analysis.judgements``."""
+    """Return people's judgements of some results, without flagged units; see ``analysis.judgement_table``."""
     known = list(results)
     table = judgements(spread_people_counts(known, kind), observer_kinds=(kind,), references=None)
     flags = pd.concat([unit_flags(result) for result in known])

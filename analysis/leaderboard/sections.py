@@ -12,7 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from analysis.leaderboard.scores import PEOPLE
-from analysis.performance import told_from_zero
+from analysis.machines.performance import told_from_zero
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,7 @@ class Section:
     columns: tuple[Column, ...]
     reasons: tuple[str, ...]
 
-    def frame(self) -> pd.DataFrame:
+    def readable(self) -> pd.DataFrame:
         """Return the cells, one column each."""
         import pandas as pd
 
@@ -103,13 +103,13 @@ def lay_out_sections(table: Table) -> tuple[Section, ...]:
 def section_html(section: Section) -> str:
     """Return a section as the markup that a notebook shows."""
     below = f"<p>{escape(section.not_ranked)}</p>" if section.reasons else ""
-    table = section.frame().to_html(index=False)
+    table = section.readable().to_html(index=False)
     return f"<p>By <b>{escape(section.who)}</b>: {escape(section.what)}.</p>{table}{below}"
 
 
 def section_text(section: Section) -> str:
     """Return a section as it is printed."""
-    lines = [f"By {section.who}: {section.what}.", section.frame().to_string(index=False)]
+    lines = [f"By {section.who}: {section.what}.", section.readable().to_string(index=False)]
     return "\n".join([*lines, section.not_ranked] if section.reasons else lines)
 
 

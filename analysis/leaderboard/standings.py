@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.comparison.ranks import Ranks, rank_models, rank_values
 from analysis.leaderboard.result import (
     MachineCounts,
     ModelFacts,
@@ -38,9 +39,8 @@ from analysis.leaderboard.scores import (
     with_todays_intervals,
 )
 from analysis.leaderboard.validity import Check, check_validity
-from analysis.performance import ROUNDING
-from analysis.ranks import Ranks, rank_models, rank_values
-from analysis.rows import spread_out
+from analysis.machines.performance import ROUNDING
+from analysis.results import AnalysisResult, spread_out
 from benchmark.errors import AnalysisError, LeaderboardError, NameNotFound
 from benchmark.estimate import Estimate
 from benchmark.observers.base import LOW_LEVEL
@@ -237,7 +237,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Leaderboard:
+class Leaderboard(AnalysisResult):
     """All tables, and the results that they were made from."""
 
     tables: tuple[Table, ...]
@@ -284,6 +284,21 @@ class Leaderboard:
             notes = "".join(f"<p><b>{escape(note)}</b></p>" for note in table.notes)
             parts.append(f"<h4>{escape(table.title)}</h4>{notes}" + "".join(map(section_html, table.sections)))
         return "".join(parts) or "<p>The leaderboard has no rows.</p>"
+
+    def readable(self) -> pd.DataFrame:
+        """Return the tables as people read them, below one another."""
+        parts = [
+            section.readable().assign(table=table.title, observer=section.who)
+            for table in self.tables
+            for section in table.sections
+        ]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    @property
+    def caption(self) -> str:
+        """How many tables and rows there are."""
+        rows = sum(len(table.rows) for table in self.tables)
+        return f"Leaderboard with {len(self.tables)} tables and {rows} rows."
 
     def frame(self) -> pd.DataFrame:
         """Return the rows of all tables; the columns protocol, pool, condition, ... keep them apart."""
@@ -656,7 +671,7 @@ def _ranked(table: Table, kind: str, observer: str) -> tuple[Row, ...]:
         return tuple(
             _with(row, kind, observer, lambda own: replace(own, missing=own.missing or unranked)) for row in table.rows
         )
-    found = {row["model"]: row for row in ranks.table().to_dict("records")}
+    found = {row["model"]: row for row in ranks.frame().to_dict("records")}
     rank = {own.model: own.rank for own in ranks}
     return tuple(
         _with(row, kind, observer, lambda own: replace(own, rank=rank[row.name], groups=found[row.name]["groups"]))  # noqa: B023

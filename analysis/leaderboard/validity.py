@@ -11,8 +11,8 @@ import numpy as np
 
 from analysis.leaderboard.result import Result, Score, iterate_scores
 from analysis.leaderboard.scores import CONTROLS, PEOPLE, merged_people_scores
-from analysis.performance import told_from_zero
-from analysis.pool_sizes import PoolSizeChange
+from analysis.machines.performance import told_from_zero
+from analysis.machines.pool_sizes import PoolSizeChange
 from benchmark.estimate import Estimate
 from benchmark.observers.base import LOW_LEVEL
 from benchmark.plumbing import PLUMBING, repeats_groups

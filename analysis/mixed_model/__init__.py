@@ -15,6 +15,7 @@ from analysis.mixed_model.sensitivities import (
     lapse_sweep,
     learning_sensitivity,
 )
+from analysis.mixed_model.slopes import slopes_from
 
 __all__ = [
     "METHODS",
@@ -32,4 +33,5 @@ __all__ = [
     "guessing_sensitivity",
     "lapse_sweep",
     "learning_sensitivity",
+    "slopes_from",
 ]

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import chi2, norm, t
 
 from analysis.estimands import Scope, spell_estimand
-from analysis.judgements import plain
+from analysis.judgement_table import plain
 from analysis.mixed_model.design import OUTCOME, Design, default_random, lay_out_design, split_formula, thin
 from analysis.mixed_model.expectation_propagation import ExpectationPropagation
 from analysis.mixed_model.laplace import Curvature, Evaluation, Laplace
@@ -26,7 +26,7 @@ from analysis.mixed_model.misleading import EVIDENCE, Cells, Mixture
 from analysis.mixed_model.optimisation import LARGE, NotConverged, Optimum, maximise
 from analysis.mixed_model.structure import find_structure
 from analysis.mixed_model.system import System
-from analysis.rows import ShownAsTable
+from analysis.results import AnalysisResult
 from analysis.same_units import check_one_model_a_name
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -400,7 +400,7 @@ def _covariance(model: MixedModel, optimum: Optimum, design: Design) -> tuple[Fl
 
 
 @dataclass(frozen=True)
-class MixedModelFit(ShownAsTable):
+class MixedModelFit(AnalysisResult):
     """A fitted mixed model.
 
     Attributes
@@ -665,7 +665,7 @@ class MixedModelFit(ShownAsTable):
         words = spell_estimand(self.scope)
         return Estimate(value, low, high, method, factor.size, self.scale, words, LEVEL)
 
-    def frame(self) -> pd.DataFrame:
+    def readable(self) -> pd.DataFrame:
         """Return all estimates as people read them: fixed effects, then standard deviations."""
         effects = {"fixed": self.fixed, "standard deviation": self.standard_deviations}
         return pd.DataFrame(
@@ -683,7 +683,7 @@ class MixedModelFit(ShownAsTable):
         said = f"Effects on the scale {self.scale}; log-likelihood {self.log_likelihood:,.2f}; the fit {state}."
         return " ".join([said, *self.notes])
 
-    def summary(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return all estimates, one a row: fixed effects, then standard deviations."""
         rows = [("fixed", name, estimate) for name, estimate in self.fixed.items()]
         rows += [("sd", name, estimate) for name, estimate in self.standard_deviations.items()]

@@ -15,7 +15,7 @@ from analysis.mixed_model.laplace import ModeNotFound
 from analysis.mixed_model.links import Floats
 from analysis.mixed_model.optimisation import NotConverged, Optimum, maximise
 from analysis.mixed_model.threads import one_thread
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from benchmark.errors import AnalysisError, suggest
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
@@ -217,7 +217,7 @@ def upper_end_at_boundary(fit: MixedModelFit, name: str, level: float) -> float:
 
 
 @dataclass(frozen=True)
-class Bootstrap(ShownAsRecord):
+class Bootstrap(Record):
     """What refitting to simulated answers shows.
 
     Attributes
@@ -240,7 +240,7 @@ class Bootstrap(ShownAsRecord):
     draws: pd.DataFrame
     failed: int
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row an effect."""
         return pd.DataFrame(
             [

@@ -14,7 +14,7 @@ from scipy.stats import beta, betabinom
 from analysis.estimands import spell_estimand
 from analysis.mixed_model.fit import MixedModel, MixedModelFit
 from analysis.mixed_model.links import Floats
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
@@ -25,7 +25,7 @@ _SWEEP = (0.0, 0.01, 0.02, 0.03, 0.04, 0.05)
 
 
 @dataclass(frozen=True)
-class Sensitivity(ShownAsRecord):
+class Sensitivity(Record):
     """A model fitted as planned, and otherwise.
 
     Attributes
@@ -40,7 +40,7 @@ class Sensitivity(ShownAsRecord):
     base: MixedModelFit
     other: MixedModelFit
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row an effect of the planned model: its value in both, and how far it moved.
 
         ``moved`` is counted in the standard errors of the planned fit; it is missing for standard deviations at the
@@ -108,7 +108,7 @@ def estimate_lapse(catch: pd.DataFrame, level: float = 0.95) -> Estimate:
 
 
 @dataclass(frozen=True)
-class LapseSweep(ShownAsRecord):
+class LapseSweep(Record):
     """A model fitted under several lapse rates.
 
     Attributes
@@ -122,10 +122,10 @@ class LapseSweep(ShownAsRecord):
     fits: dict[float, MixedModelFit]
     refused: dict[float, str]
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row an effect and lapse rate."""
         return pd.concat(
-            [fit.summary().assign(lapse=lapse, log_likelihood=fit.log_likelihood) for lapse, fit in self.fits.items()],
+            [fit.frame().assign(lapse=lapse, log_likelihood=fit.log_likelihood) for lapse, fit in self.fits.items()],
             ignore_index=True,
         )
 
@@ -188,7 +188,7 @@ def learning_sensitivity(model: MixedModel, table: pd.DataFrame, base: MixedMode
 
 
 @dataclass(frozen=True)
-class GuessRates(ShownAsRecord):
+class GuessRates(Record):
     """What each unit's trials without references are answered right.
 
     Attributes

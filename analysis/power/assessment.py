@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from analysis.power.analyses import LEVEL
@@ -12,13 +13,13 @@ from analysis.power.goals import Goal
 from analysis.power.simulated_power import SIMULATIONS, Power, simulate_power
 from analysis.power.smallest_effect import predict_error, smallest_detectable
 from analysis.power.variances import Counts, Variances, difference_variance, mean_variance, slope_variance
-from analysis.rows import ShownAsTable
+from analysis.results import AnalysisResult
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
 
 
 @dataclass(frozen=True)
-class Assessment(ShownAsTable):
+class Assessment(AnalysisResult):
     """What a design can do for a goal, ready to be printed.
 
     Attributes
@@ -29,7 +30,7 @@ class Assessment(ShownAsTable):
         The smallest effect that is found with the power asked for.
     asked
         The power for the effect that was asked about; None if none was.
-    table
+    facts
         Facts of the design: ``what``, ``value``.
     sentences
         The answers in words.
@@ -39,12 +40,18 @@ class Assessment(ShownAsTable):
     goal: Goal
     smallest: Estimate
     asked: Power | None
-    table: pd.DataFrame
+    facts: pd.DataFrame
     sentences: tuple[str, ...]
 
     def frame(self) -> pd.DataFrame:
+        """Return the smallest effect and, if one was asked about, the power for it: one row an estimate."""
+        asked = [{"what": "power", "effect": self.asked.effect, **self.asked.power.as_dict()}] if self.asked else []
+        smallest = {"what": "smallest effect", "effect": np.nan, **self.smallest.as_dict()}
+        return pd.DataFrame([smallest, *asked])
+
+    def readable(self) -> pd.DataFrame:
         """Return the facts of the design."""
-        return self.table
+        return self.facts
 
     @property
     def caption(self) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import chi2
 
 from analysis.estimands import spell_estimand
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from analysis.variance_components import MOST_SESSIONS, Components, split_variance
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -27,7 +27,7 @@ KEYS = ["model", "condition", "difficulty"]
 
 
 @dataclass(frozen=True)
-class Outlook(ShownAsRecord):
+class Outlook(Record):
     """What more sessions would do for one model's mean.
 
     Attributes
@@ -95,7 +95,7 @@ class Outlook(ShownAsRecord):
 
 
 @dataclass(frozen=True)
-class Forecast(ShownAsRecord):
+class Forecast(Record):
     """What more sessions would do, for every model and condition.
 
     Attributes
@@ -118,7 +118,7 @@ class Forecast(ShownAsRecord):
     unknown: tuple[str, ...]
     total: Estimate
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row an outlook."""
         rows = [
             {

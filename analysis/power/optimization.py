@@ -17,7 +17,7 @@ from scipy.stats import t
 
 from analysis.power.design import Design, published_sizes
 from analysis.power.variances import LEVEL, Variances
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from benchmark.errors import AnalysisError
 
 Aim = Literal["mean", "difference", "slope"]
@@ -162,7 +162,7 @@ def goal_precision(
 
 
 @dataclass(frozen=True)
-class Optimum(ShownAsRecord):
+class Optimum(Record):
     """The best design for a budget.
 
     Attributes

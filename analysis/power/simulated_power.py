@@ -16,7 +16,7 @@ from analysis.power.analyses import LEVEL
 from analysis.power.design import Bill, Design
 from analysis.power.goals import SCOPES, UNITS, WORDS, Goal, check_goal, prepare_studies
 from analysis.power.simulation import draw_answers, judgement_table
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from analysis.wilson import interval_of_count
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -26,7 +26,7 @@ SIMULATIONS = 1000
 
 
 @dataclass(frozen=True)
-class Power(ShownAsRecord):
+class Power(Record):
     """What a design can do.
 
     Attributes

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 from scipy.stats import binom
 
-from analysis.judgements import COLUMNS
+from analysis.judgement_table import COLUMNS
 from benchmark.errors import AnalysisError
 
 Link = Literal["logit", "probit"]
@@ -310,8 +310,8 @@ def simulate_judgements(
 
     Returns
     -------
-    A table of judgements, as ``analysis.judgements`` describes it, with two columns more: ``probability``, the truth
-    of each row, and ``predictor``. Catch trials, if any, have kind ``catch`` and a unit of their own.
+    A table of judgements, as ``analysis.judgement_table`` describes it, with two columns more: ``probability``, the
+    truth of each row, and ``predictor``. Catch trials, if any, have kind ``catch`` and a unit of their own.
     """
     answers = draw_answers(layout, population, np.random.default_rng(seed), predictor, screening)
     return judgement_table(answers, predictor)

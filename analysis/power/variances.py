@@ -24,7 +24,7 @@ from scipy.stats import norm, t
 
 from analysis.power.design import Design
 from analysis.power.simulation import Population
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from analysis.variance_components import Components
 from benchmark.errors import AnalysisError
 
@@ -35,7 +35,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Variances(ShownAsRecord):
+class Variances(Record):
     """Variance components of single answers, on the scale of proportions.
 
     Attributes

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.judgements import about_trained
+from analysis.judgement_table import about_trained
 from analysis.preregistration.deviations import Deviation
 from analysis.preregistration.freezing import Preregistration
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from analysis.scaling.results import Refusal, ScalingStudy
 from benchmark.errors import NameNotFound
 from benchmark.estimate import Estimate
@@ -75,7 +75,7 @@ class ChecklistItem:
 
 
 @dataclass(frozen=True)
-class Checklist(ShownAsRecord):
+class Checklist(Record):
     """A filled checklist."""
 
     items: tuple[ChecklistItem, ...]
@@ -98,7 +98,7 @@ class Checklist(ShownAsRecord):
             raise NameNotFound("item of the checklist", name, found)
         return found[name]
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row an item: ``item``, ``question``, ``answer``."""
         return pd.DataFrame(
             [(i.name, i.question, i.answer) for i in self.items], columns=["item", "question", "answer"]

@@ -10,16 +10,16 @@ from typing import Any
 import pandas as pd
 
 from analysis.estimands import Drawing, Scope
-from analysis.judgements import about_trained
+from analysis.judgement_table import about_trained
 from analysis.preregistration.freezing import Preregistration
-from analysis.rows import ShownAsRecord, ShownAsText
+from analysis.results import Record, ShownAsText
 from analysis.scaling.families import Test
 from analysis.scaling.results import Rung
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Conduct(ShownAsRecord):
+class Conduct(Record):
     """What was done, as far as it is known; None where it is not, or where no such analysis was made.
 
     Attributes

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.preregistration.plan import Plan, check_plan, read_plan
-from analysis.rows import ShownAsText
+from analysis.results import ShownAsText
 from benchmark import __version__
 from benchmark.documents import parse
 from benchmark.errors import AnalysisError

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.arrays import Floats
 from analysis.estimands import Drawing, known_weights, name_units
-from analysis.judgements import plain, require
+from analysis.judgement_table import plain, require
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.protocol import Difficulty
 

@@ -39,14 +39,14 @@ from analysis.estimands import Drawing, Scope
 from analysis.proportions.answers import Codes, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans, Mean, cluster_means
 from analysis.proportions.intervals import LEVEL, Interval, cell_components, choose_interval, estimate_cell
-from analysis.rows import ShownAsRecord, ShownAsTable
+from analysis.results import AnalysisResult, Record
 from analysis.variance_components import Components
 from benchmark.errors import NameNotFound
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class StandardErrors(ShownAsRecord):
+class StandardErrors(Record):
     """Standard errors of one proportion, by the sources of luck that they count.
 
     Attributes
@@ -67,7 +67,7 @@ class StandardErrors(ShownAsRecord):
 
 
 @dataclass(frozen=True)
-class ProportionCell(ShownAsRecord):
+class ProportionCell(Record):
     """Proportion correct in one cell: one model and condition, say.
 
     Attributes
@@ -114,7 +114,7 @@ class ProportionCell(ShownAsRecord):
 
 
 @dataclass(frozen=True)
-class Proportions(ShownAsTable):
+class Proportions(AnalysisResult):
     """Proportions correct of several cells, in the order of their names."""
 
     by: tuple[str, ...]
@@ -140,7 +140,7 @@ class Proportions(ShownAsTable):
             raise NameNotFound("cell (or more than one)", ", ".join(names.values()), options)
         return found[0]
 
-    def frame(self) -> pd.DataFrame:
+    def readable(self) -> pd.DataFrame:
         """Return one row a cell as people read it."""
         return pd.DataFrame(
             [
@@ -159,7 +159,7 @@ class Proportions(ShownAsTable):
         levels = dict.fromkeys(f"{100 * cell.estimate.level:g} % intervals" for cell in self.cells)
         return f"Proportion correct, {' or '.join(levels)}, {' or '.join(said)}.".replace(", .", ".")
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row a cell: names, estimate, counts, standard errors and variance components."""
         return pd.DataFrame([cell.row() for cell in self.cells])
 

@@ -177,7 +177,7 @@ def _bootstrap_units(
     means: ClusteredMeans, rows: Codes, mean: Mean, kind: str, estimand: str, level: float, seed: int
 ) -> Estimate:
     """Return the paper's interval: a BCa bootstrap over units."""
-    from analysis.performance import estimate_mean
+    from analysis.machines.performance import estimate_mean
 
     answers = means.answers
     unit, kept = np.unique(answers.unit[rows], return_inverse=True)[1], np.unique(answers.unit[rows])

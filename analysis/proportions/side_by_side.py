@@ -14,13 +14,13 @@ from analysis.proportions.bootstrap import bootstrap_two_way
 from analysis.proportions.clustered_means import Mean, cluster_means
 from analysis.proportions.estimates import StandardErrors, standard_errors
 from analysis.proportions.intervals import LEVEL, Interval, cell_components, estimate_cell
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from analysis.variance_components import Components
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Intervals(ShownAsRecord):
+class Intervals(Record):
     """Every interval for one proportion, side by side.
 
     Attributes
@@ -40,7 +40,7 @@ class Intervals(ShownAsRecord):
     pigeonhole: float
     components: Components | None
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row an interval."""
         return pd.DataFrame([{"interval": name, **own.as_dict()} for name, own in self.estimates.items()])
 

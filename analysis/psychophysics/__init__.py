@@ -1,8 +1,8 @@
 """Psychophysics: what answers say beyond the proportion correct, and whether it means what it seems to."""
 
-from analysis.psychophysics.confidence import Metacognition, confidence_table, measure_confidence
+from analysis.psychophysics.confidence import Metacognition, measure_confidence
 from analysis.psychophysics.consistency import Consistency, repeat_consistency
-from analysis.psychophysics.detection import Detection, detect, detection_table
+from analysis.psychophysics.detection import Detection, detect
 from analysis.psychophysics.detection_rates import d_prime_from_proportion
 from analysis.psychophysics.difficulty import DifficultyCurve, DifficultyCurves, fit_difficulty_curves
 from analysis.psychophysics.guessing import GuessingCheck, check_guessing
@@ -25,10 +25,8 @@ __all__ = [
     "ReferencesComparison",
     "check_guessing",
     "compare_references",
-    "confidence_table",
     "d_prime_from_proportion",
     "detect",
-    "detection_table",
     "fit_difficulty_curves",
     "learning_curve",
     "measure_confidence",

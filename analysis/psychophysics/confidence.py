@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from analysis.psychophysics.cells import split_cells
 from analysis.psychophysics.confidence_bootstrap import Draws, Resampled, estimate_auroc, estimate_meta_d_prime
 from analysis.psychophysics.meta_d_prime import CONFIDENCES
-from analysis.rows import ShownAsRecord, spread_out
+from analysis.results import Record, ResultList, spread_out
 from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_estimate, clustered_proportion
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -60,7 +60,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Metacognition(ShownAsRecord):
+class Metacognition(Record):
     """What confidence says in one cell: a model and a condition, say.
 
     Attributes
@@ -111,6 +111,19 @@ class Metacognition(ShownAsRecord):
             return f"{name}: people are surer when they are wrong (type-2 AUROC {self.auroc})."
         return f"{name}: confidence is not shown to tell right answers from wrong ones (type-2 AUROC {self.auroc})."
 
+    def row(self) -> dict[str, Any]:
+        """Return the result as a row of a table: each estimate with the ends of its interval."""
+        row: dict[str, Any] = {
+            **self.cell, "answers": self.answers, "participants": self.participants, "missing": self.missing
+        }  # fmt: skip
+        used = {own.confidence: own for own in self.levels}
+        estimates = {f"accuracy_{value}": used[value].accuracy if value in used else None for value in CONFIDENCES}
+        for name in ("slope", "high_minus_low", "auroc", "d_prime", "meta_d_prime", "m_ratio", "m_diff"):
+            estimates[name] = getattr(self, name)
+        for name, estimate in estimates.items():
+            row |= spread_out(name, estimate)
+        return {**row, "reasons": " ".join(self.reasons)}
+
 
 def measure_confidence(
     table: pd.DataFrame,
@@ -120,7 +133,7 @@ def measure_confidence(
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
-) -> list[Metacognition]:
+) -> ResultList[Metacognition]:
     """Measure what confidence says in each cell.
 
     Parameters
@@ -162,7 +175,7 @@ def measure_confidence(
         own = whole[whole["confidence"].notna()]
         if len(own):
             results.append(_measure_cell(own, cell, len(whole) - len(own), resample, resamples, seed, level))
-    return results
+    return ResultList(results)
 
 
 def _measure_cell(
@@ -240,20 +253,3 @@ def _high_minus_low(
 ) -> Estimate:
     high, low = confidence == confidence.max(), confidence == confidence.min()
     return clustered_difference(correct, high, low, clusters, level)
-
-
-def confidence_table(results: Sequence[Metacognition]) -> pd.DataFrame:
-    """Return results as a table, one row a cell: each estimate with the ends of its interval."""
-    rows = []
-    for result in results:
-        row: dict[str, Any] = {
-            **result.cell, "answers": result.answers, "participants": result.participants, "missing": result.missing
-        }  # fmt: skip
-        used = {own.confidence: own for own in result.levels}
-        estimates = {f"accuracy_{value}": used[value].accuracy if value in used else None for value in CONFIDENCES}
-        for name in ("slope", "high_minus_low", "auroc", "d_prime", "meta_d_prime", "m_ratio", "m_diff"):
-            estimates[name] = getattr(result, name)
-        for name, estimate in estimates.items():
-            row |= spread_out(name, estimate)
-        rows.append({**row, "reasons": " ".join(result.reasons)})
-    return pd.DataFrame(rows)

@@ -10,14 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.psychophysics.cells import ALL_ANSWERS, split_cells
-from analysis.rows import ShownAsRecord
+from analysis.results import Record, ResultList
 from analysis.sandwich import LEVEL, Clusters, clustered_estimate, clustered_proportion
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Consistency(ShownAsRecord):
+class Consistency(Record):
     """How far people agree with themselves when a task is repeated, in one cell.
 
     Attributes
@@ -49,7 +49,7 @@ class Consistency(ShownAsRecord):
 
 def repeat_consistency(
     table: pd.DataFrame, by: Sequence[str] = ("model", "condition", "references"), level: float = LEVEL
-) -> list[Consistency]:
+) -> ResultList[Consistency]:
     """Compare repeated answers with the first answer of the same person to the same task.
 
     Parameters
@@ -115,7 +115,7 @@ def repeat_consistency(
                 unpaired=len(own) - len(good),
             )
         )  # fmt: skip
-    return results
+    return ResultList(results)
 
 
 def _kappa(

@@ -34,7 +34,7 @@ from analysis.multiple_tests import spell_p
 from analysis.psychophysics.cells import split_cells
 from analysis.psychophysics.detection_hierarchy import Hierarchy, fit_hierarchy
 from analysis.psychophysics.detection_rates import ROOT_TWO, corrected_rates, count_choices
-from analysis.rows import ShownAsRecord, spread_out
+from analysis.results import Record, ResultList, spread_out
 from analysis.sandwich import (
     LEVEL,
     Clusters,
@@ -48,7 +48,7 @@ from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Detection(ShownAsRecord):
+class Detection(Record):
     """Sensitivity and bias in one cell: a model and a condition, say.
 
     Attributes
@@ -99,8 +99,20 @@ class Detection(ShownAsRecord):
         side = "upper" if self.bias.value > 0 else "lower"
         return f"{name}: people prefer the {side} query (difference {self.bias}, p {spell_p(self.bias_p)})."
 
+    def row(self) -> dict[str, Any]:
+        """Return the result as a row of a table: each estimate with the ends of its interval."""
+        row: dict[str, Any] = {**self.cell, "answers": self.answers, "participants": self.participants}
+        for name in (
+            "d_prime", "criterion", "typical_d_prime", "typical_criterion", "spread_d_prime", "spread_criterion",
+            "upper", "bias",
+        ):  # fmt: skip
+            row |= spread_out(name, getattr(self, name))
+        return {**row, "bias_p": self.bias_p}
 
-def detect(table: pd.DataFrame, by: Sequence[str] = ("model", "condition"), level: float = LEVEL) -> list[Detection]:
+
+def detect(
+    table: pd.DataFrame, by: Sequence[str] = ("model", "condition"), level: float = LEVEL
+) -> ResultList[Detection]:
     """Estimate d', criterion and position bias in each cell.
 
     Parameters
@@ -123,7 +135,7 @@ def detect(table: pd.DataFrame, by: Sequence[str] = ("model", "condition"), leve
     """
     if table.empty:
         raise AnalysisError("There are no judgements to estimate d' from.")
-    return [_detect_cell(own, cell, level) for cell, own in split_cells(table, by)]
+    return ResultList(_detect_cell(own, cell, level) for cell, own in split_cells(table, by))
 
 
 def _detect_cell(own: pd.DataFrame, cell: dict[str, str], level: float) -> Detection:
@@ -190,24 +202,3 @@ def _individuals(counts: pd.DataFrame, level: float) -> tuple[pd.DataFrame, Hier
         return table.assign(shrunk_d_prime=table["d_prime"], shrunk_criterion=table["criterion"]), None
     typical = fit_hierarchy(counts, level)
     return table.assign(shrunk_d_prime=typical.shrunk_d_prime, shrunk_criterion=typical.shrunk_criterion), typical
-
-
-def detection_table(results: Sequence[Detection]) -> pd.DataFrame:
-    """Return results as a table, one row a cell: each estimate with the ends of its interval."""
-    names = (
-        "d_prime",
-        "criterion",
-        "typical_d_prime",
-        "typical_criterion",
-        "spread_d_prime",
-        "spread_criterion",
-        "upper",
-        "bias",
-    )
-    rows = []
-    for result in results:
-        row: dict[str, Any] = {**result.cell, "answers": result.answers, "participants": result.participants}
-        for name in names:
-            row |= spread_out(name, getattr(result, name))
-        rows.append({**row, "bias_p": result.bias_p})
-    return pd.DataFrame(rows)

@@ -39,7 +39,7 @@ from analysis.psychophysics.cells import split_cells
 from analysis.psychophysics.difficulty_inference import THRESHOLD, Inference
 from analysis.psychophysics.difficulty_model import GUESS, Counts, fit_parameters, mean_chance
 from analysis.psychophysics.quantiles import query_distance
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_proportion
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -59,7 +59,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class DifficultyCurve(ShownAsRecord):
+class DifficultyCurve(Record):
     """The psychometric function of one cell: a model and a condition, say.
 
     Attributes
@@ -118,7 +118,7 @@ class DifficultyCurve(ShownAsRecord):
             return f"{text}; it is {THRESHOLD:.2f} at the quantile {self.threshold}."
         return f"{text}; {self.threshold_note}."
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row a difficulty: the observed proportion with its interval, and the curve's."""
         return pd.DataFrame(
             [
@@ -133,15 +133,15 @@ class DifficultyCurve(ShownAsRecord):
 
 
 @dataclass(frozen=True)
-class DifficultyCurves(ShownAsRecord):
+class DifficultyCurves(Record):
     """Curves of all cells that can carry one, and why the others can't."""
 
     curves: tuple[DifficultyCurve, ...]
     refused: tuple[str, ...]
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return the points of all curves."""
-        return pd.concat([curve.table() for curve in self.curves], ignore_index=True)
+        return pd.concat([curve.frame() for curve in self.curves], ignore_index=True)
 
 
 def fit_difficulty_curves(

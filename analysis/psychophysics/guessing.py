@@ -18,7 +18,7 @@ from analysis.estimands import spell_estimand
 from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.psychophysics.cells import ALL_ANSWERS, main_trials
 from analysis.psychophysics.learning import straight_line
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from analysis.sandwich import LEVEL, Clusters, clustered_estimate, clustered_proportion
 from analysis.variance_components import split_variance
 from benchmark.errors import AnalysisError
@@ -28,7 +28,7 @@ GUESS = 0.5
 
 
 @dataclass(frozen=True)
-class GuessingCheck(ShownAsRecord):
+class GuessingCheck(Record):
     """What trials without references say of the guess rate.
 
     Attributes

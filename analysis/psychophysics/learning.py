@@ -12,14 +12,14 @@ from scipy.special import expit, logit
 
 from analysis.multiple_tests import spell_p
 from analysis.psychophysics.cells import main_trials, split_cells
-from analysis.rows import ShownAsRecord
+from analysis.results import Record, ResultList
 from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_estimate, clustered_proportion
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Learning(ShownAsRecord):
+class Learning(Record):
     """How answers change over a session, in one cell.
 
     Attributes
@@ -62,7 +62,7 @@ def learning_curve(
     *,
     factors: Sequence[str] = ("unit", "participant"),
     level: float = LEVEL,
-) -> list[Learning]:
+) -> ResultList[Learning]:
     """Estimate how answers change over a session.
 
     Parameters
@@ -117,7 +117,7 @@ def learning_curve(
                 difference=clustered_difference(correct, ~early, early, clusters, level),
             )
         )
-    return results
+    return ResultList(results)
 
 
 def straight_line(place: NDArray[np.float64], correct: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

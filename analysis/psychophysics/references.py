@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.psychophysics.cells import ALL_ANSWERS, main_trials, split_cells
-from analysis.rows import ShownAsRecord
+from analysis.results import Record, ResultList
 from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_proportion
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -19,7 +19,7 @@ from benchmark.protocol import REFERENCES
 
 
 @dataclass(frozen=True)
-class ReferencesComparison(ShownAsRecord):
+class ReferencesComparison(Record):
     """Proportions correct with both sides of references, one, or none, in one cell.
 
     Attributes
@@ -51,7 +51,7 @@ class ReferencesComparison(ShownAsRecord):
         side = "maximal" if self.max_minus_min.value > 0 else "minimal"
         return f"{name}: {parts}; the {side} side alone carries more (difference {self.max_minus_min})."
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row for each kind of references, with the difference from both sides."""
         rows = []
         for kind, estimate in self.proportions.items():
@@ -69,7 +69,7 @@ class ReferencesComparison(ShownAsRecord):
 
 def compare_references(
     table: pd.DataFrame, by: Sequence[str] = ("model", "condition"), level: float = LEVEL
-) -> list[ReferencesComparison]:
+) -> ResultList[ReferencesComparison]:
     """Compare answers to trials with both sides of references, one side, and none.
 
     Parameters
@@ -118,4 +118,4 @@ def compare_references(
         others = {kind: difference(kind, "both") for kind in present if kind != "both" and "both" in present}
         sides = difference("max", "min") if {"max", "min"} <= set(present) else None
         results.append(ReferencesComparison(cell, proportions, others, sides))
-    return results
+    return ResultList(results)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.estimands import spell_estimand
 from analysis.psychophysics.cells import main_trials, split_cells
-from analysis.rows import ShownAsRecord
+from analysis.results import Record, ResultList
 from analysis.sandwich import LEVEL
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -23,7 +23,7 @@ _BY_PERSON = spell_estimand("new people")
 
 
 @dataclass(frozen=True)
-class ReactionTimes(ShownAsRecord):
+class ReactionTimes(Record):
     """Reaction times in one cell.
 
     Attributes
@@ -54,7 +54,7 @@ def reaction_times(
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
-) -> list[ReactionTimes]:
+) -> ResultList[ReactionTimes]:
     """Summarise reaction times of right and wrong answers.
 
     Parameters
@@ -101,7 +101,7 @@ def reaction_times(
                 left_out=len(own) - len(good),
             )
         )
-    return results
+    return ResultList(results)
 
 
 def _median(values: NDArray[np.float64], unit: str, resamples: int, seed: int, level: float) -> Estimate | None:

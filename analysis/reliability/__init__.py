@@ -2,7 +2,7 @@
 
 from analysis.reliability.ceilings import AccuracyCeiling, accuracy_ceiling, noise_ceiling
 from analysis.reliability.curves import CurvePoint, LearningCurve, answers_needed, reliability_curve
-from analysis.reliability.estimates import Reliability, estimate_reliability, reliability_table
+from analysis.reliability.estimates import Reliability, estimate_reliability
 from analysis.reliability.published_means import ImpliedReliability, implied_reliability
 
 __all__ = [
@@ -17,5 +17,4 @@ __all__ = [
     "implied_reliability",
     "noise_ceiling",
     "reliability_curve",
-    "reliability_table",
 ]

@@ -11,14 +11,14 @@ import pandas as pd
 from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import count_answers, groups, spell_group
-from analysis.performance import estimate_mean
+from analysis.machines.performance import estimate_mean
 from analysis.reliability.intervals import keep_prefix
-from analysis.rows import ShownAsRecord
+from analysis.results import Record, ResultList
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class AccuracyCeiling(ShownAsRecord):
+class AccuracyCeiling(Record):
     """How often single answers can be foretold by whoever knows the units, but not the people.
 
     Attributes
@@ -38,7 +38,7 @@ class AccuracyCeiling(ShownAsRecord):
     upper: Estimate
 
 
-def accuracy_ceiling(judgements: pd.DataFrame, *, seed: int = 0) -> tuple[AccuracyCeiling, ...]:
+def accuracy_ceiling(judgements: pd.DataFrame, *, seed: int = 0) -> ResultList[AccuracyCeiling]:
     """Estimate how often a single answer could be foretold at best, for each model and condition.
 
     Raises
@@ -65,7 +65,7 @@ def accuracy_ceiling(judgements: pd.DataFrame, *, seed: int = 0) -> tuple[Accura
                 upper=estimate_mean(np.maximum(s, k - s) / k, unit=unit, seed=seed, estimand=estimand),
             )
         )
-    return tuple(results)
+    return ResultList(results)
 
 
 def noise_ceiling(reliability: Estimate) -> Estimate:

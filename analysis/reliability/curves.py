@@ -16,7 +16,7 @@ from analysis.reliability.analysis_of_variance import intraclass
 from analysis.reliability.intervals import keep_prefix, reliability_estimate, reliability_of_fewer
 from analysis.reliability.split_halves import SPLITS_RESAMPLED, mean_correlation, no_spread, split_answers
 from analysis.resampling import resample_weights
-from analysis.rows import ShownAsRecord, spread_out
+from analysis.results import Record, ResultList, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -24,7 +24,7 @@ TARGET = 0.9
 
 
 @dataclass(frozen=True)
-class CurvePoint(ShownAsRecord):
+class CurvePoint(Record):
     """Reliability of the mean of some answers a unit: observed, where units have twice as many, and predicted."""
 
     answers: int
@@ -33,7 +33,7 @@ class CurvePoint(ShownAsRecord):
 
 
 @dataclass(frozen=True)
-class LearningCurve(ShownAsRecord):
+class LearningCurve(Record):
     """Reliability against answers a unit, for one model and condition.
 
     Attributes
@@ -49,7 +49,7 @@ class LearningCurve(ShownAsRecord):
     references: str
     points: tuple[CurvePoint, ...]
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row a point; observed values are missing where units have too few answers."""
         names = {name: getattr(self, name) for name in KEYS}
         return pd.DataFrame(
@@ -70,7 +70,7 @@ def reliability_curve(
     splits: int = SPLITS_RESAMPLED,
     resamples: int = 1000,
     seed: int = 0,
-) -> tuple[LearningCurve, ...]:
+) -> ResultList[LearningCurve]:
     """Estimate reliability against the number of answers a unit.
 
     Parameters
@@ -111,7 +111,7 @@ def reliability_curve(
             )
             points.append(CurvePoint(count, predicted, _observe(k, right, count, splits, resamples, seed)))
         curves.append(LearningCurve(**names, points=tuple(points)))
-    return tuple(curves)
+    return ResultList(curves)
 
 
 def answers_needed(single: Estimate, target: float = TARGET) -> Estimate:

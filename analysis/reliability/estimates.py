@@ -15,7 +15,6 @@ than chance would make them differ; it is reported as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +36,13 @@ from analysis.reliability.split_halves import (
     split_participants,
 )
 from analysis.resampling import RESAMPLES, resample_weights
-from analysis.rows import ShownAsRecord, spread_out
+from analysis.results import Record, ResultList, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Reliability(ShownAsRecord):
+class Reliability(Record):
     """How reliable the unit means of one model are, in one condition.
 
     Attributes
@@ -93,7 +92,7 @@ def estimate_reliability(
     resamples: int = RESAMPLES,
     target: float = TARGET,
     seed: int = 0,
-) -> tuple[Reliability, ...]:
+) -> ResultList[Reliability]:
     """Estimate the reliability of unit means, for each model, condition, difficulty and kind of references.
 
     Parameters
@@ -159,9 +158,4 @@ def estimate_reliability(
                 ceiling=noise_ceiling(icc),
             )
         )
-    return tuple(results)
-
-
-def reliability_table(results: Sequence[Reliability]) -> pd.DataFrame:
-    """Return results as a table, one row each."""
-    return pd.DataFrame([result.row() for result in results])
+    return ResultList(results)

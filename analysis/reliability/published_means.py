@@ -9,12 +9,12 @@ from scipy.stats import norm
 
 from analysis.reliability.curves import TARGET
 from analysis.resampling import LEVEL
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from benchmark.errors import AnalysisError
 
 
 @dataclass(frozen=True)
-class ImpliedReliability(ShownAsRecord):
+class ImpliedReliability(Record):
     """Reliability that a published mean with its interval implies.
 
     Attributes

@@ -11,7 +11,7 @@ from analysis.dataset import Dataset, read_dataset
 from analysis.estimands import spell_estimand
 from analysis.exclusions import AUTHENTIC, protocol_rules
 from analysis.figures.words import number
-from analysis.judgements import PEOPLE, about_trained
+from analysis.judgement_table import PEOPLE, about_trained
 from analysis.preregistration import preregistrations
 from analysis.proportions import Mean, ProportionCell
 from analysis.report.document import Finding, Report, Section

@@ -16,8 +16,8 @@ from analysis.estimands import Drawing
 from analysis.exclusions import DEFAULT_RULES, Exclusion, Rule, exclude
 from analysis.figures import figure_as_svg
 from analysis.figures.tables import in_order
-from analysis.judgements import PEOPLE, judgements, split_conditions
-from analysis.performance import MachineScore, score_machines
+from analysis.judgement_table import PEOPLE, judgements, split_conditions
+from analysis.machines.performance import MachineScore, score_machines
 from analysis.preregistration import Preregistration
 from analysis.proportions import Mean, Proportions, estimate_proportions
 from analysis.report.document import Figure, Finding, Section, Table

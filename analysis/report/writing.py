@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis.report.document import Report
 from analysis.report.page import flat, render_page
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from benchmark.errors import StudyError
 from benchmark.storage import write_json, write_text
 
@@ -17,7 +17,7 @@ KIND = "vimi report"
 
 
 @dataclass(frozen=True)
-class Written(ShownAsRecord):
+class Written(Record):
     """Where a report lies.
 
     Attributes

@@ -16,6 +16,7 @@ from analysis.scaling.equivalence import (
     passing_margins,
 )
 from analysis.scaling.families import Place
+from analysis.scaling.points import scaling_points
 from analysis.scaling.predictors import PREDICTORS, Predictor, models_from_cards, models_from_study, predictor_values
 from analysis.scaling.regression import Slope, least_squares, make_slope, meta_regression
 from analysis.scaling.results import (
@@ -63,6 +64,7 @@ __all__ = [
     "regression_bayes_factor",
     "robust_slope",
     "savage_dickey",
+    "scaling_points",
     "slope_from_estimate",
     "tabulate_means",
 ]

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde, norm, t
 
-from analysis.rows import ShownAsRecord, ShownAsText
+from analysis.results import Record, ShownAsText
 from benchmark.errors import AnalysisError
 
 MEDIUM = float(np.sqrt(2) / 4)
@@ -213,7 +213,7 @@ def _share_negative(correlation: float, n: int, scale: float) -> float:
 
 
 @dataclass(frozen=True)
-class SavageDickey(ShownAsRecord):
+class SavageDickey(Record):
     """A Savage-Dickey density ratio.
 
     Attributes

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from analysis.scaling.regression import Slope
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -24,7 +24,7 @@ NO_VERDICT = "no verdict: no smallest effect was declared"
 
 
 @dataclass(frozen=True)
-class PassingMargins(ShownAsRecord):
+class PassingMargins(Record):
     """The smallest margins that would pass, for planning: a margin chosen after the fact shows nothing.
 
     Attributes
@@ -43,7 +43,7 @@ class PassingMargins(ShownAsRecord):
 
 
 @dataclass(frozen=True)
-class SlopeEquivalence(ShownAsRecord):
+class SlopeEquivalence(Record):
     """Equivalence and non-improvement of a slope within a declared margin.
 
     Attributes

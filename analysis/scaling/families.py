@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from analysis.multiple_tests import adjust_holm
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from analysis.scaling.regression import LEVEL, Slope
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -22,7 +22,7 @@ Test = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Place(ShownAsRecord):
+class Place(Record):
     """A test's place in its family.
 
     Attributes

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import chi2, t
 
-from analysis.rows import ShownAsRecord
+from analysis.results import Record
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -23,7 +23,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Slope(ShownAsRecord):
+class Slope(Record):
     """A slope with its standard error and the degrees of freedom of its t reference.
 
     Attributes

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.multiple_tests import spell_p
-from analysis.rows import ShownAsRecord, ShownAsTable, ShownAsText
+from analysis.results import AnalysisResult, Record, ShownAsText
 from analysis.scaling.bayes_factors import RegressionBayesFactor, regression_bayes_factor
 from analysis.scaling.equivalence import PassingMargins, SlopeEquivalence, passing_margins
 from analysis.scaling.families import Place, Test
@@ -63,7 +63,7 @@ class Refusal(ShownAsText):
 
 
 @dataclass(frozen=True)
-class MixedModelSlope(ShownAsRecord):
+class MixedModelSlope(Record):
     """The third rung: what the mixed model on single answers says of a slope.
 
     Attributes
@@ -100,7 +100,7 @@ class Range(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ScalingResult(ShownAsRecord):
+class ScalingResult(Record):
     """The slope of one condition's means on one predictor.
 
     Attributes
@@ -225,7 +225,7 @@ class ScalingResult(ShownAsRecord):
 
 
 @dataclass(frozen=True)
-class JointRegression(ShownAsRecord):
+class JointRegression(Record):
     """Several predictors at once: a sensitivity analysis, in no family of tests.
 
     Attributes
@@ -250,7 +250,7 @@ class JointRegression(ShownAsRecord):
 
 
 @dataclass(frozen=True)
-class ScalingStudy(ShownAsTable):
+class ScalingStudy(AnalysisResult):
     """All slopes that were asked for.
 
     Attributes
@@ -292,7 +292,7 @@ class ScalingStudy(ShownAsTable):
         """All verdicts, in the order of the results."""
         return [result.verdict for result in self.results]
 
-    def frame(self) -> pd.DataFrame:
+    def readable(self) -> pd.DataFrame:
         """Return one row a result as people read it; the verdicts say what each rests on."""
         return pd.DataFrame([_spelled_row(result) for result in self.results])
 
@@ -304,7 +304,7 @@ class ScalingStudy(ShownAsTable):
             "Each verdict as a sentence: .verdicts"
         )
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row a result: the slope, its tests, and what it rests on; a refused one holds no number."""
         return pd.DataFrame([_table_row(result) for result in self.results], columns=TABLE_COLUMNS)
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from analysis.multiple_tests import spell_p
-from analysis.rows import ShownAsText
+from analysis.results import ShownAsText
 from analysis.scaling.equivalence import ALPHA, NO_VERDICT, SlopeEquivalence
 from analysis.scaling.families import Place
 from analysis.scaling.regression import Slope

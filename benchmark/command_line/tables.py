@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.dataset import Description
-    from analysis.performance import MachineScore
+    from analysis.machines.performance import MachineScore
     from analysis.power import Assessment, Optimum
     from analysis.power.forecast import Forecast as SessionForecast
     from analysis.report import Report, Written
@@ -534,7 +534,7 @@ def print_report(report: Report, written: Written) -> None:
 def print_assessment(assessment: Assessment) -> None:
     """Print what a design can see."""
     console = open_console()
-    print_table(console, _frame(assessment.table))
+    print_table(console, _frame(assessment.facts))
     console.print()
     for sentence in assessment.sentences:
         console.print(escape(sentence))

@@ -18,7 +18,7 @@ from benchmark.study import STAGES, Study
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.performance import MachineScore, MachineScores
+    from analysis.machines.performance import MachineScore, MachineScores
     from benchmark.engines.base import Engine
     from stimuli.forecast import Forecast
 
@@ -251,13 +251,13 @@ def observe_study_together(
 
 def score_study(study: Study | Path | str) -> MachineScores:
     """Score the machine observers of a study, and write ``results/machine_scores.csv``; a notebook shows the table."""
-    from analysis.performance import score_machines, score_table
+    from analysis.machines.performance import score_machines
     from benchmark.responses import machine_responses
     from benchmark.storage import write_text
 
     study = Study.open(study)
     scores = score_machines(machine_responses(study), study.statistics(), study.experiment.seed)
-    table = score_table(scores)
+    table = scores.frame()
     table.insert(0, "note", "; ".join(study.manifest["notes"]))
     write_text(study.results / "machine_scores.csv", table.to_csv(index=False))
     return scores

@@ -55,7 +55,7 @@ def observe_pool_sizes(
     Returns
     -------
     The table of responses with a column ``pool_size`` behind the others, for
-    :func:`analysis.pool_sizes.score_pool_sizes`. Answers of each size carry the identity of the protocol for that size.
+    :func:`analysis.machines.score_pool_sizes`. Answers of each size carry the identity of the protocol for that size.
 
     Raises
     ------

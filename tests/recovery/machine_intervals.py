@@ -2,7 +2,7 @@
 
 Run by hand: ``python -m tests.recovery.machine_intervals``. Each unit is asked about in 20 tasks. Five kinds of means:
 a score of .83, one near the ceiling (.94), one of two kinds of units (bimodal), an excess over a control, and trained
-minus twin where a quarter of the units gained. "Hall" is what ``analysis.performance.estimate_mean`` gives.
+minus twin where a quarter of the units gained. "Hall" is what ``analysis.machines.performance.estimate_mean`` gives.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from analysis.performance import Interval, estimate_mean
+from analysis.machines.performance import Interval, estimate_mean
 
 Floats = NDArray[np.float64]
 SEED = 20_261_130

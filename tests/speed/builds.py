@@ -79,7 +79,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "benchmark.study:Study.protocol",
         "benchmark.study:Study.manifest",
     ),
-    "scores": ("analysis.performance:score_machines",),
+    "scores": ("analysis.machines.performance:score_machines",),
     "figures": (
         "analysis.figures:plot_machine_scores",
         "analysis.figures:save_figure",
@@ -144,7 +144,7 @@ def import_everything() -> None:
     for package in ("benchmark", "benchmark.observers", "benchmark.workflow", "stimuli", "stimuli.visualization"):
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
             importlib.import_module(module.name)
-    for name in ("analysis.performance", "analysis.figures"):
+    for name in ("analysis.machines.performance", "analysis.figures"):
         importlib.import_module(name)
 
 

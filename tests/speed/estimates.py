@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.comparison import compare_conditions, compare_models
+from analysis.comparison.ranks import rank_models
 from analysis.exclusions import exclude
-from analysis.judgements import judgements
+from analysis.judgement_table import judgements
 from analysis.multiverse import run_multiverse
 from analysis.power.simulation import Layout, Population, simulate_judgements
 from analysis.proportions import compare_intervals, estimate_proportions
-from analysis.ranks import rank_models
 from tests.simulated import as_responses, marginal_mean, session_facts
 
 PLAIN = Population(model=0.0)

@@ -111,7 +111,7 @@ def fit_a_million(seed: int) -> None:
     print(f"{len(table):,} answers, random effects {', '.join(fit.model.random or ())}")
     print(f"{time.process_time() - began:.0f} s of processor time, {time.perf_counter() - wall:.0f} s of the clock")
     print(f"memory, at most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2:.1f} GiB")
-    print(fit.summary()[["name", "value", "low", "high", "method"]].to_string(index=False))
+    print(fit.frame()[["name", "value", "low", "high", "method"]].to_string(index=False))
 
 
 def main() -> None:

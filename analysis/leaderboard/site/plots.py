@@ -27,10 +27,10 @@ from analysis.leaderboard.scores import CONTROLS, with_todays_intervals
 from analysis.leaderboard.site.addresses import anchor
 from analysis.leaderboard.site.folder import SiteFolder
 from analysis.leaderboard.standings import Row, Standing, Table
-from analysis.performance import MachineScore
+from analysis.machines.performance import MachineScore
 from analysis.report.document import Finding
-from analysis.report.sections.scaling import scaling_points, verdict_findings
-from analysis.scaling import PREDICTORS, Refusal, fit_scaling, predictor_values
+from analysis.report.sections.scaling import verdict_findings
+from analysis.scaling import PREDICTORS, Refusal, fit_scaling, predictor_values, scaling_points
 from analysis.scaling.predictors import LEAST_MODELS
 from benchmark.estimate import Estimate
 

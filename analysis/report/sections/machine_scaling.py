@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.performance import MachineScore
+from analysis.machines.performance import MachineScore
 from analysis.report.document import Finding, Section
 from analysis.report.material import EASY, Draft, Material
 from analysis.report.sections.scaling import EXCESS, add_slopes, verdict_findings

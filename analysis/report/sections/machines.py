@@ -18,7 +18,7 @@ from analysis.agreement import (
     unit_agreement,
 )
 from analysis.figures import plot_calibration, plot_human_machine, plot_machine_scores
-from analysis.performance import MachineScore, observer_check, score_table, told_from_zero
+from analysis.machines.performance import MachineScore, MachineScores, observer_check, told_from_zero
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material, capital
 from benchmark.observers.base import LOW_LEVEL, SHUFFLED
@@ -156,7 +156,7 @@ def _draw_scores(draft: Draft, material: Material, scores: Sequence[MachineScore
         own = [score for score in shown if score.observer == observer]
         draft.draw(
             f"scores-{_slug(observer)}", f"Proportion correct by {observer}",
-            plot_machine_scores(own, parameters, "; ".join(material.dataset.notes)), score_table(own),
+            plot_machine_scores(own, parameters, "; ".join(material.dataset.notes)), MachineScores(own).frame(),
             "Random-weight twins and the low-level observer stand beside every score.",
         )  # fmt: skip
 

@@ -93,16 +93,16 @@ def _describe_fit(draft: Draft, material: Material, model: MixedModel, fit: Mixe
         _add_effects(draft, fit)
     with draft.trying("learning"):
         learned = learning_sensitivity(model, table, fit)
-        draft.tabulate("learning", "With learning over the session", learned.table().to_dict("records"), folded=True)
+        draft.tabulate("learning", "With learning over the session", learned.frame().to_dict("records"), folded=True)
     with draft.trying("guessing"):
         blank = material.people(("main",), ("none",))
         offset = guessing_sensitivity(model, table, blank, fit)
         draft.tabulate(
-            "guessing", "With each unit's own rate of guessing", offset.table().to_dict("records"), folded=True
+            "guessing", "With each unit's own rate of guessing", offset.frame().to_dict("records"), folded=True
         )  # fmt: skip
     with draft.trying("lapses"):
         sweep = lapse_sweep(model, table, LAPSES, reporter=material.reporter)
-        draft.tabulate("lapse-sweep", "Over lapse rates", sweep.table().to_dict("records"), folded=True)
+        draft.tabulate("lapse-sweep", "Over lapse rates", sweep.frame().to_dict("records"), folded=True)
 
 
 def _add_effects(draft: Draft, fit: MixedModelFit) -> None:

@@ -7,7 +7,7 @@ from itertools import combinations
 import pandas as pd
 
 from analysis.comparison import compare_groups
-from analysis.judgements import COLUMNS, UNKNOWN
+from analysis.judgement_table import COLUMNS, UNKNOWN
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material
 

@@ -228,7 +228,7 @@ def describe_difficulty(material: Material) -> Section:
             for curve in fitted.curves:
                 draft.find(curve.verdict, curve.band)
             if fitted.curves:
-                points = pd.concat([curve.table() for curve in fitted.curves], ignore_index=True)
+                points = pd.concat([curve.frame() for curve in fitted.curves], ignore_index=True)
                 points = points.rename(columns={"quantile": "position"})
                 lines = pd.concat([c.curve.assign(**c.cell) for c in fitted.curves], ignore_index=True)
                 lines = lines.rename(columns={"quantile": "position"})
@@ -273,7 +273,7 @@ def _draw_layers(draft: Draft, material: Material) -> None:
     """Draw the proportion of every layer at its depth."""
     depth = material.units.dropna(subset=["depth"]).drop_duplicates(["model", "layer"])
     cells = material.estimate(material.headline, ("model", "condition", "layer"))
-    data = cells.table().merge(depth[["model", "layer", "depth", "kind"]], on=["model", "layer"], how="inner")
+    data = cells.frame().merge(depth[["model", "layer", "depth", "kind"]], on=["model", "layer"], how="inner")
     data = data.rename(columns={"kind": "layer_type"})
     if (data["layer_type"] == "").all():
         data = data.drop(columns="layer_type")

@@ -59,7 +59,7 @@ def compare_with_registration(material: Material, scaling: ScalingStudy | None) 
         seed=settings.seed,
         answers={"notes": "; ".join(material.dataset.notes)} if material.dataset.notes else None,
     )
-    draft.tabulate("checklist", "Reporting checklist", checklist.table().to_dict("records"))
+    draft.tabulate("checklist", "Reporting checklist", checklist.frame().to_dict("records"))
     if checklist.unknown:
         draft.lack(f"items of the checklist that only people can fill: {len(checklist.unknown)}.")
     return draft.section(

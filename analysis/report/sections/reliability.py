@@ -58,7 +58,7 @@ def describe_reliability(material: Material) -> Section:
         )  # fmt: skip
     with draft.trying("units"):
         cells = estimate_proportions(table, ("model", "condition", "unit"), interval="answers")
-        rows = cells.table()
+        rows = cells.frame()
         draft.tabulate(
             "units", "Proportion correct by unit",
             [{**cell.names, "proportion correct": cell.estimate, "answers": cell.answers} for cell in cells],

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparison import Comparison, compare_conditions, compare_models
+from analysis.comparison.ranks import rank_models
 from analysis.figures import (
     plot_intervals_compared,
     plot_model_comparison,
@@ -19,7 +20,6 @@ from analysis.figures import (
 from analysis.multiple_tests import adjust_holm
 from analysis.proportions import compare_intervals
 from analysis.published import published_means
-from analysis.ranks import rank_models
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material, capital
 
@@ -55,7 +55,7 @@ def score_models(material: Material) -> Section:
         "have unequal numbers of answers." if material.settings.mean == "units" else
         "The proportion is the share of all answers, not the mean over units.",
     )  # fmt: skip
-    table = proportions.table()
+    table = proportions.frame()
     figure = _with_published(table)
     published = (
         " Hollow marks: means published in 2023, under a protocol of their own." if "published" in figure else ""
@@ -120,7 +120,7 @@ def _compare_intervals(draft: Draft, material: Material) -> None:
             seed=material.settings.seed,
         )  # fmt: skip
         rows += [{**names, "interval": kind, "proportion correct": one} for kind, one in intervals.estimates.items()]
-        drawn.append(intervals.table().assign(**names))
+        drawn.append(intervals.frame().assign(**names))
         if intervals.components:
             shares, errors = intervals.components.estimates(), intervals.errors
             components.append(
@@ -176,7 +176,7 @@ def compare(material: Material) -> Section:
         with draft.trying(f"{condition}: ranks"):
             ranks = rank_models(own, condition=condition, same_units=material.dataset.same_units, **asked)
             draft.find(f"{capital(condition)}: {ranks.sentence()}", ranks.models[0].rank.method)
-            data = ranks.table().assign(condition=condition)
+            data = ranks.frame().assign(condition=condition)
             draft.draw(
                 f"ranks-{condition}", f"Ranks, {condition} references", plot_ranks(_as_ranks(data)), data,
                 "Bars hold the true ranks of all models at once. Models of one shade are indistinguishable.",

@@ -9,7 +9,7 @@ Over the smallest pool that carries a protocol, references and queries of the tw
 ranking and every observer nears chance: a score falls faster the nearer its pool is to that size, and the single steps
 say more than the slope that sums them up.
 
-All changes are paired by unit. Intervals are those of :mod:`analysis.performance`, over units: they speak
+All changes are paired by unit. Intervals are those of :mod:`analysis.machines.performance`, over units: they speak
 for new units over these very pools. Smaller pools are one nested draw of the whole, and another draw would move the
 scores over them a little.
 """
@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.estimands import spell_estimand
-from analysis.performance import (
+from analysis.machines.performance import (
     UNIT_KEY,
     Interval,
     MachineScore,
@@ -33,20 +33,20 @@ from analysis.performance import (
     score_machines,
     set_flagged_apart,
 )
-from analysis.rows import ShownAsRecord
+from analysis.results import Record, ResultList
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
 from benchmark.observers.base import LOW_LEVEL, SHUFFLED
 
 QUANTITIES = ("score", "low_level", "excess", "twin", "trained_minus_twin")
-"""What is followed over sizes; the names are those of :class:`analysis.performance.MachineScore`."""
+"""What is followed over sizes; the names are those of :class:`analysis.machines.performance.MachineScore`."""
 
 _DIFFERENCES = {"excess": ("score", "low_level"), "trained_minus_twin": ("score", "twin")}
 
 
 @dataclass(frozen=True)
-class PoolSizeChange(ShownAsRecord):
+class PoolSizeChange(Record):
     """How the numbers of a machine row change from a pool to a smaller one, paired by unit.
 
     Attributes
@@ -117,7 +117,7 @@ class PoolSizeChange(ShownAsRecord):
 
 
 @dataclass(frozen=True)
-class PoolSizeCurve(ShownAsRecord):
+class PoolSizeCurve(Record):
     """A machine observer's score of one model over pools of several sizes.
 
     Attributes
@@ -163,6 +163,24 @@ class PoolSizeCurve(ShownAsRecord):
         names = ("model", "condition", "difficulty", "references", "observer", "related")
         return {name: getattr(self, name) for name in names}
 
+    def frame(self) -> pd.DataFrame:
+        """Return the data of the figure, one row for each size and quantity.
+
+        Every size has a protocol of its own, which stands beside it: rows of two sizes are not to be ranked together.
+
+        Returns
+        -------
+        Columns ``model``, ``condition``, ``difficulty``, ``references``, ``observer``, ``related``, ``protocol``,
+        ``pool_size``, ``quantity`` (of :data:`QUANTITIES`), ``value``, ``low``, ``high``, ``method``, ``units``.
+        """
+        return pd.DataFrame(
+            [
+                {**self.fields(), "protocol": point.protocol, "pool_size": size, **row}
+                for size, point in zip(self.sizes, self.points)
+                for row in _rows(point)
+            ]
+        )
+
 
 def score_pool_sizes(
     responses: pd.DataFrame,
@@ -170,7 +188,7 @@ def score_pool_sizes(
     seed: int = 0,
     *,
     interval: Interval = "student",
-) -> list[PoolSizeCurve]:
+) -> ResultList[PoolSizeCurve]:
     """Score every machine observer on every trained model over pools of several sizes.
 
     Parameters
@@ -183,7 +201,7 @@ def score_pool_sizes(
     seed
         Of the bootstrap, if that is asked for.
     interval
-        As for :func:`analysis.performance.estimate_mean`.
+        As for :func:`analysis.machines.performance.estimate_mean`.
 
     Returns
     -------
@@ -209,7 +227,7 @@ def score_pool_sizes(
     kept = ["model", *UNIT_KEY, "condition", "difficulty", "references", "observer", "pool_size", "correct"]
     machines = responses.loc[(responses["observer_kind"] == "machine") & (responses["kind"] == "main"), kept]
     machines, _ = set_flagged_apart(machines, statistics)
-    return [_curve(key, points[key], machines, seed, interval) for key in sorted(points)]
+    return ResultList(_curve(key, points[key], machines, seed, interval) for key in sorted(points))
 
 
 def _curve(
@@ -292,25 +310,6 @@ def _change(
     if score is None:
         raise AnalysisError(f"No unit was asked about over all pools of {', '.join(map(str, sizes))} pictures.")
     return PoolSizeChange(sizes[0], sizes[-1], float(halvings[-1]), per_halving, score, **changes)
-
-
-def pool_size_table(curves: Sequence[PoolSizeCurve]) -> pd.DataFrame:
-    """Return the data of the figure, one row for each curve, size and quantity.
-
-    Every size has a protocol of its own, which stands beside it: rows of two sizes are not to be ranked together.
-
-    Returns
-    -------
-    Columns ``model``, ``condition``, ``difficulty``, ``references``, ``observer``, ``related``, ``protocol``,
-    ``pool_size``, ``quantity`` (of :data:`QUANTITIES`), ``value``, ``low``, ``high``, ``method``, ``units``.
-    """
-    rows = [
-        {**curve.fields(), "protocol": point.protocol, "pool_size": size, **row}
-        for curve in curves
-        for size, point in zip(curve.sizes, curve.points)
-        for row in _rows(point)
-    ]
-    return pd.DataFrame(rows)
 
 
 def pool_size_changes(curves: Sequence[PoolSizeCurve]) -> pd.DataFrame:

@@ -19,10 +19,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from analysis.comparison import DRAWS, JointMeans, draw_scores, model_means
+from analysis.comparison.joint_means import DRAWS, JointMeans, draw_scores
+from analysis.comparison.models import model_means
 from analysis.estimands import Drawing, spell_estimand
 from analysis.proportions import LEVEL, Mean
-from analysis.rows import ShownAsRecord, ShownAsTable
+from analysis.results import AnalysisResult, Record
 from benchmark.errors import AnalysisError
 from benchmark.estimate import RANK, Estimate, spell_value
 
@@ -31,7 +32,7 @@ MOST_KEPT = 10_000_000
 
 
 @dataclass(frozen=True)
-class RankedModel(ShownAsRecord):
+class RankedModel(Record):
     """A model's rank.
 
     Attributes
@@ -54,7 +55,7 @@ class RankedModel(ShownAsRecord):
 
 
 @dataclass(frozen=True)
-class Ranks(ShownAsTable):
+class Ranks(AnalysisResult):
     """Models from the highest mean to the lowest, with simultaneous confidence sets for their ranks.
 
     Attributes
@@ -71,9 +72,9 @@ class Ranks(ShownAsTable):
     def __iter__(self) -> Iterator[RankedModel]:
         return iter(self.models)
 
-    def frame(self) -> pd.DataFrame:
+    def readable(self) -> pd.DataFrame:
         """Return one row a model as people read it."""
-        table = self.table()[["model", "value", "groups"]]
+        table = self.frame()[["model", "value", "groups"]]
         table.insert(2, "rank", [str(own.rank) for own in self.models])
         return table.assign(value=[spell_value(own.value) for own in self.models])
 
@@ -82,7 +83,7 @@ class Ranks(ShownAsTable):
         """How many places the answers settle."""
         return self.sentence()
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Return one row a model: value, rank, lowest and highest rank, and the groups that it belongs to."""
         rows = []
         for own in self.models:

@@ -28,7 +28,7 @@ from scipy.stats import DegenerateDataWarning, bootstrap, norm, t
 
 from analysis.estimands import Drawing, known_weights, name_units, spell_estimand
 from analysis.multiple_tests import adjust_holm, spell_p
-from analysis.rows import ShownAsRecord, ShownAsTable, spread_out
+from analysis.results import AnalysisResult, Record, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
@@ -247,7 +247,7 @@ def _without_spread(mean: float, count: int, unit: str, estimand: str, level: fl
 
 
 @dataclass(frozen=True)
-class MachineScore(ShownAsRecord):
+class MachineScore(Record):
     """How well a machine observer answers for one model, condition, difficulty and kind of references.
 
     Attributes
@@ -364,10 +364,14 @@ class MachineScore(ShownAsRecord):
         return row
 
 
-class MachineScores(list[MachineScore], ShownAsTable):
+class MachineScores(list[MachineScore], AnalysisResult):
     """Scores of machine observers; a notebook shows them as a table."""
 
     def frame(self) -> pd.DataFrame:
+        """Return one row a score, every number at full precision."""
+        return pd.DataFrame([own.row() for own in self])
+
+    def readable(self) -> pd.DataFrame:
         """Return the scores as people read them: one row each, every estimate written out with its interval."""
         rows = []
         for own in self:
@@ -560,11 +564,6 @@ def _pair(first: pd.Series, second: pd.Series | None) -> pd.Series | None:
         return None
     paired = pd.concat([first, second], axis=1, join="inner")
     return None if paired.empty else paired.iloc[:, 0] - paired.iloc[:, 1]
-
-
-def score_table(scores: list[MachineScore]) -> pd.DataFrame:
-    """Return scores as a table, one row each."""
-    return pd.DataFrame([score.row() for score in scores])
 
 
 def observer_check(responses: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
