@@ -141,8 +141,8 @@ ASKED = {
 ELSEWHERE = {"AnalysisError", "Estimate", "Result", "Section"}
 """An error, a number, a file, and a part of a report that shows itself whole."""
 INSIDE = {
-    "Answers", "ChecklistItem", "ClusteredMeans", "ExpectationPropagation", "Figure", "Finding", "JointMeans", "Laplace",
-    "Link", "Mapping", "Material", "RobustFit", "SessionFacts", "SessionTable", "Table",
+    "Answers", "ChecklistItem", "ClusteredMeans", "ExpectationPropagation", "Figure", "Finding", "JointMeans",
+    "Laplace", "Link", "Mapping", "Material", "RobustFit", "SessionFacts", "SessionTable", "Table",
 }  # fmt: skip
 """Parts that chapters share, and that no estimator returns."""
 

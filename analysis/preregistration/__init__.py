@@ -8,7 +8,8 @@ from analysis.preregistration.freezing import (
     preregistrations,
     read_preregistration,
 )
-from analysis.preregistration.plan import BLANK, Plan, read_plan, write_plan_template
+from analysis.preregistration.plan import Plan, read_plan, write_plan_template
+from benchmark.documents import BLANK
 
 __all__ = [
     "BLANK",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from analysis.dataset import Description
     from analysis.leaderboard.standings import Leaderboard
     from analysis.leaderboard.verification import Verifications
-    from analysis.performance import MachineScore
+    from analysis.machines import MachineScore
     from analysis.power import Assessment, Optimum
     from analysis.power.forecast import Forecast as SessionForecast
     from analysis.report import Report, Written
@@ -129,7 +129,7 @@ def report_facts(report: Report, written: Written) -> Facts:
 def power_facts(assessment: Assessment) -> Facts:
     """Return what a design can detect."""
     return {
-        "goal": assessment.goal, "smallest_effect": assessment.smallest, "table": assessment.table,
+        "goal": assessment.goal, "smallest_effect": assessment.smallest, "table": assessment.facts,
         "sentences": assessment.sentences,
     }  # fmt: skip
 
@@ -147,7 +147,7 @@ def optimum_facts(optimum: Optimum) -> Facts:
 def outlook_facts(forecast: SessionForecast) -> Facts:
     """Return how many more sessions are needed."""
     return {
-        "width": forecast.width, "more_sessions": forecast.total, "table": forecast.table(),
+        "width": forecast.width, "more_sessions": forecast.total, "table": forecast.frame(),
         "sentences": forecast.sentences,
     }  # fmt: skip
 

@@ -45,7 +45,8 @@ class GroupedVerbs(TyperGroup):
         """Return the options, those that typer adds with help lines as short as the others."""
         params = list(super().get_params(ctx))
         for param in params:
-            param.help = _COMPLETION_HELP.get(param.name or "", getattr(param, "help", None))
+            if short := _COMPLETION_HELP.get(param.name or ""):
+                param.help = short  # type: ignore[attr-defined]
         return params
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
