@@ -15,8 +15,8 @@ import pytest
 import typer
 
 from benchmark import errors
-from benchmark.command_line import COMPLETION, app
-from benchmark.command_line.options import LONGEST_HELP, PANELS, panel_of, walk_verbs
+from benchmark.command_line import COMPLETION
+from benchmark.command_line.options import LONGEST_HELP, PANELS, app, panel_of, walk_verbs
 from benchmark.command_line.reference import ENVIRONMENT, EXIT_CODES, renew
 from benchmark.command_line.reporting import REPORTING
 from tests.test_architecture import FILES, HEAVY, ROOT

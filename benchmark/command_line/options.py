@@ -43,7 +43,7 @@ class GroupedVerbs(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options, those that typer adds with help lines as short as the others."""
-        params = list(super().get_params(ctx))
+        params: list[Any] = list(super().get_params(ctx))
         for param in params:
             if short := _COMPLETION_HELP.get(param.name or ""):
                 param.help = short  # type: ignore[attr-defined]
