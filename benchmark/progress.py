@@ -7,6 +7,7 @@ the one that fits where they run (``choose_reporter``).
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,120 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 Advance = Callable[[int], None]
 
 _LINE_SECONDS = 15.0
 """The time between two lines about one task in a log."""
+
+SILENT_SECONDS = 2.0
+"""How long a terminal stays silent before it says that work is going on."""
+
+
+class SignOfLife:
+    """Shows in a terminal that a command is at work, whenever nothing has been said for two seconds.
+
+    Loading torch takes seconds, and so does some work that has no steps to count. The sign goes as soon as there is
+    something to say.
+
+    Parameters
+    ----------
+    what
+        The command.
+    console
+        Where to show it.
+    """
+
+    def __init__(self, what: str, console: Console) -> None:
+        self._what, self._console = what, console
+        self.speaking = 0
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._shown: Progress | None = None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is shown at this moment."""
+        return self._shown is not None
+
+    def wait(self) -> None:
+        """Show it after two seconds of silence."""
+        self.hide()
+        with self._lock:
+            self._timer = threading.Timer(SILENT_SECONDS, self.show)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def show(self) -> None:
+        """Show it now."""
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        with self._lock:
+            if self._timer is None:
+                return  # it was hidden while its time ran out
+            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+            self._shown = Progress(*columns, console=self._console, transient=True)
+            self._shown.add_task(f"{self._what} is working", total=None)
+            self._shown.start()
+
+    def hide(self) -> None:
+        """Hide it, and don't show it any more."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._shown is not None:
+                self._shown.stop()
+            self._timer = self._shown = None
+
+
+_sign: SignOfLife | None = None
+"""The sign of the command that is running."""
+
+
+@contextmanager
+def signs_of_life(what: str, console: Console | None = None) -> Iterator[None]:
+    """Show in a terminal that a command is at work, as long as it runs and says nothing; elsewhere, do nothing.
+
+    Parameters
+    ----------
+    what
+        The command, ``vimi observe``.
+    console
+        Where to show it: the error stream if not given.
+    """
+    global _sign
+    if console is None:
+        if not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console
+
+        console = Console(stderr=True)
+    _sign = SignOfLife(what, console)
+    _sign.wait()
+    try:
+        yield
+    finally:
+        _sign.hide()
+        _sign = None
+
+
+@contextmanager
+def _speaking() -> Iterator[None]:
+    """Hide the sign of life while something is said or a bar is shown, and wait for silence again behind it."""
+    sign = _sign
+    if sign is None:
+        yield
+        return
+    sign.hide()
+    sign.speaking += 1
+    try:
+        yield
+    finally:
+        sign.speaking -= 1
+        if sign is _sign and not sign.speaking:  # what is said while a bar is shown does not end the bar
+            sign.wait()
 
 
 class Reporter:
@@ -59,13 +169,14 @@ class TerminalReporter(Reporter):
             TextColumn("{task.completed:>6,.0f}/{task.total:,.0f}"),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self.console, transient=False) as progress:
+        with _speaking(), Progress(*columns, console=self.console, transient=False) as progress:
             bar = progress.add_task(title, total=total)
             yield lambda count: progress.advance(bar, count)
 
     def say(self, text: str) -> None:
         """Print a line; it may hold a path or a command, so nothing is wrapped."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        with _speaking():
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class LineReporter(Reporter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from io import StringIO
 
 import pytest
@@ -81,3 +82,52 @@ def test_the_kernel_of_a_notebook_is_known_by_its_shell() -> None:
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+# -------------------------------------------------------------------- a sign of life
+
+
+def test_a_terminal_shows_a_sign_of_life_that_goes_when_something_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SILENT_SECONDS", 3600.0)
+    stream = StringIO()
+    console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+    reporter = TerminalReporter(console)
+    with progress.signs_of_life("vimi observe", console):
+        sign = progress._sign
+        assert sign is not None and not sign.is_shown
+        sign.show()
+        assert sign.is_shown
+        reporter.say("Found 3 pictures")
+        assert not sign.is_shown
+        sign.show()
+        with reporter.task("Embedding", 2) as advance:
+            assert not sign.is_shown
+            sign.show()
+            assert not sign.is_shown, "a bar is there already"
+            reporter.say("in passing")
+            sign.show()
+            assert not sign.is_shown, "the bar is still there"
+            advance(2)
+        sign.show()
+        assert sign.is_shown
+    assert not sign.is_shown and progress._sign is None
+    sign.show()
+    assert not sign.is_shown, "the command has ended"
+    assert "vimi observe is working" in stream.getvalue() and "Found 3 pictures" in stream.getvalue()
+
+
+def test_the_sign_comes_by_itself_after_silence_and_goes_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SILENT_SECONDS", 0.0)
+    console = Console(file=StringIO(), width=80, force_terminal=True, color_system=None)
+    with pytest.raises(ValueError, match="wrong"), progress.signs_of_life("vimi build", console):
+        sign = progress._sign
+        assert sign is not None
+        while not sign.is_shown:
+            time.sleep(0.001)
+        raise ValueError("wrong")
+    assert not sign.is_shown and progress._sign is None
+
+
+def test_a_log_has_no_sign_of_life() -> None:
+    with progress.signs_of_life("vimi build"):
+        assert progress._sign is None

@@ -40,7 +40,8 @@ def list_models() -> Told:
     from benchmark.command_line import facts
     from benchmark.command_line.tables import print_cards
 
-    return Told(facts.card_facts, print_cards)
+    found = facts.card_facts()
+    return Told(lambda: found, lambda: print_cards(found))
 
 
 @models_app.callback()

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmark import __version__
+from benchmark.progress import signs_of_life
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
@@ -67,12 +68,14 @@ def reporting(group: typer.Typer, path: str, panel: str) -> Callable[[Callable[.
     def register(verb: Callable[..., Told]) -> Callable[..., None]:
         def run(*args: Any, json: bool = False, **options: Any) -> None:
             if json:
-                with redirect_stdout(sys.stderr):  # whatever else is printed on the way
+                # Whatever else is printed on the way goes to the error stream.
+                with redirect_stdout(sys.stderr), signs_of_life(f"vimi {path}"):
                     told = verb(*args, **options)
                     document = write_document(path, told.facts())
                 sys.stdout.write(document)
             else:
-                told = verb(*args, **options)
+                with signs_of_life(f"vimi {path}"):
+                    told = verb(*args, **options)
                 told.show()
             told.check()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -290,28 +290,24 @@ def _why(study: Study) -> str:
     return f"{100 * share:.0f} % of the pictures show a source or near-duplicate that their task shows already."
 
 
-def print_cards() -> None:
-    """Print the models that have cards, and those that installed packages offer."""
-    from benchmark.model_card import card_names, load_card
-    from benchmark.model_zoo import weights_on_machine
-    from benchmark.own_models import find_entry_points
-
+def print_cards(found: Mapping[str, Any]) -> None:
+    """Print the models that have cards, and those that installed packages offer; see ``facts.card_facts``."""
     table = _table("card", "parameters", "trained on", "top-1", "weights here", right=("parameters", "top-1"))
-    for name in card_names():
-        card = load_card(name)
-        training = card.training
+    for row in found["cards"]:
+        trained = row["trained_on"]
         table.add_row(
-            name, spell_count(card.parameters or 0),
-            f"{', '.join(training.data)} ({spell_count(training.images)})" if training else "?",
-            f"{card.accuracy.top1:.1f}" if card.accuracy else "–", "yes" if weights_on_machine(card) else "no",
+            row["card"], spell_count(row["parameters"] or 0),
+            f"{', '.join(trained)} ({spell_count(row['training_images'])})" if trained else "?",
+            f"{row['top1']:.1f}" if row["top1"] else "–", "yes" if row["weights_here"] else "no",
         )  # fmt: skip
     console = open_console()
     print_table(console, table)
-    offered = find_entry_points()
-    if offered:
+    if found["offered"]:
+        names = {row["card"] for row in found["cards"]}
         own = _table("offered by installed packages", "function")
-        for name, address in offered.items():
-            own.add_row(escape(name), escape(address) + (" (vimi's card comes first)" if name in card_names() else ""))
+        for row in found["offered"]:
+            first = " (vimi's card comes first)" if row["name"] in names else ""
+            own.add_row(escape(row["name"]), escape(row["function"]) + first)
         console.print()
         print_table(console, own)
     print_whole(
