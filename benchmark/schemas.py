@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.errors import StudyError, suggest
 from benchmark.protocol import DIFFICULTIES, REFERENCES
 from benchmark.storage import write_atomically
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from pandas.api.extensions import ExtensionDtype
 
 ColumnKind = Literal["string", "integer", "number", "boolean", "time", "strings", "integers"]
 
@@ -107,13 +110,13 @@ class Schema:
     def _cast(self, column: Column, values: pd.Series) -> pd.Series:
         import pandas as pd
 
-        empty = values.isna()
-        if empty.any() and not column.nullable:
-            raise StudyError(f"{self.name}: {column.name!r} is empty in row {int(empty.to_numpy().argmax())}.")
+        empty = values.isna().to_numpy()
+        if not column.nullable and empty.any():
+            raise StudyError(f"{self.name}: {column.name!r} is empty in row {int(empty.argmax())}.")
         if column.values:
-            wrong = ~(values.isin(column.values) | empty)
+            wrong = ~(values.isin(column.values).to_numpy() | empty)
             if wrong.any():
-                row = int(wrong.to_numpy().argmax())
+                row = int(wrong.argmax())
                 raise StudyError(
                     f"{self.name}: {column.name!r} is {values.iloc[row]!r} in row {row}; it must be one of "
                     f"{', '.join(column.values)}."
@@ -123,9 +126,12 @@ class Schema:
         try:
             if column.kind == "time":
                 return pd.to_datetime(values, utc=True)
+            strict, plain = _dtype(_NULLABLE[column.kind]), _dtype(_DTYPES[column.kind])
+            if values.dtype == (strict if column.nullable else plain):
+                return values
             # The nullable kinds refuse what the plain ones would bend: 6.5 as a whole number, "no" as true.
-            strict = values.astype(_NULLABLE[column.kind])
-            return strict if column.nullable else strict.astype(_DTYPES[column.kind])
+            bent = values.astype(strict)
+            return bent if column.nullable or strict == plain else bent.astype(plain)
         except (ValueError, TypeError) as error:
             raise StudyError(
                 f"{self.name}: {column.name!r} holds something else than the kind {column.kind!r}: {error}"
@@ -153,6 +159,14 @@ class Schema:
         except (OSError, ValueError) as error:
             raise StudyError(f"{path} is no readable Parquet file: {error}") from None
         return self.conform(frame)
+
+
+@cache
+def _dtype(name: str) -> ExtensionDtype | np.dtype[Any]:
+    """Return the dtype of this name; to look for it would take longer than to cast a short column."""
+    from pandas.api.types import pandas_dtype
+
+    return pandas_dtype(name)
 
 
 def _is_attribute(name: object, prefix: str) -> bool:

@@ -52,6 +52,18 @@ def test_columns_come_in_the_order_of_the_schema_with_its_kinds_whatever_came_in
     assert list(result.index) == [0, 1]
 
 
+def test_a_table_of_the_right_kinds_is_checked_and_returned_as_one_of_its_own() -> None:
+    first = SMALL.conform(animals())
+    again = SMALL.conform(first)
+    pd.testing.assert_frame_equal(again, first)
+    again.loc[0, "name"], again.loc[0, "legs"] = "wasp", 4
+    assert first["name"].tolist() == ["ant", "bee"] and first["legs"].tolist() == [6, 6]
+    with pytest.raises(StudyError, match="'size' is 'huge' in row 1"):
+        SMALL.conform(first.assign(size=first["size"].replace("large", "huge")))
+    with pytest.raises(StudyError, match="'name' is empty in row 1"):
+        SMALL.conform(first.assign(name=first["name"].where([True, False])))
+
+
 def test_a_nullable_column_may_be_left_out() -> None:
     result = SMALL.conform(animals().drop(columns=["weight", "tame", "parents"]))
     assert result[["weight", "tame", "parents"]].isna().all(axis=None)
