@@ -82,7 +82,7 @@ def test_the_demo_runs_end_to_end_and_says_what_to_look_at_and_what_to_run_next(
         assert str(results[name]) in printed.out
     assert str(out / "gallery" / "index.html") in printed.out
     *_, look, build, people, serve = printed.out.strip().splitlines()
-    assert "browser" in look and build == "  vimi build EXPERIMENT.toml --out STUDY --dry-run"
+    assert "browser" in look and build == "  vimi new my_study --story build"
     assert people.endswith("run:") and serve == f"  vimi serve {out} --preview"
     # The table: trained model, conditions, low-level, excess, twin.
     rows = re.findall(r"^efficientnet_lite0 +(natural|synthetic) +\.?[\d.]+ ?\[", printed.out, re.MULTILINE)
