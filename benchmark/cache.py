@@ -6,6 +6,7 @@ it may be deleted at any time, and what is missing or damaged is computed again.
 
 Entries are files that are written once, in one step, and never changed, so that any number of processes may read and
 write at the same time. Each has a checksum of its contents; one that does not fit is deleted and computed again.
+Encoded pictures are entries of their own, which studies share with it where the file system can.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache as remember
@@ -24,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.errors import StorageError
-from benchmark.hashing import hash_array, hash_settings, pack_hashes, unpack_hashes
+from benchmark.hashing import hash_array, hash_file, hash_settings, pack_hashes, unpack_hashes
 from benchmark.storage import write_atomically
 
 VARIABLE = "VIMI_CACHE"
@@ -172,32 +174,120 @@ class Cache:
         -------
         Whether anything was missing.
         """
-        missing = [picture for picture in dict.fromkeys(pictures) if picture not in known]
-        if not missing:
+        return self.shelf(kind, settings).complete(known, pictures, compute, say)
+
+    def shelf(self, kind: str, settings: Any) -> Shelf:
+        """Return a kind of work with certain settings, whose entries are read once."""
+        return Shelf(self, kind, settings)
+
+    def take_picture(self, picture: str, settings: Any, path: Path) -> bool:
+        """Put an encoded picture where a study wants it, if the cache has it; say whether it had.
+
+        Nothing is copied where both lie in one file system: the study's file is another name of the cached one.
+
+        Parameters
+        ----------
+        picture
+            Hash of its pixels.
+        settings
+            How it is encoded; anything that JSON can say.
+        path
+            The study's file.
+        """
+        if self.folder is None:
             return False
-        rows = self.read(kind, settings).get(_VALUES)
-        known.update((picture, rows[picture]) for picture in missing if picture in rows)
-        left = [picture for picture in missing if picture not in rows]
-        if left:
-            values = compute(left)
-            known.update(zip(left, values, strict=True))
-            problem = self.add(kind, settings, left, {_VALUES: values})
-            if problem:
-                say(problem)
-        return True
+        for entry in _pictures(self._picture_folder(settings, picture), picture):
+            try:
+                if hash_file(entry) != entry.stem.partition("-")[2]:
+                    entry.unlink()
+                    continue
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _link(entry, path)
+            except (StorageError, OSError):
+                continue
+            return True
+        return False
+
+    def keep_picture(self, picture: str, settings: Any, path: Path) -> None:
+        """Cache a study's encoded picture; a cache that can't be written is no reason to stop."""
+        if self.folder is None:
+            return
+        folder = self._picture_folder(settings, picture)
+        with contextlib.suppress(StorageError, OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            _link(path, folder / f"{picture}-{hash_file(path)}{path.suffix}")
+
+    def _picture_folder(self, settings: Any, picture: str) -> Path:
+        assert self.folder is not None
+        return self.folder / "pictures" / hash_settings([LAYOUT, settings]) / picture[:2]
 
     def _place(self, kind: str, settings: Any) -> Path:
         assert self.folder is not None
         return self.folder / kind / hash_settings([LAYOUT, _versions(), settings])
 
 
+@dataclass
+class Shelf:
+    """A kind of work with certain settings, whose cached entries are read once: at the first call that needs them."""
+
+    cache: Cache
+    kind: str
+    settings: Any
+    _rows: dict[str, NDArray[Any]] | None = None
+
+    def complete(
+        self,
+        known: dict[str, NDArray[Any]],
+        pictures: Iterable[str],
+        compute: Callable[[list[str]], NDArray[Any]],
+        say: Callable[[str], None],
+    ) -> bool:
+        """Complete what is known of pictures, as :meth:`Cache.complete` does."""
+        missing = [picture for picture in dict.fromkeys(pictures) if picture not in known]
+        if not missing:
+            return False
+        if self._rows is None:
+            self._rows = self.cache.read(self.kind, self.settings).get(_VALUES)
+        rows = self._rows
+        known.update((picture, rows[picture]) for picture in missing if picture in rows)
+        left = [picture for picture in missing if picture not in rows]
+        if left:
+            values = compute(left)
+            known.update(zip(left, values, strict=True))
+            problem = self.cache.add(self.kind, self.settings, left, {_VALUES: values})
+            if problem:
+                say(problem)
+        return True
+
+
 def size_of(folder: Path) -> int:
-    """Return how many bytes the entries below a folder take."""
+    """Return how many bytes the entries below a folder take; pictures that a study shares take none of their own."""
     sizes = []
-    for path in folder.rglob("*.safetensors"):
+    for path in folder.rglob("*.*"):
         with contextlib.suppress(OSError):
-            sizes.append(path.stat().st_size)
+            facts = path.stat()
+            if stat.S_ISREG(facts.st_mode) and (path.suffix == ".safetensors" or facts.st_nlink == 1):
+                sizes.append(facts.st_size)
     return sum(sizes)
+
+
+def _link(source: Path, path: Path) -> None:
+    """Give a file another name, or a copy where file systems don't allow that; what has that name already stays."""
+    try:
+        os.link(source, path)
+    except FileExistsError:
+        return
+    except OSError:
+        content = source.read_bytes()
+        write_atomically(path, lambda target: target.write_bytes(content), durable=False)
+
+
+def _pictures(folder: Path, picture: str) -> list[Path]:
+    """Return the cached files of a picture; none if somebody deletes them meanwhile."""
+    try:
+        return sorted(folder.glob(f"{picture}-*"))
+    except OSError:
+        return []
 
 
 @remember

@@ -210,9 +210,8 @@ class Builder(Materials):
             described = schemas.concatenate(statistics, schemas.UNIT_STATISTICS)
         with self.study.timed("exemplars", "storing pictures"):
             places = dict(zip(self.survey.table["picture"], self.survey.places.tolist()))
-            wanted = [places[picture] for picture in stimuli["picture"].unique()]
-            stored = store_crops(self.study, self.pool, wanted, self.experiment.pool.crop, self.reporter)
-            pictures = {place: picture for picture, place in places.items()}
+            pictures = {places[picture]: picture for picture in stimuli["picture"].unique()}
+            stored = store_crops(self.study, self.pool, pictures, self.experiment.pool.crop, self.reporter)
             for place, picture in stored.items():
                 check_picture(picture, pictures[place], self.pool.entries[place].source)
         schemas.UNIT_STATISTICS.write(described, self.study.tables / "statistics.parquet")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmark.cache import Cache
 from benchmark.hashing import hash_pixels
 from benchmark.progress import Reporter
 from benchmark.storage import write_atomically
@@ -32,13 +33,37 @@ def store_picture(study: Study, pixels: NDArray[np.uint8]) -> str:
 
 
 def store_crops(
-    study: Study, pool: Pool, places: Iterable[int], crop: int, reporter: Reporter | None = None
+    study: Study, pool: Pool, pictures: Mapping[int, str], crop: int, reporter: Reporter | None = None
 ) -> dict[int, str]:
-    """Write the canonical crops of some pictures of a pool; returns their names by place."""
-    wanted = sorted(set(places))
+    """Write the canonical crops of some pictures of a pool; those that the cache holds are not encoded again.
+
+    Parameters
+    ----------
+    study
+        Where they are written.
+    pool
+        The pool.
+    pictures
+        From place to the name that the picture had when the pool was surveyed.
+    crop
+        Side of the crops.
+    reporter
+        Shows progress.
+
+    Returns
+    -------
+    The names of what was written, by place: another name than was given is that of a picture that has changed.
+    """
+    wanted = sorted(pictures)
+    cache = Cache.beside(study.root)
 
     def store(place: int) -> str:
-        return store_picture(study, to_pixels(pool.crop(place, crop)))
+        picture = pictures[place]
+        if cache.take_picture(picture, LOSSLESS, study.image_path(picture)):
+            return picture
+        picture = store_picture(study, to_pixels(pool.crop(place, crop)))
+        cache.keep_picture(picture, LOSSLESS, study.image_path(picture))
+        return picture
 
     names: dict[int, str] = {}
     with (reporter or Reporter()).task("Storing pictures", len(wanted)) as advance:

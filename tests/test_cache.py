@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from benchmark.hashing import hash_bytes
 from benchmark.observers import create_observer
 from benchmark.study import Study
 from benchmark.workflow import build
-from stimuli import pools
+from stimuli import image_store, pools
 
 NAMES = [hash_bytes(str(number).encode()) for number in range(6)]
 
@@ -191,7 +192,56 @@ def test_a_study_is_the_same_with_no_cache_an_empty_one_a_warm_one_and_one_delet
     monkeypatch.setattr(
         pools.FilePool, "decode", lambda pool, content, place: (decoded.append(place), whole(pool, content, place))[1]
     )
+    encoded: list[str] = []
+    store = image_store.store_picture
+    monkeypatch.setattr(
+        image_store, "store_picture", lambda study, pixels: (encoded.append(name := store(study, pixels)), name)[1]
+    )
     assert made("warm", cache) == expected
     assert not decoded  # the survey decoded nothing
+    assert not encoded  # nor was any crop encoded
     assert made("deleted", cache, deleted=True) == expected
-    assert not Path(cache).exists()
+    assert encoded and [path.name for path in Path(cache).iterdir()] == ["pictures"]
+    images = [sorted((path.name, path.read_bytes()) for path in (tmp_path / name / "images").rglob("*.webp"))
+              for name in ("none", "empty", "warm", "deleted")]  # fmt: skip
+    assert images[0] and all(own == images[0] for own in images)
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_an_encoded_picture_comes_back_whole_or_not_at_all(
+    linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not linked:
+
+        def refuse(*_: object) -> None:
+            raise OSError("no links here")
+
+        monkeypatch.setattr(os, "link", refuse)
+    cache, made = Cache(tmp_path / "cache"), tmp_path / "a" / "picture.webp"
+    made.parent.mkdir()
+    made.write_bytes(b"encoded")
+    assert not cache.take_picture(NAMES[0], {"quality": 1}, tmp_path / "b" / "picture.webp")
+    cache.keep_picture(NAMES[0], {"quality": 1}, made)
+    assert cache.take_picture(NAMES[0], {"quality": 1}, tmp_path / "b" / "picture.webp")
+    assert (tmp_path / "b" / "picture.webp").read_bytes() == b"encoded"
+    assert not cache.take_picture(NAMES[0], {"quality": 2}, tmp_path / "c" / "picture.webp")
+    assert not cache.take_picture(NAMES[1], {"quality": 1}, tmp_path / "c" / "picture.webp")
+    assert size_of(tmp_path / "cache") == (0 if linked else len(b"encoded"))
+    [entry] = (tmp_path / "cache").rglob("*.webp")
+    entry.write_bytes(b"damaged")
+    assert not cache.take_picture(NAMES[0], {"quality": 1}, tmp_path / "c" / "picture.webp")
+    assert not entry.exists()
+    off = Cache(None)
+    off.keep_picture(NAMES[0], 1, made)
+    assert not off.take_picture(NAMES[0], 1, tmp_path / "c" / "picture.webp")
+
+
+def test_the_low_level_observer_reads_the_cache_once(tiny_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    read = Cache.read
+    monkeypatch.setattr(Cache, "read", lambda self, kind, settings: (reads.append(kind), read(self, kind, settings))[1])
+    observer = create_observer("lowlevel", tiny_study, "cpu")
+    pictures = tuple(tiny_study.stimuli()["picture"].unique()[:6])
+    observer.embed(pictures[:3])
+    observer.embed(pictures)
+    assert reads == ["lowlevel"]

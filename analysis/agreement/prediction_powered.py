@@ -47,6 +47,7 @@ from analysis.agreement.savings import saving_bounds
 from analysis.arrays import Floats
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
+from analysis.multiple_tests import spell_p
 from analysis.resampling import percentile_estimate
 from analysis.results import Record, ResultList, spread_out
 from benchmark.errors import AnalysisError
@@ -333,10 +334,9 @@ def labelling_p(labelled: Floats, unlabelled: Floats) -> float:
 
 
 def _spell_labelling(labels: Labels, observer: str, p: float) -> str:
-    written = "p < .001" if p < REFUSE else f"p {p:.3f}".replace("0.", ".", 1)
     return (
         f"{observer} scores the {len(labels.labelled)} labelled units {labels.labelled.mean():.3f} and the "
-        f"{len(labels.unlabelled)} others {labels.unlabelled.mean():.3f} on average ({written}): they are not a random "
+        f"{len(labels.unlabelled)} others {labels.unlabelled.mean():.3f} on average (p {spell_p(p)}): they are not a random "
         "part of all, or it does not treat them alike."
     )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.multiple_tests import spell_p
 from analysis.scaling.permutation import PermutationTest
 from analysis.scaling.predictors import LEAST_MODELS, Predictor
 from analysis.scaling.regression import LeastSquaresFit, Slope, least_squares, make_slope, meta_regression
@@ -260,13 +261,13 @@ def _warnings(
         row = losing.loc[losing["p_without"].idxmax()]
         said.append(
             f"Tested alone, by least squares, the slope is off zero, but not without {_either(losing['model'])} "
-            f"(p up to {row['p_without']:.3f})."
+            f"(p up to {spell_p(row['p_without'])})."
         )
     if spread is not None and spread.p < UNEVEN:
         end = "highest" if spread.coefficient > 0 else "lowest"
         said.append(
             f"Models scatter more at the {end} values of the predictor (Spearman {spread.coefficient:.2f} of the sizes "
-            f"of residuals, p {spread.p:.3f}): least squares, which takes all for equally exact, can't be "
+            f"of residuals, p {spell_p(spread.p)}): least squares, which takes all for equally exact, can't be "
             "trusted here."
         )
     unknown = sorted(own.loc[own["family"] == "", "model"])

@@ -51,7 +51,8 @@ class LowLevelObserver(SimilarityObserver):
     def __init__(self, study: Study, reporter: Reporter | None = None) -> None:
         self.study = study
         self.reporter = reporter or Reporter()
-        self._cache = Cache.beside(study.root)
+        settings = {"side": SIDE, "features": FEATURES}
+        self._cached = Cache.beside(study.root).shelf("lowlevel", settings)
         self._known: dict[str, NDArray[np.float64]] = {}
 
     def embed(self, pictures: tuple[str, ...]) -> NDArray[np.float32]:
@@ -63,7 +64,6 @@ class LowLevelObserver(SimilarityObserver):
 
     def _describe(self, pictures: tuple[str, ...]) -> None:
         """Describe pictures, each once: what has been described before is remembered, or read from the cache."""
-        settings = {"side": SIDE, "features": FEATURES}
 
         def compute(missing: list[str]) -> NDArray[np.float64]:
             numbers = np.empty((len(missing), len(FEATURES)))
@@ -73,4 +73,4 @@ class LowLevelObserver(SimilarityObserver):
                     advance(1)
             return numbers
 
-        self._cache.complete("lowlevel", settings, self._known, pictures, compute, self.reporter.say)
+        self._cached.complete(self._known, pictures, compute, self.reporter.say)
