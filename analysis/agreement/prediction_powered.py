@@ -336,8 +336,8 @@ def labelling_p(labelled: Floats, unlabelled: Floats) -> float:
 def _spell_labelling(labels: Labels, observer: str, p: float) -> str:
     return (
         f"{observer} scores the {len(labels.labelled)} labelled units {labels.labelled.mean():.3f} and the "
-        f"{len(labels.unlabelled)} others {labels.unlabelled.mean():.3f} on average (p {spell_p(p)}): they are not a random "
-        "part of all, or it does not treat them alike."
+        f"{len(labels.unlabelled)} others {labels.unlabelled.mean():.3f} on average (p {spell_p(p)}): they are not a "
+        "random part of all, or it does not treat them alike."
     )
 
 
