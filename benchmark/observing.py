@@ -199,7 +199,7 @@ def create_observer_here(name: str, study: Study, engine: Engine, device: torch.
     # Its kinship, its layers and the hash of its weights are needed here; a CPU is enough for them.
     observer = create_observer(name, study, "cpu", reporter)
     if isinstance(observer, FeatureObserver):
-        check_sendable(observer.model.card)
+        check_sendable(observer.card)
         equipment = FeatureEquipment(StudyEquipment.of(study), name.partition(":")[2], device.type)
         observer.spread = Spread(engine, device, equipment)
     return observer

@@ -16,7 +16,7 @@ from benchmark.cache import FOLDER, VARIABLE, Cache, size_of
 from benchmark.doctor import _cache
 from benchmark.experiment import Experiment
 from benchmark.hashing import hash_bytes
-from benchmark.observers import create_observer
+from benchmark.observers import create_observer, features
 from benchmark.study import Study
 from benchmark.workflow import build
 from stimuli import image_store, pools
@@ -155,10 +155,16 @@ def test_what_an_observer_computed_for_one_study_another_study_does_not_compute_
         studies.append(Study(folder))
     monkeypatch.setenv(VARIABLE, "off")
     expected = embed(studies[0])
+    observer = create_observer(name, studies[0], "cpu")
+    known = observer.weights_hash, observer.kinship
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
     assert np.array_equal(embed(studies[1]), expected)
     shutil.rmtree(studies[2].root / "images")  # whoever looks at a picture again fails
-    assert np.array_equal(embed(studies[2]), expected)
+    monkeypatch.setattr(features, "load_model", lambda *_, **__: pytest.fail("the network is not needed"))
+    features._load_once.cache_clear()
+    observer = create_observer(name, studies[2], "cpu")
+    assert np.array_equal(observer.embed(pictures), expected)
+    assert (observer.weights_hash, observer.kinship) == known
 
 
 def test_a_study_is_the_same_with_no_cache_an_empty_one_a_warm_one_and_one_deleted_in_the_middle(

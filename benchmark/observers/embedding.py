@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from benchmark.engines.base import Engine, Equipment, Piece
 from benchmark.engines.local import LocalEngine
 from benchmark.errors import ObserverError
 from benchmark.hashing import hash_settings, pack_hashes, unpack_hashes
-from benchmark.model_card import InputSpec
+from benchmark.model_card import InputSpec, ModelCard
 from benchmark.model_zoo import Model
 from benchmark.progress import Advance, Reporter
 from benchmark.readings import PlaceReader
@@ -108,9 +108,32 @@ def embed_layers(model: Model, pixels: torch.Tensor, layers: tuple[str, ...]) ->
     return torch.cat([nn.functional.normalize(part.float(), dim=1) for part in parts], dim=1)
 
 
+@dataclass(frozen=True)
+class NotLoaded:
+    """A network that is loaded when it is needed: not where the cache holds what it would say.
+
+    Attributes
+    ----------
+    card, weights_hash, device
+        As of the :class:`Model` that ``load`` returns.
+    load
+        Loads it.
+    """
+
+    card: ModelCard
+    weights_hash: str
+    device: torch.device
+    load: Callable[[], Model]
+
+    @property
+    def name(self) -> str:
+        """The name of its card."""
+        return self.card.name
+
+
 def embed_study_pictures(
     study: Study,
-    model: Model,
+    model: Model | NotLoaded,
     pictures: tuple[str, ...],
     layers: tuple[str, ...] = (),
     reporter: Reporter | None = None,
@@ -153,7 +176,8 @@ def embed_study_pictures(
         ]
         parts: dict[int, NDArray[np.float32]] = {}  # pieces finish in any order
         with reporter.task(f"Embedding with {model.name}", len(missing)) as advance:
-            tools = {equipment: Embedder(study, model, layers)}
+            loaded = model.load() if isinstance(model, NotLoaded) else model
+            tools = {equipment: Embedder(study, loaded, layers)}
             for number, vectors in engine.run(pieces, device=device, advance=advance, tools=tools):
                 parts[number] = vectors
         return np.concatenate([parts[number] for number in range(len(pieces))])
@@ -163,7 +187,7 @@ def embed_study_pictures(
     return np.stack([known[picture] for picture in pictures])
 
 
-def _embedding_path(study: Study, model: Model, layers: tuple[str, ...]) -> Path:
+def _embedding_path(study: Study, model: Model | NotLoaded, layers: tuple[str, ...]) -> Path:
     return study.root / "embeddings" / f"{_embedding_key(model, layers)}.safetensors"
 
 
@@ -179,7 +203,7 @@ def _write_embeddings(path: Path, pictures: Sequence[str], vectors: NDArray[np.f
     write_atomically(path, lambda target: save_file(contents, target))
 
 
-def _embedding_key(model: Model, layers: tuple[str, ...]) -> str:
+def _embedding_key(model: Model | NotLoaded, layers: tuple[str, ...]) -> str:
     return hash_settings([model.weights_hash, model.card.input.model_dump(), layers])
 
 
