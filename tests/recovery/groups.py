@@ -65,31 +65,39 @@ def mean(eta: float, design: Design) -> float:
 
 def draw(design: Design, eta: tuple[float, float], rng: np.random.Generator) -> pd.DataFrame:
     """Return one study's judgements; ``eta`` holds each group's intercept."""
-    parts = []
     unit = rng.normal(0, design.unit, design.units)
     by_group = rng.normal(0, design.unit_group, (2, design.units))
-    for cell in design.cells:
+    parts: dict[str, list[np.ndarray]] = {"cell": [], "group": [], "unit": [], "person": [], "right": []}
+    people = 0
+    for cell in range(len(design.cells)):
         for group, count in enumerate(design.people):
             asked = rng.random((count, design.units)).argsort(axis=1)[:, : design.asked]
-            person = rng.normal(0, design.person, count)
-            right = GUESS + (1 - GUESS) * expit(eta[group] + unit[asked] + by_group[group][asked] + person[:, None])
-            names = [f"{('lay', 'expert')[group]}-{cell if len(design.cells) > 1 else ''}{n}" for n in range(count)]
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "correct": (rng.random(asked.shape) < right).ravel().astype(float),
-                        "model": "model",
-                        "condition": cell,
-                        "difficulty": "easy",
-                        "references": "both",
-                        "unit": np.char.add("unit-", asked.ravel().astype(str)),
-                        "layer": "layer",
-                        "participant": np.repeat(names, design.asked),
-                        "expertise": ("lay", "expert")[group],
-                    }
-                )
-            )
-    return pd.concat(parts, ignore_index=True)
+            able = rng.normal(0, design.person, count)
+            right = GUESS + (1 - GUESS) * expit(eta[group] + unit[asked] + by_group[group][asked] + able[:, None])
+            parts["cell"].append(np.full(asked.size, cell))
+            parts["group"].append(np.full(asked.size, group))
+            parts["unit"].append(asked.ravel())
+            parts["person"].append(np.repeat(people + np.arange(count), design.asked))
+            parts["right"].append((rng.random(asked.shape) < right).ravel())
+            people += count
+    codes = {name: np.concatenate(own) for name, own in parts.items()}
+
+    def named(name: str, labels: list[str]) -> pd.Categorical:
+        return pd.Categorical.from_codes(codes[name], categories=labels)
+
+    return pd.DataFrame(
+        {
+            "correct": codes["right"].astype(np.float64),
+            "model": "model",
+            "condition": named("cell", list(design.cells)),
+            "difficulty": "easy",
+            "references": "both",
+            "unit": named("unit", [f"unit-{number}" for number in range(design.units)]),
+            "layer": "layer",
+            "participant": named("person", [f"person-{number}" for number in range(people)]),
+            "expertise": named("group", ["lay", "expert"]),
+        }
+    ).astype(dict.fromkeys(("model", "difficulty", "references", "layer"), "category"))
 
 
 def measure(design: Design, effect: float, studies: int, seed: int) -> dict[str, object]:
