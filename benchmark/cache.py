@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -278,8 +279,11 @@ def _link(source: Path, path: Path) -> None:
     except FileExistsError:
         return
     except OSError:
-        content = source.read_bytes()
-        write_atomically(path, lambda target: target.write_bytes(content), durable=False)
+        write_atomically(path, lambda target: _copy(source, target), durable=False)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
 
 
 def _pictures(folder: Path, picture: str) -> list[Path]:
