@@ -365,8 +365,8 @@ class TestMarginalMeans:
     def test_against_simulated_levels(self, fit):
         rng = np.random.default_rng(0)
         spread = math.sqrt((fit.sds**2).sum())
-        for row in fit.marginal_means(("condition",)).itertuples():
-            own = fit.table.iloc[fit.design.rows]["condition"].astype(str).to_numpy() == row.condition
+        for row in fit.marginal_means(("condition",)):
+            own = fit.table.iloc[fit.design.rows]["condition"].astype(str).to_numpy() == row.names["condition"]
             eta = (fit.design.fixed[own] @ fit.coefficients)[:, None] + rng.normal(0, spread, (own.sum(), 300))
             assert row.estimate.value == pytest.approx(Link().probability(eta).mean(), abs=0.002)
             assert row.estimate.low < row.estimate.value < row.estimate.high
@@ -374,23 +374,24 @@ class TestMarginalMeans:
     def test_median_unit_is_not_the_mean(self, fit):
         naive = Link().probability(fit.design.fixed @ fit.coefficients).mean()
         observed = STUDIED["correct"].mean()
-        mean = fit.marginal_means()["estimate"][0].value
+        mean = fit.marginal_means()[0].estimate.value
         assert abs(mean - observed) < abs(naive - observed)
 
     def test_models_stay_at_their_own_effects(self, fit):
         means = fit.marginal_means(("model",))
         shares = STUDIED.groupby("model", observed=True)["correct"].mean()
-        values = [estimate.value for estimate in means["estimate"]]
-        assert values == pytest.approx(shares[means["model"]].to_numpy(), abs=0.03)
-        assert all("integrated over" in e.method and "model" not in e.method.split(";")[0] for e in means["estimate"])
+        table = means.frame()
+        assert table["value"].to_numpy() == pytest.approx(shares[table["model"]].to_numpy(), abs=0.03)
+        methods = [mean.estimate.method for mean in means]
+        assert all("integrated over" in method and "model" not in method.split(";")[0] for method in methods)
 
     def test_units(self, fit):
-        units = fit.predict_units()
-        assert list(units.columns) == ["unit", "condition", "estimate"]
+        units = fit.predict_units().frame()
+        assert list(units.columns)[:3] == ["unit", "condition", "value"]
         assert len(units) == 6 * 14 * 2
         shares = STUDIED.groupby(["unit", "condition"], observed=True)["correct"].mean()
         own = shares[pd.MultiIndex.from_frame(units[["unit", "condition"]])].to_numpy()
-        values = np.array([estimate.value for estimate in units["estimate"]])
+        values = units["value"].to_numpy()
         assert np.corrcoef(own, values)[0, 1] > 0.8
         assert values.std() < own.std()
 
@@ -464,7 +465,11 @@ class TestDegenerate:
         except AnalysisError as error:
             assert len(str(error)) > 60
             return
-        estimates = [*fit.fixed.values(), *fit.standard_deviations.values(), *fit.marginal_means()["estimate"]]
+        estimates = [
+            *fit.fixed.values(),
+            *fit.standard_deviations.values(),
+            *(mean.estimate for mean in fit.marginal_means()),
+        ]
         assert finite(estimates)
         assert math.isfinite(fit.log_likelihood)
         assert fit.converged or all(e.method.startswith("no interval") for e in fit.fixed.values())
@@ -590,7 +595,7 @@ class TestTables:
             fit = self.model.fit(made)
             assert fit.design.names == ("intercept", "condition[T.2]")
             assert fit.coefficients == pytest.approx(self.base.coefficients, abs=1e-9)
-            assert list(fit.marginal_means(("condition",))["condition"]) == ["1", "2"]
+            assert [mean.names["condition"] for mean in fit.marginal_means(("condition",))] == ["1", "2"]
 
     def test_numbers_elsewhere_are_a_trend(self):
         fit = replace(self.model, fixed="level").fit(STUDIED.assign(level=STUDIED["condition"].cat.codes + 1))
@@ -641,8 +646,8 @@ class TestNewModels:
         # Without model:condition it speaks for these models, and that is said.
         assert fit.fixed["condition[T.synthetic]"].estimand.startswith("these models")
         assert any("holds for these models alone" in note and "model:condition" in note for note in fit.notes)
-        assert all(e.estimand.startswith("these models") for e in fit.marginal_means(("condition",))["estimate"])
-        assert all(e.estimand.startswith("new models") for e in effect.marginal_means(("condition",))["estimate"])
+        assert all(own.estimate.estimand.startswith("these models") for own in fit.marginal_means(("condition",)))
+        assert all(own.estimate.estimand.startswith("new models") for own in effect.marginal_means(("condition",)))
         # Models that were shown in one condition alone do not count.
         lone = varied[(varied["condition"] == "natural") | ~varied["model"].isin(["model-0", "model-1"])]
         assert MixedModel(("condition",), method="parity").fit(lone).freedom("condition[T.synthetic]") == 3

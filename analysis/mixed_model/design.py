@@ -28,15 +28,16 @@ MOST_CELLS = 12
 """A fixed effect with more values than this is no set of cells that units and models could differ in."""
 _NAME = re.compile(r"[^()|+*~`,]+")
 _ROUNDS = 4
-_RANDOM_TERM = re.compile(r"\(\s*1\s*\|\s*([\w:. ]+?)\s*\)")
+_RANDOM_TERM = re.compile(r"\(\s*1\s*\|\|?\s*([\w:./ ]+?)\s*\)")
 
 
 def split_formula(formula: str) -> tuple[str, str, tuple[str, ...]]:
     """Split a formula in lme4's spelling into the outcome, the fixed effects and the grouping factors.
 
     ``"correct ~ synthetic*logp + (1|unit) + (1|unit:synthetic)"`` becomes ``("correct", "synthetic*logp", ("unit",
-    "unit:synthetic"))``. Without a left-hand side the outcome is ``correct``. Random slopes are not supported: a slope
-    that differs between units is said by a factor ``unit:condition``.
+    "unit:synthetic"))``; ``(1|model/unit)`` is ``(1|model) + (1|model:unit)``. Without a left-hand side the outcome is
+    ``correct``. Random slopes are not supported: a slope that differs between units is said by a factor
+    ``unit:condition``.
 
     Raises
     ------
@@ -52,7 +53,7 @@ def split_formula(formula: str) -> tuple[str, str, tuple[str, ...]]:
             f"The left-hand side of the formula {formula!r} must be the name of the column that says which answers are "
             "right, one row an answer: 'correct ~ ...'. Sums and functions of columns are columns to be made before."
         )
-    random = tuple(name.replace(" ", "") for name in _RANDOM_TERM.findall(right))
+    random = tuple(dict.fromkeys(name for term in _RANDOM_TERM.findall(right) for name in _nested(term)))
     fixed = _RANDOM_TERM.sub("", right)
     if "|" in fixed:
         raise AnalysisError(
@@ -61,6 +62,12 @@ def split_formula(formula: str) -> tuple[str, str, tuple[str, ...]]:
         )
     terms = [term.strip() for term in fixed.split("+")]
     return outcome, " + ".join(term for term in terms if term) or "1", random
+
+
+def _nested(term: str) -> list[str]:
+    """Return the factors of a random term: ``a/b`` is ``a`` and ``a:b``, as in lme4."""
+    parts = term.replace(" ", "").split("/")
+    return [":".join(parts[: number + 1]) for number in range(len(parts))]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,14 +26,17 @@ from analysis.mixed_model.misleading import EVIDENCE, Cells, Mixture
 from analysis.mixed_model.optimisation import LARGE, NotConverged, Optimum, maximise
 from analysis.mixed_model.structure import find_structure
 from analysis.mixed_model.system import System
-from analysis.results import AnalysisResult
+from analysis.results import AnalysisResult, ResultList
 from analysis.same_units import check_one_model_a_name
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
 
 if TYPE_CHECKING:
+    from analysis.mixed_model.hypotheses import Contrast, LikelihoodRatio, WaldTest
     from analysis.mixed_model.inference import Bootstrap
+    from analysis.mixed_model.marginal_means import MarginalMeans
+    from analysis.mixed_model.prediction import Levels
 
 LEVEL = 0.95
 Method = Literal["default", "propagation", "propagation-joint", "restricted", "joint", "parity"]
@@ -696,6 +699,128 @@ class MixedModelFit(AnalysisResult):
             ]
         )
 
+    @property
+    def params(self) -> pd.Series:
+        """The fixed effects, by name."""
+        return pd.Series(self.coefficients, index=list(self.design.names), name="coef")
+
+    @property
+    def bse(self) -> pd.Series:
+        """Standard errors of the fixed effects, by name."""
+        return pd.Series(self.standard_errors, name="std err", dtype=float)
+
+    @property
+    def tvalues(self) -> pd.Series:
+        """The fixed effects in standard errors, by name; t where ``degrees_of_freedom`` is finite, else z."""
+        return self._coefficient_table["z or t"]
+
+    @property
+    def pvalues(self) -> pd.Series:
+        """Two-sided p-values of the fixed effects, by Wald, by name; missing where there is no standard error."""
+        return self._coefficient_table["p"]
+
+    @property
+    def degrees_of_freedom(self) -> pd.Series:
+        """Degrees of freedom of each fixed effect; infinite for one that does not speak for new models."""
+        return self._coefficient_table["df"]
+
+    @cached_property
+    def _coefficient_table(self) -> pd.DataFrame:
+        from analysis.mixed_model.hypotheses import coefficient_table
+
+        return coefficient_table(self)
+
+    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Return the fixed effects' intervals at the level ``1 - alpha``, lower and upper ends as columns 0, 1."""
+        ends = {name: self.wald(name, 1 - alpha) for name in self.design.names}
+        return pd.DataFrame({0: {n: e.low for n, e in ends.items()}, 1: {n: e.high for n, e in ends.items()}})
+
+    def cov_params(self) -> pd.DataFrame:
+        """Return the covariance of the fixed effects."""
+        free, names = int(self.optimum.free.sum()), list(self.design.names)
+        return pd.DataFrame(self.covariance[free:, free:], index=names, columns=names)
+
+    @property
+    def nobs(self) -> int:
+        """How many answers were fitted."""
+        return self.design.size
+
+    @property
+    def df_model(self) -> int:
+        """How many fixed effects there are beside the intercept."""
+        return len(self.design.names) - 1
+
+    @property
+    def df_resid(self) -> int:
+        """Answers less fixed effects. Tests use ``degrees_of_freedom``, since answers are no independent models."""
+        return self.nobs - len(self.design.names)
+
+    @property
+    def llf(self) -> float:
+        """The log-likelihood: ``log_likelihood``."""
+        return self.log_likelihood
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's information criterion, with the number of answers; restricted if the likelihood is."""
+        return self.parameters * math.log(self.nobs) - 2 * self.log_likelihood
+
+    def summary(self, alpha: float = 0.05) -> Any:
+        """Return the fit as statsmodels shows fits: a ``Summary`` with ``as_text``, ``as_html`` and ``as_latex``."""
+        from statsmodels.iolib.summary2 import Summary
+
+        shown = Summary()
+        shown.add_title("Mixed model of right and wrong answers")
+        groups = ", ".join(f"{own.name} {own.size}" for own in self.design.factors)
+        shown.add_dict(
+            {
+                "Outcome": self.model.outcome, "Answers": f"{self.nobs:,}", "Link": self.scale,
+                "Log-likelihood": f"{self.llf:,.2f}", "AIC": f"{self.aic:,.1f}", "BIC": f"{self.bic:,.1f}",
+                "Converged": "yes" if self.converged else "NO", "Levels": groups or "no random effects",
+            }
+        )  # fmt: skip
+        ends = self.conf_int(alpha).set_axis([f"[{alpha / 2:g}", f"{1 - alpha / 2:g}]"], axis="columns")
+        shown.add_df(self._coefficient_table.join(ends), float_format="%.4f")
+        deviations = {
+            name: {"std dev": own.value, "low": own.low, "high": own.high}
+            for name, own in self.standard_deviations.items()
+        }
+        if deviations:
+            shown.add_df(pd.DataFrame(deviations).T, float_format="%.4f")
+        for note in (f"Method: {self.method}.", *self.notes):
+            shown.add_text(note)
+        return shown
+
+    def wald_test(self, hypothesis: str | Sequence[str]) -> WaldTest:
+        """Test linear hypotheses, ``"condition[T.synthetic] = 0"``; see ``hypotheses.wald_test``."""
+        from analysis.mixed_model.hypotheses import wald_test
+
+        return wald_test(self, hypothesis)
+
+    def compare(self, smaller: MixedModelFit) -> LikelihoodRatio:
+        """Test a smaller model within this one by their likelihoods; see ``hypotheses.likelihood_ratio``."""
+        from analysis.mixed_model.hypotheses import likelihood_ratio
+
+        return likelihood_ratio(smaller, self)
+
+    def contrasts(self, by: str | Sequence[str], level: float = LEVEL) -> ResultList[Contrast]:
+        """Return the differences of all pairs of groups, on the link's scale; see ``hypotheses.contrast_groups``."""
+        from analysis.mixed_model.hypotheses import contrast_groups
+
+        return contrast_groups(self, by, level)
+
+    def predict(self, table: pd.DataFrame | None = None, levels: Levels = "known") -> pd.Series:
+        """Return the probability of a right answer for each row; see ``prediction.predict``."""
+        from analysis.mixed_model.prediction import predict
+
+        return predict(self, table, levels)
+
+    def residuals(self, seed: int = 0) -> pd.DataFrame:
+        """Return randomised quantile residuals; see ``prediction.quantile_residuals``."""
+        from analysis.mixed_model.prediction import quantile_residuals
+
+        return quantile_residuals(self, seed)
+
     def standard_error(self, name: str) -> float:
         """Return the standard error of a fixed effect or of a standard deviation; 0 at the boundary."""
         if name in self.design.names:
@@ -724,7 +849,7 @@ class MixedModelFit(AnalysisResult):
 
         return simulate(self, seed)
 
-    def marginal_means(self, by: Sequence[str] = (), level: float = LEVEL) -> pd.DataFrame:
+    def marginal_means(self, by: Sequence[str] = (), level: float = LEVEL) -> MarginalMeans:
         """Return proportions correct, integrated over random effects; see ``marginal_means.marginal_means``."""
         from analysis.mixed_model.marginal_means import marginal_means
 
@@ -736,10 +861,10 @@ class MixedModelFit(AnalysisResult):
 
         return conditional_modes(self, factor)
 
-    def predict_units(self, level: float = LEVEL) -> pd.DataFrame:
+    def predict_units(self, level: float = LEVEL) -> MarginalMeans:
         """Return how well each unit is answered about: its proportion correct, shrunken towards the others'.
 
-        One row a unit (and condition, if there are several): its own effects stay at their conditional modes, people
+        One mean a unit (and condition, if there are several): its own effects stay at their conditional modes, people
         and tasks are integrated out.
         """
         several = "condition" in self.table and self.table["condition"].astype(object).nunique() > 1

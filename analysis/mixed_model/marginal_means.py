@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from analysis.estimands import spell_estimand
 from analysis.mixed_model.design import Integers
 from analysis.mixed_model.expectation_propagation import normal_mixture
 from analysis.mixed_model.links import Floats, LinkName
+from analysis.results import Record, ResultList
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -27,6 +29,35 @@ if TYPE_CHECKING:
     from analysis.mixed_model.fit import MixedModelFit
 
 UNIT_OF_MEASUREMENT = "proportion correct"
+
+
+@dataclass(frozen=True)
+class MarginalMean(Record):
+    """The proportion correct that a model implies for a group of answers.
+
+    Attributes
+    ----------
+    names
+        What the group is: the values of the columns that make it.
+    estimate
+        The proportion, with its interval.
+    """
+
+    names: dict[str, str]
+    estimate: Estimate
+
+    def row(self) -> dict[str, Any]:
+        """Return the group as a row of a table."""
+        return {**self.names, **self.estimate.as_dict()}
+
+
+class MarginalMeans(ResultList[MarginalMean]):
+    """The proportions correct that a model implies, one a group of answers."""
+
+    @property
+    def caption(self) -> str:
+        """What the means are of."""
+        return "Proportions correct that the model implies, random effects integrated out."
 
 
 def integrate(eta: Floats, variance: float | Floats, link: LinkName) -> tuple[Floats, Floats, Floats]:
@@ -46,7 +77,7 @@ def integrate(eta: Floats, variance: float | Floats, link: LinkName) -> tuple[Fl
     return mean, slope, bend
 
 
-def marginal_means(fit: MixedModelFit, by: Sequence[str] = (), level: float = 0.95) -> pd.DataFrame:
+def marginal_means(fit: MixedModelFit, by: Sequence[str] = (), level: float = 0.95) -> MarginalMeans:
     """Return the proportion correct that the model implies for each group of answers.
 
     Parameters
@@ -56,9 +87,10 @@ def marginal_means(fit: MixedModelFit, by: Sequence[str] = (), level: float = 0.
         group (a model and its units, by model) stays at its conditional mode: the mean speaks for that very model.
         All other random effects are integrated out.
 
-    Returns
-    -------
-    One row a group: the columns of ``by``, and ``estimate``, an ``Estimate``.
+    Raises
+    ------
+    AnalysisError
+        If a column is missing.
     """
     table = fit.table.iloc[fit.design.rows].reset_index(drop=True)
     missing = [name for name in by if name not in table]
@@ -73,11 +105,12 @@ def marginal_means(fit: MixedModelFit, by: Sequence[str] = (), level: float = 0.
     kept = [which for which, factor in enumerate(fit.design.factors) if _one_level(factor.codes, groups)]
     order = np.argsort(groups, kind="stable")
     ends = np.searchsorted(groups[order], np.arange(len(labels) + 1))
-    rows = []
+    means = []
     for number, label in enumerate(labels):
         own = order[ends[number] : ends[number + 1]]
-        rows.append(dict(zip(by, label)) | {"estimate": _group_mean(fit, own, kept, by, level)})
-    return pd.DataFrame(rows)
+        names = {name: str(value) for name, value in zip(by, label)}
+        means.append(MarginalMean(names, _group_mean(fit, own, kept, by, level)))
+    return MarginalMeans(means)
 
 
 def _one_level(codes: Integers, groups: Integers) -> bool:

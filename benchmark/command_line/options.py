@@ -46,7 +46,7 @@ class GroupedVerbs(TyperGroup):
         params: list[Any] = list(super().get_params(ctx))
         for param in params:
             if short := _COMPLETION_HELP.get(param.name or ""):
-                param.help = short  # type: ignore[attr-defined]
+                param.help = short  # type: ignore[attr-defined, unused-ignore]
         return params
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -125,6 +125,6 @@ def _add_effects(draft: Draft, fit: MixedModelFit) -> None:
     means = fit.marginal_means(("model", "condition"))
     draft.tabulate(
         "means", "Marginal means, on the scale of proportions",
-        means.rename(columns={"estimate": "proportion correct"}).to_dict("records"),
+        [{**own.names, "proportion correct": own.estimate} for own in means],
     )  # fmt: skip
     draft.cautions.extend(fit.notes)
