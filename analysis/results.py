@@ -15,7 +15,7 @@ from benchmark.estimate import Estimate, spell_value
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AnalysisError", "AnalysisResult", "Estimate", "Record", "ResultList", "ShownAsText", "spread_out"]
+__all__ = ["AnalysisError", "AnalysisResult", "Estimate", "Record", "ResultList", "ShownAsText", "name_row", "spread_out"]
 
 
 def spread_out(name: str, estimate: Estimate | None) -> dict[str, float]:
@@ -23,6 +23,11 @@ def spread_out(name: str, estimate: Estimate | None) -> dict[str, float]:
     if estimate is None:
         return {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan}
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def name_row(names: Mapping[str, str], estimate: Estimate) -> dict[str, Any]:
+    """Return an estimate as a row, behind the names of what it is of; a name wins where both have a column (unit)."""
+    return {**names, **{key: value for key, value in estimate.as_dict().items() if key not in names}}
 
 
 class AnalysisResult:

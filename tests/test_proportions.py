@@ -355,3 +355,8 @@ def test_the_table_has_every_number() -> None:
     assert table["model"].tolist() == ["model-0", "model-1"]
     assert (table["answers"] == 90).all() and table["right"].between(45, 90).all()
     assert not table.isna().any().any()
+
+
+def test_units_keep_their_names_in_the_frame() -> None:
+    cells = estimate_proportions(SMALL, by=("unit",))
+    assert cells.frame()["unit"].tolist() == [cell.names["unit"] for cell in cells]

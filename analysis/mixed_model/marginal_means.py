@@ -21,7 +21,7 @@ from analysis.estimands import spell_estimand
 from analysis.mixed_model.design import Integers
 from analysis.mixed_model.expectation_propagation import normal_mixture
 from analysis.mixed_model.links import Floats, LinkName
-from analysis.results import Record, ResultList
+from analysis.results import Record, ResultList, name_row
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -48,7 +48,7 @@ class MarginalMean(Record):
 
     def row(self) -> dict[str, Any]:
         """Return the group as a row of a table."""
-        return {**self.names, **self.estimate.as_dict()}
+        return name_row(self.names, self.estimate)
 
 
 class MarginalMeans(ResultList[MarginalMean]):

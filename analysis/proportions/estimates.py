@@ -39,7 +39,7 @@ from analysis.estimands import Drawing, Scope
 from analysis.proportions.answers import Codes, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans, Mean, cluster_means
 from analysis.proportions.intervals import LEVEL, Interval, cell_components, choose_interval, estimate_cell
-from analysis.results import AnalysisResult, Record
+from analysis.results import AnalysisResult, Record, name_row
 from analysis.variance_components import Components
 from benchmark.errors import NameNotFound
 from benchmark.estimate import Estimate
@@ -97,8 +97,7 @@ class ProportionCell(Record):
         """Return the cell as a row of a table."""
         parts = self.components
         return {
-            **self.names,
-            **self.estimate.as_dict(),
+            **name_row(self.names, self.estimate),
             "units": self.units,
             "people": self.people,
             "answers": self.answers,
