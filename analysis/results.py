@@ -15,7 +15,9 @@ from benchmark.estimate import Estimate, spell_value
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AnalysisError", "AnalysisResult", "Estimate", "Record", "ResultList", "ShownAsText", "name_row", "spread_out"]
+__all__ = [
+    "AnalysisError", "AnalysisResult", "Estimate", "Record", "ResultList", "ShownAsText", "name_row", "spread_out",
+]  # fmt: skip
 
 
 def spread_out(name: str, estimate: Estimate | None) -> dict[str, float]:
