@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 from typing import get_args
@@ -19,6 +20,7 @@ from benchmark.workflow.starting import OWN_TEXTS, Story, start
 from tests.conftest import write_pictures
 from tests.experiments import FEW
 from tests.hosted import host
+from tests.test_architecture import ROOT
 from tests.test_command_line import refused, vimi
 from webapp.hosting import check_texts
 from webapp.wording import Wording
@@ -166,6 +168,16 @@ def test_alone_it_says_what_to_do_in_an_empty_folder_and_in_a_starter(here: Path
     assert proposed() == [
         "vimi build experiment.toml --out study --dry-run", "vimi build experiment.toml --out study",
     ]  # fmt: skip
+
+
+def test_alone_it_may_be_cut_by_who_reads_it() -> None:
+    """`vimi | head -0`: the reader closes the pipe, and there is no traceback."""
+    command = [sys.executable, "-m", "benchmark.command_line"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def write_study(place: Path, *, stages: int = 5) -> Path:

@@ -65,13 +65,16 @@ def _print_guide() -> None:
     from benchmark.guide import look_around, next_steps
 
     found = look_around()
-    print(f"vimi {__version__}\n")
+    lines = [f"vimi {__version__}", ""]
     if found:
-        print(f"Here: {'; '.join(own.what for own in found[:MOST_NAMED])}")
-        if len(found) > MOST_NAMED:
-            print(f"and {len(found) - MOST_NAMED:,} more")
+        more = f" and {len(found) - MOST_NAMED:,} more" if len(found) > MOST_NAMED else ""
+        lines.append(f"Here: {'; '.join(own.what for own in found[:MOST_NAMED])}{more}")
     else:
-        print("Nothing of vimi's is in this folder yet.")
+        lines.append("Nothing of vimi's is in this folder yet.")
     for step in next_steps(found):
-        print(f"\n{step.why}\n  {step.command}")
-    print("\nAll verbs: vimi --help")
+        lines += ["", step.why, f"  {step.command}"]
+    lines += ["", "All verbs: vimi --help"]
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:  # `vimi | head`: nobody reads on, which is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
