@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.commands import spell_command
+from benchmark.commands import observe_command, spell_command
 
 LARGEST_READ = 20_000_000
 """Bytes of a file that is looked into; anything larger is passed over."""
@@ -161,7 +161,7 @@ def _study(place: Path, root: Path, manifest: dict[str, Any]) -> Found:
                 Step("Add it to the leaderboard:", spell_command("leaderboard", "add", "--study", name)),
             ),
         )
-    observe = spell_command("observe", name, "--observer", "lowlevel", "--observer", "features:efficientnet_lite0")
+    observe = observe_command(name, manifest.get("models", ()))
     return Found(
         f"{name}, a built study without answers",
         (Step("Let machine observers answer:", observe), preview, gallery),

@@ -11,6 +11,7 @@ from typing import get_args
 
 import pytest
 
+from benchmark.commands import observe_command
 from benchmark.documents import BLANK
 from benchmark.errors import DocumentError, HostingError
 from benchmark.experiment import read_experiment
@@ -168,6 +169,13 @@ def test_alone_it_says_what_to_do_in_an_empty_folder_and_in_a_starter(here: Path
     assert proposed() == [
         "vimi build experiment.toml --out study --dry-run", "vimi build experiment.toml --out study",
     ]  # fmt: skip
+
+
+def test_a_model_is_not_proposed_to_observe_itself() -> None:
+    assert observe_command("s", ["resnet50"]).endswith("--observer features:efficientnet_lite0")
+    assert observe_command("s", ["efficientnet_lite0"]).endswith("--observer features:efficientnet_lite2")
+    every = observe_command("s", [f"efficientnet_lite{number}" for number in range(3)])
+    assert "efficientnet_lite0" in every and "efficientnet_lite2" in every
 
 
 def test_alone_it_may_be_cut_by_who_reads_it() -> None:

@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.commands import spell_command
+from benchmark.commands import observe_command, spell_command
 from benchmark.plumbing import PLUMBING, SHOWN
 from benchmark.progress import spell_duration
 
@@ -280,7 +280,7 @@ def print_study(study: Study) -> None:
         print_next(spell_command("build", study.root / "experiment.toml", "--out", study.root))
         return
     print_next(
-        spell_command("observe", study.root, "--observer", "lowlevel", "--observer", "features:efficientnet_lite0"),
+        observe_command(study.root, manifest["models"]),
         spell_command("gallery", study.root),
     )
 
