@@ -37,8 +37,8 @@ from analysis.exclusions import (
 )
 from analysis.judgement_table import judgements
 from analysis.proportions import Mean, estimate_proportions
-from analysis.results import AnalysisResult, Record
-from benchmark.errors import AnalysisError
+from analysis.results import AnalysisResult, Plotted, Record
+from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate, spell_value
 from benchmark.progress import Reporter
 from benchmark.protocol import Protocol, load_protocol
@@ -170,7 +170,7 @@ class Agreement(Record):
 
 
 @dataclass(frozen=True)
-class Multiverse(AnalysisResult):
+class Multiverse(Plotted, AnalysisResult):
     """The headline over all specifications.
 
     Attributes
@@ -196,6 +196,19 @@ class Multiverse(AnalysisResult):
 
     def __iter__(self) -> Iterator[Specification]:
         return iter(self.specifications)
+
+    def _draw(self, headline: str | None = None, **options: Any) -> Any:
+        """Draw the specification curve of a headline; the first one if none is named."""
+        from analysis.figures import plot_specification_curve
+
+        tables = dict(tuple(self.distinct().groupby("headline")))
+        name = next(iter(tables)) if headline is None else headline
+        if name not in tables:
+            raise NameNotFound("headline", name, list(tables))
+        table = tables[name].reset_index(drop=True)
+        unit = str(table["unit"].iloc[0])
+        asked = {"no_effect": 0.5 if unit == "proportion correct" else 0.0, "value_label": unit, **options}
+        return plot_specification_curve(table, self.choices, **asked)
 
     def readable(self) -> pd.DataFrame:
         """Return one row a headline as people read it: how far its specifications agree."""

@@ -14,9 +14,11 @@ from benchmark.estimate import Estimate, spell_value
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 __all__ = [
-    "AnalysisError", "AnalysisResult", "Estimate", "Record", "ResultList", "ShownAsText", "name_row", "spread_out",
+    "AnalysisError", "AnalysisResult", "Estimate", "Plotted", "Record", "ResultList", "ShownAsText", "name_row",
+    "spread_out",
 ]  # fmt: skip
 
 
@@ -75,6 +77,34 @@ class AnalysisResult:
                 **{"hrules": True, "caption": _escape_latex(self.caption), **options}
             )
         )
+
+
+class Plotted:
+    """A result that can be drawn: a class writes ``_draw``, which takes the options of ``plot`` and returns axes."""
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Any:
+        """Draw the result, and return the matplotlib axes.
+
+        Parameters
+        ----------
+        ax
+            Axes of a figure of your own, from ``plt.subplots()``, that make room for the panels. None opens a figure
+            of pyplot.
+        options
+            What the function of :mod:`analysis.figures` behind takes beside the table: ``note``, say.
+
+        Raises
+        ------
+        AnalysisError
+            If there is nothing to draw, or the axes stand in no grid.
+        """
+        from analysis.figures.style import drawing_into
+
+        with drawing_into(ax):
+            return self._draw(**options)
+
+    def _draw(self, **options: Any) -> Any:
+        raise NotImplementedError
 
 
 _LATEX = {
@@ -174,6 +204,18 @@ class ResultList(tuple[Item, ...], AnalysisResult):
     def caption(self) -> str:
         """What each result is."""
         return self[0].caption if self else "No results."
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Any:
+        """Draw all results in one figure, as ``plot`` of one does; see :meth:`Plotted.plot`."""
+        from analysis.figures.style import drawing_into
+
+        if not self:
+            raise AnalysisError("There are no results to draw.")
+        draw = getattr(type(self[0]), "_draw_all", None)
+        if draw is None:
+            raise AnalysisError(f"There is no figure of several {type(self[0]).__name__}; .frame() has the numbers.")
+        with drawing_into(ax):
+            return draw(self, **options)
 
 
 def _readable_row(record: Any) -> dict[str, str]:

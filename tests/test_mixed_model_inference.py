@@ -195,3 +195,8 @@ def test_residuals_are_normal_where_the_model_holds_and_not_where_it_does_not(ta
 def test_nested_factors_are_spelled_as_in_lme4() -> None:
     assert split_formula("correct ~ x + (1 | model/unit)") == ("correct", "x", ("model", "model:unit"))
     assert split_formula("correct ~ x + (1 || a) + (1|a/b/c)")[2] == ("a", "a:b", "a:b:c")
+
+
+def test_groups_without_fixed_effects_have_no_contrasts(fit: MixedModelFit) -> None:
+    with pytest.raises(AnalysisError, match="no fixed effect"):
+        fit.contrasts("model")

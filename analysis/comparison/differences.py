@@ -29,7 +29,7 @@ from analysis.judgement_table import plain, require
 from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.proportions import LEVEL, Mean, cluster_means, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans
-from analysis.results import AnalysisResult, Record
+from analysis.results import AnalysisResult, Plotted, Record
 from analysis.same_units import check_one_model_a_name
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
@@ -65,7 +65,7 @@ class Difference(Record):
 
 
 @dataclass(frozen=True)
-class Comparison(AnalysisResult):
+class Comparison(Plotted, AnalysisResult):
     """A family of differences.
 
     Attributes
@@ -89,6 +89,14 @@ class Comparison(AnalysisResult):
 
     def __iter__(self) -> Iterator[Difference]:
         return iter(self.differences)
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw differences below one another; thin lines are the simultaneous intervals."""
+        from analysis.figures import plot_estimates
+
+        table = self.frame().rename(columns={"simultaneous_low": "outer_low", "simultaneous_high": "outer_high"})
+        label = table["first"] + " - " + table["second"]
+        return plot_estimates(table.assign(label=label), **{"value_label": UNIT, "level": 0.0, **options})
 
     def readable(self) -> pd.DataFrame:
         """Return one row a difference as people read it."""

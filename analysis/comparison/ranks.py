@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from analysis.comparison.joint_means import DRAWS, JointMeans, draw_scores
 from analysis.comparison.models import model_means
 from analysis.estimands import Drawing, spell_estimand
 from analysis.proportions import LEVEL, Mean
-from analysis.results import AnalysisResult, Record
+from analysis.results import AnalysisResult, Plotted, Record
 from benchmark.errors import AnalysisError
 from benchmark.estimate import RANK, Estimate, spell_value
 
@@ -55,7 +56,7 @@ class RankedModel(Record):
 
 
 @dataclass(frozen=True)
-class Ranks(AnalysisResult):
+class Ranks(Plotted, AnalysisResult):
     """Models from the highest mean to the lowest, with simultaneous confidence sets for their ranks.
 
     Attributes
@@ -71,6 +72,13 @@ class Ranks(AnalysisResult):
 
     def __iter__(self) -> Iterator[RankedModel]:
         return iter(self.models)
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw every model's rank with its interval."""
+        from analysis.figures import plot_ranks
+
+        named = {"rank_low": "low", "rank_high": "high", "groups": "group"}
+        return plot_ranks(self.frame().rename(columns=named), **options)
 
     def readable(self) -> pd.DataFrame:
         """Return one row a model as people read it."""

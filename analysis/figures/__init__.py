@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from analysis.figures.agreement import plot_calibration, plot_human_machine, plot_reliability_curve
 from analysis.figures.design import plot_design_frontier, plot_power
+from analysis.figures.estimates import plot_estimates, plot_residuals
 from analysis.figures.machine_scores import plot_machine_scores, why_no_regression
 from analysis.figures.models import (
     plot_model_comparison,
@@ -33,6 +34,7 @@ __all__ = [
     "plot_confidence",
     "plot_design_frontier",
     "plot_difficulty",
+    "plot_estimates",
     "plot_guessing",
     "plot_human_machine",
     "plot_intervals_compared",
@@ -47,6 +49,7 @@ __all__ = [
     "plot_prior_sweep",
     "plot_ranks",
     "plot_reliability_curve",
+    "plot_residuals",
     "plot_scaling",
     "plot_specification_curve",
     "plot_unit_distribution",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.figures.style import FAINT, HALO, INK, MUTED, SMALLEST
+from analysis.figures.style import FAINT, HALO, INK, MUTED, SMALLEST, is_composed
 from analysis.figures.words import counted, display_names, printable
 
 if TYPE_CHECKING:
@@ -163,7 +163,8 @@ def _lay_out(axis: Axes) -> Figure:
     assert figure is not None
     if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        if not is_composed():
+            figure.set_layout_engine("none")
     return figure
 
 

@@ -2,7 +2,7 @@
 
 matplotlib keeps its settings in one place for the whole process. Figures here are made and written inside
 ``drawing()``, which lends them fixed settings and puts the old ones back, one thread at a time; no figure is known
-to pyplot, so none has to be closed.
+to pyplot, so none has to be closed, except those that a result's ``plot()`` opens for a user.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
@@ -22,10 +23,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.figures.tables import in_order, known_intervals
 from analysis.figures.words import printable
+from benchmark.errors import AnalysisError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 Fill = Literal["full", "none", "left"]
 
@@ -92,6 +94,9 @@ SETTINGS: dict[Any, Any] = {
 }
 
 _one_at_a_time = threading.RLock()
+_place: ContextVar[Any] = ContextVar("place", default=None)
+"""Where the next figure is opened: None for one by itself, PYPLOT, or axes of somebody's figure that make room."""
+PYPLOT = "pyplot"
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -106,6 +111,24 @@ def drawing() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
         yield
+
+
+@contextmanager
+def drawing_into(axes: Axes | None) -> Iterator[None]:
+    """Open figures in the place of these axes, or as figures of pyplot if there are none.
+
+    Axes make room for panels: they are taken out of their figure, and a part of the figure stands where they were.
+    """
+    token = _place.set(PYPLOT if axes is None else axes)
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
+def is_composed() -> bool:
+    """Say whether what is drawn is a part of somebody's figure, whose layout is theirs."""
+    return _place.get() not in (None, PYPLOT)
 
 
 def draws(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
@@ -231,7 +254,7 @@ def open_figure(
     note: str = "",
     key: Sequence[tuple[Any, str]] = (),
     foot: Sequence[str] = (),
-) -> Figure:
+) -> Figure | SubFigure:
     """Return a figure with room at its head for a note and for a key of what is drawn, and at its foot for a list.
 
     Parameters
@@ -248,6 +271,8 @@ def open_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    if is_composed():
+        return _part_of_figure(_place.get(), note, key, foot)
     lines = wrapped(note[:1].upper() + note[1:], width - 0.3)
     strip = (0.12 + 0.145 * (lines.count("\n") + 1) + 0.06) if lines else 0.0
     widths = [0.40 + 0.074 * len(label) for _, label in key]
@@ -261,8 +286,13 @@ def open_figure(
     foot_rows = math.ceil(len(foot) / foot_columns)
     below = 0.145 * foot_rows + 0.1 if foot else 0.0
     whole = height + head + below
-    figure = Figure(figsize=(width, whole), layout="constrained")
-    FigureCanvasAgg(figure)
+    if _place.get() == PYPLOT:
+        from matplotlib import pyplot
+
+        figure = pyplot.figure(figsize=(width, whole), layout="constrained")
+    else:
+        figure = Figure(figsize=(width, whole), layout="constrained")
+        FigureCanvasAgg(figure)
     figure.get_layout_engine().set(rect=(0, below / whole, 1, height / whole))  # type: ignore[union-attr, call-arg]
     for turn, text in enumerate(foot):
         column, row = divmod(turn, foot_rows)
@@ -281,6 +311,36 @@ def open_figure(
             handletextpad=0.6, labelspacing=0.3,
         )  # fmt: skip
     return figure
+
+
+def _part_of_figure(axes: Axes, note: str, key: Sequence[tuple[Any, str]], foot: Sequence[str]) -> SubFigure:
+    """Put a part of a figure in the place of axes, with note, key and list around its panels.
+
+    Raises
+    ------
+    AnalysisError
+        If the axes stand in no grid.
+    """
+    place = axes.get_subplotspec()
+    if place is None:
+        raise AnalysisError(
+            "These axes have no place in a grid, so that panels can't be put there. Make them with plt.subplots() or "
+            "figure.add_subplot()."
+        )
+    whole = axes.figure
+    inches = float(axes.get_position().width * whole.bbox.width / whole.get_figure(root=True).dpi)
+    axes.remove()
+    part: SubFigure = whole.add_subfigure(place)
+    if note:
+        part.suptitle(wrapped(note[:1].upper() + note[1:], inches), fontsize=SMALL, color=WARNING, linespacing=1.3)
+    if key:
+        part.legend(
+            [handle for handle, _ in key], [printable(label) for _, label in key], loc="outside upper left",
+            ncols=max(1, min(len(key), int(inches / 1.6))), fontsize=SMALL, handlelength=1.6,
+        )  # fmt: skip
+    if foot:
+        part.supxlabel(wrapped("   ".join(foot), inches, SMALLEST), fontsize=SMALLEST, color=INK)
+    return part
 
 
 def key_of(styles: Iterable[Look]) -> list[tuple[Any, str]]:

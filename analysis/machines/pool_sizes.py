@@ -33,7 +33,7 @@ from analysis.machines.performance import (
     score_machines,
     set_flagged_apart,
 )
-from analysis.results import Record, ResultList
+from analysis.results import Plotted, Record, ResultList
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
@@ -117,7 +117,7 @@ class PoolSizeChange(Record):
 
 
 @dataclass(frozen=True)
-class PoolSizeCurve(Record):
+class PoolSizeCurve(Plotted, Record):
     """A machine observer's score of one model over pools of several sizes.
 
     Attributes
@@ -162,6 +162,17 @@ class PoolSizeCurve(Record):
         """Return what names the curve in the row of a table."""
         names = ("model", "condition", "difficulty", "references", "observer", "related")
         return {name: getattr(self, name) for name in names}
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw the score against the size of the pool."""
+        return self._draw_all([self], **options)
+
+    @staticmethod
+    def _draw_all(curves: Sequence[PoolSizeCurve], **options: Any) -> Any:
+        """Draw scores against the size of the pool, a panel for each model and observer."""
+        from analysis.figures import plot_pool_sizes
+
+        return plot_pool_sizes(pd.concat([own.frame() for own in curves], ignore_index=True), **options)
 
     def frame(self) -> pd.DataFrame:
         """Return the data of the figure, one row for each size and quantity.

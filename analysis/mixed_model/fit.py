@@ -26,13 +26,15 @@ from analysis.mixed_model.misleading import EVIDENCE, Cells, Mixture
 from analysis.mixed_model.optimisation import LARGE, NotConverged, Optimum, maximise
 from analysis.mixed_model.structure import find_structure
 from analysis.mixed_model.system import System
-from analysis.results import AnalysisResult, ResultList
+from analysis.results import AnalysisResult, Plotted, ResultList
 from analysis.same_units import check_one_model_a_name
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from analysis.mixed_model.hypotheses import Contrast, LikelihoodRatio, WaldTest
     from analysis.mixed_model.inference import Bootstrap
     from analysis.mixed_model.marginal_means import MarginalMeans
@@ -403,7 +405,7 @@ def _covariance(model: MixedModel, optimum: Optimum, design: Design) -> tuple[Fl
 
 
 @dataclass(frozen=True)
-class MixedModelFit(AnalysisResult):
+class MixedModelFit(Plotted, AnalysisResult):
     """A fitted mixed model.
 
     Attributes
@@ -667,6 +669,21 @@ class MixedModelFit(AnalysisResult):
                 method = "no interval: the fit did not converge"
         words = spell_estimand(self.scope)
         return Estimate(value, low, high, method, factor.size, self.scale, words, LEVEL)
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw the fixed effects with their intervals."""
+        from analysis.figures import plot_estimates
+
+        table = self.frame().query("effect == 'fixed'").rename(columns={"name": "label"})
+        return plot_estimates(table, **{"value_label": f"effect, {self.scale}", "level": 0.0, **options})
+
+    def plot_residuals(self, ax: Axes | None = None, *, seed: int = 0, **options: Any) -> Any:
+        """Draw quantile residuals: their quantiles, and their means against the prediction; ``ax`` as for ``plot``."""
+        from analysis.figures import plot_residuals
+        from analysis.figures.style import drawing_into
+
+        with drawing_into(ax):
+            return plot_residuals(self.residuals(seed), **options)
 
     def readable(self) -> pd.DataFrame:
         """Return all estimates as people read them: fixed effects, then standard deviations."""

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -71,6 +71,15 @@ class Contrast(Record):
     difference: Estimate
     p: float
     p_holm: float
+
+    @staticmethod
+    def _draw_all(contrasts: Sequence[Contrast], **options: Any) -> Any:
+        """Draw the differences below one another."""
+        from analysis.figures import plot_estimates
+
+        rows = [{"label": f"{own.first} - {own.second}", **own.difference.as_dict()} for own in contrasts]
+        what = f"difference, {contrasts[0].difference.unit}"
+        return plot_estimates(pd.DataFrame(rows), **{"value_label": what, "level": 0.0, **options})
 
 
 @dataclass(frozen=True)
@@ -200,10 +209,15 @@ def contrast_groups(fit: MixedModelFit, by: str | Sequence[str], level: float) -
     for first, second in itertools.combinations(groups, 2):
         weights = means[first] - means[second]
         weights[np.abs(weights) < SAME] = 0.0
+        if not weights.any():
+            raise AnalysisError(
+                f"{spelled[first]} and {spelled[second]} have the same fixed effects: {', '.join(names)} is no fixed "
+                "effect of this fit. Add it to the model, or look at conditional_modes."
+            )
         value, error = float(weights @ fit.coefficients), math.sqrt(max(float(weights @ covariance @ weights), 0.0))
         freedom = freedom_of(fit, weights)
         low, high, p = -math.inf, math.inf, math.nan
-        method = "no interval: the fit did not converge, or the groups have the same fixed effects"
+        method = "no interval: the fit did not converge"
         if fit.converged and error > 0 and freedom >= 1:
             reach = float(t.ppf((1 + level) / 2, freedom) if math.isfinite(freedom) else norm.ppf((1 + level) / 2))
             low, high = value - reach * error, value + reach * error

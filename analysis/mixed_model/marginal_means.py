@@ -46,6 +46,15 @@ class MarginalMean(Record):
     names: dict[str, str]
     estimate: Estimate
 
+    @staticmethod
+    def _draw_all(means: Sequence[MarginalMean], **options: Any) -> Any:
+        """Draw the means below one another."""
+        from analysis.figures import plot_estimates
+
+        labels = [", ".join(own.names.values()) or "all answers" for own in means]
+        table = pd.DataFrame([own.row() for own in means]).assign(label=labels)
+        return plot_estimates(table, **{"value_label": UNIT_OF_MEASUREMENT, **options})
+
     def row(self) -> dict[str, Any]:
         """Return the group as a row of a table."""
         return name_row(self.names, self.estimate)

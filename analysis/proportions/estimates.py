@@ -39,7 +39,7 @@ from analysis.estimands import Drawing, Scope
 from analysis.proportions.answers import Codes, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans, Mean, cluster_means
 from analysis.proportions.intervals import LEVEL, Interval, cell_components, choose_interval, estimate_cell
-from analysis.results import AnalysisResult, Record, name_row
+from analysis.results import AnalysisResult, Plotted, Record, name_row
 from analysis.variance_components import Components
 from benchmark.errors import NameNotFound
 from benchmark.estimate import Estimate
@@ -113,7 +113,7 @@ class ProportionCell(Record):
 
 
 @dataclass(frozen=True)
-class Proportions(AnalysisResult):
+class Proportions(Plotted, AnalysisResult):
     """Proportions correct of several cells, in the order of their names."""
 
     by: tuple[str, ...]
@@ -138,6 +138,17 @@ class Proportions(AnalysisResult):
             options = [", ".join(cell.names.values()) for cell in self.cells]
             raise NameNotFound("cell (or more than one)", ", ".join(names.values()), options)
         return found[0]
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw models below one another with their conditions side by side; other cells below one another."""
+        from analysis.figures import plot_estimates, plot_model_comparison
+
+        table = self.frame()
+        if self.by == ("model", "condition"):
+            return plot_model_comparison(table, **options)
+        label = table[list(self.by)].astype(str).agg(", ".join, axis=1) if self.by else "all answers"
+        asked = {"value_label": "proportion correct", "level": 0.5, "level_label": "chance", **options}
+        return plot_estimates(table.assign(label=label), **asked)
 
     def readable(self) -> pd.DataFrame:
         """Return one row a cell as people read it."""

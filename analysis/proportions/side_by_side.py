@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,13 @@ from analysis.proportions.bootstrap import bootstrap_two_way
 from analysis.proportions.clustered_means import Mean, cluster_means
 from analysis.proportions.estimates import StandardErrors, standard_errors
 from analysis.proportions.intervals import LEVEL, Interval, cell_components, estimate_cell
-from analysis.results import Record
+from analysis.results import Plotted, Record
 from analysis.variance_components import Components
 from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
-class Intervals(Record):
+class Intervals(Plotted, Record):
     """Every interval for one proportion, side by side.
 
     Attributes
@@ -39,6 +39,12 @@ class Intervals(Record):
     errors: StandardErrors
     pigeonhole: float
     components: Components | None
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw the intervals below one another."""
+        from analysis.figures import plot_intervals_compared
+
+        return plot_intervals_compared(self.frame(), **options)
 
     def frame(self) -> pd.DataFrame:
         """Return one row an interval."""

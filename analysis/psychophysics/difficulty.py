@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ from analysis.psychophysics.cells import split_cells
 from analysis.psychophysics.difficulty_inference import THRESHOLD, Inference
 from analysis.psychophysics.difficulty_model import GUESS, Counts, fit_parameters, mean_chance
 from analysis.psychophysics.quantiles import query_distance
-from analysis.results import Record
+from analysis.results import Plotted, Record
 from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_proportion
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -133,11 +134,21 @@ class DifficultyCurve(Record):
 
 
 @dataclass(frozen=True)
-class DifficultyCurves(Record):
+class DifficultyCurves(Plotted, Record):
     """Curves of all cells that can carry one, and why the others can't."""
 
     curves: tuple[DifficultyCurve, ...]
     refused: tuple[str, ...]
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw the points and the curves, a panel for each model."""
+        from analysis.figures import plot_difficulty
+
+        if not self.curves:
+            raise AnalysisError(f"There is no curve to draw: {'; '.join(self.refused)}")
+        lines = pd.concat([own.curve.assign(**own.cell) for own in self.curves], ignore_index=True)
+        named = {"quantile": "position"}
+        return plot_difficulty(self.frame().rename(columns=named), lines.rename(columns=named), **options)
 
     def frame(self) -> pd.DataFrame:
         """Return the points of all curves."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from analysis.multiple_tests import spell_p
-from analysis.results import AnalysisResult, Record, ShownAsText
+from analysis.results import AnalysisResult, Plotted, Record, ShownAsText
 from analysis.scaling.bayes_factors import RegressionBayesFactor, regression_bayes_factor
 from analysis.scaling.equivalence import PassingMargins, SlopeEquivalence, passing_margins
 from analysis.scaling.families import Place, Test
@@ -250,7 +250,7 @@ class JointRegression(Record):
 
 
 @dataclass(frozen=True)
-class ScalingStudy(AnalysisResult):
+class ScalingStudy(Plotted, AnalysisResult):
     """All slopes that were asked for.
 
     Attributes
@@ -291,6 +291,13 @@ class ScalingStudy(AnalysisResult):
     def verdicts(self) -> list[Verdict]:
         """All verdicts, in the order of the results."""
         return [result.verdict for result in self.results]
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw models as points and slopes as lines with bands: a row of panels a predictor, a column a condition."""
+        from analysis.figures import plot_scaling
+        from analysis.scaling.points import scaling_points
+
+        return plot_scaling(*scaling_points(self), **options)
 
     def readable(self) -> pd.DataFrame:
         """Return one row a result as people read it; the verdicts say what each rests on."""
