@@ -99,7 +99,8 @@ def _torch() -> list[Finding]:
 
 def _models() -> list[Finding]:
     """Say which cards have their weights on this machine."""
-    from benchmark.model_card import card_names, load_card
+    from benchmark.model_card import card_names
+    from benchmark.model_sources import load_card
     from benchmark.model_zoo import weights_on_machine
 
     have = [name for name in card_names() if weights_on_machine(load_card(name)) is not None]

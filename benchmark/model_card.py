@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -18,7 +17,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from benchmark.data_sets import data_set_names
 from benchmark.documents import Document, parse, read_toml
-from benchmark.errors import CardError, NameNotFound, is_near, suggest
+from benchmark.errors import CardError, NameNotFound, suggest
 
 TWIN_SUFFIX = "-twin"
 """What the name of a model's random-weight twin ends with."""
@@ -220,94 +219,9 @@ def card_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def load_card(name: str) -> ModelCard:
-    """Return the card of a model.
-
-    Parameters
-    ----------
-    name
-        One of these, in this order: the name of a card that ships with vimi; the name of a network that was offered
-        to this process (:func:`benchmark.own_models.offer_model`); a path to a card's TOML file; the name of an entry
-        point in the group ``vimi.models``; ``timm:NAME``; an own function, ``MODULE:FUNCTION``; a timm model with its
-        tag (``resnet50.a1_in1k``). ``-twin`` behind any of them gives the card of the random-weight twin.
-
-    Raises
-    ------
-    NameNotFound
-        If nothing of that name is known; the message suggests near names.
-    CardError
-        If an own function can't be used; the message names its line.
-    """
-    card = _find_card(name)
-    if card.training is None or data_set_names(card.training.data) == card.training.data:
-        return card
-    training = card.training.model_copy(update={"data": data_set_names(card.training.data)})
-    return card.model_copy(update={"training": training})
-
-
-def _find_card(name: str) -> ModelCard:
-    """Find a card by its name."""
-    if name.endswith(TWIN_SUFFIX):
-        return load_card(name.removesuffix(TWIN_SUFFIX)).as_twin()
-    if name in card_names():
-        return _shipped_card(name)
-    from benchmark import own_models
-
-    offered = own_models.find_offered(name)
-    if offered is not None:
-        return offered.card
-    if name.endswith(".toml"):
-        return read_card(Path(name))
-    entry_points = own_models.find_entry_points()
-    if name in entry_points:
-        return own_models.card_from_function(entry_points[name], name)
-    if name.startswith("timm:"):
-        return _card_from_timm(name.removeprefix("timm:"))
-    if _HUB.match(name):
-        return _card_from_timm(name)
-    if ":" in name:
-        return own_models.card_from_function(name)
-    if "." in name and not name.endswith(".py"):
-        return _card_from_timm(name)
-    if Path(name).with_suffix(".py").is_file():
-        raise CardError(
-            f"{Path(name).with_suffix('.py')} is a file of Python: name the function in it that returns the network, "
-            f"as {Path(name).stem}:FUNCTION."
-        )
-    from benchmark.timm_loading import timm
-
-    if timm.is_model(name):
-        hint = f"timm has a model of that name; write 'timm:{name}' to use it."
-        raise NameNotFound("model card", name, card_names(), hint)
-    known = [*card_names(), *own_models.offered_names(), *entry_points, *(f"timm:{m}" for m in timm.list_models())]
-    # Who mistyped a name is told the near one; only a name near to nothing may be that of a notebook's network.
-    hint = "" if is_near(name, known) else own_models.how_to_offer(name)
-    raise NameNotFound("model", name, known, hint)
-
-
-@cache
-def _shipped_card(name: str) -> ModelCard:
-    """Read a card that ships with vimi; an entry point of the same name is not used, and that is said."""
-    from benchmark.own_models import find_entry_points
-
-    if name in find_entry_points():
-        warnings.warn(
-            f"An installed package offers a model {name!r} as well. vimi's card of that name is used; load the other "
-            f"as {find_entry_points()[name]!r}.",
-            stacklevel=3,
-        )
-    with resources.as_file(resources.files("benchmark") / "cards" / f"{name}.toml") as path:
-        return read_card(path)
-
-
 def read_card(path: Path | str) -> ModelCard:
     """Read a card from its file; an unknown key is an error that suggests the near one."""
     return parse(ModelCard, read_toml(path), f"model card {Path(path).name}")
-
-
-@cache
-def _card_from_timm(name: str) -> ModelCard:
-    return card_from_timm(name)
 
 
 def card_from_timm(name: str) -> ModelCard:
@@ -371,7 +285,7 @@ def card_from_timm(name: str) -> ModelCard:
     )
 
 
-_HUB = re.compile(r"(hf[-_]hub|local[-_]dir):", re.IGNORECASE)
+HUB = re.compile(r"(hf[-_]hub|local[-_]dir):", re.IGNORECASE)
 """How timm begins names of models that lie elsewhere than in its own list."""
 
 
@@ -383,9 +297,9 @@ def _present_timm_name(name: str) -> str:
     CardError
         If the name is the address of a model that timm does not know, or of one that it removed.
     """
-    if _HUB.match(name):
+    if HUB.match(name):
         owner, _, model = name.partition(":")[2].partition("/")
-        if _HUB.match(name).group(1).lower().startswith("hf") and owner == "timm" and model:  # type: ignore[union-attr]
+        if HUB.match(name).group(1).lower().startswith("hf") and owner == "timm" and model:  # type: ignore[union-attr]
             return _present_timm_name(model)
         raise CardError(
             f"{name} is an address of weights, and vimi loads timm models by timm's own names. Fetch the checkpoint "

@@ -26,7 +26,8 @@ from stimuli.loading import decoding_threads, model_pixels
 from stimuli.materials import has_twin, resolve_card
 from stimuli.pictures import canonical_crop
 from stimuli.planted import scores
-from stimuli.pools import Pool, open_pool
+from stimuli.pool_sources import open_pool
+from stimuli.pools import Pool
 from stimuli.synthetic import canvas_warning, preset_settings
 from stimuli.visualization import fast
 from stimuli.visualization.sets import SetRequest, Threshold
@@ -155,7 +156,7 @@ def _measure_decoding(pool: Pool, experiment: Experiment) -> tuple[float, int]:
 
 def _embedding_seconds(device: torch.device) -> float:
     """Return seconds per picture that the survey spends on embedding."""
-    from benchmark.model_card import load_card
+    from benchmark.model_sources import load_card
     from benchmark.observers.embedding import BATCH, embed_batch
     from stimuli.near_duplicates import EMBEDDED_SIDE, EMBEDDER
 

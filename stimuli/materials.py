@@ -21,7 +21,8 @@ from benchmark.engines.local import LocalEngine
 from benchmark.errors import StudyError
 from benchmark.experiment import ModelEntry
 from benchmark.hashing import hash_pixels
-from benchmark.model_card import ModelCard, TrainingSpec, load_card
+from benchmark.model_card import ModelCard, TrainingSpec
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import RANDOM, Model, load_model
 from benchmark.progress import Advance, Reporter
 from benchmark.protocol import Aggregator, Protocol, Windows
@@ -31,7 +32,8 @@ from benchmark.units import Unit, read_units
 from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU, Plan, read_activations
 from stimuli.loading import check_picture
 from stimuli.pictures import resize_to, to_pixels
-from stimuli.pools import Pool, open_pool
+from stimuli.pool_sources import open_pool
+from stimuli.pools import Pool
 from stimuli.survey import Survey, survey_pool
 from stimuli.synthetic import SetMaker
 

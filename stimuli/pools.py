@@ -22,7 +22,7 @@ from typing import Literal
 from PIL import Image
 
 from benchmark.data_sets import data_set_name
-from benchmark.errors import NameNotFound, PoolError, first_line
+from benchmark.errors import PoolError, first_line
 from benchmark.model_card import ModelCard
 from stimuli.pictures import canonical_crop, decode, is_picture
 
@@ -33,8 +33,6 @@ KEPT_CROPS = 2**28
 
 MOST_BYTES = 2**27
 """Bytes of a file that are read at once, at most."""
-
-KINDS = ("bundled", "folder", "imagefolder", "imagenet", "imagenette", "webdataset")
 
 _ENDINGS = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm", ".pgm",
@@ -366,63 +364,6 @@ class WebDatasetPool(Pool):
         return decode(content, f"{self.entries[place].source} in {spell_path(self._where[place][0])}")
 
 
-def open_pool(source: str, data_set: str = "", split: str = "") -> Pool:
-    """Open a pool by the source that an experiment names.
-
-    Parameters
-    ----------
-    source
-        Its source: ``bundled``, ``folder:PATH``, ``imagefolder:PATH``, ``imagenet:PATH``, ``imagenette``,
-        ``webdataset:SHARDS``.
-    data_set, split
-        The public data set that the pictures are part of, and which split of it, where the source does not say it.
-
-    Raises
-    ------
-    NameNotFound
-        If there is no such kind of pool.
-    PoolError
-        If it is missing or empty.
-    """
-    kind, _, place = source.partition(":")
-    pool: Pool
-    if kind == "bundled":
-        from stimuli.bundled import BundledPool
-
-        pool = BundledPool()
-    elif kind == "folder":
-        pool = folder_pool(_path(kind, place))
-    elif kind == "imagefolder":
-        pool = image_folder_pool(_path(kind, place), data_set, split)
-    elif kind == "imagenet":
-        pool = imagenet_pool(_path(kind, place))
-    elif kind == "imagenette":
-        pool = imagenette_pool(Path(place) if place else Path.home() / ".cache" / "vimi" / "imagenette")
-    elif kind == "webdataset":
-        pool = WebDatasetPool(_shards(place))
-    else:
-        spelled = "Write bundled, folder:PATH, imagefolder:PATH, imagenet:PATH, imagenette or webdataset:SHARDS."
-        raise NameNotFound("kind of pool", kind, KINDS, spelled)
-    if data_set and kind in ("folder", "webdataset"):
-        pool.name = pool.data_set = data_set_name(data_set)
-        pool.split = split
-    elif data_set and data_set_name(data_set) != pool.data_set:
-        raise PoolError(
-            f"The pool {source} can't be called {data_set!r}: what it is follows from its source. Give a data set to "
-            "folder:PATH, imagefolder:PATH or webdataset:SHARDS."
-        )
-    if not len(pool):
-        beside = "".join(f" {notice}" for notice in pool.notices())
-        raise PoolError(f"The pool {source} is empty. Give a folder with pictures.{beside}")
-    return pool
-
-
-def _path(kind: str, place: str) -> Path:
-    if not place:
-        raise PoolError(f"The pool {kind!r} needs a path: {kind}:PATH.")
-    return Path(place)
-
-
 def _check_folder(root: Path) -> None:
     if not root.exists():
         raise PoolError(f"The pool's folder {spell_path(root)} does not exist.")
@@ -502,7 +443,7 @@ def _begins_like_one(path: Path) -> bool:
     return path.name.lower() not in _SYSTEM_FILES and is_picture(path)
 
 
-def _shards(place: str) -> list[Path]:
+def find_shards(place: str) -> list[Path]:
     """Expand ``shard-{000..012}.tar`` and ``shard-*.tar``, and fetch what lies behind an address."""
     names = [name for part in place.split(",") for name in _expand(part.strip()) if name]
     if not names:

@@ -35,7 +35,7 @@ from benchmark.hashing import (
     pack_hashes,
     unpack_hashes,
 )
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, load_model, weights_on_machine
 from benchmark.observers.embedding import BATCH, embed_batch
 from benchmark.storage import write_atomically

@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 
 from benchmark.cache import VARIABLE
 from benchmark.experiment import Experiment
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, build_untrained, load_model
 from benchmark.study import Study
 from benchmark.workflow import build

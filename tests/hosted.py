@@ -17,7 +17,7 @@ from PIL import Image
 from benchmark import schemas
 from benchmark.experiment import Experiment
 from benchmark.hashing import hash_pixels, hash_rows
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.randomness import generator_from
 from benchmark.study import Study
 from benchmark.tasks import assemble_tasks

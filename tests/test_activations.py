@@ -30,7 +30,7 @@ from torch import nn
 
 from benchmark.errors import NonFiniteActivation, StudyError, StudyMismatch
 from benchmark.hashing import hash_pixels, hash_state
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, load_model
 from benchmark.protocol import load_protocol
 from benchmark.readings import Tap
@@ -48,7 +48,8 @@ from stimuli.activations import (
 from stimuli.loading import model_pixels
 from stimuli.order_statistics import full_order
 from stimuli.pictures import canonical_crop, to_pixels
-from stimuli.pools import Entry, Pool, open_pool
+from stimuli.pool_sources import open_pool
+from stimuli.pools import Entry, Pool
 from stimuli.survey import Survey, survey_pool
 from tests.conftest import paint_picture
 

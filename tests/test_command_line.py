@@ -21,7 +21,8 @@ import torch
 from benchmark import __version__, storage, workflow
 from benchmark.command_line import main
 from benchmark.command_line.tables import print_study
-from benchmark.model_card import card_names, load_card
+from benchmark.model_card import card_names
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import build_untrained
 from benchmark.responses import read_responses
 from benchmark.study import Study

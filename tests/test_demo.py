@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmark.command_line import main
 from benchmark.experiment import Experiment
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import weights_on_machine
 from benchmark.plumbing import PLUMBING
 from benchmark.study import Study

@@ -24,7 +24,7 @@ from benchmark.engines.base import Equipment, Piece, check_sendable
 from benchmark.engines.local import LocalEngine
 from benchmark.errors import EngineError, NameNotFound, UnreadablePicture, VimiError
 from benchmark.experiment import Experiment
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.progress import Advance, Reporter
 from benchmark.study import Study
 from benchmark.workflow import build, observe_study_together

@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmark.errors import NameNotFound
 from benchmark.layers import LayerMap
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, build_untrained, load_model
 from benchmark.readings import ActivationReader, unit_activations
 from benchmark.tracing import find_blocks, kind_of, trace_layers

@@ -531,7 +531,7 @@ def test_what_is_wrong_with_a_model_is_said_before_anything_is_built(release: st
 
 
 def _add_without_training(release: str, tmp_path: Path) -> None:
-    from benchmark.model_card import load_card
+    from benchmark.model_sources import load_card
     from benchmark.model_zoo import build_untrained
 
     network = build_untrained(load_card("timm:test_resnet"), 3)

@@ -11,7 +11,8 @@ import torch
 from benchmark import model_zoo
 from benchmark.errors import CardError, DocumentError, NameNotFound
 from benchmark.experiment import ModelEntry
-from benchmark.model_card import ModelCard, card_from_timm, card_names, load_card, read_card, training_from_tag
+from benchmark.model_card import ModelCard, card_from_timm, card_names, read_card, training_from_tag
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import load_model
 from stimuli.materials import resolve_card
 

@@ -21,7 +21,8 @@ from benchmark import schemas
 from benchmark.cache import VARIABLE
 from benchmark.errors import NameNotFound, ObserverError
 from benchmark.experiment import Experiment
-from benchmark.model_card import ModelCard, load_card
+from benchmark.model_card import ModelCard
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, load_model
 from benchmark.observers import OBSERVERS, create_observer, perceptual
 from benchmark.observers.base import Kinship, Observer, Presentation, SimilarityObserver

@@ -18,7 +18,8 @@ from torch import nn
 from benchmark.errors import CardError, DocumentError, NameNotFound, ObserverError, VimiError
 from benchmark.experiment import Experiment
 from benchmark.hashing import hash_state
-from benchmark.model_card import ModelCard, load_card, read_card
+from benchmark.model_card import ModelCard, read_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import build_untrained, load_model
 from benchmark.observers.embedding import embed_batch
 from benchmark.own_models import explain_state_error, find_entry_points, offer_model, offered_names, withdraw_model
@@ -305,13 +306,13 @@ def test_a_package_offers_models_by_name(package: Callable[..., None]) -> None:
 
 
 def test_a_card_wins_over_an_entry_point_and_that_is_said(package: Callable[..., None]) -> None:
-    from benchmark import model_card
+    from benchmark import model_sources
 
     package("something", googlenet="my_model:make")
-    model_card._shipped_card.cache_clear()
+    model_sources._shipped_card.cache_clear()
     with pytest.warns(UserWarning, match=r"'googlenet' as well.*'my_model:make'"):
         assert load_card("googlenet").timm
-    model_card._shipped_card.cache_clear()
+    model_sources._shipped_card.cache_clear()
 
 
 def test_two_packages_that_offer_one_name_are_told_apart(package: Callable[..., None]) -> None:
@@ -624,9 +625,7 @@ def test_pictures_of_the_smoke_test_differ_and_can_be_made_again() -> None:
 def test_what_lies_in_the_current_folder_hides_nothing_of_vimis(folder: Path) -> None:
     (folder / "analysis.py").write_text("raise RuntimeError('a user\\'s own analysis')\n")
     (folder / "neighbour.py").write_text("SIZE = 48\n")
-    code = (
-        "from benchmark.model_card import load_card\nload_card('other:make')\nimport analysis; print(analysis.__file__)"
-    )
+    code = "from benchmark.model_sources import load_card\nload_card('other:make')\nimport analysis; print(analysis.__file__)"
     (folder / "other.py").write_text(
         "import torch, neighbour\nfrom torch import nn\ndef make():\n    import analysis.published\n"
         "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))\n"

@@ -19,7 +19,8 @@ from PIL import Image
 from timm.data import create_transform
 
 from benchmark.errors import PoolError, UnreadablePicture
-from benchmark.model_card import InputSpec, load_card
+from benchmark.model_card import InputSpec
+from benchmark.model_sources import load_card
 from stimuli.pictures import BACKGROUND, canonical_crop, decode, model_view, resize_to, to_pixels
 from tests.conftest import paint_picture
 

@@ -16,7 +16,7 @@ from benchmark.study import Study
 from benchmark.tasks import assemble_tasks
 from benchmark.units import PLANTED, UNIT_COLUMNS
 from stimuli.planted import DETECTORS, Detector, look, paint, scores
-from stimuli.pools import open_pool
+from stimuli.pool_sources import open_pool
 from tests.conftest import paint_picture
 
 NAMES = [detector.sees for detector in DETECTORS]

@@ -17,11 +17,13 @@ from PIL import Image
 from benchmark.data_sets import SPELLINGS, data_set_name
 from benchmark.errors import NameNotFound, PoolError, UnreadablePicture
 from benchmark.hashing import hash_pixels
-from benchmark.model_card import TrainingSpec, load_card
+from benchmark.model_card import TrainingSpec
+from benchmark.model_sources import load_card
 from stimuli import pools
 from stimuli.bundled import CROPS, PHOTOGRAPHS, crop_boxes, photograph
 from stimuli.pictures import canonical_crop, to_pixels
-from stimuli.pools import Pool, open_pool
+from stimuli.pool_sources import open_pool
+from stimuli.pools import Pool
 from tests.conftest import CLASSES, paint_picture, write_pictures
 
 
@@ -426,7 +428,7 @@ def test_bundled_crops_lie_within_their_photographs_at_many_scales() -> None:
 def test_the_bundled_pool_is_the_same_in_another_process() -> None:
     places = [0, 123, 456, 799]
     code = (
-        "from stimuli.pools import open_pool\n"
+        "from stimuli.pool_sources import open_pool\n"
         "from stimuli.pictures import to_pixels\n"
         "from benchmark.hashing import hash_pixels\n"
         "pool = open_pool('bundled')\n"

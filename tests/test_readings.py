@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmark.errors import ActivationError
 from benchmark.layers import LayerMap, Place
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, build_untrained
 from benchmark.protocol import Aggregator
 from benchmark.readings import ActivationReader, PlaceReader, aggregate, forward_to, unit_activations

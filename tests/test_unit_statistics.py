@@ -16,7 +16,8 @@ from torch import nn
 
 from benchmark import model_zoo
 from benchmark.layers import Layer, LayerMap, Place
-from benchmark.model_card import ModelCard, load_card
+from benchmark.model_card import ModelCard
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import build_untrained
 from benchmark.progress import Reporter
 from benchmark.protocol import Window, Windows, load_protocol

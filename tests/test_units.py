@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmark.errors import NameNotFound, VimiError
 from benchmark.layers import Layer, LayerMap, Place, Reading
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, build_untrained
 from benchmark.protocol import Aggregator
 from benchmark.tracing import trace_layers

@@ -13,7 +13,7 @@ import torch
 
 from benchmark.experiment import VisualizationSettings
 from benchmark.hashing import hash_state
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, load_model
 from benchmark.protocol import Aggregator
 from benchmark.randomness import seed_from

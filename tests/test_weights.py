@@ -22,7 +22,8 @@ from torch import nn
 from benchmark.conversion import convert_checkpoint
 from benchmark.errors import WeightsError
 from benchmark.hashing import hash_state
-from benchmark.model_card import ModelCard, WeightsSpec, load_card
+from benchmark.model_card import ModelCard, WeightsSpec
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import (
     Model,
     build_untrained,

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, load_model
 from benchmark.protocol import Aggregator
 

@@ -16,7 +16,8 @@ from analysis.importing.faults import Faults
 from analysis.importing.layout import read_csv_text
 from analysis.same_units import SAME_UNITS
 from benchmark.errors import ImportFailure, suggest
-from benchmark.model_card import TWIN_SUFFIX, ModelCard, card_names, load_card
+from benchmark.model_card import TWIN_SUFFIX, ModelCard, card_names
+from benchmark.model_sources import load_card
 from benchmark.units import PLANTED
 
 MODEL_FACTS = ["model", "family", "parameters", "training_images", "samples_seen", "top1", "year", "twin", SAME_UNITS]

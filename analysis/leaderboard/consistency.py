@@ -20,7 +20,8 @@ from benchmark.documents import parse
 from benchmark.errors import VimiError, first_line, suggest
 from benchmark.experiment import Experiment
 from benchmark.hashing import LENGTH
-from benchmark.model_card import TWIN_SUFFIX, ModelCard, card_names, load_card
+from benchmark.model_card import TWIN_SUFFIX, ModelCard, card_names
+from benchmark.model_sources import load_card
 from benchmark.observers.base import SHUFFLED, Kinship
 from benchmark.plumbing import PLUMBING, repeats_groups
 from benchmark.progress import Reporter

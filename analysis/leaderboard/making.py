@@ -31,7 +31,8 @@ from benchmark.commands import spell_command
 from benchmark.errors import LeaderboardError, NameNotFound
 from benchmark.experiment import VisualizationSettings
 from benchmark.hashing import hash_rows, hash_settings
-from benchmark.model_card import TWIN_SUFFIX, ModelCard, load_card
+from benchmark.model_card import TWIN_SUFFIX, ModelCard
+from benchmark.model_sources import load_card
 from benchmark.observers.base import SHUFFLED
 from benchmark.protocol import load_protocol
 from benchmark.study import Study, package_versions

@@ -422,7 +422,7 @@ def design_of_experiment(experiment: Experiment, predictor: Predictor = "paramet
 
 def model_predictor(experiment: Experiment, predictor: Predictor = "parameters") -> tuple[float, ...]:
     """Return log10 of each model's predictor, in the order of the experiment."""
-    from benchmark.model_card import load_card
+    from benchmark.model_sources import load_card
 
     values = []
     for entry in experiment.models:

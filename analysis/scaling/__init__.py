@@ -16,7 +16,6 @@ from analysis.scaling.equivalence import (
     passing_margins,
 )
 from analysis.scaling.families import Place
-from analysis.scaling.points import scaling_points
 from analysis.scaling.predictors import PREDICTORS, Predictor, models_from_cards, models_from_study, predictor_values
 from analysis.scaling.regression import Slope, least_squares, make_slope, meta_regression
 from analysis.scaling.results import (
@@ -25,6 +24,7 @@ from analysis.scaling.results import (
     Refusal,
     ScalingResult,
     ScalingStudy,
+    scaling_points,
     slope_from_estimate,
 )
 from analysis.scaling.robust import RobustFit, robust_slope

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.errors import AnalysisError, NameNotFound
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 
 if TYPE_CHECKING:
     from benchmark.study import Study

@@ -154,7 +154,8 @@ def outlook_facts(forecast: SessionForecast) -> Facts:
 
 def card_facts() -> Facts:
     """Return the models that have cards, and those that installed packages offer."""
-    from benchmark.model_card import card_names, load_card
+    from benchmark.model_card import card_names
+    from benchmark.model_sources import load_card
     from benchmark.model_zoo import weights_on_machine
     from benchmark.own_models import find_entry_points
 

@@ -66,7 +66,7 @@ def show_model(
     """
     from benchmark.command_line import facts
     from benchmark.command_line.tables import print_model
-    from benchmark.model_card import load_card
+    from benchmark.model_sources import load_card
     from benchmark.model_zoo import RANDOM, has_weights, load_model
 
     card = load_card(name)
@@ -90,7 +90,7 @@ def check_model(
     """
     from benchmark.command_line import facts
     from benchmark.command_line.tables import print_smoke_test
-    from benchmark.model_card import load_card
+    from benchmark.model_sources import load_card
     from benchmark.smoke_test import smoke_test
 
     tested = smoke_test(

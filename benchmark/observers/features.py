@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from benchmark import __version__
 from benchmark.cache import Cache
 from benchmark.hashing import hash_file, hash_settings, pack_hashes, unpack_hashes
-from benchmark.model_card import ModelCard, load_card
+from benchmark.model_card import ModelCard
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, load_model, weights_on_machine
 from benchmark.observers.base import Kinship, SimilarityObserver
 from benchmark.observers.embedding import NotLoaded, Spread, embed_study_pictures

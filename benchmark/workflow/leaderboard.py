@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from benchmark.engines import opened_engine
 from benchmark.errors import LeaderboardError, ObserverError, VimiError, spell_error
 from benchmark.experiment import Experiment, ModelEntry, absolute_source
-from benchmark.model_card import ModelCard, card_names, load_card
+from benchmark.model_card import ModelCard, card_names
+from benchmark.model_sources import load_card
 from benchmark.observers.base import LOW_LEVEL
 from benchmark.pool_sizes import halved_sizes
 from benchmark.progress import Reporter, default_reporter
@@ -418,7 +419,7 @@ def _check(experiment: Experiment, device: str, reporter: Reporter) -> ModelCard
     from benchmark.device import choose_device, prepare_torch
     from benchmark.smoke_test import smoke_test
     from stimuli.materials import resolve_card
-    from stimuli.pools import open_pool
+    from stimuli.pool_sources import open_pool
 
     pool = open_pool(experiment.pool.source, experiment.pool.data_set, experiment.pool.split)
     experiment.resolve_protocol().for_pool(len(pool)).windows(len(pool), experiment.stimuli.difficulties)

@@ -20,13 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.device import choose_device, prepare_torch
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, load_model, weights_on_machine
 from benchmark.protocol import load_protocol
 from benchmark.units import draw_units
 from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU, Plan, measure_shard
 from stimuli.loading import batches, model_pixels
-from stimuli.pools import Pool, open_pool
+from stimuli.pool_sources import open_pool
+from stimuli.pools import Pool
 from stimuli.survey import Survey, survey_pool
 
 

@@ -43,7 +43,7 @@ from benchmark.estimate import Estimate
 from benchmark.experiment import Experiment
 from benchmark.hashing import hash_rows, picture_keys
 from benchmark.layers import Layer
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, load_model
 from benchmark.observers.embedding import resized
 from benchmark.observers.lowlevel import describe as describe_picture
@@ -78,7 +78,8 @@ from stimuli.loading import model_pixels
 from stimuli.near_duplicates import near_duplicates
 from stimuli.order_statistics import Extremes, ExtremeTracker, content_ties, full_order
 from stimuli.pictures import canonical_crop, to_pixels
-from stimuli.pools import Pool, open_pool
+from stimuli.pool_sources import open_pool
+from stimuli.pools import Pool
 from stimuli.survey import survey_pool
 from stimuli.unit_statistics import describe as describe_unit
 from stimuli.visualization import fast

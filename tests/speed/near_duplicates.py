@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import load_model
 from benchmark.observers.embedding import BATCH, embed_batch
 from stimuli.near_duplicates import (

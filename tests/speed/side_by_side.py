@@ -37,13 +37,13 @@ from torch.nn import functional
 
 from benchmark.device import prepare_torch
 from benchmark.experiment import VisualizationSettings
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, load_model
 from benchmark.own_models import offer_model
 from benchmark.randomness import generator_from
 from benchmark.units import Unit
 from stimuli.pictures import canonical_crop, resize_to, to_pixels
-from stimuli.pools import open_pool
+from stimuli.pool_sources import open_pool
 from stimuli.synthetic import preset_settings
 from stimuli.visualization import fast
 from stimuli.visualization.sets import SetRequest

@@ -51,7 +51,7 @@ def work(folder: Path, scratch: Path) -> None:
     """Survey the pictures; print what it took."""
     import torch
 
-    from stimuli.pools import open_pool
+    from stimuli.pool_sources import open_pool
     from stimuli.survey import survey_pool
 
     torch.set_num_threads(1)

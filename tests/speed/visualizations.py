@@ -27,14 +27,14 @@ from rich.table import Table
 
 from benchmark.device import choose_device, prepare_torch
 from benchmark.layers import Layer
-from benchmark.model_card import load_card
+from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, load_model
 from benchmark.randomness import generator_from
 from benchmark.readings import forward_to
 from benchmark.units import Unit
 from stimuli.loading import map_ahead
 from stimuli.pictures import canonical_crop, resize_to, to_pixels
-from stimuli.pools import open_pool
+from stimuli.pool_sources import open_pool
 from stimuli.visualization import fast, recipe2023
 from stimuli.visualization.sets import IMAGES, SetRequest, Threshold
 from stimuli.visualization.thresholds import measure_thresholds
