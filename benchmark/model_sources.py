@@ -1,7 +1,7 @@
 """Where models come from: the card of a model, by whatever name it is asked for.
 
-A source is a function from a name to a card, or None if the name is not one of its. They are asked in the order in which
-they are registered here; to add one, write it and register it.
+A source is a function that returns the card of a name, or None if the name does not belong to it. vimi asks the sources
+in the order of their registration. To add one, write the function and register it.
 """
 
 from __future__ import annotations

@@ -625,7 +625,10 @@ def test_pictures_of_the_smoke_test_differ_and_can_be_made_again() -> None:
 def test_what_lies_in_the_current_folder_hides_nothing_of_vimis(folder: Path) -> None:
     (folder / "analysis.py").write_text("raise RuntimeError('a user\\'s own analysis')\n")
     (folder / "neighbour.py").write_text("SIZE = 48\n")
-    code = "from benchmark.model_sources import load_card\nload_card('other:make')\nimport analysis; print(analysis.__file__)"
+    code = (
+        "from benchmark.model_sources import load_card\nload_card('other:make')\n"
+        "import analysis; print(analysis.__file__)"
+    )
     (folder / "other.py").write_text(
         "import torch, neighbour\nfrom torch import nn\ndef make():\n    import analysis.published\n"
         "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))\n"

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from analysis.multiple_tests import spell_p
 from analysis.results import AnalysisResult, Plotted, Record, ShownAsText
@@ -16,7 +17,7 @@ from analysis.scaling.bayes_factors import RegressionBayesFactor, regression_bay
 from analysis.scaling.equivalence import PassingMargins, SlopeEquivalence, passing_margins
 from analysis.scaling.families import Place, Test
 from analysis.scaling.permutation import PermutationTest, permute_slope, permute_spearman
-from analysis.scaling.predictors import Predictor
+from analysis.scaling.predictors import LEAST_MODELS, PREDICTORS, Predictor, predictor_values
 from analysis.scaling.regression import (
     LeastSquaresFit,
     Slope,
