@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -95,6 +96,23 @@ def against_the_way(file: str) -> Iterator[str]:
 
 def test_imports_run_one_way() -> None:
     assert broken(against_the_way) == []
+
+
+def test_no_modules_import_one_another_in_a_circle_not_even_inside_functions() -> None:
+    modules = {file.removesuffix(".py").replace("/", ".").removesuffix(".__init__"): file for file in FILES}
+    needed = {
+        name: {found for whole in imports_of(file) if (found := _module_of(whole, modules)) and found != name}
+        for name, file in modules.items()
+    }
+    try:
+        list(TopologicalSorter(needed).static_order())
+    except CycleError as error:
+        pytest.fail(f"These modules import one another: {' -> '.join(error.args[1])}")
+
+
+def _module_of(name: str, modules: Collection[str]) -> str:
+    """Return the module that an imported name is, or is in."""
+    return name if name in modules else name.rpartition(".")[0] if name.rpartition(".")[0] in modules else ""
 
 
 def test_the_composition_root_joins_the_packages() -> None:
