@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from analysis.power.design import Design, published_sizes
-from analysis.power.variances import LEVEL, Variances
+from analysis.power.variances import (
+    LEVEL,
+    Counts,
+    Parts,
+    Variances,
+    difference_variance,
+    mean_variance,
+    slope_variance,
+)
 from analysis.results import Record
 from benchmark.errors import AnalysisError
 
@@ -136,28 +144,19 @@ def goal_precision(
         Units of a model; sessions of a condition: of a model if nested, of all models if crossed. One shape.
     """
     mixed = models if frame.crossed else 1
-    answers = sessions * frame.counted / mixed
-    pool = mixed * units
-    uneven = np.maximum(pool - frame.counted, 0) / np.maximum(pool - 1, 1) / answers if mixed > 1 else 0.0
-    own = variances.participant + variances.participant_model
-    rest = (
-        variances.unit / units + variances.task / np.minimum(units * frame.tasks, answers) + variances.answer / answers
-    )
+    counts = Counts(units, sessions, sessions * frame.counted / mixed, frame.tasks)
+    parts: Parts[NDArray[np.float64]]
     if aim == "mean":
-        variance = rest + own / sessions + own * uneven * (1 - 1 / mixed)
+        parts = mean_variance(variances, counts, mixed)
         freedom = np.minimum(units, sessions) - 1
+    elif aim == "difference":
+        parts = difference_variance(variances, counts, crossed=mixed > 1, models=models)
+        freedom = np.minimum(2 * units, sessions * (1 if frame.crossed else 2)) - 1
     else:
-        people = (
-            variances.participant_model / sessions + variances.participant * uneven if mixed > 1 else own / sessions
-        )
-        one = rest + people
-        if aim == "difference":
-            variance = 2 * one
-            freedom = np.minimum(2 * units, sessions * (1 if frame.crossed else 2)) - 1
-        else:
-            variance = (one + variances.model) / frame.spread(models)
-            freedom = np.full(units.shape, models - 2.0)
-    error = np.sqrt(variance)
+        spread = float(frame.spread(models))
+        parts = slope_variance(variances, counts, spread=spread, crossed=mixed > 1, models=models)
+        freedom = np.full(units.shape, models - 2.0)
+    error = parts.standard_error
     return error, t.ppf((1 + level) / 2, np.maximum(freedom, 1)) * error
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,9 @@ NODES = 41
 """Of the Gauss-Hermite quadrature over each random effect."""
 
 LEVEL = 0.95
+
+N = TypeVar("N", float, NDArray[np.float64])
+"""A number, or an array of them: formulas take one design, or many at once."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +213,8 @@ def link_difference(design: Design, points: float) -> float:
 
 
 @dataclass(frozen=True)
-class Counts:
-    """How much is asked about one model, in one condition.
+class Counts(Generic[N]):
+    """How much is asked about one model, in one condition: of one design, or of many (arrays of one shape).
 
     Attributes
     ----------
@@ -220,50 +224,52 @@ class Counts:
         Tasks of a unit; with fewer answers than tasks, not all are asked.
     """
 
-    units: float
-    people: float
-    answers: float
+    units: N
+    people: N
+    answers: N
     tasks: float = math.inf
 
-    @classmethod
-    def of(cls, design: Design) -> Counts:
+    @staticmethod
+    def of(design: Design) -> Counts[float]:
         """Return the counts of a design."""
-        return cls(design.units, design.sessions, design.answers, design.tasks)
+        return Counts(design.units, design.sessions, design.answers, design.tasks)
 
     @property
-    def tasks_asked(self) -> float:
+    def tasks_asked(self) -> N:
         """Tasks that are asked about at least once."""
-        return min(self.units * self.tasks, self.answers)
+        asked: N = np.minimum(self.units * self.tasks, self.answers)
+        return asked
 
 
 @dataclass(frozen=True)
-class Parts:
+class Parts(Generic[N]):
     """The variance of a mean, a difference or a slope, by where it comes from."""
 
-    unit: float
-    participant: float
-    task: float
-    answer: float
-    model: float = 0.0
+    unit: N
+    participant: N
+    task: N
+    answer: N
+    model: N | float = 0.0
 
     @property
-    def variance(self) -> float:
+    def variance(self) -> N:
         """All of it."""
         return self.unit + self.participant + self.task + self.answer + self.model
 
     @property
-    def standard_error(self) -> float:
+    def standard_error(self) -> N:
         """Its root."""
-        return math.sqrt(self.variance)
+        root: N = np.sqrt(self.variance)
+        return root
 
     @property
-    def shares(self) -> dict[str, float]:
+    def shares(self: Parts[float]) -> dict[str, float]:
         """What share each source has; 0 for all where there is no variance."""
         names = ("unit", "participant", "task", "answer", "model")
         return {name: getattr(self, name) / self.variance if self.variance else 0.0 for name in names}
 
 
-def mean_variance(variances: Variances, counts: Counts, models: int = 1) -> Parts:
+def mean_variance(variances: Variances, counts: Counts[N], models: int = 1) -> Parts[N]:
     """Return the variance of a model's mean, for new units and people.
 
     Parameters
@@ -283,8 +289,8 @@ def mean_variance(variances: Variances, counts: Counts, models: int = 1) -> Part
 
 
 def contrast_variance(
-    variances: Variances, counts: Counts, *, crossed: bool, models: int = 2, balanced: bool = False
-) -> Parts:
+    variances: Variances, counts: Counts[N], *, crossed: bool, models: int = 2, balanced: bool = False
+) -> Parts[N]:
     """Return what each model adds to the variance of a contrast between models: twice this is that of a difference.
 
     Nested, every model has people of its own, and their luck stays. Crossed, the same people answer about all models
@@ -305,30 +311,31 @@ def contrast_variance(
     parts = mean_variance(variances, counts)
     if not crossed:
         return parts
-    uneven = 0.0 if balanced else variances.participant * _unevenness(counts, models)
+    uneven = (0.0 if balanced else variances.participant) * _unevenness(counts, models)
     return replace(parts, participant=variances.participant_model / counts.people + uneven)
 
 
-def _unevenness(counts: Counts, models: int) -> float:
+def _unevenness(counts: Counts[N], models: int) -> N:
     """Return what uneven numbers of a person's answers per model add to a contrast, per participant variance.
 
     They are multivariate hypergeometric: a session's trials are drawn without replacement from all models' units.
     """
     if models == 1:
-        return 0.0
+        return 0.0 * counts.answers
     trials, pool = counts.answers * models / counts.people, models * counts.units
-    return max(pool - trials, 0.0) / max(pool - 1, 1.0) / counts.answers
+    uneven: N = np.maximum(pool - trials, 0.0) / np.maximum(pool - 1, 1.0) / counts.answers
+    return uneven
 
 
-def difference_variance(variances: Variances, counts: Counts, *, crossed: bool, models: int = 2) -> Parts:
+def difference_variance(variances: Variances, counts: Counts[N], *, crossed: bool, models: int = 2) -> Parts[N]:
     """Return the variance of the difference of two models' means."""
     one = contrast_variance(variances, counts, crossed=crossed, models=models)
     return Parts(2 * one.unit, 2 * one.participant, 2 * one.task, 2 * one.answer)
 
 
 def slope_variance(
-    variances: Variances, counts: Counts, *, spread: float, crossed: bool = False, models: int = 9
-) -> Parts:
+    variances: Variances, counts: Counts[N], *, spread: float, crossed: bool = False, models: int = 9
+) -> Parts[N]:
     """Return the variance of the slope of models' means on a predictor.
 
     Parameters
