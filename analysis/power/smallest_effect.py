@@ -36,14 +36,14 @@ def predict_error(design: Design, goal: Goal, variances: Variances | None = None
     counts = Counts.of(design)
     if goal in ("slope", "equivalence"):
         parts = slope_variance(found, counts, spread=design.spread, crossed=design.crossed, models=design.models)
-        return parts.standard_error, design.models - 2
+        return float(parts.standard_error), design.models - 2
     if goal == "difference":
         parts = difference_variance(found, counts, crossed=design.crossed, models=design.models)
         people = counts.people * (1 if design.crossed else 2)
-        return parts.standard_error, min(2 * counts.units, people) - 1
+        return float(parts.standard_error), min(2 * counts.units, people) - 1
     if goal == "width":
         parts = mean_variance(found, counts, design.models if design.crossed else 1)
-        return parts.standard_error, min(counts.units, counts.people) - 1
+        return float(parts.standard_error), min(counts.units, counts.people) - 1
     # Conditions share units, and have people of their own.
     parts = mean_variance(found, counts, design.models if design.crossed else 1)
     variance = 2 * (parts.variance - parts.unit + found.unit_condition / counts.units)
