@@ -16,9 +16,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
-LEVEL = 0.95
 GRID = 500
 """Steps of the grid of candidate means; ends of an interval are moved outwards to the next step."""
 

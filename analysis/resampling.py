@@ -7,9 +7,8 @@ import math
 import numpy as np
 
 from analysis.arrays import Floats
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
-LEVEL = 0.95
 RESAMPLES = 2000
 
 MOST_UNDEFINED = 0.05

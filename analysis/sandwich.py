@@ -24,9 +24,8 @@ from scipy.stats import norm, t
 from analysis.arrays import Floats
 from analysis.estimands import Scope, spell_estimand
 from analysis.wilson import bound_proportion, wilson_interval
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
-LEVEL = 0.95
 FACTORS = ("unit", "participant")
 """What answers hang together through, unless something else is said."""
 

@@ -20,9 +20,8 @@ from scipy.stats import chi2, t
 
 from analysis.estimands import spell_estimand
 from analysis.results import Record
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
-LEVEL = 0.95
 MOST_SESSIONS = 10_000_000
 """Beyond this, a number of sessions is as good as none."""
 

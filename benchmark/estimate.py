@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
+LEVEL = 0.95
+"""Coverage of intervals, unless another is asked for."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -35,7 +38,7 @@ class Estimate:
     n: int
     unit: str
     estimand: str = ""
-    level: float = 0.95
+    level: float = LEVEL
 
     def __post_init__(self) -> None:
         if not (math.isnan(self.value) or self.low <= self.value <= self.high):

@@ -13,10 +13,10 @@ from analysis.agreement.pairing import ALL_MODELS, number_units, pair_answers, s
 from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
-from analysis.resampling import LEVEL, RESAMPLES, percentile_estimate, resample_weights
+from analysis.resampling import RESAMPLES, percentile_estimate, resample_weights
 from analysis.results import Record, ResultList
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 BINS = 10
 

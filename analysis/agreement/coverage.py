@@ -19,9 +19,9 @@ from analysis.agreement.powered_means import (
 )
 from analysis.agreement.savings import saving_bound
 from analysis.arrays import Floats
-from analysis.resampling import LEVEL
 from analysis.results import Record
 from benchmark.errors import AnalysisError
+from benchmark.estimate import LEVEL
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,9 @@ from analysis.agreement.pairing import ALL_MODELS, pair_answers, shared_groups
 from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, LEAST_UNITS, spell_group
-from analysis.resampling import LEVEL
 from analysis.results import Record, ResultList, spread_out
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from analysis.agreement.machines import Score, observer_name
 from analysis.agreement.pairing import ALL_MODELS, shared_groups, unit_table
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
-from analysis.resampling import LEVEL, RESAMPLES, percentile_estimate, resample_weights
+from analysis.resampling import RESAMPLES, percentile_estimate, resample_weights
 from analysis.results import Record, ResultList
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 LEAST_MODELS = 3
 

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.stats import norm, t
 
 from analysis.arrays import Floats, Integers
-from analysis.resampling import LEVEL
 from analysis.variance_components import split_variance
+from benchmark.estimate import LEVEL
 
 LEAST_PEOPLE = 5
 """Fewer people tell nothing of how people differ: the interval then speaks for these people alone."""

@@ -27,12 +27,12 @@ from analysis.comparison.models import choose_condition, model_means
 from analysis.estimands import Drawing, spell_estimand
 from analysis.judgement_table import plain, require
 from analysis.multiple_tests import adjust_holm, spell_p
-from analysis.proportions import LEVEL, Mean, cluster_means, read_answers
+from analysis.proportions import Mean, cluster_means, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans
 from analysis.results import AnalysisResult, Plotted, Record
 from analysis.same_units import check_one_model_a_name
 from benchmark.errors import AnalysisError, NameNotFound
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 UNIT = "difference of proportions correct"
 

@@ -23,10 +23,10 @@ from scipy.stats import norm
 from analysis.comparison.joint_means import DRAWS, JointMeans, draw_scores
 from analysis.comparison.models import model_means
 from analysis.estimands import Drawing, spell_estimand
-from analysis.proportions import LEVEL, Mean
+from analysis.proportions import Mean
 from analysis.results import AnalysisResult, Plotted, Record
 from benchmark.errors import AnalysisError
-from benchmark.estimate import RANK, Estimate, spell_value
+from benchmark.estimate import LEVEL, RANK, Estimate, spell_value
 
 MOST_KEPT = 10_000_000
 """Drawn differences that are kept in memory."""

@@ -30,7 +30,7 @@ from analysis.estimands import Drawing, known_weights, name_units, spell_estiman
 from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.results import AnalysisResult, Record, spread_out
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from benchmark.model_card import TWIN_SUFFIX
 from benchmark.observers.base import LOW_LEVEL, SHUFFLED
 from benchmark.units import PLANTED, UNIT_COLUMNS, unit_names
@@ -38,7 +38,6 @@ from benchmark.units import PLANTED, UNIT_COLUMNS, unit_names
 CHANCE = 0.5
 
 RESAMPLES = 10_000
-LEVEL = 0.95
 ESTIMAND = spell_estimand("new units", observer="this observer")
 """What a mean over units speaks for, unless its observer is named."""
 

@@ -29,7 +29,7 @@ from analysis.mixed_model.system import System
 from analysis.results import AnalysisResult, Plotted, ResultList
 from analysis.same_units import check_one_model_a_name
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from benchmark.progress import Reporter
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from analysis.mixed_model.marginal_means import MarginalMeans
     from analysis.mixed_model.prediction import Levels
 
-LEVEL = 0.95
 Method = Literal["default", "propagation", "propagation-joint", "restricted", "joint", "parity"]
 METHODS: dict[Method, str] = {
     "default": "expectation propagation, fixed effects integrated out (restricted likelihood)",

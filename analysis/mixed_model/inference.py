@@ -17,7 +17,7 @@ from analysis.mixed_model.optimisation import NotConverged, Optimum, maximise
 from analysis.mixed_model.threads import one_thread
 from analysis.results import Record
 from benchmark.errors import AnalysisError, suggest
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from benchmark.progress import Reporter
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _PRECISION = 0.01
 _MOST_STEPS = 12
 
 
-def profile_interval(fit: MixedModelFit, name: str, level: float = 0.95) -> Estimate:
+def profile_interval(fit: MixedModelFit, name: str, level: float = LEVEL) -> Estimate:
     """Return a fixed effect or standard deviation with its profile-likelihood interval.
 
     The ends are where the log-likelihood, maximised over everything else, has fallen by half the square of the
@@ -252,7 +252,7 @@ class Bootstrap(Record):
 
 
 def bootstrap(
-    fit: MixedModelFit, refits: int, *, seed: int, level: float = 0.95, reporter: Reporter | None = None
+    fit: MixedModelFit, refits: int, *, seed: int, level: float = LEVEL, reporter: Reporter | None = None
 ) -> Bootstrap:
     """Refit the model to answers that it simulates itself: new units, people and models every time.
 

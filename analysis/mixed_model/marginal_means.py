@@ -23,7 +23,7 @@ from analysis.mixed_model.expectation_propagation import normal_mixture
 from analysis.mixed_model.links import Floats, LinkName
 from analysis.results import Record, ResultList, name_row
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 if TYPE_CHECKING:
     from analysis.mixed_model.fit import MixedModelFit
@@ -86,7 +86,7 @@ def integrate(eta: Floats, variance: float | Floats, link: LinkName) -> tuple[Fl
     return mean, slope, bend
 
 
-def marginal_means(fit: MixedModelFit, by: Sequence[str] = (), level: float = 0.95) -> MarginalMeans:
+def marginal_means(fit: MixedModelFit, by: Sequence[str] = (), level: float = LEVEL) -> MarginalMeans:
     """Return the proportion correct that the model implies for each group of answers.
 
     Parameters

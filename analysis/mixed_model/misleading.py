@@ -24,11 +24,10 @@ from analysis.estimands import spell_estimand
 from analysis.mixed_model.design import Design, Integers
 from analysis.mixed_model.links import Floats, Link, LinkName
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 EVIDENCE = 0.001
 """Chance of calling units misleading where none is, at which the mixture takes the place of the plain model."""
-LEVEL = 0.95
 _POINTS = 30
 _SMALLEST = 1e-6
 

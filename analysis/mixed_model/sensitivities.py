@@ -16,7 +16,7 @@ from analysis.mixed_model.fit import MixedModel, MixedModelFit
 from analysis.mixed_model.links import Floats
 from analysis.results import Record
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from benchmark.progress import Reporter
 
 LEARNING = "learning"
@@ -70,7 +70,7 @@ class Sensitivity(Record):
         return pd.DataFrame(rows)
 
 
-def estimate_lapse(catch: pd.DataFrame, level: float = 0.95) -> Estimate:
+def estimate_lapse(catch: pd.DataFrame, level: float = LEVEL) -> Estimate:
     """Return the lapse rate that catch trials show.
 
     The answer to a catch trial is plain to see, so that it is wrong only by a lapse. With Jeffreys's prior the rate,

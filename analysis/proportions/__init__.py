@@ -5,12 +5,11 @@ from analysis.estimands import spell_estimand
 from analysis.proportions.answers import Answers, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans, Mean, cluster_means
 from analysis.proportions.estimates import ProportionCell, Proportions, StandardErrors, estimate_proportions
-from analysis.proportions.intervals import LEVEL, Interval
+from analysis.proportions.intervals import Interval
 from analysis.proportions.side_by_side import Intervals, compare_intervals
 from analysis.variance_components import Components, split_variance
 
 __all__ = [
-    "LEVEL",
     "Answers",
     "ClusteredMeans",
     "Components",

@@ -38,11 +38,11 @@ import pandas as pd
 from analysis.estimands import Drawing, Scope
 from analysis.proportions.answers import Codes, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans, Mean, cluster_means
-from analysis.proportions.intervals import LEVEL, Interval, cell_components, choose_interval, estimate_cell
+from analysis.proportions.intervals import Interval, cell_components, choose_interval, estimate_cell
 from analysis.results import AnalysisResult, Plotted, Record, name_row
 from analysis.variance_components import Components
 from benchmark.errors import NameNotFound
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,6 @@ DEFAULT_INTERVALS: dict[Scope, Interval] = {
 }
 """The interval that each scope gets if none is named."""
 
-LEVEL = 0.95
 UNIT = "proportion correct"
 
 

@@ -13,10 +13,10 @@ from analysis.proportions.answers import read_answers
 from analysis.proportions.bootstrap import bootstrap_two_way
 from analysis.proportions.clustered_means import Mean, cluster_means
 from analysis.proportions.estimates import StandardErrors, standard_errors
-from analysis.proportions.intervals import LEVEL, Interval, cell_components, estimate_cell
+from analysis.proportions.intervals import Interval, cell_components, estimate_cell
 from analysis.results import Plotted, Record
 from analysis.variance_components import Components
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,9 @@ from analysis.psychophysics.cells import split_cells
 from analysis.psychophysics.confidence_bootstrap import Draws, Resampled, estimate_auroc, estimate_meta_d_prime
 from analysis.psychophysics.meta_d_prime import CONFIDENCES
 from analysis.results import Record, ResultList, spread_out
-from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_estimate, clustered_proportion
+from analysis.sandwich import Clusters, clustered_difference, clustered_estimate, clustered_proportion
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 RESAMPLES = 1000
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from analysis.psychophysics.cells import ALL_ANSWERS, split_cells
 from analysis.results import Record, ResultList
-from analysis.sandwich import LEVEL, Clusters, clustered_estimate, clustered_proportion
+from analysis.sandwich import Clusters, clustered_estimate, clustered_proportion
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,6 @@ from analysis.psychophysics.detection_hierarchy import Hierarchy, fit_hierarchy
 from analysis.psychophysics.detection_rates import ROOT_TWO, corrected_rates, count_choices
 from analysis.results import Record, ResultList, spread_out
 from analysis.sandwich import (
-    LEVEL,
     Clusters,
     clustered_difference,
     clustered_estimate,
@@ -44,7 +43,7 @@ from analysis.sandwich import (
     difference_influence,
 )
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 
 @dataclass(frozen=True)

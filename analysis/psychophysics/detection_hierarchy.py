@@ -18,9 +18,8 @@ from scipy.stats import chi2, t
 
 from analysis.estimands import spell_estimand
 from analysis.psychophysics.detection_rates import ROOT_TWO, corrected_rates
-from analysis.sandwich import LEVEL
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 NODES = 9
 """Nodes of the quadrature along each of its two dimensions, placed around each participant's posterior."""

@@ -41,9 +41,9 @@ from analysis.psychophysics.difficulty_inference import THRESHOLD, Inference
 from analysis.psychophysics.difficulty_model import GUESS, Counts, fit_parameters, mean_chance
 from analysis.psychophysics.quantiles import query_distance
 from analysis.results import Plotted, Record
-from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_proportion
+from analysis.sandwich import Clusters, clustered_difference, clustered_proportion
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 LEAST_DIFFICULTIES = 3
 _CURVE_POINTS = 61

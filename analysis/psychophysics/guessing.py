@@ -19,10 +19,10 @@ from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.psychophysics.cells import ALL_ANSWERS, main_trials
 from analysis.psychophysics.learning import straight_line
 from analysis.results import Record
-from analysis.sandwich import LEVEL, Clusters, clustered_estimate, clustered_proportion
+from analysis.sandwich import Clusters, clustered_estimate, clustered_proportion
 from analysis.variance_components import split_variance
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 GUESS = 0.5
 

@@ -13,9 +13,9 @@ from scipy.special import expit, logit
 from analysis.multiple_tests import spell_p
 from analysis.psychophysics.cells import main_trials, split_cells
 from analysis.results import Record, ResultList
-from analysis.sandwich import LEVEL, Clusters, clustered_difference, clustered_estimate, clustered_proportion
+from analysis.sandwich import Clusters, clustered_difference, clustered_estimate, clustered_proportion
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from analysis.estimands import spell_estimand
 from analysis.psychophysics.cells import main_trials, split_cells
 from analysis.results import Record, ResultList
-from analysis.sandwich import LEVEL
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from benchmark.responses import reaction_seconds
 
 RESAMPLES = 2000

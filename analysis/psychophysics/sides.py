@@ -9,9 +9,9 @@ from scipy.stats import fisher_exact, norm
 
 from analysis.multiple_tests import adjust_holm
 from analysis.psychophysics.detection_rates import count_choices
-from analysis.sandwich import LEVEL
 from analysis.wilson import wilson_interval
 from benchmark.errors import AnalysisError
+from benchmark.estimate import LEVEL
 
 
 def position_bias(table: pd.DataFrame, by: str = "participant") -> pd.DataFrame:

@@ -9,8 +9,8 @@ from scipy.stats import t
 
 from analysis.arrays import Floats
 from analysis.reliability.analysis_of_variance import step_up
-from analysis.resampling import LEVEL, MOST_UNDEFINED
-from benchmark.estimate import Estimate
+from analysis.resampling import MOST_UNDEFINED
+from benchmark.estimate import LEVEL, Estimate
 
 
 def reliability_estimate(value: float, replicates: Floats, what: str, n: int, estimand: str) -> Estimate:

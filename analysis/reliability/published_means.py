@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from scipy.stats import norm
 
 from analysis.reliability.curves import TARGET
-from analysis.resampling import LEVEL
 from analysis.results import Record
 from benchmark.errors import AnalysisError
+from benchmark.estimate import LEVEL
 
 
 @dataclass(frozen=True)

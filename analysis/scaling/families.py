@@ -13,9 +13,9 @@ import numpy as np
 
 from analysis.multiple_tests import adjust_holm
 from analysis.results import Record
-from analysis.scaling.regression import LEVEL, Slope
+from analysis.scaling.regression import Slope
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 Test = tuple[str, str]
 """Condition and predictor."""

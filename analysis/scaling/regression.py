@@ -17,9 +17,7 @@ from scipy.stats import chi2, t
 
 from analysis.results import Record
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
-
-LEVEL = 0.95
+from benchmark.estimate import LEVEL, Estimate
 
 
 @dataclass(frozen=True)

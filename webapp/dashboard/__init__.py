@@ -20,7 +20,6 @@ from webapp.dashboard.behaviour import (
 from webapp.dashboard.counting import (
     CELL,
     LATEST,
-    LEVEL,
     NEW_UNITS,
     QUANTILES,
     THESE_UNITS,
@@ -36,7 +35,6 @@ from webapp.dashboard.people import Cost, Recruitment, cost, last_seen, recruitm
 __all__ = [
     "CELL",
     "LATEST",
-    "LEVEL",
     "NEW_UNITS",
     "QUANTILES",
     "THESE_UNITS",

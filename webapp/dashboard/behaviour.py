@@ -17,12 +17,11 @@ from scipy.stats import quantile_test
 
 from analysis.exclusions import protocol_rules
 from benchmark.database import answers, people, sessions
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from benchmark.responses import reaction_seconds
 from webapp.assignment import own_rows
 from webapp.dashboard.counting import (
     LATEST,
-    LEVEL,
     QUANTILES,
     Kind,
     is_complete,

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from analysis.wilson import interval_of_count
 from benchmark.database import answers, people, sessions
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from benchmark.protocol import Protocol
 from webapp.assignment import own_rows
 from webapp.hosting import Hosting
@@ -18,7 +18,6 @@ from webapp.hosting import Hosting
 Kind = Literal["human", "simulated"]
 """Whose numbers: people's, or simulated people's."""
 
-LEVEL = 0.95
 CELL = ("model", "condition", "difficulty")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LATEST = 50

@@ -12,12 +12,11 @@ from analysis.confidence_sequences import estimate_at_any_time
 from analysis.power.forecast import more_sessions
 from analysis.variance_components import split_variance
 from benchmark.database import answers, people, sessions
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from benchmark.units import UNIT_COLUMNS
 from webapp.assignment import CellState, cell_states, own_rows
 from webapp.dashboard.counting import (
     CELL,
-    LEVEL,
     NEW_UNITS,
     THESE_UNITS,
     Kind,

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from benchmark.database import answers, people, sessions
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from webapp.assignment import own_rows
 from webapp.dashboard.counting import (
     LATEST,
-    LEVEL,
     Kind,
     unfilled_slots,
     wilson,

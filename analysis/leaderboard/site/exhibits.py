@@ -18,13 +18,11 @@ from analysis.leaderboard.site.addresses import anchor
 from analysis.leaderboard.standings import Leaderboard, Row, Table
 from analysis.wilson import wilson_interval
 from benchmark.errors import LeaderboardError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from benchmark.observers.base import SHUFFLED
 from benchmark.plumbing import PLUMBING
 from benchmark.protocol import REFERENCES, Aggregator
 from benchmark.units import Unit
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
