@@ -76,14 +76,14 @@ class Study:
 TWO = ("natural", "synthetic")
 STUDIES = {
     "natural": Study(
-        "the 2023 study's natural half: 9 models, 84 units each, 63 people a model, 40 trials each (22,680 answers)",
+        "the natural half of the 2023 study: 9 models, 84 units each, 63 people per model, 40 trials each (22,680 answers)",
         Layout(models=9, units=84, tasks=10, sessions=63, trials=40),
         Population(intercept=0.7, slope=0.5, model=0.25, unit=1.0, participant=0.45),
         "predictor",
         ("unit", "participant", "model"),
     ),
     "both": Study(
-        "the 2023 study, both conditions (45,360 answers); people are nested in a model and condition",
+        "the 2023 study with both conditions (45,360 answers); each person sees one model and one condition",
         Layout(models=9, units=84, tasks=10, conditions=TWO, sessions=63, trials=40),
         Population(
             intercept=0.7,
@@ -107,7 +107,7 @@ STUDIES = {
         ("unit", "participant", "model"),
     ),
     "small": Study(
-        "a small study: 8 models, 24 units each, 20 people a model, 36 trials each (5,760 answers)",
+        "a small study: 8 models, 24 units each, 20 people per model, 36 trials each (5,760 answers)",
         Layout(models=8, units=24, tasks=6, sessions=20, trials=36),
         Population(intercept=0.9, slope=0.5, model=0.35, unit=0.9, participant=0.5),
         "predictor",
@@ -117,10 +117,10 @@ STUDIES = {
 
 
 LME4 = """\
-lme4's determinant holds the expected information: with nAGQ = 0 (`parity`), and with nAGQ = 1, which is
-`method="joint", curvature="expected"` here. With a guess rate the observed information, which `joint` and `restricted`
-hold in these tables, is another one. On `tests/data/glmm/natural.csv.gz` the log-likelihood is 18 lower with it. So the
-columns `parity` and `joint-expected` are lme4's."""
+lme4 uses the expected information in its determinant, both with nAGQ = 0 (`parity` here) and with nAGQ = 1 (here
+`method="joint", curvature="expected"`). With a guess rate, the observed information differs from it, and `joint` and
+`restricted` use the observed information in these tables. On `tests/data/glmm/natural.csv.gz` this lowers the log-likelihood
+by 18. So the columns `parity` and `joint-expected` correspond to lme4."""
 """Whose numbers these are."""
 
 FIRST_FRESH_SEED = 1000
@@ -222,12 +222,12 @@ def tabulate(records: pd.DataFrame, name: str) -> pd.DataFrame:
 def write(records: pd.DataFrame, simulations: int) -> str:
     """Return the tables as Markdown."""
     lines = [
-        "# How well mixed models find the truth",
+        "# How well mixed models recover known effects",
         "",
-        f"Studies with known effects were simulated {simulations} times each and fitted by every method of",
-        "`analysis.mixed_model`; `python -m tests.recovery.mixed_model` does it again. Bias is that of the mean over",
-        "all studies, in per cent of the truth; coverage says how often the 95 % interval that the fit reports holds",
-        "the truth. After ± stands the Monte Carlo error (one standard error). Seconds are processor time of a fit.",
+        f"We simulated each study design with known effects {simulations} times and fitted it with every method of",
+        "`analysis.mixed_model`. To repeat this, run `python -m tests.recovery.mixed_model`. *Bias* is the bias of the mean",
+        "over all studies, in per cent of the true value. *Coverage* is how often the reported 95 % interval contains the",
+        "true value. The number after ± is the Monte Carlo error (one standard error). *Seconds* are processor time per fit.",
         "",
     ]
     tables = {name: tabulate(records, name) for name in STUDIES if (records["study"] == name).any()}
@@ -293,10 +293,10 @@ def write_check(records: pd.DataFrame, simulations: int) -> str:
         "",
         "## On other seeds",
         "",
-        "The upper end of an interval at the boundary (a standard deviation estimated as 0) was first one-sided.",
-        "It was made that of a two-sided interval after the tables above, by the first rule, had shown a coverage of",
-        "88 % for the model SD of the small study; studies with a boundary fit were then fitted again. So the tables",
-        "above are too kind to that interval. These are other studies, by the default, that served no choice:",
+        "If a standard deviation is estimated as 0, its interval lies at the boundary. At first, the upper end of such an",
+        "interval was one-sided. With that rule, the tables above showed a coverage of 88 % for the model SD of the small",
+        "study. We then changed to the upper end of a two-sided interval and refitted the studies with a boundary fit. The",
+        "tables above are therefore too optimistic for that interval. The following studies were not used for any choice:",
         f"{simulations} of each design, seeds from {FIRST_FRESH_SEED}.",
         "",
         "| study | effect | truth | bias, % | coverage, % | at zero, % |",
@@ -312,7 +312,7 @@ def write_check(records: pd.DataFrame, simulations: int) -> str:
                 f"{100 * row.coverage:.0f} ± {100 * row.coverage_error:.0f} | {100 * row.boundary:.0f} |"
             )
     if biased:
-        lines += ["", f"Biased by more than 10 %, and to be reported as such: {', '.join(biased)}."]
+        lines += ["", f"Biased by more than 10 %: {', '.join(biased)}."]
     return "\n".join(lines) + "\n"
 
 

@@ -161,8 +161,8 @@ def main() -> None:
         "# Power and design",
         "",
         f"All tables come from `python -m tests.speed.power --simulations {count} --write docs/power.md`, with seed 0. "
-        "Simulated people have the spread that fits the natural condition of the 2023 study (on the logit scale with "
-        "guess rate .5: unit SD 1.0, participant SD .4, intercept .7), 84 units a model and 63 sessions of 40 trials.",
+        "Simulated people vary as in the natural condition of the 2023 study (on the logit scale with guess rate .5: "
+        "unit SD 1.0, participant SD .4, intercept .7). Each model has 84 units and 63 sessions of 40 trials.",
     ]
 
     def section(title: str, text: str, table: pd.DataFrame | None = None) -> None:
@@ -174,16 +174,17 @@ def main() -> None:
     start = perf_counter()
     section(
         "Power of the slope of model means",
-        'Ordinary least squares on the means, t with models - 2 degrees of freedom, 5 %. "Found before" are an '
-        "earlier, independent simulation's figures from 400 studies each; the last column counts standard errors of "
-        'the difference of both simulations. "By formula" is the noncentral t.',
+        'Ordinary least squares on the means, t with models - 2 degrees of freedom, 5 %. "Found before" are figures from '
+        "an earlier, independent simulation with 400 studies each. The last column is the difference between both "
+        'simulations in standard errors. "By formula" uses the noncentral t. Verdicts use a robust standard error, '
+        "which has less power: [scaling.md](scaling.md) shows both.",
         powers(count),
     )
     timings.append((f"{len(PUBLISHED)} x {count:,} studies, means", perf_counter() - start))
     start = perf_counter()
     section(
-        "What a design can see",
-        "The smallest slope that is found with 80 % power (SD of models .25).",
+        "The smallest slope a design can detect",
+        "The smallest slope that a design detects with 80 % power (SD of models .25).",
         detectable(count),
     )
     timings.append((f"7 x {count:,} studies, smallest slopes", perf_counter() - start))
@@ -192,11 +193,11 @@ def main() -> None:
     timings.append((f"4 x {count:,} studies, eight tests each", perf_counter() - start))
     shown = sizes.assign(**{name: [short(value) for value in sizes[name]] for name in sizes.columns[1:]})
     section(
-        "How often tests find a slope that is not there",
-        "Share of studies without any slope in which each test finds one at 5 %, for several SDs between models (on "
-        "the logit scale). Tests that count models keep their level in this world, where models are "
-        "alike and unrelated. Where they scatter unequally or are relatives, least squares and Spearman do not: see "
-        "[scaling.md](scaling.md), also for the test that verdicts rest on and for what it costs in power.",
+        "False positives: how often tests find a slope that does not exist",
+        "The true slope is zero. The table shows how often each test finds a slope at 5 %, for several SDs between "
+        "models (on the logit scale). Tests that take models as the sample keep their level here, where models "
+        "are alike and unrelated. If models vary unequally or are related, least squares and Spearman do not keep it. "
+        "See [scaling.md](scaling.md), also for the test that verdicts use and its cost in power.",
         shown.assign(**{"found before": [SIZES[name] for name in shown["test"]]}),
     )
     allocation = allocation_table(
@@ -215,8 +216,9 @@ def main() -> None:
     )
     section(
         "Nested against crossed sessions",
-        "Answers a model that bring the difference of two models to +-3 points (same variances). Crossed sessions save "
-        "what people differ by; most of the way from 4,512 to 1,183 is asking about more units.",
+        "Answers per model needed to estimate the difference of two models to +-3 points (same variances). Crossed "
+        "sessions remove the differences between people. Most of the reduction from 4,512 to 1,183 comes from asking "
+        "about more units.",
         answers(),
     )
     compared = compare_sessions(Design()).set_index("sessions").T.rename_axis("the 2023 design").reset_index()
@@ -235,7 +237,7 @@ def main() -> None:
     parts.extend(["", *lines])
     section(
         "How long it takes",
-        "On one core of a machine that other work shared.",
+        "On one core of a shared machine.",
         pd.DataFrame([{"what": what, "seconds": f"{seconds:.0f}"} for what, seconds in timings]),
     )
     text = "\n".join(parts).replace("\n\n\n", "\n\n") + "\n"
