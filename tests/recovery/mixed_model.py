@@ -76,7 +76,8 @@ class Study:
 TWO = ("natural", "synthetic")
 STUDIES = {
     "natural": Study(
-        "the natural half of the 2023 study: 9 models, 84 units each, 63 people per model, 40 trials each (22,680 answers)",
+        "the natural half of the 2023 study: 9 models, 84 units each, 63 people per model, 40 trials each "
+        "(22,680 answers)",
         Layout(models=9, units=84, tasks=10, sessions=63, trials=40),
         Population(intercept=0.7, slope=0.5, model=0.25, unit=1.0, participant=0.45),
         "predictor",
@@ -119,8 +120,8 @@ STUDIES = {
 LME4 = """\
 lme4 uses the expected information in its determinant, both with nAGQ = 0 (`parity` here) and with nAGQ = 1 (here
 `method="joint", curvature="expected"`). With a guess rate, the observed information differs from it, and `joint` and
-`restricted` use the observed information in these tables. On `tests/data/glmm/natural.csv.gz` this lowers the log-likelihood
-by 18. So the columns `parity` and `joint-expected` correspond to lme4."""
+`restricted` use the observed information in these tables. On `tests/data/glmm/natural.csv.gz` this lowers the
+log-likelihood by 18. So the columns `parity` and `joint-expected` correspond to lme4."""
 """Whose numbers these are."""
 
 FIRST_FRESH_SEED = 1000
@@ -225,9 +226,12 @@ def write(records: pd.DataFrame, simulations: int) -> str:
         "# How well mixed models recover known effects",
         "",
         f"We simulated each study design with known effects {simulations} times and fitted it with every method of",
-        "`analysis.mixed_model`. To repeat this, run `python -m tests.recovery.mixed_model`. *Bias* is the bias of the mean",
-        "over all studies, in per cent of the true value. *Coverage* is how often the reported 95 % interval contains the",
-        "true value. The number after ± is the Monte Carlo error (one standard error). *Seconds* are processor time per fit.",
+        "`analysis.mixed_model`. To repeat this, run `python -m tests.recovery.mixed_model`. *Bias* is the bias",
+        "of the mean",
+        "over all studies, in per cent of the true value. *Coverage* is how often the reported 95 % interval",
+        "contains the",
+        "true value. The number after ± is the Monte Carlo error (one standard error). *Seconds* are processor",
+        "time per fit.",
         "",
     ]
     tables = {name: tabulate(records, name) for name in STUDIES if (records["study"] == name).any()}
@@ -293,10 +297,14 @@ def write_check(records: pd.DataFrame, simulations: int) -> str:
         "",
         "## On other seeds",
         "",
-        "If a standard deviation is estimated as 0, its interval lies at the boundary. At first, the upper end of such an",
-        "interval was one-sided. With that rule, the tables above showed a coverage of 88 % for the model SD of the small",
-        "study. We then changed to the upper end of a two-sided interval and refitted the studies with a boundary fit. The",
-        "tables above are therefore too optimistic for that interval. The following studies were not used for any choice:",
+        "If a standard deviation is estimated as 0, its interval lies at the boundary. At first, the upper end",
+        "of such an",
+        "interval was one-sided. With that rule, the tables above showed a coverage of 88 % for the model SD of",
+        "the small",
+        "study. We then changed to the upper end of a two-sided interval and refitted the studies with a",
+        "boundary fit. The",
+        "tables above are therefore too optimistic for that interval. The following studies were not used for",
+        "any choice:",
         f"{simulations} of each design, seeds from {FIRST_FRESH_SEED}.",
         "",
         "| study | effect | truth | bias, % | coverage, % | at zero, % |",

@@ -174,7 +174,8 @@ def main() -> None:
     start = perf_counter()
     section(
         "Power of the slope of model means",
-        'Ordinary least squares on the means, t with models - 2 degrees of freedom, 5 %. "Found before" are figures from '
+        'Ordinary least squares on the means, t with models - 2 degrees of freedom, 5 %. "Found before" are '
+        "figures from "
         "an earlier, independent simulation with 400 studies each. The last column is the difference between both "
         'simulations in standard errors. "By formula" uses the noncentral t. Verdicts use a robust standard error, '
         "which has less power: [scaling.md](scaling.md) shows both.",
