@@ -159,7 +159,7 @@ def split_variance(
 
     Returns
     -------
-    The components; None while they can't be told apart: with fewer than two units or people, or no unit or nobody
+    The components; None while they can't be distinguished: with fewer than two units or people, or no unit or nobody
     with two answers. An estimate below zero counts as zero.
 
     Raises

@@ -1,7 +1,7 @@
 """Schemas of every table in a study folder: what each column means, and what it may hold.
 
 One row of ``RESPONSES`` is one answer, whoever gave it: people, machines and simulated people share the table
-and are told apart by ``observer_kind``.
+and are distinguished by ``observer_kind``.
 """
 
 from __future__ import annotations

@@ -324,7 +324,7 @@ def test_calibration_is_that_of_counting_in_bins() -> None:
     assert truth.brier.value == pytest.approx(((1 - shared) ** 2).mean())
 
 
-def test_a_machine_that_knows_peoples_chances_is_calibrated_and_foretells_best() -> None:
+def test_a_machine_that_knows_peoples_chances_is_calibrated_and_predicts_best() -> None:
     people = crossed(3, participant=0.0, unit=1.5)
     machine = machine_of(people, noise=0.0)
     assert calibrate(people, machine)[0].error.value < 0.04

@@ -426,9 +426,9 @@ class TestDegenerate:
             (
                 lambda t: t[(t["model"] == "model-0") | (t["condition"] == "natural")],
                 "condition*predictor",
-                "told apart",
+                "distinguished",
             ),
-            (lambda t: t[t["condition"] == "natural"].assign(other=1.0), "other", "told apart"),
+            (lambda t: t[t["condition"] == "natural"].assign(other=1.0), "other", "distinguished"),
             (lambda t: t.assign(other=0.0), "1 + other", "zero throughout"),
             (lambda t: t.assign(predictor=np.nan), "predictor", "predictor"),
             (lambda t: t.assign(unit=t["unit"].astype(object).where(t["trial_index"] > 0, None)), "1", "'unit'"),

@@ -123,7 +123,7 @@ def test_a_good_machine_saves_and_a_bad_one_does_no_harm() -> None:
     assert good.score.high - good.score.low < good.human_only.high - good.human_only.low
     assert 0.85 < bad.saving.value < 1.25
     assert against.tuning == 0
-    assert "does not foretell people" in against.remark
+    assert "does not predict people" in against.remark
     assert against.score.value == pytest.approx(against.human_only.value)
     for found in (good, bad):
         assert found.bound is not None
@@ -225,7 +225,7 @@ def test_a_machine_that_treats_labelled_units_apart_is_warned_of_and_refused() -
     assert "not a random part of all" in warned.remark and "may be biased" in warned.remark
     with pytest.raises(AnalysisError, match="labelled at random"):
         score_with_machine(people, better(0.1), resamples=20)
-    # Easier units are labelled: the machine, which foretells them, shows it.
+    # Easier units are labelled: the machine, which predicts them, shows it.
     easy = machine.sort_values("probability")["unit"].tail(120)
     chosen = machine[machine["unit"].isin(easy)]
     with pytest.raises(AnalysisError, match="labelled at random"):

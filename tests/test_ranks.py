@@ -68,7 +68,7 @@ def test_certain_differences_settle_every_rank() -> None:
 
 
 def test_steps_find_more_than_one_test_of_all_pairs() -> None:
-    # c stands out so far that its pairs leave the family; then a and b are told apart by what is left.
+    # c stands out so far that its pairs leave the family; then a and b are distinguished by what is left.
     assert sets_of(np.array([3.25, 0.0, 400.0]), np.ones(3))["m0"] == (2, 2)
     single = 3.25 / np.sqrt(2)
     assert norm.ppf(0.95) < single < 2.34  # six pairs of three means need 2.34: Tukey's studentized range / sqrt(2)
@@ -88,7 +88,7 @@ def test_published_means_have_ranks() -> None:
     assert "convnext_b" in own["googlenet"].worse and "googlenet" in own["convnext_b"].better
     assert own["resnet50"].rank.high - own["resnet50"].rank.low >= 4
     assert own["googlenet"].rank.n == 84
-    assert "of 36 pairs of models are told apart" in ranks.sentence()
+    assert "of 36 pairs of models are distinguishable" in ranks.sentence()
 
 
 def test_groups_are_the_longest_runs_that_nothing_tells_apart() -> None:

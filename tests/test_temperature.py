@@ -85,7 +85,7 @@ def test_the_fit_with_lapses_has_the_highest_likelihood() -> None:
     assert loss(np.array([found.temperature.value, found.lapse.value])) == pytest.approx(loss(best), abs=1e-4)
 
 
-def test_a_fit_foretells_people_better_where_the_temperature_was_wrong_and_not_where_it_was_right() -> None:
+def test_a_fit_predicts_people_better_where_the_temperature_was_wrong_and_not_where_it_was_right() -> None:
     wrong = fit_temperature(*study(3, 0.5, units=80), resamples=200)[0]
     assert wrong.gain.low > 0
     assert wrong.gain.value == pytest.approx(wrong.before.value - wrong.after.value)

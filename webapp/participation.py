@@ -34,7 +34,7 @@ COLOUR_VISION = ("normal", "deficient", "unsure", "no answer")
 """Answers to the question on colour vision."""
 
 BROWSERS = ("chrome", "edge", "firefox", "safari", "other")
-"""Families of browsers that are told apart; nothing else of the user agent is kept."""
+"""Families of browsers that are distinguished; nothing else of the user agent is kept."""
 
 LONGEST_COMMENT = 4000
 MOST_SIGNS = 20

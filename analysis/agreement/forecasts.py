@@ -24,7 +24,7 @@ from benchmark.estimate import Estimate
 
 @dataclass(frozen=True)
 class ForecastScore(Record):
-    """How well a machine's probabilities foretell single human answers; losses in nats a trial, lower is better.
+    """How well a machine's probabilities predict single human answers; losses in nats a trial, lower is better.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class ForecastScore(Record):
         That of each unit's other answers, drawn towards the constant as far as the intraclass correlation demands: what
         people themselves tell about a unit. None where no unit has two answers.
     over_constant, over_unit_means
-        Machine minus baseline, paired by trial: below 0 where the machine foretells better.
+        Machine minus baseline, paired by trial: below 0 where the machine predicts better.
     clipped
         Share of trials whose probability was moved to the nearest of ``clip`` and 1 - ``clip``.
     """
@@ -133,7 +133,7 @@ def score_forecasts(
         constant = ((s.sum() - s + 1) / (n.sum() - n + 2))[unit]
         of_constant = log_loss(constant, h)
         several = (n > 1)[unit]
-        of_units = log_loss(_foretell_by_unit(unit, h, n, s, constant), h)
+        of_units = log_loss(_predict_by_unit(unit, h, n, s, constant), h)
         results.append(
             ForecastScore(
                 observer=observer_name(theirs),
@@ -159,7 +159,7 @@ def score_forecasts(
     return ResultList(results)
 
 
-def _foretell_by_unit(unit: Integers, h: Floats, n: Floats, s: Floats, constant: Floats) -> Floats:
+def _predict_by_unit(unit: Integers, h: Floats, n: Floats, s: Floats, constant: Floats) -> Floats:
     """Return each answer's probability of being right by the other answers about its unit.
 
     The mean of a beta distribution whose prior mean is the constant, and whose prior weighs as many answers as the

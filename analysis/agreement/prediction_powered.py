@@ -3,7 +3,7 @@
 People answer about some units, a machine observer about those and many more. The machine's mean over the further units,
 corrected by how far people and machine differ where both have answered, estimates the human score. It does so without
 bias, however bad the machine is, *if the units that people answered about are a random part of all*. The better it
-foretells which units people find hard, the narrower the interval (Angelopoulos, Bates, Fannjiang, Jordan & Zrnic,
+predicts which units people find hard, the narrower the interval (Angelopoulos, Bates, Fannjiang, Jordan & Zrnic,
 Science 2023; tuning: Angelopoulos, Duchi & Zrnic, 2023, "PPI++").
 Point estimate, tuning and standard error come from the library ``ppi_py``. Three things are added here, because the
 library takes its labels for independent and many:
@@ -20,7 +20,7 @@ with them, say). Either biases the estimate: with a machine half a standard devi
 interval covers .48. A Welch test of the two means therefore stands beside every score, warns below .05 and refuses
 below .001.
 
-What it can save has a bound that no machine passes: a machine foretells units, not the luck of single answers nor of
+What it can save has a bound that no machine passes: a machine predicts units, not the luck of single answers nor of
 people. With few answers a unit, that luck is nearly all the variance there is; see ``saving_bound``.
 """
 
@@ -81,7 +81,7 @@ class PoweredScore(Record):
         machine brings.
     bound
         The saving of a machine that knows each unit's true human score, with as many further units as here. None with
-        one answer a unit, since units and luck can't be told apart then.
+        one answer a unit, since units and luck can't be distinguished then.
     bound_unlimited
         The same with endlessly many further units.
     labelled, unlabelled
@@ -197,7 +197,7 @@ def gather_tasks(people: pd.DataFrame, machine: pd.DataFrame, score: Score, wher
     every = scores.to_numpy(dtype=np.float64)
     if np.ptp(facts["machine"].to_numpy()) <= 1e-9 or np.ptp(every) <= 1e-9:
         raise AnalysisError(
-            f"{where}: {observer_name(machine)} scores all units alike ({every.mean():.3f}), and foretells nothing "
+            f"{where}: {observer_name(machine)} scores all units alike ({every.mean():.3f}), and predicts nothing "
             "about them. Use the human answers alone, or another observer."
         )
     if np.ptp((facts["sum"] / facts["size"]).to_numpy()) == 0:
@@ -264,7 +264,7 @@ def _estimate(
             "interval speaks for new units and these people, not for new people."
         )
     if powered.tuning == 0:
-        remarks.append(f"{observer} does not foretell people here (tuning 0): the score rests on people alone.")
+        remarks.append(f"{observer} does not predict people here (tuning 0): the score rests on people alone.")
     bound: Estimate | None = None
     unlimited: Estimate | None = None
     if (counts >= 2).all():
@@ -274,7 +274,7 @@ def _estimate(
         unlimited = ratio(endless, bounds[:, 1], f"{what}, endless further units", 1.0)
     else:
         remarks.append(
-            "The bound on the saving is unknown: with one answer about a unit, units and luck can't be told apart."
+            "The bound on the saving is unknown: with one answer about a unit, units and luck can't be distinguished."
         )
     crossing = (
         "variance of people who answer about several units added"

@@ -24,7 +24,7 @@ def saving_bound(
     With ``n`` labelled units, ``k`` answers each, ``m`` by one person, the human-only variance is
     ``(unit + (m person + answer) / k) / n``. A perfect machine on ``N`` further units leaves ``unit / (n + N)`` of the
     first part: its optimal weight is ``N / (n + N)``. The rest is the luck of people and answers, which nothing about
-    the units foretells. The bound is the ratio of the two.
+    the units predicts. The bound is the ratio of the two.
 
     Parameters
     ----------

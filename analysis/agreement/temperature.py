@@ -58,7 +58,7 @@ class TemperatureFit(Record):
     after
         That with a temperature (and lapse) fitted to other units: cross-validated by unit.
     gain
-        Before minus after: above 0 where the fit foretells people better.
+        Before minus after: above 0 where the fit predicts people better.
     """
 
     observer: str

@@ -64,7 +64,7 @@ class Ranks(Plotted, AnalysisResult):
     models
         The models, in the order of their means.
     groups
-        Neighbours in that order of whom no two are told apart; a group that lies within another is not listed.
+        Neighbours in that order of whom no two are distinguishable; a group that lies within another is not listed.
     """
 
     models: tuple[RankedModel, ...]
@@ -111,7 +111,8 @@ class Ranks(Plotted, AnalysisResult):
         settled = sum(own.rank.low == own.rank.high for own in self.models)
         apart = sum(len(own.worse) for own in self.models)
         pairs = len(self.models) * (len(self.models) - 1) // 2
-        return f"{apart} of {pairs} pairs of models are told apart; {settled} of {len(self.models)} ranks are certain."
+        ranks = f"{settled} of {len(self.models)} ranks are certain"
+        return f"{apart} of {pairs} pairs of models are distinguishable; {ranks}."
 
 
 def rank_models(
@@ -264,7 +265,7 @@ def surely_better(joint: JointMeans, level: float, seed: int) -> NDArray[np.bool
 
 
 def _groups(names: Sequence[str], better: NDArray[np.bool_]) -> tuple[tuple[str, ...], ...]:
-    """Return the longest runs of neighbours of whom no two are told apart."""
+    """Return the longest runs of neighbours of whom no two are distinguishable."""
     apart = better | better.T
     groups: list[tuple[str, ...]] = []
     reached = 0

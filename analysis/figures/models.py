@@ -51,8 +51,8 @@ def plot_model_comparison(
     ----------
     table
         One row a model and condition: ``model``, ``condition``, ``value``, ``low``, ``high``; ``n``, how many units,
-        and ``group``, letters that models share if they can't be told apart, are written beside; ``published``, where
-        it is not missing, becomes a hollow mark.
+        and ``group``, letters that indistinguishable models share, are written beside; ``published``, where it is not
+        missing, becomes a hollow mark.
     quantity
         What the values are.
     chance
@@ -242,13 +242,13 @@ def plot_natural_against_synthetic(
 
 @draws
 def plot_ranks(table: pd.DataFrame, *, note: str = "") -> NDArray[Any]:
-    """Plot every model's rank with its interval; models that can't be told apart share a shaded bar.
+    """Plot every model's rank with its interval; models that can't be distinguished share a shaded bar.
 
     Parameters
     ----------
     table
         One row a model: ``model``, ``rank``, ``low``, ``high``; optionally ``condition``, which makes panels, and
-        ``group``, letters: models that share a letter can't be told apart.
+        ``group``, letters: models that share a letter can't be distinguished.
     note
         What must be said wherever these numbers appear.
 
@@ -294,7 +294,7 @@ def plot_ranks(table: pd.DataFrame, *, note: str = "") -> NDArray[Any]:
                       color=styles[condition].colour)  # fmt: skip
         if alphabet:
             axis.text(
-                last + 0.5 + 0.05 * last + 0.045 * last * len(alphabet) / 2, -0.62, "not told apart",
+                last + 0.5 + 0.05 * last + 0.045 * last * len(alphabet) / 2, -0.62, "indistinguishable",
                 fontsize=SMALLEST, color=MUTED, ha="center", va="bottom",
             )  # fmt: skip
         name_rows(axis, [names[model] for model in rows["model"]])

@@ -43,7 +43,7 @@ OTHER_COLOURS = ("#35549b", "#9a6a00", "#7b3f8c", "#4d5b66", "#b0306a", "#2f7d32
 MARKERS = {"natural": "o", "synthetic": "s"}
 OTHER_MARKERS = ("D", "^", "v", "P", "X", "h")
 SHAPES = ("o", "s", *OTHER_MARKERS, "<", ">", "p", "d")
-"""Markers of what is told apart by shape alone, such as families of models."""
+"""Markers of what is distinguished by shape alone, such as families of models."""
 FILLS: tuple[Fill, ...] = ("full", "none", "left")
 """How markers are filled, in the order in which series take them."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 2)), (0, (3, 1, 1, 1)))
@@ -357,7 +357,7 @@ def key_of(styles: Iterable[Look]) -> list[tuple[Any, str]]:
 
 
 def shape_key(name: str, marker: str, fill: Fill) -> tuple[Any, str]:
-    """Return the entry of a key for what is told apart by the shape of its marker alone."""
+    """Return the entry of a key for what is distinguished by the shape of its marker alone."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], linestyle="none", **Look(name, MUTED, marker, fill).mark(5)), name

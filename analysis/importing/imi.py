@@ -314,7 +314,7 @@ class _Release:
         self.faults.add(
             (index.isna().to_numpy() | wrong) & main, "'channel'", "no number of a channel", frame["channel"]
         )
-        # Catch and practice trials are hand-picked; what they show is told apart by their pictures where need be.
+        # Catch and practice trials are hand-picked; what they show is distinguished by their pictures where need be.
         shown = frame["max_query"].cat
         places = np.append(np.argsort(np.argsort(shown.categories.to_numpy(dtype=object))), 0)[shown.codes]
         index = index.fillna(pd.Series(places, dtype="Int64"))

@@ -1,4 +1,4 @@
-"""The leaderboard: from result files to tables of models, with ranks, groups that can't be told apart, and validity.
+"""The leaderboard: from result files to tables of models, with ranks, groups that can't be distinguished, and validity.
 
 Everything here is read from result files. A table holds what may be compared: one protocol, one pool, one condition,
 one difficulty, one way to make the stimuli. Within it, ranks are given for each observer by itself, to the rows that
@@ -82,7 +82,7 @@ class Standing:
     rank
         Rank among the rows that may be ranked, with its simultaneous confidence set; None if this one may not.
     groups
-        Letters of the groups of rows that are not told apart.
+        Letters of the groups of rows that are indistinguishable.
     missing
         What keeps it from a rank, in words; empty if nothing does.
     units, answers

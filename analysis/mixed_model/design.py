@@ -200,7 +200,7 @@ def lay_out_design(
     ------
     AnalysisError
         If there are no answers, a column is missing or has holes, all answers are right or none is, or coefficients
-        can't be told apart.
+        can't be distinguished.
     """
     formula = fixed if isinstance(fixed, str) else " + ".join(["1", *(f"`{name}`" for name in fixed)])
     needed = {outcome, *(column for name in random for column in name.split(":"))}
@@ -248,7 +248,7 @@ def _check_columns(table: pd.DataFrame, needed: set[str]) -> None:
 
 
 def _tell_units_apart(table: pd.DataFrame, cluster: str, random: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table with units and tasks of one name in several models told apart, and a note if there were any."""
+    """Return the table with units and tasks renamed where several models share a name, and a note if there were any."""
     notes: list[str] = []
     changed: dict[str, Any] = {}
     used = {column for name in random for column in name.split(":")}
@@ -349,7 +349,7 @@ def _fixed_effects(table: pd.DataFrame, formula: str) -> tuple[Floats, tuple[str
 
 
 def _check_rank(table: pd.DataFrame, matrix: Floats, names: Sequence[str]) -> None:
-    """Refuse coefficients that can't be told apart, and name them."""
+    """Refuse coefficients that can't be distinguished, and name them."""
     scale = np.sqrt((matrix**2).sum(axis=0))
     empty = [name for name, length in zip(names, scale) if length == 0]
     if empty:
@@ -367,8 +367,8 @@ def _check_rank(table: pd.DataFrame, matrix: Floats, names: Sequence[str]) -> No
     if named:
         cells = f" Each of {', '.join(map(repr, named))} must vary within the levels of the others."
     raise AnalysisError(
-        f"The coefficients {', '.join(map(repr, involved))} can't be told apart: their columns of the design add up to "
-        f"zero.{cells} Leave one out, or the models that lack a condition."
+        f"The coefficients {', '.join(map(repr, involved))} can't be distinguished: their columns of the design add up "
+        f"to zero.{cells} Leave one out, or the models that lack a condition."
     )
 
 

@@ -84,7 +84,7 @@ def _places(fit: MixedModelFit, table: pd.DataFrame, which: int) -> np.ndarray[t
     found = plainly.map(known)
     models = fit.model.models
     if found.isna().any() and models in table and models not in columns:
-        # Units and tasks of one name in several models were told apart by the model's name before them.
+        # Units and tasks of one name in several models were distinguished by the model's name before them.
         before = table[models].astype(object).astype(str) + "/"
         parts = {c: before + part if c in ("unit", "task") else part for c, part in parts.items()}
         found = found.fillna(_join([parts[column] for column in columns]).map(known))

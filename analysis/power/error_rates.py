@@ -88,7 +88,7 @@ def logistic_slope(
     Raises
     ------
     AnalysisError
-        If the regression does not converge: the answers can be told apart by the predictor.
+        If the regression does not converge: the predictor separates the answers perfectly.
     """
     total = np.bincount(model, minlength=len(predictor)).astype(np.float64)
     right = np.bincount(model, weights=correct, minlength=len(predictor))

@@ -2,8 +2,8 @@
 
 - ``slope``: models' means regressed on the predictor; is the slope told from 0 (Student's t, models - 2)?
 - ``equivalence``: is that slope shown to lie within a declared margin of 0 (two one-sided tests)?
-- ``difference``: are two models told apart (two-way cluster-robust error, over units and participants)?
-- ``condition``: are two conditions told apart for one model, over the same units (the same error)?
+- ``difference``: can two models be distinguished (two-way cluster-robust error, over units and participants)?
+- ``condition``: can two conditions be distinguished for one model, over the same units (the same error)?
 - ``width``: is a model's interval as narrow as asked?
 """
 
@@ -45,8 +45,8 @@ SCOPES: dict[Goal, Scope] = {
 WORDS: dict[Goal, str] = {
     "slope": "the slope of the models' means is told from 0 (ordinary least squares, Student's t)",
     "equivalence": "the slope of the models' means is shown to be equivalent to 0 (two one-sided tests)",
-    "difference": "two models are told apart (two-way cluster-robust error)",
-    "condition": "two conditions of a model are told apart (two-way cluster-robust error)",
+    "difference": "two models are distinguished (two-way cluster-robust error)",
+    "condition": "two conditions of a model are distinguished (two-way cluster-robust error)",
     "width": "a model's interval is as narrow as asked (two-way cluster-robust error)",
 }
 

@@ -71,7 +71,7 @@ class Power(Record):
                 )
             case "difference" | "condition":
                 what = "Two models" if self.goal == "difference" else "Two conditions of a model"
-                return f"{what} that differ by {points:.1f} points are told apart with a power of {chance}."
+                return f"{what} that differ by {points:.1f} points are distinguished with a power of {chance}."
         return (
             f"A model's 95 % interval is {100 * self.seen.value:.1f} points wide on average, and at most {bound:.1f} "
             f"points in {chance} of studies."

@@ -81,7 +81,7 @@ class ProportionCell(Record):
     errors
         Standard errors by source.
     components
-        Variance between units, people and answers; None where they can't be told apart.
+        Variance between units, people and answers; None where they can't be distinguished.
     """
 
     names: dict[str, str]

@@ -32,7 +32,7 @@ class Intervals(Plotted, Record):
     pigeonhole
         Standard error by the two-way bootstrap.
     components
-        Variance components; None where they can't be told apart.
+        Variance components; None where they can't be distinguished.
     """
 
     estimates: dict[Interval, Estimate]

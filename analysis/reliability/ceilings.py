@@ -1,4 +1,4 @@
-"""What a reliability leaves to be reached: ceilings of correlations and of foretold answers."""
+"""What a reliability leaves to be reached: ceilings of correlations and of predicted answers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from benchmark.estimate import Estimate
 
 @dataclass(frozen=True)
 class AccuracyCeiling(Record):
-    """How often single answers can be foretold by whoever knows the units, but not the people.
+    """How often single answers can be predicted by whoever knows the units, but not the people.
 
     Attributes
     ----------
     lower
-        Each answer foretold by the majority of the unit's other answers: what is surely possible.
+        Each answer predicted by the majority of the unit's other answers: what is surely possible.
     upper
-        Each answer foretold by the majority of all the unit's answers, its own among them: what is surely not exceeded
+        Each answer predicted by the majority of all the unit's answers, its own among them: what is surely not exceeded
         by a rule that gives one answer a unit.
     """
 
@@ -39,7 +39,7 @@ class AccuracyCeiling(Record):
 
 
 def accuracy_ceiling(judgements: pd.DataFrame, *, seed: int = 0) -> ResultList[AccuracyCeiling]:
-    """Estimate how often a single answer could be foretold at best, for each model and condition.
+    """Estimate how often a single answer could be predicted at best, for each model and condition.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def accuracy_ceiling(judgements: pd.DataFrame, *, seed: int = 0) -> ResultList[A
         # Without one right answer, s - 1 of k - 1 are right; without a wrong one, s of k - 1 are.
         others = (s * majority(s - 1, k - 1) + (k - s) * (1 - majority(s, k - 1))) / k
         estimand = spell_estimand("new units")
-        unit = "proportion foretold"
+        unit = "proportion predicted"
         results.append(
             AccuracyCeiling(
                 **names,

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 MODELS_PER_PREDICTOR = 5
 MOST_CONDITION = 10.0
-"""Predictors with a larger condition number are too alike to be told apart by a few models."""
+"""Predictors with a larger condition number are too alike for a few models to distinguish them."""
 
 
 def tabulate_means(proportions: Proportions) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The mixed model on single answers: what varies, marginal means, and how far they hang on what is assumed."""
+"""The mixed model on single answers: what varies, marginal means, and how much they depend on assumptions."""
 
 from __future__ import annotations
 

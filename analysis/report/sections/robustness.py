@@ -36,7 +36,7 @@ def vary_choices(material: Material, study: ScalingStudy | None = None) -> Secti
         with draft.trying("multiverse"):
             _go_through(draft, material, _carried(material, study))
     return draft.section(
-        "Does it hang on who was left out?",
+        "Is the result robust to exclusions?",
         "The headline under every combination of exclusion rules, each as the protocol has it, stricter, more "
         "lenient or "
         "left out.",
