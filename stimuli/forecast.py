@@ -20,7 +20,6 @@ from benchmark.readings import ActivationReader
 from benchmark.trials import planned_sessions
 from benchmark.units import draw_units, reserve
 from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU
-from stimuli.cost_model import activation_bytes, keeping_seconds, steps_of_sets, synthetic_bytes
 from stimuli.image_store import LOSSLESS
 from stimuli.loading import decoding_threads, model_pixels
 from stimuli.materials import has_twin, resolve_card
@@ -28,6 +27,7 @@ from stimuli.pictures import canonical_crop
 from stimuli.planted import scores
 from stimuli.pool_sources import open_pool
 from stimuli.pools import Pool
+from stimuli.stage_costs import activation_bytes, keeping_seconds, steps_of_sets, synthetic_bytes
 from stimuli.synthetic import canvas_warning, preset_settings
 from stimuli.visualization import fast
 from stimuli.visualization.sets import SetRequest, Threshold

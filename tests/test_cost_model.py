@@ -13,7 +13,8 @@ import pytest
 
 from benchmark.errors import VimiError
 from benchmark.study import Study
-from stimuli.cost_model import (
+from stimuli.stage_costs import activation_bytes, shard_bytes
+from tests.speed.cost_model import (
     BYTES,
     MANNERS,
     PARTS,
@@ -23,13 +24,11 @@ from stimuli.cost_model import (
     Hardware,
     Measurement,
     Network,
-    activation_bytes,
     core_seconds,
     fit_costs,
     makespan,
     model_work,
     predict_studies,
-    shard_bytes,
     survey_work,
 )
 

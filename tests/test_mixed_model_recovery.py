@@ -66,7 +66,7 @@ def test_probit_lapses_and_tasks():
 def test_the_script_of_the_full_table():
     import pandas as pd
 
-    records = pd.DataFrame([record for seed in range(2) for record in recover("small", seed)])
+    records = pd.DataFrame([record for seed in range(2) for record in recover("small", seed, STUDIES["small"].methods)])
     table = tabulate(records, "small")
     assert set(table["method"]) == set(STUDIES["small"].methods)
     assert (table["studies"] == 2).all()

@@ -5,8 +5,8 @@
 
 The first form measures every stage on this machine with networks of random weights, one torch thread, in seconds of
 processor (others may use the machine), and takes some twelve minutes of processor. Small builds of whole studies are
-measured as well; nothing is fitted to them. Either form then fits :mod:`stimuli.cost_model`, compares what was held out
-with what is predicted, and predicts the nine models of 2023 and 800 of timm's for 1, 8 and 64 accelerators.
+measured as well; nothing is fitted to them. Either form then fits :mod:`tests.speed.cost_model`, compares what was held
+out with what is predicted, and predicts the nine models of 2023 and 800 of timm's for 1, 8 and 64 accelerators.
 
 The speed of accelerators is not measured here: it is fitted to figures that timm publishes (:data:`PUBLISHED`).
 """
@@ -56,22 +56,6 @@ from benchmark.units import Unit, draw_units
 from benchmark.workflow import build
 from stimuli.activations import BATCH_ON_CPU
 from stimuli.building import Builder
-from stimuli.cost_model import (
-    BYTES,
-    PARTS,
-    TERMS,
-    CostModel,
-    Design,
-    Hardware,
-    Measurement,
-    Network,
-    activation_bytes,
-    core_seconds,
-    fit_costs,
-    model_work,
-    predict_studies,
-    survey_work,
-)
 from stimuli.exemplars import choose_exemplars, exemplar_rows
 from stimuli.image_store import store_picture
 from stimuli.loading import model_pixels
@@ -80,11 +64,27 @@ from stimuli.order_statistics import Extremes, ExtremeTracker, content_ties, ful
 from stimuli.pictures import canonical_crop, to_pixels
 from stimuli.pool_sources import open_pool
 from stimuli.pools import Pool
+from stimuli.stage_costs import activation_bytes
 from stimuli.survey import survey_pool
 from stimuli.unit_statistics import describe as describe_unit
 from stimuli.visualization import fast
 from stimuli.visualization.diversity import features_by_picture
 from stimuli.visualization.sets import IMAGES, SetRequest, Threshold
+from tests.speed.cost_model import (
+    BYTES,
+    PARTS,
+    TERMS,
+    CostModel,
+    Design,
+    Hardware,
+    Measurement,
+    Network,
+    core_seconds,
+    fit_costs,
+    model_work,
+    predict_studies,
+    survey_work,
+)
 
 NINE = (
     "googlenet", "densenet201", "resnet50", "resnet50_l2", "clip_resnet50", "wide_resnet50", "vit_b32",

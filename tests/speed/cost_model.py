@@ -25,6 +25,7 @@ from scipy.optimize import nnls
 from benchmark.errors import VimiError
 from benchmark.estimate import Estimate
 from benchmark.randomness import generator_from
+from stimuli.stage_costs import TYPICAL_STEPS, activation_bytes, shard_bytes, synthetic_bytes
 
 Amounts = Mapping[str, float]
 
@@ -57,20 +58,6 @@ millions of activations, pictures times columns or units; ``megakept`` millions 
 
 BYTES: dict[str, str] = {"encoding": "megapixels", "survey": "pictures"}
 """Stages whose bytes are fitted, and the amount that they are proportional to."""
-
-PLACES_BYTES = 8
-FLOAT_BYTES = 4
-KEPT_BYTES = 16
-"""Of an extreme: value and place, on both sides."""
-
-TYPICAL_STEPS = 208
-"""Steps after which sets converge, averaged over six layers of EfficientNet-Lite0; a lower cap is reached instead."""
-RECIPE_RUNS = 12
-"""Runs per set of the preset ``imi2023``: one plain, the search over weights, seven bisections."""
-SECONDS_PER_ENTRY = 1.5e-8
-"""Of keeping extremes, for each column and picture, on one core."""
-SYNTHETIC_BYTES = 2.2
-"""Of a synthetic picture's pixel, stored lossless."""
 
 FAR = 3.0
 """Work whose kind lies beyond the measured range by more than this factor is only predicted if asked for."""
@@ -352,55 +339,6 @@ def _fit_bytes(rows: Sequence[Measurement], amount: str, draws: int, seed: int) 
 def _estimate(value: float, drawn: NDArray[np.float64], n: int, unit: str, method: str) -> Estimate:
     low, high = (float(q) for q in np.percentile(drawn, [2.5, 97.5]))
     return Estimate(value, min(low, value), max(high, value), method, n, unit, "work of the kind that was measured")
-
-
-# ---------------------------------------------------------------- bytes of files
-
-
-def activation_bytes(pictures: int, sampled: int, columns: int, extremes: int) -> int:
-    """Return the bytes of a model's activations: sampled units whole, extremes of all columns."""
-    return FLOAT_BYTES * sampled * pictures + KEPT_BYTES * columns * min(extremes, pictures)
-
-
-def shard_bytes(pictures: int, sampled: int, columns: int, extremes: int, shards: Sequence[int]) -> int:
-    """Return the bytes of all shards of a pass, which exist until they are merged.
-
-    Parameters
-    ----------
-    pictures, sampled, columns, extremes
-        As for :func:`activation_bytes`.
-    shards
-        Pictures in each shard.
-    """
-    assert sum(shards) == pictures
-    return sum(activation_bytes(count, sampled, columns, extremes) + PLACES_BYTES * count for count in shards)
-
-
-def synthetic_bytes(sets: int, images: int, canvas: int, per_pixel: float = SYNTHETIC_BYTES) -> int:
-    """Return the bytes of synthetic pictures."""
-    return round(sets * images * per_pixel * canvas**2)
-
-
-def keeping_seconds(pictures: int, columns: int, extremes: int) -> float:
-    """Return the seconds that one core spends on keeping the extremes of a pass, and on writing them."""
-    return SECONDS_PER_ENTRY * pictures * columns + 2e-9 * KEPT_BYTES * columns * extremes
-
-
-def steps_of_sets(most_steps: int, *, least_steps: int = 0, check_every: int = 0) -> float:
-    """Return how many steps a set is expected to take, in steps of its optimiser.
-
-    Parameters
-    ----------
-    most_steps
-        The cap.
-    least_steps
-        Steps before which the preset ``imi2023`` does not stop; 0 for the preset ``fast``.
-    check_every
-        Steps between two looks of the preset ``fast``, each of which costs a forward pass.
-    """
-    if least_steps:
-        return 4.0 * RECIPE_RUNS * min(most_steps, 2 * least_steps)
-    return min(most_steps, TYPICAL_STEPS) * (1 + (0.4 / check_every if check_every else 0.0))
 
 
 # ---------------------------------------------------------------- other machines
