@@ -12,7 +12,9 @@ from __future__ import annotations
 from importlib import resources
 
 import pandas as pd
-from scipy.stats import norm
+
+from analysis.intervals.quantiles import critical_value
+from benchmark.estimate import LEVEL
 
 __all__ = ["published_means", "published_models"]
 
@@ -48,7 +50,7 @@ def published_means() -> pd.DataFrame:
         own.columns = pd.Index(["model", "value", "low", "high"])
         parts.append(own.assign(condition=condition))
     means = pd.concat(parts, ignore_index=True)
-    means["standard_error"] = (means["high"] - means["low"]) / (2 * norm.ppf(0.975))
+    means["standard_error"] = (means["high"] - means["low"]) / (2 * critical_value(LEVEL))
     means["answers"] = UNITS * ANSWERS_PER_UNIT
     return means[["model", "condition", "value", "low", "high", "standard_error", "answers"]]
 

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.stats import t
 
 from analysis.arrays import Floats
 from analysis.estimands import Scope, spell_estimand
-from analysis.wilson import bound_proportion, wilson_interval
+from analysis.intervals.quantiles import critical_value
+from analysis.intervals.wilson import bound_proportion, wilson_interval
 from benchmark.estimate import LEVEL, Estimate
 
 FACTORS = ("unit", "participant")
@@ -166,14 +167,14 @@ def clustered_proportion(
     Returns
     -------
     The proportion; its interval is Wilson's with the effective number of answers that the clustered variance implies
-    (``analysis.wilson.bound_proportion``). Where all answers are alike, it is Wilson's for as many answers as
+    (``analysis.intervals.wilson.bound_proportion``). Where all answers are alike, it is Wilson's for as many answers as
     there are clusters.
     """
     value, smallest, estimand = float(values.mean()), clusters.smallest, clusters.estimand
     if smallest < 2:
         return Estimate(value, 0.0, 1.0, _ALONE, 1, unit, estimand, level)
     if value in (0.0, 1.0):
-        low, high = wilson_interval(value, smallest, float(norm.ppf((1 + level) / 2)))
+        low, high = wilson_interval(value, smallest, critical_value(level))
         method = f"Wilson interval for {smallest:,} independent answers, because all agree ({clusters.words})"
         return Estimate(value, low, high, method, smallest, unit, estimand, level)
     variance, freedom = clusters.variance((values - value) / len(values))
@@ -197,7 +198,7 @@ def clustered_estimate(
     if smallest < 2 or variance <= _NOTHING:
         reason = _ALONE if smallest < 2 else "no interval: all clusters agree"
         return Estimate(value, *bounds, reason, max(smallest, 1), unit, estimand, level)
-    half = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
+    half = critical_value(level, freedom) * math.sqrt(variance)
     low, high = max(value - half, bounds[0]), min(value + half, bounds[1])
     return Estimate(value, min(low, value), max(high, value), clusters.method(freedom), smallest, unit, estimand, level)
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import chi2, t
+from scipy.stats import chi2
 
 from analysis.estimands import spell_estimand
+from analysis.intervals.quantiles import critical_value
 from analysis.results import Record
 from benchmark.estimate import LEVEL, Estimate
 
@@ -123,7 +124,7 @@ class Components(Record):
             )  # fmt: skip
         freedom = max(self.answers - self.units - self.people + 1, 1)
         error = math.hypot((1 - 2 * self.mean) * self.standard_error, self.answer * math.sqrt(2 / freedom))
-        half = float(t.ppf(1 - tail, max(min(self.units, self.people) - 1, 1))) * error
+        half = critical_value(level, max(min(self.units, self.people) - 1, 1)) * error
         made["answer"] = Estimate(
             self.answer, max(self.answer - half, 0.0), min(self.answer + half, max(0.25, self.answer)),
             "method of moments, delta method: the variance of right answers follows their mean", self.answers,
@@ -142,7 +143,7 @@ class Components(Record):
 
 def _quantile(count: float) -> float:
     """Return the quantile of Student's t for so many independent things."""
-    return float(t.ppf((1 + LEVEL) / 2, max(count - 1, 1)))
+    return critical_value(LEVEL, max(count - 1, 1))
 
 
 def split_variance(

@@ -166,26 +166,31 @@ class _Dealer:
         shuffled = self.generator.permutation(candidates)
         chosen = shuffled[: self.tasks]
         if self.groups is not None or (self.labels is not None and is_query):
-            cost = np.array([[self._cost(task, place, is_query) for place in shuffled] for task in range(self.tasks)])
-            if cost[np.arange(self.tasks), np.arange(self.tasks)].any():
+            cost = self._costs(shuffled, is_query)
+            columns = np.arange(self.tasks)
+            if cost[columns, columns].any():
                 # Among equally good assignments, prefer the shuffled order: ties stay random.
                 rows, columns = linear_sum_assignment(cost + 1e-6 * self.generator.random(cost.shape))
-                chosen = shuffled[columns[np.argsort(rows)]]
+                columns = columns[np.argsort(rows)]
+                chosen = shuffled[columns]
+            paid = cost[np.arange(self.tasks), columns]
+            self.repeated |= {(int(task), int(chosen[task])) for task in np.flatnonzero(paid)}
         for task, place in enumerate(chosen.tolist()):
-            if self._cost(task, place, is_query):
-                self.repeated.add((task, place))
             if self.groups is not None:
                 self.taken[task].add(int(self.groups[place]))
             if self.labels is not None and not is_query:
                 self.classes[task].add(int(self.labels[place]))
         return np.asarray(chosen, dtype=np.int64)
 
-    def _cost(self, task: int, place: int, is_query: bool) -> int:
-        cost = 0
+    def _costs(self, places: NDArray[np.int64], is_query: bool) -> NDArray[np.int64]:
+        """Return what each task pays for each place, shape (tasks, places): a repeated group 1, a repeated class 1."""
+        cost = np.zeros((self.tasks, len(places)), dtype=np.int64)
         if self.groups is not None:
-            cost += int(self.groups[place]) in self.taken[task]
-        if self.labels is not None and is_query and self.labels[place] >= 0:
-            cost += int(self.labels[place]) in self.classes[task]
+            groups = self.groups[places].tolist()
+            cost += np.array([[group in taken for group in groups] for taken in self.taken])
+        if self.labels is not None and is_query:
+            labels = self.labels[places].tolist()
+            cost += np.array([[label >= 0 and label in classes for label in labels] for classes in self.classes])
         return cost
 
 

@@ -8,6 +8,7 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
+from analysis.intervals import means
 from analysis.leaderboard.result import (
     MachineCounts,
     Making,
@@ -20,7 +21,6 @@ from analysis.leaderboard.result import (
     UnitFacts,
 )
 from analysis.leaderboard.scores import score_result
-from analysis.machines import performance
 from benchmark.protocol import load_protocol
 
 TASKS = 20
@@ -36,7 +36,7 @@ def _made_once(make: Callable[P, Result]) -> Callable[P, Result]:
 
     @wraps(make)
     def kept(*given: P.args, **facts: P.kwargs) -> Result:
-        key = repr((given, sorted(facts.items()), performance.RESAMPLES))
+        key = repr((given, sorted(facts.items()), means.RESAMPLES))
         if key not in _made:
             _made[key] = make(*given, **facts)
         return _made[key]

@@ -22,9 +22,9 @@ from analysis.agreement import (
 )
 from analysis.agreement.correlation import weighted_pearson, weighted_spearman
 from analysis.agreement.forecasts import log_loss
+from analysis.intervals.bootstrap import resample_weights
 from analysis.judgement_table import judgements
 from analysis.power.simulation import Layout, Population, simulate_judgements
-from analysis.resampling import resample_weights
 from benchmark import schemas
 from benchmark.errors import AnalysisError
 from benchmark.units import PLANTED

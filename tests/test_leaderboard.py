@@ -13,12 +13,12 @@ import pytest
 from analysis.comparison.ranks import rank_models
 from analysis.dataset import read_dataset
 from analysis.exclusions import exclude, protocol_rules
+from analysis.intervals import means
 from analysis.judgement_table import judgements
 from analysis.leaderboard.making import make_published_results, make_results
 from analysis.leaderboard.result import Result, present_results, read_result, read_results, write_result
 from analysis.leaderboard.scores import interval_of, score_result, spread_machine_counts
 from analysis.leaderboard.standings import Leaderboard, Row, Standing, build_leaderboard
-from analysis.machines import performance
 from analysis.machines.performance import unit_means
 from analysis.proportions import estimate_proportions
 from analysis.published import published_means
@@ -38,7 +38,7 @@ LITE = "features:efficientnet_lite0"
 def few_resamples() -> Iterator[None]:
     """Bootstraps of few resamples: how good intervals are is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(performance, "RESAMPLES", 400)
+        patched.setattr(means, "RESAMPLES", 400)
         yield
 
 
@@ -573,23 +573,23 @@ def test_rows_of_a_table_have_intervals_of_one_method_and_say_where_files_have_o
     path = write_result(older, tmp_path)
     board = build_leaderboard([older, newer])
     section = board.tables[0].sections[0]
-    assert {own.headline.method for own in section.standings} == {performance.STUDENT}
-    assert {own.score.method for own in section.standings} == {performance.STUDENT}
-    assert performance.STUDENT in section.what and "computed from the files' counts for older, since" in section.what
+    assert {own.headline.method for own in section.standings} == {means.STUDENT}
+    assert {own.score.method for own in section.standings} == {means.STUDENT}
+    assert means.STUDENT in section.what and "computed from the files' counts for older, since" in section.what
     today = {score.key: score for score in score_result(older)}
     row = next(row for row in board.tables[0].rows if row.name == "older")
     shown = row.standings[0].headline
     assert any(shown == score.estimate for score in today.values() if score.quantity == "excess")
     assert row.results == (older,), "The file is shown as it is."
     assert read_result(path).scores == older.scores == score_result(older, interval=interval_of(older))
-    assert performance.BCA in path.read_text("utf-8"), "Older files keep their intervals, and are verified by these."
+    assert means.BCA in path.read_text("utf-8"), "Older files keep their intervals, and are verified by these."
     alone = build_leaderboard([newer]).tables[0].sections[0].what
-    assert "computed from" not in alone and performance.STUDENT in alone
+    assert "computed from" not in alone and means.STUDENT in alone
 
 
 def test_the_released_rows_are_shown_with_todays_intervals() -> None:
     for table in read_leaderboard(["released"]):
         for section in table.sections:
             methods = {own.headline.method for own in section.standings}
-            assert methods == ({performance.STUDENT} if section.kind == "machine" else methods) and len(methods) == 1
+            assert methods == ({means.STUDENT} if section.kind == "machine" else methods) and len(methods) == 1
             assert next(iter(methods)) in section.what

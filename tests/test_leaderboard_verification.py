@@ -13,6 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from analysis.intervals import means
 from analysis.leaderboard import consistency
 from analysis.leaderboard.consistency import compare_scores
 from analysis.leaderboard.contribution import FOLDER, find_contribution
@@ -20,7 +21,6 @@ from analysis.leaderboard.making import make_published_results, make_results
 from analysis.leaderboard.result import Result, read_result, write_result
 from analysis.leaderboard.scores import score_result
 from analysis.leaderboard.verification import Verification, verify_result, verify_results
-from analysis.machines import performance
 from benchmark.command_line import app
 from benchmark.errors import LeaderboardError
 from benchmark.hashing import hash_settings
@@ -37,7 +37,7 @@ Change = Callable[[dict[str, Any]], None]
 def few_resamples() -> Iterator[None]:
     """Bootstraps of few resamples: how good intervals are is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(performance, "RESAMPLES", 300)
+        patched.setattr(means, "RESAMPLES", 300)
         yield
 
 

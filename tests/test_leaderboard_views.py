@@ -15,10 +15,10 @@ from rich.console import Console
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
+from analysis.intervals import means
 from analysis.leaderboard.making import make_published_results
 from analysis.leaderboard.result import Result, write_result
 from analysis.leaderboard.standings import Leaderboard, build_leaderboard
-from analysis.machines import performance
 from benchmark.command_line import app, leaderboard_tables
 from benchmark.command_line.leaderboard_tables import fit_columns, print_leaderboard, print_validity, write_rows
 from benchmark.errors import LeaderboardError
@@ -35,7 +35,7 @@ from webapp.server import SCRIPT, serve_hosting
 def few_resamples() -> Iterator[None]:
     """Bootstraps of few resamples: how good intervals are is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(performance, "RESAMPLES", 300)
+        patched.setattr(means, "RESAMPLES", 300)
         yield
 
 

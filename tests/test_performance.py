@@ -11,16 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from scipy.stats import t as student
 
-from analysis.machines.performance import (
-    MachineScore,
-    MachineScores,
-    estimate_mean,
-    observer_check,
-    p_of_mean,
-    score_machines,
-    told_from_zero,
-    unit_means,
-)
+from analysis.intervals.means import differs_from_zero, estimate_mean, p_of_mean
+from analysis.machines.performance import MachineScore, MachineScores, observer_check, score_machines, unit_means
 from benchmark import schemas
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -165,8 +157,8 @@ def test_the_p_value_is_below_five_per_cent_just_where_the_interval_misses_0(cou
         assert p == 1.0
     elif min(abs(found.low), abs(found.high)) > 1e-9:
         assert (p < 0.05) == found.excludes_zero
-        assert told_from_zero(found) == found.excludes_zero
-        assert told_from_zero(found, 1000) <= told_from_zero(found)
+        assert differs_from_zero(found) == found.excludes_zero
+        assert differs_from_zero(found, 1000) <= differs_from_zero(found)
 
 
 def test_comparisons_with_twins_are_corrected_for_the_models() -> None:

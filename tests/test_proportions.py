@@ -10,11 +10,11 @@ import pytest
 from scipy.stats import bootstrap
 
 from analysis.estimands import SCOPES, Scope, spell_estimand
+from analysis.intervals.wilson import wilson_interval
 from analysis.power.simulation import Layout, Population, simulate_judgements
 from analysis.proportions import Interval, cluster_means, compare_intervals, estimate_proportions, read_answers
 from analysis.proportions.answers import DEPTHS
 from analysis.proportions.intervals import SPEAKS_FOR
-from analysis.wilson import wilson_interval
 from benchmark.errors import AnalysisError, NameNotFound
 from tests.simulated import marginal_mean
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.power.simulation import Layout, Population, simulate_judgements
 from analysis.reliability import (
     accuracy_ceiling,
@@ -21,7 +22,6 @@ from analysis.reliability import (
 from analysis.reliability.analysis_of_variance import intraclass, step_up
 from analysis.reliability.intervals import reliability_estimate
 from analysis.reliability.split_halves import Halves, mean_correlation, split_answers
-from analysis.resampling import percentile_estimate, resample_weights
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 

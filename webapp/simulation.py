@@ -13,7 +13,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from analysis.exclusions import Rule, describe_exclusions, judge_sessions, protocol_rules, usable_responses
-from analysis.machines.performance import estimate_mean
+from analysis.intervals.means import estimate_mean
 from benchmark import schemas
 from benchmark.database import Database, hosting_identity, people, read_answers, read_sessions
 from benchmark.errors import HostingError

@@ -13,7 +13,8 @@ from analysis.agreement.pairing import ALL_MODELS, number_units, pair_answers, s
 from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
-from analysis.resampling import RESAMPLES, percentile_estimate, resample_weights
+from analysis.intervals.bootstrap import RESAMPLES, percentile_estimate, resample_weights
+from analysis.intervals.quantiles import percentile_ends
 from analysis.results import Record, ResultList
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
@@ -139,7 +140,7 @@ def _bin_table(n: Floats, sure: Floats, right: Floats, weights: Floats, bins: in
         drawn = count > 0
         share = (weights @ right[:, number])[drawn] / count[drawn]
         missing = 1 - drawn.mean() > 1 / 20
-        low, high = (np.nan, np.nan) if missing else np.quantile(share, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = (np.nan, np.nan) if missing else percentile_ends(share, LEVEL)
         rows.append(
             {
                 "low": edges[number],

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 
 from analysis.agreement.machines import observer_name
 from analysis.agreement.pairing import ALL_MODELS, pair_answers, shared_groups
 from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, LEAST_UNITS, spell_group
+from analysis.intervals.quantiles import critical_value
 from analysis.results import Record, ResultList, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
@@ -177,7 +177,7 @@ def _two_way_half_width(residual: Floats, person: Integers, unit: Integers, scal
     else:
         # The difference can fall below what either clustering finds by itself, even below zero; then that holds.
         variance, count = max(by_person + by_unit - by_cell, by_person, by_unit), min(people, units)
-    half = float(t.ppf((1 + LEVEL) / 2, max(count - 1, 1))) * math.sqrt(variance) / scale
+    half = critical_value(LEVEL, max(count - 1, 1)) * math.sqrt(variance) / scale
     return half, variance > 0
 
 
@@ -232,7 +232,7 @@ def _human_consistency(people: pd.DataFrame, where: str) -> tuple[Estimate | Non
         return Estimate(value, -1.0, 1.0, f"no interval: {why}; {method}", count, "kappa", estimand), pairs, ""
     without = (above.sum() - own_above) / rest
     by_person = float((people_count - 1) / people_count * ((without - without.mean()) ** 2).sum())
-    half = float(t.ppf((1 + LEVEL) / 2, count - 1)) * math.sqrt(by_unit + by_person)
+    half = critical_value(LEVEL, count - 1) * math.sqrt(by_unit + by_person)
     value = min(max(kappa, -1.0), 1.0)
     return (
         Estimate(

@@ -15,8 +15,8 @@ from analysis.agreement.pairing import ALL_MODELS, number_units, pair_answers, s
 from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
+from analysis.intervals.bootstrap import RESAMPLES, percentile_estimate, resample_weights
 from analysis.reliability.analysis_of_variance import intraclass_of_sums
-from analysis.resampling import RESAMPLES, percentile_estimate, resample_weights
 from analysis.results import Record, ResultList, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate

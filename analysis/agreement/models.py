@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
 
 from analysis.agreement.correlation import check_spread, row_correlation, weighted_pearson
 from analysis.agreement.machines import Score, observer_name
 from analysis.agreement.pairing import ALL_MODELS, shared_groups, unit_table
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
-from analysis.resampling import RESAMPLES, percentile_estimate, resample_weights
+from analysis.intervals.bootstrap import RESAMPLES, percentile_estimate, resample_weights
+from analysis.intervals.quantiles import critical_value
 from analysis.results import Record, ResultList
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
@@ -124,7 +125,7 @@ def _fisher(value: float, factor: float, count: int, name: str, estimand: str) -
             "correlation",
             estimand,
         )
-    half = float(norm.ppf((1 + LEVEL) / 2)) * math.sqrt(factor / (count - 3))
+    half = critical_value(LEVEL) * math.sqrt(factor / (count - 3))
     low, high = (math.tanh(math.atanh(value) + side * half) for side in (-1, 1))
     method = f"{name} correlation over {count} models, Fisher's z"
     return Estimate(value, low, high, method, count, "correlation", estimand)

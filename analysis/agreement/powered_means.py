@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm, t
 
 from analysis.arrays import Floats, Integers
+from analysis.intervals.quantiles import critical_value
 from analysis.variance_components import split_variance
 from benchmark.estimate import LEVEL
 
@@ -53,7 +53,7 @@ class PoweredMean:
 
     def half_width(self) -> float:
         """Return half the width of the interval."""
-        return float(t.ppf((1 + LEVEL) / 2, self.freedom)) * math.sqrt(self.variance)
+        return critical_value(LEVEL, self.freedom) * math.sqrt(self.variance)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def powered_mean(y: Floats, labelled: Floats, unlabelled: Floats, shared: Shared
         with_hair = float(np.squeeze(ppi_mean_pointestimate(y, f, moved)))
         tuning = min(max((with_hair - without) / (float(moved.mean()) - float(f.mean())), 0.0), 1.0)
     n, further = len(y), len(g)
-    error = ((high - low) / (2 * float(norm.ppf((1 + LEVEL) / 2)))) ** 2
+    error = ((high - low) / (2 * critical_value(LEVEL))) ** 2
     imputed = tuning**2 * float(g.var()) / further
     residual = max(error - imputed, 0.0) * n / (n - 2)
     parts = [(residual, n - 2.0), (imputed * further / (further - 1), further - 1.0)]

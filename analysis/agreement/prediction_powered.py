@@ -47,8 +47,8 @@ from analysis.agreement.savings import saving_bounds
 from analysis.arrays import Floats
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
+from analysis.intervals.bootstrap import percentile_estimate
 from analysis.multiple_tests import spell_p
-from analysis.resampling import percentile_estimate
 from analysis.results import Record, ResultList, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate

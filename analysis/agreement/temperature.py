@@ -28,7 +28,7 @@ from analysis.agreement.pairing import shared_groups
 from analysis.arrays import Floats
 from analysis.estimands import spell_estimand
 from analysis.groups import spell_group
-from analysis.resampling import percentile_estimate, resample_weights
+from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.results import Record, ResultList
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate

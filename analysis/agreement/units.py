@@ -18,8 +18,8 @@ from analysis.agreement.pairing import ALL_MODELS, shared_groups, unit_table
 from analysis.arrays import Floats
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
+from analysis.intervals.bootstrap import RESAMPLES, percentile_estimate, resample_weights
 from analysis.reliability.analysis_of_variance import intraclass_of_sums
-from analysis.resampling import RESAMPLES, percentile_estimate, resample_weights
 from analysis.results import Record, ResultList, spread_out
 from benchmark.estimate import DISATTENUATED, Estimate
 

@@ -25,6 +25,7 @@ from scipy.stats import norm
 from analysis.comparison.joint_means import DRAWS, JointMeans, draw_scores, join_means, spell_sharing
 from analysis.comparison.models import choose_condition, model_means
 from analysis.estimands import Drawing, spell_estimand
+from analysis.intervals.quantiles import critical_value
 from analysis.judgement_table import plain, require
 from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.proportions import Mean, cluster_means, read_answers
@@ -357,7 +358,7 @@ def _judge(
     scores = np.abs(joint.scores()[first, second])
     maxima = np.sort(np.concatenate([np.abs(own).max(axis=1) for own in draw_scores(joint, pairs, seed)]))
     quantile = float(np.quantile(maxima, level, method="higher"))
-    normal = float(norm.ppf((1 + level) / 2))
+    normal = critical_value(level)
     p = 2 * norm.sf(scores)
     above = len(maxima) - np.searchsorted(maxima, scores, side="left")
     # One is added to both: a simulated p-value is never 0 (Davison & Hinkley, 1997, equation 4.11).

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.intervals.means import BCA, Interval
 from analysis.judgement_table import judgements
 from analysis.leaderboard.result import MachineCounts, PeopleCounts, Result, Score
-from analysis.machines.performance import BCA, Interval, MachineScore, score_machines
+from analysis.machines.performance import MachineScore, score_machines
 from analysis.machines.pool_sizes import score_pool_sizes
 from analysis.proportions import estimate_proportions
 from analysis.reliability import estimate_reliability

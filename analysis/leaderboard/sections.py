@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from analysis.intervals.means import differs_from_zero
 from analysis.leaderboard.scores import PEOPLE
-from analysis.machines.performance import told_from_zero
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,7 +212,7 @@ def _beside_twin(standing: Standing, models: int) -> str:
     difference = (standing.quantities or {}).get("trained_minus_twin")
     if difference is None:
         return NOTHING
-    if told_from_zero(difference, models):
+    if differs_from_zero(difference, models):
         return str(difference) if difference.value > 0 else f"{difference}, worse than random"
     return f"{difference}, like random"
 

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.comparison.ranks import Ranks, rank_models, rank_values
+from analysis.intervals.means import ROUNDING
 from analysis.leaderboard.result import (
     MachineCounts,
     ModelFacts,
@@ -39,7 +40,6 @@ from analysis.leaderboard.scores import (
     with_todays_intervals,
 )
 from analysis.leaderboard.validity import Check, check_validity
-from analysis.machines.performance import ROUNDING
 from analysis.results import AnalysisResult, spread_out
 from benchmark.errors import AnalysisError, LeaderboardError, NameNotFound
 from benchmark.estimate import Estimate

@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from analysis.intervals.means import differs_from_zero
 from analysis.leaderboard.result import Result, Score, iterate_scores
 from analysis.leaderboard.scores import CONTROLS, PEOPLE, merged_people_scores
-from analysis.machines.performance import told_from_zero
 from analysis.machines.pool_sizes import PoolSizeChange
 from benchmark.estimate import Estimate
 from benchmark.observers.base import LOW_LEVEL
@@ -276,7 +276,7 @@ class _Panel:
 def _told_apart(model: str, score: Score, models: int) -> tuple[Verdict, str]:
     """Return the verdict on trained minus twin, corrected for the models of the table, and its sentence."""
     difference = score.estimate
-    if not told_from_zero(difference, models):
+    if not differs_from_zero(difference, models):
         end = f", which {models} models together do not tell from 0" if difference.excludes_zero else " includes 0"
         return "warns", (
             f"By {score.observer}, {model} is indistinguishable from its random-weight twin: trained minus twin "

@@ -1,11 +1,6 @@
 """How machine observers answer: scores beside the controls, and scores over smaller pools."""
 
-from analysis.machines.performance import (
-    MachineScore,
-    MachineScores,
-    observer_check,
-    score_machines,
-)
+from analysis.machines.performance import MachineScore, MachineScores, observer_check, score_machines
 from analysis.machines.pool_sizes import (
     PoolSizeChange,
     PoolSizeCurve,

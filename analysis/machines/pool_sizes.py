@@ -9,7 +9,7 @@ Over the smallest pool that carries a protocol, references and queries of the tw
 ranking and every observer nears chance: a score falls faster the nearer its pool is to that size, and the single steps
 say more than the slope that sums them up.
 
-All changes are paired by unit. Intervals are those of :mod:`analysis.machines.performance`, over units: they speak
+All changes are paired by unit. Intervals are those of :mod:`analysis.intervals.means`, over units: they speak
 for new units over these very pools. Smaller pools are one nested draw of the whole, and another draw would move the
 scores over them a little.
 """
@@ -25,14 +25,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.estimands import spell_estimand
-from analysis.machines.performance import (
-    UNIT_KEY,
-    Interval,
-    MachineScore,
-    estimate_mean,
-    score_machines,
-    set_flagged_apart,
-)
+from analysis.intervals.means import Interval, estimate_mean
+from analysis.machines.performance import UNIT_KEY, MachineScore, score_machines, set_flagged_apart
 from analysis.results import Plotted, Record, ResultList
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -212,7 +206,7 @@ def score_pool_sizes(
     seed
         Of the bootstrap, if that is asked for.
     interval
-        As for :func:`analysis.machines.performance.estimate_mean`.
+        As for :func:`analysis.intervals.means.estimate_mean`.
 
     Returns
     -------

@@ -11,9 +11,9 @@ from scipy.stats import norm, t
 
 from analysis import proportions
 from analysis.comparison import join_means
+from analysis.intervals.wilson import bound_proportion, wilson_interval
 from analysis.power.simulation import Answers
 from analysis.proportions import ClusteredMeans, cluster_means
-from analysis.wilson import bound_proportion, wilson_interval
 from benchmark.errors import AnalysisError
 
 LEVEL = 0.05

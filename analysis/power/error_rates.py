@@ -17,11 +17,11 @@ from scipy.special import expit
 from scipy.stats import norm, rankdata, t
 
 from analysis.estimands import spell_estimand
+from analysis.intervals.wilson import interval_of_count
 from analysis.power.analyses import LEVEL, model_means, regress_means
 from analysis.power.design import Design
 from analysis.power.simulation import Answers, draw_answers
 from analysis.power.variances import link_slope
-from analysis.wilson import interval_of_count
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from analysis.estimands import spell_estimand
+from analysis.intervals.wilson import interval_of_count
 from analysis.power.analyses import LEVEL
 from analysis.power.design import Bill, Design
 from analysis.power.goals import SCOPES, UNITS, WORDS, Goal, check_goal, prepare_studies
 from analysis.power.simulation import draw_answers, judgement_table
 from analysis.results import Record
-from analysis.wilson import interval_of_count
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter

@@ -7,14 +7,15 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.stats import norm
 
 from analysis.estimands import Drawing, Scope, spell_estimand
+from analysis.intervals.means import estimate_mean
+from analysis.intervals.quantiles import critical_value, percentile_ends
+from analysis.intervals.wilson import bound_proportion, wilson_interval
 from analysis.proportions.answers import Answers, Codes
 from analysis.proportions.bootstrap import BOOTSTRAPS, bootstrap_two_way
 from analysis.proportions.clustered_means import ClusteredMeans, Mean
 from analysis.variance_components import Components, split_variance
-from analysis.wilson import bound_proportion, wilson_interval
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
 
@@ -92,7 +93,7 @@ def estimate_cell(
     least = float(means.binomial[number])
     if how == "answers":
         effective = 1 / float((means.shares[rows] ** 2).sum())
-        low, high = wilson_interval(value, effective, float(norm.ppf((1 + level) / 2)))
+        low, high = wilson_interval(value, effective, critical_value(level))
         return result(low, high, f"Wilson interval over {count:,} answers", count)
     if how == "people":
         low, high, method = _people_interval(means, rows, value, people, level)
@@ -104,7 +105,7 @@ def estimate_cell(
         return result(0.0, 1.0, f"no interval: {lacking} can't speak for new ones", units)
     size = f"{units:,} {over} x {people:,} participants, {count:,} answers"
     if value in (0.0, 1.0):
-        low, high = wilson_interval(value, min(units, people), float(norm.ppf((1 + level) / 2)))
+        low, high = wilson_interval(value, min(units, people), critical_value(level))
         return result(
             low,
             high,
@@ -113,9 +114,9 @@ def estimate_cell(
         )
     if how == "two-way bootstrap":
         draws = bootstrap_two_way(means, rows, seed=seed)
-        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+        low, high = percentile_ends(draws, level)
         method = f"two-way bootstrap over {over} and participants ({size}; {BOOTSTRAPS:,} resamples, percentiles)"
-        return result(float(low), float(high), method, units)
+        return result(low, high, method, units)
     if how == "variance components":
         parts = cell_components(means.answers, rows)
         if parts is None:
@@ -148,7 +149,7 @@ def _people_interval(
     person, unit = np.unique(answers.person[rows], return_inverse=True)[1], answers.unit[rows]
     unit = np.unique(unit, return_inverse=True)[1]
     correct, shares = answers.correct[rows], means.shares[rows]
-    normal = float(norm.ppf((1 + level) / 2))
+    normal = critical_value(level)
     if people < 2:
         return 0.0, 1.0, "no interval: 1 participant can't speak for new ones"
     if unit.max() == 0 and people == len(rows):
@@ -176,8 +177,6 @@ def _bootstrap_units(
     means: ClusteredMeans, rows: Codes, mean: Mean, kind: str, estimand: str, level: float, seed: int
 ) -> Estimate:
     """Return the paper's interval: a BCa bootstrap over units."""
-    from analysis.machines.performance import estimate_mean
-
     answers = means.answers
     unit, kept = np.unique(answers.unit[rows], return_inverse=True)[1], np.unique(answers.unit[rows])
     each = np.bincount(unit)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.answer_order import order_by_answers
 from analysis.estimands import spell_estimand
+from analysis.intervals.quantiles import percentile_ends
 from analysis.psychophysics.meta_d_prime import (
     CONFIDENCES,
     LEAST_D_PRIME,
@@ -76,7 +77,7 @@ class Draws:
         if share < _LEAST_USABLE:
             method = f"no interval: {1 - share:.0%} of the bootstrap samples allow no fit"
             return Estimate(value, *bounds, method, n, unit, self.estimand, level)
-        low, high = (float(end) for end in np.quantile(sample[usable], [(1 - level) / 2, (1 + level) / 2]))
+        low, high = percentile_ends(sample[usable], level)
         method = f"percentile {self.words}, {len(sample):,} resamples"
         return Estimate(value, min(low, value), max(high, value), method, n, unit, self.estimand, level)
 

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.estimands import spell_estimand
+from analysis.intervals.quantiles import percentile_ends
 from analysis.psychophysics.cells import main_trials, split_cells
 from analysis.results import Record, ResultList
 from benchmark.errors import AnalysisError
@@ -112,7 +113,7 @@ def _median(values: NDArray[np.float64], unit: str, resamples: int, seed: int, l
         return Estimate(value, 0.0, math.inf, "no interval: one participant", 1, unit, _BY_PERSON, level)
     rng = np.random.default_rng(seed)
     sample = np.median(rng.choice(np.sort(values), size=(resamples, len(values))), axis=1)
-    low, high = (float(end) for end in np.quantile(sample, [(1 - level) / 2, (1 + level) / 2]))
+    low, high = percentile_ends(sample, level)
     method = (
         f"median over participants of their medians, percentile bootstrap over participants, {resamples:,} resamples"
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact, norm
+from scipy.stats import fisher_exact
 
+from analysis.intervals.quantiles import critical_value
+from analysis.intervals.wilson import wilson_interval
 from analysis.multiple_tests import adjust_holm
 from analysis.psychophysics.detection_rates import count_choices
-from analysis.wilson import wilson_interval
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL
 
@@ -71,7 +72,7 @@ def position_bias(table: pd.DataFrame, by: str = "participant") -> pd.DataFrame:
 
 def _wilson(right: NDArray[np.float64], trials: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     """Return proportions and the ends of their Wilson intervals."""
-    z = float(norm.ppf((1 + LEVEL) / 2))
+    z = critical_value(LEVEL)
     share = right / trials
     low, high = np.array([wilson_interval(value, count, z) for value, count in zip(share, trials)]).T
     return share, low, high

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import count_answers, groups, spell_group
-from analysis.machines.performance import estimate_mean
+from analysis.intervals.means import estimate_mean
 from analysis.reliability.intervals import keep_prefix
 from analysis.results import Record, ResultList
 from benchmark.estimate import Estimate

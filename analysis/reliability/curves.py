@@ -12,10 +12,10 @@ import pandas as pd
 from analysis.arrays import Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, LEAST_UNITS, count_answers, groups, spell_group
+from analysis.intervals.bootstrap import resample_weights
 from analysis.reliability.analysis_of_variance import intraclass
 from analysis.reliability.intervals import keep_prefix, reliability_estimate, reliability_of_fewer
 from analysis.reliability.split_halves import SPLITS_RESAMPLED, mean_correlation, no_spread, split_answers
-from analysis.resampling import resample_weights
 from analysis.results import Record, ResultList, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate

@@ -23,6 +23,7 @@ import pandas as pd
 
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, count_answers, groups, spell_group
+from analysis.intervals.bootstrap import RESAMPLES, resample_weights
 from analysis.reliability.analysis_of_variance import intraclass
 from analysis.reliability.ceilings import noise_ceiling
 from analysis.reliability.curves import TARGET, answers_needed
@@ -35,7 +36,6 @@ from analysis.reliability.split_halves import (
     split_half,
     split_participants,
 )
-from analysis.resampling import RESAMPLES, resample_weights
 from analysis.results import Record, ResultList, spread_out
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import t
 
 from analysis.arrays import Floats
+from analysis.intervals.bootstrap import MOST_UNDEFINED
+from analysis.intervals.quantiles import critical_value
 from analysis.reliability.analysis_of_variance import step_up
-from analysis.resampling import MOST_UNDEFINED
 from benchmark.estimate import LEVEL, Estimate
 
 
@@ -36,7 +36,7 @@ def reliability_estimate(value: float, replicates: Floats, what: str, n: int, es
     if why:
         return Estimate(value, -math.inf, max(value, 1.0), f"no interval: {why}; {what}", n, "reliability", estimand)
     centre = -math.log1p(-value)
-    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * float(finite.std(ddof=1))
+    half = critical_value(LEVEL, n - 1) * float(finite.std(ddof=1))
     low, high = (-math.expm1(-(centre + side * half)) for side in (-1, 1))
     return Estimate(
         value,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.stats import norm
-
+from analysis.intervals.quantiles import critical_value
 from analysis.reliability.curves import TARGET
 from analysis.results import Record
 from benchmark.errors import AnalysisError
@@ -64,7 +63,7 @@ def implied_reliability(
             f"No reliability follows from a mean of {mean} [{low}, {high}] with {units} units and {answers} answers a "
             "unit: the mean must lie between 0 and 1 and within its interval, with two units and two answers at least."
         )
-    error = (high - low) / (2 * float(norm.ppf((1 + level) / 2)))
+    error = (high - low) / (2 * critical_value(level))
     observed = error**2 * units
     true = (observed - mean * (1 - mean) / answers) / (1 - 1 / answers)
     reliability = true / observed

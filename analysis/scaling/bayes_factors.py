@@ -19,8 +19,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde, norm, t
 
+from analysis.intervals.quantiles import critical_value
 from analysis.results import Record, ShownAsText
 from benchmark.errors import AnalysisError
+from benchmark.estimate import LEVEL
 
 MEDIUM = float(np.sqrt(2) / 4)
 """Default scale of the Cauchy prior on the standardised slope, "medium" in R's BayesFactor."""
@@ -283,7 +285,7 @@ def savage_dickey(
     # draws, so only their scatter is used, not their mean.
     parts = np.log([density(part) for part in np.array_split(values, _BATCHES)])
     error = float(parts.std(ddof=1) / np.sqrt(_BATCHES))
-    reach = float(np.exp(t.ppf(0.975, _BATCHES - 1) * error))
+    reach = float(np.exp(critical_value(LEVEL, _BATCHES - 1) * error))
     normal = float(norm.pdf(null, values.mean(), values.std(ddof=1))) / prior_density
     return SavageDickey(
         ratio, ratio / reach, ratio * reach, normal,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import chi2, t
 
+from analysis.intervals.quantiles import critical_value
 from analysis.results import Record
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
@@ -69,7 +70,7 @@ class Slope(Record):
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """Return the two-sided interval of a level."""
-        reach = float(t.ppf((1 + level) / 2, self.degrees_of_freedom)) * self.standard_error
+        reach = critical_value(level, self.degrees_of_freedom) * self.standard_error
         return self.value - reach, self.value + reach
 
 
@@ -92,7 +93,7 @@ def make_slope(
         If the standard error is not positive, or there is less than 1 degree of freedom.
     """
     usable = np.isfinite(value) and standard_error > 0 and degrees_of_freedom >= 1
-    reach = float(t.ppf((1 + LEVEL) / 2, degrees_of_freedom)) * standard_error if usable else 0.0
+    reach = critical_value(LEVEL, degrees_of_freedom) * standard_error if usable else 0.0
     words = f"{method}, t({degrees_of_freedom:.3g})"
     estimate = Estimate(value, value - reach, value + reach, words, n, unit, estimand, LEVEL)
     return Slope(predictor, estimate, standard_error, degrees_of_freedom)

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 
+from analysis.intervals.quantiles import critical_value
 from analysis.multiple_tests import spell_p
 from analysis.results import AnalysisResult, Plotted, Record, ShownAsText
 from analysis.scaling.bayes_factors import RegressionBayesFactor, regression_bayes_factor
@@ -24,7 +24,7 @@ from analysis.scaling.regression import (
 )
 from analysis.scaling.verdicts import MarginTests, Verdict, judge, refuse
 from benchmark.errors import AnalysisError, NameNotFound
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 Rung = Literal["robust", "least squares", "meta-regression", "mixed model"]
 RUNGS: tuple[Rung, ...] = ("robust", "least squares", "meta-regression", "mixed model")
@@ -85,12 +85,9 @@ MixedModel = Callable[[str, Predictor, pd.Series], MixedModelSlope | str]
 
 def slope_from_estimate(predictor: str, estimate: Estimate, degrees_of_freedom: float) -> Slope:
     """Return the slope that an estimate with a symmetric t interval stands for."""
-    from scipy.stats import t
 
     reach = (estimate.high - estimate.low) / 2
-    return Slope(
-        predictor, estimate, float(reach / t.ppf((1 + estimate.level) / 2, degrees_of_freedom)), degrees_of_freedom
-    )
+    return Slope(predictor, estimate, reach / critical_value(estimate.level, degrees_of_freedom), degrees_of_freedom)
 
 
 class Range(NamedTuple):
@@ -462,5 +459,5 @@ def _band(result: ScalingResult) -> pd.DataFrame:
     places = np.linspace(x.min(), x.max(), 41)
     value = result.fit.intercept + slope.value * places
     error = noise * np.sqrt(1 / len(x) + (places - centre) ** 2 / spread)
-    reach = float(t.ppf(0.975, slope.degrees_of_freedom)) * error
+    reach = critical_value(LEVEL, slope.degrees_of_freedom) * error
     return pd.DataFrame({"x": places, "value": value, "low": value - reach, "high": value + reach})

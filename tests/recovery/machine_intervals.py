@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from analysis.machines.performance import Interval, estimate_mean
+from analysis.intervals.means import Interval, estimate_mean
 
 Floats = NDArray[np.float64]
 SEED = 20_261_130

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.exclusions import AUTHENTIC, SessionFacts, named_rule
-from analysis.wilson import interval_of_count
+from analysis.intervals.wilson import interval_of_count
 from benchmark.database import people
 from benchmark.observers.base import Presentation, SimilarityObserver
 from tests.hosted import host, make_hosted_study

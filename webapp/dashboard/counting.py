@@ -8,7 +8,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from analysis.wilson import interval_of_count
+from analysis.intervals.wilson import interval_of_count
 from benchmark.database import answers, people, sessions
 from benchmark.estimate import LEVEL, Estimate
 from benchmark.protocol import Protocol

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from scipy.stats import norm
 
+from analysis.intervals.quantiles import critical_value
 from benchmark.database import answers, people, sessions
 from benchmark.estimate import LEVEL, Estimate
 from webapp.assignment import own_rows
@@ -205,7 +205,7 @@ def cost(hosting: Hosting, kind: Kind = "human") -> Cost:
         )  # fmt: skip
     else:
         # The middle of Wilson's interval stands in for the share, which may still be 0.
-        square = float(norm.ppf((1 + LEVEL) / 2)) ** 2
+        square = critical_value(LEVEL) ** 2
         middle = (usable + square / 2) / (finished + square)
         expected = Estimate(
             so_far + missing * each / middle, so_far + missing * each / share.high,

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from scipy.stats import norm
-
+from analysis.intervals.quantiles import critical_value
+from analysis.intervals.wilson import wilson_interval
 from analysis.leaderboard.result import Result, Sheet, UnitFacts
 from analysis.leaderboard.scores import CONTROLS, PEOPLE
 from analysis.leaderboard.site.addresses import anchor
 from analysis.leaderboard.standings import Leaderboard, Row, Table
-from analysis.wilson import wilson_interval
 from benchmark.errors import LeaderboardError
 from benchmark.estimate import LEVEL, Estimate
 from benchmark.observers.base import SHUFFLED
@@ -45,7 +44,7 @@ class Tally:
     def estimate(self) -> Estimate:
         """The proportion with Wilson's interval over answers; only for units with answers."""
         value = self.right / self.answered
-        low, high = wilson_interval(value, self.answered, float(norm.ppf((1 + LEVEL) / 2)))
+        low, high = wilson_interval(value, self.answered, critical_value(LEVEL))
         return Estimate(
             value, low, high, "Wilson's interval over answers, taken as independent", self.answered,
             "proportion correct", "this unit", LEVEL,

@@ -18,7 +18,8 @@ from analysis.agreement import (
     unit_agreement,
 )
 from analysis.figures import plot_calibration, plot_human_machine, plot_machine_scores
-from analysis.machines.performance import MachineScore, MachineScores, observer_check, told_from_zero
+from analysis.intervals.means import differs_from_zero
+from analysis.machines.performance import MachineScore, MachineScores, observer_check
 from analysis.report.document import Section
 from analysis.report.material import Draft, Material, capital
 from benchmark.observers.base import LOW_LEVEL, SHUFFLED
@@ -121,7 +122,7 @@ def _judge_models(scores: Sequence[MachineScore]) -> list[str]:
             f", corrected for {len(known)} models (Bonferroni; intervals are each one's own)" if len(known) > 1 else ""
         )
         for own, difference in known:
-            told = told_from_zero(difference, len(known))
+            told = differs_from_zero(difference, len(known))
             if quantity == "trained_minus_twin" and own.twin_p_adjusted is not None:
                 told = own.twin_p_adjusted < 1 - difference.level
                 many = own.twin_tests > 1

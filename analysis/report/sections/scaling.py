@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 
 from analysis.figures import plot_leverage, plot_margins, plot_prior_sweep, plot_scaling
 from analysis.figures.words import number
+from analysis.intervals.quantiles import critical_value
 from analysis.report.document import Finding, Section
 from analysis.report.material import Draft, capital
 from analysis.scaling import (
@@ -23,7 +23,7 @@ from analysis.scaling import (
 )
 from analysis.scaling.predictors import LEAST_MODELS
 from analysis.scaling.results import INFLUENTIAL
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
 EXCESS = "excess over the low-level observer"
 """What machines' slopes may be of, beside their proportion correct."""
@@ -282,7 +282,7 @@ def _draw_leverage(draft: Draft, result: ScalingResult) -> None:
     points = result.points
     without = points["slope_without"]
     # One model fewer, and a slope and a constant to estimate.
-    reach = float(t.ppf(0.975, len(points) - 3)) * points["standard_error_without"]
+    reach = critical_value(LEVEL, len(points) - 3) * points["standard_error_without"]
     data = points[["model", "leverage", "slope_without"]].assign(
         cooks_distance=points["cook"], slope_without_low=without - reach, slope_without_high=without + reach
     )

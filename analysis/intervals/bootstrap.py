@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from analysis.arrays import Floats
+from analysis.intervals.quantiles import percentile_ends
 from benchmark.estimate import LEVEL, Estimate
 
 RESAMPLES = 2000
@@ -28,6 +29,7 @@ def percentile_estimate(
     unit: str,
     estimand: str,
     bounds: tuple[float, float] = (-math.inf, math.inf),
+    level: float = LEVEL,
 ) -> Estimate:
     """Return an estimate with the percentile interval of its bootstrap replicates over units.
 
@@ -44,10 +46,9 @@ def percentile_estimate(
             n,
             unit,
             estimand,
+            level,
         )
-    # Interpolation between an infinite and a finite replicate would be undefined: the ends are replicates themselves.
-    low = float(np.quantile(defined, (1 - LEVEL) / 2, method="lower"))
-    high = float(np.quantile(defined, (1 + LEVEL) / 2, method="higher"))
+    low, high = percentile_ends(defined, level)
     left_out = f", {missing} without a value left out" if missing else ""
     return Estimate(
         value,
@@ -57,4 +58,5 @@ def percentile_estimate(
         n,
         unit,
         estimand,
+        level,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.stats import norm, t
+from analysis.intervals.quantiles import critical_value
 
 
 def wilson_interval(value: float, count: float, quantile: float) -> tuple[float, float]:
@@ -30,7 +30,7 @@ def wilson_interval(value: float, count: float, quantile: float) -> tuple[float,
 
 def interval_of_count(right: int, answers: int, level: float) -> tuple[float, float]:
     """Return Wilson's interval of the proportion of so many right answers among independent ones."""
-    return wilson_interval(right / answers, answers, float(norm.ppf((1 + level) / 2)))
+    return wilson_interval(right / answers, answers, critical_value(level))
 
 
 def bound_proportion(value: float, variance: float, freedom: float, least: float, level: float) -> tuple[float, float]:
@@ -49,4 +49,4 @@ def bound_proportion(value: float, variance: float, freedom: float, least: float
         Coverage.
     """
     count = value * (1 - value) / max(variance, least)
-    return wilson_interval(value, count, float(t.ppf((1 + level) / 2, freedom)))
+    return wilson_interval(value, count, critical_value(level, freedom))

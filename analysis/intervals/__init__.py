@@ -1,0 +1,1 @@
+"""Intervals: critical values, percentiles of a bootstrap, proportions, and means over units."""
