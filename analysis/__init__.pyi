@@ -41,6 +41,9 @@ from .results import (
     AnalysisResult as AnalysisResult,
     Estimate as Estimate,
 )
+from .settings import (
+    Settings as Settings,
+)
 from .simulated_dataset import (
     simulate_dataset as simulate_dataset,
 )

@@ -13,9 +13,12 @@ each has the same mean given those before it.
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from analysis.settings import Settings, choose
 from benchmark.estimate import LEVEL, Estimate
 
 GRID = 500
@@ -37,8 +40,9 @@ def follow_mean(values: ArrayLike, level: float = LEVEL) -> NDArray[np.float64]:
     ----------
     values
         Observations in [0, 1], in the order in which they came.
-    level
-        Chance that the sequence covers the mean at all times.
+    settings
+        As for every estimator: :class:`Settings`. The level is the chance that the sequence covers the
+        mean at all times.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def _only_shrinking(ends: NDArray[np.float64]) -> NDArray[np.float64]:
     return shrunk
 
 
-def estimate_at_any_time(values: ArrayLike, *, unit: str, estimand: str, level: float = LEVEL) -> Estimate:
+def estimate_at_any_time(values: ArrayLike, *, unit: str, estimand: str, **settings: Unpack[Settings]) -> Estimate:
     """Return the mean so far with the present end of its confidence sequence.
 
     Parameters
@@ -108,14 +112,16 @@ def estimate_at_any_time(values: ArrayLike, *, unit: str, estimand: str, level: 
         Unit of measurement.
     estimand
         What the mean speaks for.
-    level
-        Chance that the sequence covers the mean at all times.
+    settings
+        As for every estimator: :class:`Settings`. The level is the chance that the sequence covers the
+        mean at all times.
 
     Raises
     ------
     ValueError
         If there are no observations, or one lies outside [0, 1].
     """
+    level = choose(settings).level
     data = np.asarray(values, dtype=np.float64)
     if not len(data):
         raise ValueError("There is nothing to estimate from.")

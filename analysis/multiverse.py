@@ -17,7 +17,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,7 @@ from analysis.exclusions import (
 from analysis.judgement_table import judgements
 from analysis.proportions import Mean, estimate_proportions
 from analysis.results import AnalysisResult, Plotted, Record
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate, spell_value
 from benchmark.progress import Reporter
@@ -409,8 +410,8 @@ def run_multiverse(
     choices: Sequence[Choice] | None = None,
     headlines: Headline | Mapping[str, Headline] | None = None,
     most: int = MOST,
-    seed: int = 0,
     reporter: Reporter | None = None,
+    **settings: Unpack[Settings],
 ) -> Multiverse:
     """Estimate the headline under every specification.
 
@@ -432,16 +433,17 @@ def run_multiverse(
     most
         Specifications to estimate at most. If the grid is larger: the protocol's own, those that differ from it in one
         choice, and a seeded sample of the others.
-    seed
-        Of that sample.
     reporter
         Told how far it is.
+    settings
+        As for every estimator: :class:`Settings`. The seed is that of the sample; the level belongs to the headlines.
 
     Raises
     ------
     AnalysisError
         If there is nothing to analyse, or no specification leaves anything.
     """
+    chosen = choose(settings)
     everything = judgements(responses, kinds=("main", "repeated"), references=("both", "max", "min"))
     if choices is None:
         choices = rule_choices(protocol)
@@ -494,26 +496,26 @@ def run_multiverse(
     specifications: list[Specification] = []
     failed: list[tuple[dict[str, str], str]] = []
     cache = _Cache()
-    picked = _pick(axes, grid, most, seed)
+    picked = _pick(axes, grid, most, chosen.seed)
     with (reporter or Reporter()).task("Specifications", len(picked)) as advance:
-        for settings in picked:
+        for decisions in picked:
             usable, keep = finished.copy(), np.ones(len(everything), dtype=bool)
-            for key in {**settled, **settings}.items():
+            for key in {**settled, **decisions}.items():
                 if key in passes:
                     usable &= passes[key]
                 elif key in filters:
                     keep &= filters[key]
             keep &= np.where(place >= 0, usable[place] if len(usable) else True, True)
-            which = settings.get("mean over", next(iter(named)))
+            which = decisions.get("mean over", next(iter(named)))
             outcome = _estimate(everything, keep, named[which], which, cache)
-            mine = all(settings[name] == option for name, _, option in axes)
+            mine = all(decisions[name] == option for name, _, option in axes)
             if isinstance(outcome, str):
-                failed.append((settings, outcome))
+                failed.append((decisions, outcome))
             else:
                 count = len(np.unique(place[keep & (place >= 0)]))
                 number = numbers.setdefault((np.packbits(keep).tobytes(), which), len(numbers) + 1)
                 specifications += [
-                    Specification(settings, name, count, int(keep.sum()), estimate, mine, number)
+                    Specification(decisions, name, count, int(keep.sum()), estimate, mine, number)
                     for name, estimate in outcome.items()
                 ]
             advance(1)

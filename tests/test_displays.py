@@ -135,7 +135,7 @@ def test_several_results_are_one(results: dict[str, tuple[AnalysisResult, list[s
 
 ASKED = {
     "Choice", "Costs", "Design", "Frame", "Layout", "MixedModel", "Plan", "Population", "Predictor", "Rule",
-    "Screening", "Settings", "SimulatedObserver",
+    "ReportSettings", "Screening", "SimulatedObserver",
 }  # fmt: skip
 """Classes that say what is asked, and are no results."""
 ELSEWHERE = {"AnalysisError", "Estimate", "Result", "Section"}

@@ -18,8 +18,8 @@ from analysis.report import (
     Figure,
     Finding,
     Report,
+    ReportSettings,
     Section,
-    Settings,
     Table,
     make_report,
     render_page,
@@ -62,7 +62,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def report(dataset: Dataset) -> Report:
-    return make_report(dataset, Settings(thorough=False, smallest_effect={"parameters": 0.05}))
+    return make_report(dataset, ReportSettings(thorough=False, smallest_effect={"parameters": 0.05}))
 
 
 def test_the_sections_stand_in_the_order_of_reading(report: Report) -> None:
@@ -90,7 +90,7 @@ def test_every_estimate_has_an_interval_a_method_and_an_estimand(report: Report)
 def test_the_headline_is_the_verdict_on_each_slope_with_its_number(report: Report, dataset: Dataset) -> None:
     from analysis.report import Material
 
-    material = Material(dataset, Settings(smallest_effect={"parameters": 0.05}))
+    material = Material(dataset, ReportSettings(smallest_effect={"parameters": 0.05}))
     study = fit_scaling(
         tabulate_means(material.proportions), dataset.models, smallest_effect={"parameters": 0.05}
     )  # fmt: skip
@@ -114,14 +114,14 @@ def test_a_condition_that_some_models_lack_is_reported_for_the_others() -> None:
     whole = small_dataset(models=5)
     lacking = whole.responses["model"].isin(NAMES[:2]) & (whole.responses["condition"] == "synthetic")
     kept = whole.responses[~lacking].reset_index(drop=True)
-    made = make_report(Dataset(**{**whole.__dict__, "responses": kept}), Settings(thorough=False))
+    made = make_report(Dataset(**{**whole.__dict__, "responses": kept}), ReportSettings(thorough=False))
     table = next(table for table in made.section("scores").tables if table.name == "models")
     assert table.frame.groupby("condition").size().to_dict() == {"natural": 5, "synthetic": 3}
     assert any("synthetic" in str(finding.sentence) for finding in made.section("scaling").findings)
 
 
 def test_a_thorough_report_of_two_models_fits_the_mixed_model_and_the_grid() -> None:
-    made = make_report(small_dataset(models=2, conditions=("natural",)), Settings())
+    made = make_report(small_dataset(models=2, conditions=("natural",)), ReportSettings())
     names = [table.name for table in made.section("mixed-model").tables]
     assert {"lapse", "effects", "means", "learning"} <= set(names)
     assert [figure.name for figure in made.section("robustness").figures] == ["specifications-natural"]
@@ -236,7 +236,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(report: Report, tmp_pa
 @pytest.mark.usefixtures("undrawn")
 def test_the_same_answers_give_the_same_estimates_in_any_order(dataset: Dataset, report: Report) -> None:
     mixed = dataset.responses.sample(frac=1, random_state=3).reset_index(drop=True)
-    settings = Settings(thorough=False, smallest_effect={"parameters": 0.05})
+    settings = ReportSettings(thorough=False, smallest_effect={"parameters": 0.05})
     names = ["section", "table", "of", "quantity", "value", "low", "high"]
     one = report.estimates()[names]
     other = make_report(Dataset(**{**dataset.__dict__, "responses": mixed}), settings).estimates()[names]

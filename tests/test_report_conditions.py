@@ -13,7 +13,7 @@ from analysis.machines.performance import MachineScores, score_machines
 from analysis.power.simulation import Layout, Population
 from analysis.proportions import estimate_proportions
 from analysis.published import published_models
-from analysis.report import Report, Settings, make_report, render_page, write_report
+from analysis.report import Report, ReportSettings, make_report, render_page, write_report
 from analysis.report.making import _scale
 from analysis.report.material import Draft, Material, said_once
 from analysis.report.page import MOST_FINDINGS
@@ -31,7 +31,7 @@ CONDITIONS = ("photo/hard", "blur <b>", "model")
 def three() -> Report:
     layout = Layout(models=2, units=6, sessions=4, trials=6, catch_trials=0, conditions=CONDITIONS)
     dataset = simulate_dataset(layout, Population(conditions={CONDITIONS[1]: -1.0}), seed=5)
-    return make_report(dataset, Settings(rules=(), thorough=False))
+    return make_report(dataset, ReportSettings(rules=(), thorough=False))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_the_headline_names_its_mean_and_gives_the_other_one() -> None:
     by_unit = dataset.responses.assign(correct=counted).groupby("index")["correct"].mean().mean()
     found = {}
     for mean in ("units", "answers"):
-        report = make_report(dataset, Settings(rules=(), thorough=False, mean=mean))  # type: ignore[arg-type]
+        report = make_report(dataset, ReportSettings(rules=(), thorough=False, mean=mean))  # type: ignore[arg-type]
         found[mean] = report.headline[0]
         assert report.manifest["settings"]["mean"] == mean
     assert "averaged over units" in found["units"].sentence and f"{by_unit:.3f}"[1:] in found["units"].sentence
@@ -132,7 +132,7 @@ def test_layers_and_difficulties_come_in_their_own_order() -> None:
 
 
 def test_machines_alone_have_slopes_and_every_model_in_the_headline(machines: Dataset) -> None:
-    report = make_report(machines, Settings(thorough=False, predictors=("parameters",)))
+    report = make_report(machines, ReportSettings(thorough=False, predictors=("parameters",)))
     section = report.section("machine-scaling")
     assert [finding.kind for finding in section.findings] and "features:x" in section.findings[0].sentence
     assert "excess over the low-level observer" in section.findings[0].sentence
@@ -140,7 +140,7 @@ def test_machines_alone_have_slopes_and_every_model_in_the_headline(machines: Da
     said = " ".join(finding.sentence for finding in report.headline)
     assert all(f"own-{k}" in said for k in range(4))
     fewer = machines.responses[machines.responses["model"].str.contains("own-[01]")].reset_index(drop=True)
-    refused = make_report(Dataset(**{**machines.__dict__, "responses": fewer}), Settings(thorough=False))
+    refused = make_report(Dataset(**{**machines.__dict__, "responses": fewer}), ReportSettings(thorough=False))
     assert refused.section("machine-scaling").findings[0].kind == "refused"
 
 
@@ -195,7 +195,7 @@ def test_fewer_models_than_a_slope_needs_are_not_drawn_against_their_size() -> N
     layout = Layout(models=1, units=5, sessions=2, trials=5, catch_trials=0, conditions=conditions)
     models = published_models().iloc[:1]
     dataset = simulate_dataset(layout, Population(), seed=8, models=models)
-    section = _scale(Material(dataset, Settings(rules=(), thorough=False)), [])
+    section = _scale(Material(dataset, ReportSettings(rules=(), thorough=False)), [])
     assert not section.figures
     assert any(f"at least {LEAST_MODELS} models" in text for text in section.absent)
     assert section.findings[0].kind == "refused"
@@ -205,7 +205,7 @@ def test_fewer_models_than_a_slope_needs_are_not_drawn_against_their_size() -> N
 def six() -> Material:
     layout = Layout(models=6, units=5, sessions=3, trials=10, catch_trials=0, conditions=("b", "a"))
     models = published_models().iloc[:6]
-    return Material(simulate_dataset(layout, Population(), seed=9, models=models), Settings(rules=()))
+    return Material(simulate_dataset(layout, Population(), seed=9, models=models), ReportSettings(rules=()))
 
 
 def test_the_multiverse_varies_the_slope_that_the_headline_gives(six: Material) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,12 @@ from analysis.agreement.pairing import ALL_MODELS, number_units, pair_answers, s
 from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
-from analysis.intervals.bootstrap import RESAMPLES, percentile_estimate, resample_weights
+from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.intervals.quantiles import percentile_ends
 from analysis.results import Record, ResultList
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 
 BINS = 10
 
@@ -58,8 +59,7 @@ def calibrate(
     *,
     target: Literal["people", "truth"] = "people",
     bins: int = BINS,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> ResultList[Calibration]:
     """Compare how sure a machine is with what people choose, or with the truth, on the tasks that both answered.
 
@@ -69,14 +69,15 @@ def calibrate(
         What confidence is compared with: every answer of people (``people``), or each shared task once (``truth``).
     bins
         Bins of equal width between 1/2 and 1. The error of few trials in many bins is biased upwards.
-    resamples, seed
-        Of the bootstrap over units.
+    settings
+        As for every estimator: :class:`Settings`. Units are resampled.
 
     Raises
     ------
     AnalysisError
         If fewer than ``LEAST_UNITS`` units are shared.
     """
+    chosen = choose(settings)
     if bins < 1:
         raise AnalysisError("Calibration needs one bin at least.")
     results = []
@@ -99,7 +100,7 @@ def calibrate(
 
         n, sure, right = per_unit(np.ones(len(p))), per_unit(confidence), per_unit(outcome)
         squares = np.bincount(unit, (confidence - outcome) ** 2)
-        weights = resample_weights(units, resamples, np.random.default_rng(seed))
+        weights = resample_weights(units, chosen.resamples, np.random.default_rng(chosen.seed))
         every = np.ones((1, units))
 
         def distance(weights: Floats, n: Floats = n, sure: Floats = sure, right: Floats = right) -> Floats:
@@ -114,6 +115,7 @@ def calibrate(
             "probability",
             estimand,
             (0.0, 1.0),
+            chosen.level,
         )
         brier = percentile_estimate(
             float(squares.sum() / n.sum()),
@@ -123,15 +125,16 @@ def calibrate(
             "squared probability",
             estimand,
             (0.0, 1.0),
+            chosen.level,
         )
         results.append(
-            Calibration(observer_name(theirs), **names, target=target, bins=_bin_table(n, sure, right, weights, bins),
-                        error=error, brier=brier)
+            Calibration(observer_name(theirs), **names, target=target, error=error, brier=brier,
+                        bins=_bin_table(n, sure, right, weights, bins, chosen.level))
         )  # fmt: skip
     return ResultList(results)
 
 
-def _bin_table(n: Floats, sure: Floats, right: Floats, weights: Floats, bins: int) -> pd.DataFrame:
+def _bin_table(n: Floats, sure: Floats, right: Floats, weights: Floats, bins: int, level: float) -> pd.DataFrame:
     """Return the bins that hold trials."""
     edges = np.linspace(0.5, 1, bins + 1)
     rows = []
@@ -140,7 +143,7 @@ def _bin_table(n: Floats, sure: Floats, right: Floats, weights: Floats, bins: in
         drawn = count > 0
         share = (weights @ right[:, number])[drawn] / count[drawn]
         missing = 1 - drawn.mean() > 1 / 20
-        low, high = (np.nan, np.nan) if missing else percentile_ends(share, LEVEL)
+        low, high = (np.nan, np.nan) if missing else percentile_ends(share, level)
         rows.append(
             {
                 "low": edges[number],

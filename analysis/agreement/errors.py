@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,9 @@ from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, LEAST_UNITS, spell_group
 from analysis.intervals.quantiles import critical_value
 from analysis.results import Record, ResultList, spread_out
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ class ErrorConsistency(Record):
         return row | spread_out("kappa", self.kappa) | spread_out("human", self.human) | {"remark": self.remark}
 
 
-def error_consistency(people: pd.DataFrame, machine: pd.DataFrame) -> ResultList[ErrorConsistency]:
+def error_consistency(
+    people: pd.DataFrame, machine: pd.DataFrame, **settings: Unpack[Settings]
+) -> ResultList[ErrorConsistency]:
     """Estimate error consistency on the tasks that people and machine share, for each condition and difficulty.
 
     With accuracies p of a person and q of the machine on the person's n trials, independent errors agree in
@@ -74,13 +77,16 @@ def error_consistency(people: pd.DataFrame, machine: pd.DataFrame) -> ResultList
         If no person shares two tasks with the machine, all people and the machine are always right, or all trials
         are about one unit.
     """
+    level = choose(settings).level
     results = []
     for names, own, theirs in shared_groups(people, machine, KEYS[1:]):
-        results.append(_error_consistency(names, own, theirs))
+        results.append(_error_consistency(names, own, theirs, level))
     return ResultList(results)
 
 
-def _error_consistency(names: dict[str, str], own: pd.DataFrame, theirs: pd.DataFrame) -> ErrorConsistency:
+def _error_consistency(
+    names: dict[str, str], own: pd.DataFrame, theirs: pd.DataFrame, level: float
+) -> ErrorConsistency:
     where = spell_group({"model": ALL_MODELS, **names})
     observer = observer_name(theirs)
     pairs = pair_answers(own, theirs)
@@ -112,7 +118,7 @@ def _error_consistency(names: dict[str, str], own: pd.DataFrame, theirs: pd.Data
             "errors is 0/0. Use harder queries."
         )
     kappa = float(above.sum() / below.sum())
-    half, spread = _two_way_half_width(above - kappa * below, person, unit, float(below.sum()))
+    half, spread = _two_way_half_width(above - kappa * below, person, unit, float(below.sum()), level)
     method = (
         "Cohen's kappa of being right, means over people by their trials, covariance unbiased; "
         "two-way cluster-robust standard error (people and units), Student's t"
@@ -123,7 +129,7 @@ def _error_consistency(names: dict[str, str], own: pd.DataFrame, theirs: pd.Data
     if not spread:
         bounded, method = (-1.0, 1.0), "no interval: trials do not vary around the ratio; " + method
     observed = float(agree.mean())
-    human, pairs_of_people, remark = _human_consistency(own, where)
+    human, pairs_of_people, remark = _human_consistency(own, where, level)
     if remark:
         remarks.append(remark)
     if len(n) < 2:
@@ -154,6 +160,7 @@ def _error_consistency(names: dict[str, str], own: pd.DataFrame, theirs: pd.Data
             min(len(n), int(unit.max()) + 1) if len(n) > 1 else int(unit.max()) + 1,
             "kappa",
             estimand,
+            level,
         ),
         observed=observed,
         expected=float(1 - below.mean()),
@@ -164,7 +171,9 @@ def _error_consistency(names: dict[str, str], own: pd.DataFrame, theirs: pd.Data
     )
 
 
-def _two_way_half_width(residual: Floats, person: Integers, unit: Integers, scale: float) -> tuple[float, bool]:
+def _two_way_half_width(
+    residual: Floats, person: Integers, unit: Integers, scale: float, level: float
+) -> tuple[float, bool]:
     """Return half the width of a ratio's interval, from the residuals of its linear form, and whether they vary."""
     people, units = int(person.max()) + 1, int(unit.max()) + 1
     by_person = float((np.bincount(person, residual) ** 2).sum()) * people / max(people - 1, 1)
@@ -177,11 +186,11 @@ def _two_way_half_width(residual: Floats, person: Integers, unit: Integers, scal
     else:
         # The difference can fall below what either clustering finds by itself, even below zero; then that holds.
         variance, count = max(by_person + by_unit - by_cell, by_person, by_unit), min(people, units)
-    half = critical_value(LEVEL, max(count - 1, 1)) * math.sqrt(variance) / scale
+    half = critical_value(level, max(count - 1, 1)) * math.sqrt(variance) / scale
     return half, variance > 0
 
 
-def _human_consistency(people: pd.DataFrame, where: str) -> tuple[Estimate | None, int, str]:
+def _human_consistency(people: pd.DataFrame, where: str, level: float) -> tuple[Estimate | None, int, str]:
     """Estimate the kappa of two people who answered the same task.
 
     Every pair of people counts once for each task that both answered. A person's accuracy is that in all own trials.
@@ -229,10 +238,10 @@ def _human_consistency(people: pd.DataFrame, where: str) -> tuple[Estimate | Non
     if (rest <= 1e-9 * pairs).any() or count < 3:
         why = f"{people_count} people and {units} units are too few, or one person is in all pairs"
         value = min(max(kappa, -1.0), 1.0)
-        return Estimate(value, -1.0, 1.0, f"no interval: {why}; {method}", count, "kappa", estimand), pairs, ""
+        return Estimate(value, -1.0, 1.0, f"no interval: {why}; {method}", count, "kappa", estimand, level), pairs, ""
     without = (above.sum() - own_above) / rest
     by_person = float((people_count - 1) / people_count * ((without - without.mean()) ** 2).sum())
-    half = critical_value(LEVEL, count - 1) * math.sqrt(by_unit + by_person)
+    half = critical_value(level, count - 1) * math.sqrt(by_unit + by_person)
     value = min(max(kappa, -1.0), 1.0)
     return (
         Estimate(
@@ -243,6 +252,7 @@ def _human_consistency(people: pd.DataFrame, where: str) -> tuple[Estimate | Non
             count,
             "kappa",
             estimand,
+            level,
         ),
         pairs,
         "",

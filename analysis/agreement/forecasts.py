@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,10 @@ from analysis.agreement.pairing import ALL_MODELS, number_units, pair_answers, s
 from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
-from analysis.intervals.bootstrap import RESAMPLES, percentile_estimate, resample_weights
+from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.reliability.analysis_of_variance import intraclass_of_sums
 from analysis.results import Record, ResultList, spread_out
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -73,8 +74,7 @@ def score_forecasts(
     machine: pd.DataFrame,
     *,
     clip: float = 0.001,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> ResultList[ForecastScore]:
     """Score a machine's probabilities as forecasts of people's answers to the same tasks.
 
@@ -83,14 +83,15 @@ def score_forecasts(
     clip
         Probabilities nearer than this to 0 or 1 are moved to it: one certain forecast that fails would otherwise make
         the mean infinite. With 0 they stay, and the loss may be infinite.
-    resamples, seed
-        Of the bootstrap over units: trials of a unit stay together.
+    settings
+        As for every estimator: :class:`Settings`. Units are resampled: trials of a unit stay together.
 
     Raises
     ------
     AnalysisError
         If fewer than ``LEAST_UNITS`` units are shared.
     """
+    chosen = choose(settings)
     if not 0 <= clip < 0.5:
         raise AnalysisError(f"Probabilities are clipped between 0 and 1/2, not at {clip}.")
     results = []
@@ -103,7 +104,7 @@ def score_forecasts(
         p = np.clip(raw, clip, 1 - clip)
         n, s = (np.bincount(unit, values).astype(np.float64) for values in (np.ones(len(h)), h))
         units = len(n)
-        weights = resample_weights(units, resamples, np.random.default_rng(seed))
+        weights = resample_weights(units, chosen.resamples, np.random.default_rng(chosen.seed))
         estimand = spell_estimand("new units", observer=observer_name(theirs))
 
         def averaged(
@@ -121,12 +122,21 @@ def score_forecasts(
             if not math.isfinite(value):
                 why = "a certain forecast failed, and its loss is infinite"
                 return Estimate(
-                    value, -math.inf, math.inf, f"no interval: {why}; {what}", units, "nats per trial", estimand
+                    value,
+                    -math.inf,
+                    math.inf,
+                    f"no interval: {why}; {what}",
+                    units,
+                    "nats per trial",
+                    estimand,
+                    chosen.level,
                 )
             drawn = weights @ count
             with np.errstate(divide="ignore", invalid="ignore"):
                 replicates = np.where(drawn > 0, weights @ total / drawn, np.nan)
-            return percentile_estimate(value, replicates, what, int((count > 0).sum()), "nats per trial", estimand)
+            return percentile_estimate(
+                value, replicates, what, int((count > 0).sum()), "nats per trial", estimand, level=chosen.level
+            )
 
         every = np.ones(len(h), dtype=bool)
         of_machine = log_loss(p, h)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,12 @@ from analysis.agreement.machines import Score, observer_name
 from analysis.agreement.pairing import ALL_MODELS, shared_groups, unit_table
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
-from analysis.intervals.bootstrap import RESAMPLES, percentile_estimate, resample_weights
+from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.intervals.quantiles import critical_value
 from analysis.results import Record, ResultList
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 
 LEAST_MODELS = 3
 
@@ -53,8 +55,7 @@ def model_agreement(
     machine: pd.DataFrame,
     *,
     score: Score = "probability",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> ResultList[ModelAgreement]:
     """Correlate mean human and machine scores over models, for each condition, difficulty and kind of references.
 
@@ -66,6 +67,7 @@ def model_agreement(
     AnalysisError
         If there are fewer than ``LEAST_MODELS`` models, or people or machine score all of them alike.
     """
+    chosen = choose(settings)
     results = []
     for names, own, theirs in shared_groups(people, machine, KEYS[1:]):
         units = unit_table(own, theirs, score, spell_group({"model": ALL_MODELS, **names}))
@@ -80,10 +82,10 @@ def model_agreement(
             )
         human, other = means["human"].to_numpy(), means["machine"].to_numpy()
         check_spread(human, other, where, "models")
-        rng = np.random.default_rng(seed)
-        replicates = [np.empty((resamples, count)), np.empty((resamples, count))]
+        rng = np.random.default_rng(chosen.seed)
+        replicates = [np.empty((chosen.resamples, count)) for _ in range(2)]
         for number, (_, part) in enumerate(units.groupby("model", sort=True)):
-            weights = resample_weights(len(part), resamples, rng) / len(part)
+            weights = resample_weights(len(part), chosen.resamples, rng) / len(part)
             for replicate, column in zip(replicates, ("human", "machine")):
                 replicate[:, number] = weights @ part[column].to_numpy()
         value = float(weighted_pearson(np.ones((1, count)), human, other)[0])
@@ -95,6 +97,7 @@ def model_agreement(
             "correlation",
             spell_estimand("new units", observer=observer_name(theirs)),
             (-1.0, 1.0),
+            chosen.level,
         )
         rank = float(weighted_pearson(np.ones((1, count)), rankdata(human), rankdata(other))[0])
         estimand = spell_estimand("new models", observer=observer_name(theirs))
@@ -105,14 +108,14 @@ def model_agreement(
                 score=score,
                 table=means.reset_index(),
                 these_models=these,
-                pearson=_fisher(value, 1.0, count, "Pearson", estimand),
-                spearman=_fisher(rank, 1 + rank**2 / 2, count, "Spearman", estimand),
+                pearson=_fisher(value, 1.0, count, "Pearson", estimand, chosen.level),
+                spearman=_fisher(rank, 1 + rank**2 / 2, count, "Spearman", estimand, chosen.level),
             )
         )
     return ResultList(results)
 
 
-def _fisher(value: float, factor: float, count: int, name: str, estimand: str) -> Estimate:
+def _fisher(value: float, factor: float, count: int, name: str, estimand: str, level: float) -> Estimate:
     """Return a correlation with the interval of Fisher's z."""
     if count <= 3 or abs(value) >= 1:
         why = "three models leave no degrees of freedom" if count <= 3 else "the correlation is perfect"
@@ -124,8 +127,9 @@ def _fisher(value: float, factor: float, count: int, name: str, estimand: str) -
             count,
             "correlation",
             estimand,
+            level,
         )
-    half = critical_value(LEVEL) * math.sqrt(factor / (count - 3))
+    half = critical_value(level) * math.sqrt(factor / (count - 3))
     low, high = (math.tanh(math.atanh(value) + side * half) for side in (-1, 1))
     method = f"{name} correlation over {count} models, Fisher's z"
-    return Estimate(value, low, high, method, count, "correlation", estimand)
+    return Estimate(value, low, high, method, count, "correlation", estimand, level)

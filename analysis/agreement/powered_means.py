@@ -51,9 +51,9 @@ class PoweredMean:
     freedom: float
     tuning: float
 
-    def half_width(self) -> float:
+    def half_width(self, level: float = LEVEL) -> float:
         """Return half the width of the interval."""
-        return critical_value(LEVEL, self.freedom) * math.sqrt(self.variance)
+        return critical_value(level, self.freedom) * math.sqrt(self.variance)
 
 
 @dataclass(frozen=True)

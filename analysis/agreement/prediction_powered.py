@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,7 @@ from analysis.groups import KEYS, spell_group
 from analysis.intervals.bootstrap import percentile_estimate
 from analysis.multiple_tests import spell_p
 from analysis.results import Record, ResultList, spread_out
+from analysis.settings import Chosen, Settings, choose
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -130,8 +131,7 @@ def score_with_machine(
     machine: pd.DataFrame,
     *,
     score: Score = "probability",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> ResultList[PoweredScore]:
     """Estimate the human score of each model and condition from human answers and a machine's.
 
@@ -147,8 +147,8 @@ def score_with_machine(
         tasks, which for a unit that people answered about need not be the tasks that they saw.
     score
         What the machine's score averages: its probability of the right answer, or whether it is right.
-    resamples, seed
-        Of the bootstrap over units that gives the saving its interval.
+    settings
+        As for every estimator: :class:`Settings`. Units are resampled, by default 500 times, for the saving's interval.
 
     Raises
     ------
@@ -157,12 +157,13 @@ def score_with_machine(
         than ``LEAST_LABELLED`` units are shared, fewer than ``LEAST_UNLABELLED`` are the machine's alone, the
         machine scores all units alike, or all human unit means are equal.
     """
+    chosen = choose(settings, resamples=RESAMPLES)
     observer = observer_name(machine)
     results = []
     for names, own, theirs in shared_groups(people, machine):
         where = spell_group(names)
         labels, left_out = gather_tasks(own, theirs, score, where)
-        results.append(_estimate(labels, left_out, names, observer, where, resamples, seed))
+        results.append(_estimate(labels, left_out, names, observer, where, chosen))
     return ResultList(results)
 
 
@@ -221,7 +222,7 @@ def gather_tasks(people: pd.DataFrame, machine: pd.DataFrame, score: Score, wher
 
 
 def _estimate(
-    labels: Labels, left_out: int, names: dict[str, str], observer: str, where: str, resamples: int, seed: int
+    labels: Labels, left_out: int, names: dict[str, str], observer: str, where: str, settings: Chosen
 ) -> PoweredScore:
     n, further = len(labels.labelled), len(labels.unlabelled)
     labelling = labelling_p(labels.labelled, labels.unlabelled)
@@ -236,7 +237,7 @@ def _estimate(
     shared = shared_by_people(labels)
     alone, powered = human_only_mean(y, shared), powered_mean(y, labels.labelled, labels.unlabelled, shared)
 
-    rng = np.random.default_rng(seed)
+    rng, resamples = np.random.default_rng(settings.seed), settings.resamples
     savings, bounds = np.empty(resamples), np.full((resamples, 2), np.nan)
     for row in range(resamples):
         # A replicate in which all drawn units agree has neither variance nor saving.
@@ -251,7 +252,9 @@ def _estimate(
     estimand = spell_estimand("new units", observer=observer)
 
     def ratio(value: float, replicates: Floats, what: str, least: float) -> Estimate:
-        return percentile_estimate(value, replicates, what, n, "times as many answers", estimand, (least, math.inf))
+        return percentile_estimate(
+            value, replicates, what, n, "times as many answers", estimand, (least, math.inf), settings.level
+        )
 
     remarks = []
     if labelling < WARN:
@@ -291,6 +294,7 @@ def _estimate(
             n,
             observer,
             people,
+            settings.level,
         ),
         human_only=_as_estimate(
             alone,
@@ -298,6 +302,7 @@ def _estimate(
             n,
             "",
             people,
+            settings.level,
         ),
         tuning=powered.tuning,
         saving=ratio(
@@ -341,10 +346,10 @@ def _spell_labelling(labels: Labels, observer: str, p: float) -> str:
     )
 
 
-def _as_estimate(fit: PoweredMean, method: str, n: int, observer: str, people: int) -> Estimate:
+def _as_estimate(fit: PoweredMean, method: str, n: int, observer: str, people: int, level: float) -> Estimate:
     """Return a fit as a proportion, with ends between 0 and 1."""
     value = min(max(fit.value, 0.0), 1.0)
-    half = fit.half_width()
+    half = fit.half_width(level)
     return Estimate(
         value,
         max(min(fit.value - half, value), 0.0),
@@ -356,4 +361,5 @@ def _as_estimate(fit: PoweredMean, method: str, n: int, observer: str, people: i
             "new units and people" if people >= LEAST_PEOPLE else "new units",
             observer=f"people, helped by {observer}" if observer else "people",
         ),
+        level,
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ from analysis.estimands import spell_estimand
 from analysis.groups import spell_group
 from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.results import Record, ResultList
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -81,8 +83,7 @@ def fit_temperature(
     used: float | None = None,
     lapse: bool = False,
     folds: int = FOLDS,
-    resamples: int | None = None,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> ResultList[TemperatureFit]:
     """Fit a temperature to people's answers, for each condition, difficulty and kind of references.
 
@@ -98,10 +99,8 @@ def fit_temperature(
         Whether to fit a lapse rate (0 to 1/2) as well.
     folds
         Folds of units for cross-validation.
-    resamples
-        Replicates of the bootstrap over units; by default 1,000, or 200 with a lapse rate.
-    seed
-        Of bootstrap and folds.
+    settings
+        As for every estimator: :class:`Settings`. By default 1,000 replicates over units, or 200 with a lapse rate.
 
     Raises
     ------
@@ -109,6 +108,7 @@ def fit_temperature(
         If the observer's evidence can't be had back from its probabilities (they are 0 or 1, or all 1/2), its
         temperature must be named, or too few units are shared.
     """
+    chosen = choose(settings, resamples=RESAMPLES_WITH_LAPSE if lapse else RESAMPLES)
     observer = observer_name(machine)
     used = known_temperature(observer) if used is None else used
     if not (math.isfinite(used) and used > 0):
@@ -118,9 +118,8 @@ def fit_temperature(
         where = spell_group({"model": observer, **names})
         tasks = gather_tasks(own, theirs, used, where)
         units = int(tasks.unit.max()) + 1
-        rng = np.random.default_rng(seed)
-        count = resamples or (RESAMPLES_WITH_LAPSE if lapse else RESAMPLES)
-        weights = resample_weights(units, count, rng)
+        rng = np.random.default_rng(chosen.seed)
+        weights = resample_weights(units, chosen.resamples, rng)
         estimand = spell_estimand("new units", observer=observer)
 
         slope, lapsed = fit_part(tasks, np.ones(units, dtype=bool), lapse)
@@ -128,7 +127,7 @@ def fit_temperature(
             fitted = np.array([fit_with_lapse(tasks, row[tasks.unit], slope, lapsed, warm=True) for row in weights])
             slopes, lapses = fitted[:, 0], fitted[:, 1]
         else:
-            slopes, lapses = fit_slopes(tasks, weights, slope), np.zeros(count)
+            slopes, lapses = fit_slopes(tasks, weights, slope), np.zeros(chosen.resamples)
         with np.errstate(divide="ignore"):
             value, replicates = float(np.divide(1.0, slope)), 1 / slopes
         what = "maximum likelihood, with a lapse rate" if lapse else "maximum likelihood"
@@ -136,16 +135,16 @@ def fit_temperature(
             what += "; on the boundary: people do not follow the machine's evidence"
         if value == 0:
             what += "; on the boundary: people always follow the machine's evidence"
-        before, after, gain = _cross_validate(tasks, used, lapse, folds, weights, rng, observer)
+        before, after, gain = _cross_validate(tasks, used, lapse, folds, weights, rng, observer, chosen.level)
         results.append(
             TemperatureFit(
                 observer=observer,
                 **names,
                 temperature=percentile_estimate(
-                    value, replicates, what, units, "temperature", estimand, (0.0, math.inf)
+                    value, replicates, what, units, "temperature", estimand, (0.0, math.inf), chosen.level
                 ),
                 lapse=percentile_estimate(
-                    lapsed, lapses, what, units, "proportion of trials", estimand, (0.0, MOST_LAPSE)
+                    lapsed, lapses, what, units, "proportion of trials", estimand, (0.0, MOST_LAPSE), chosen.level
                 )
                 if lapse
                 else None,
@@ -183,7 +182,14 @@ def change_temperature(machine: pd.DataFrame, new: float, *, used: float, lapse:
 
 
 def _cross_validate(
-    tasks: AnsweredTasks, used: float, lapse: bool, folds: int, weights: Floats, rng: np.random.Generator, observer: str
+    tasks: AnsweredTasks,
+    used: float,
+    lapse: bool,
+    folds: int,
+    weights: Floats,
+    rng: np.random.Generator,
+    observer: str,
+    level: float,
 ) -> tuple[Estimate, Estimate, Estimate]:
     """Return log-loss before and after the fit, and their difference; each unit's fit knows nothing of the unit."""
     units = weights.shape[1]
@@ -217,7 +223,9 @@ def _cross_validate(
                 "another, and the loss is infinite. Fit a lapse rate (lapse=True), or collect more answers."
             )
         replicates = weights @ total / (weights @ count)
-        found.append(percentile_estimate(value, replicates, words[name], units, "nats per trial", estimand))
+        found.append(
+            percentile_estimate(value, replicates, words[name], units, "nats per trial", estimand, level=level)
+        )
     return found[0], found[1], found[2]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,10 @@ from analysis.agreement.pairing import ALL_MODELS, shared_groups, unit_table
 from analysis.arrays import Floats
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
-from analysis.intervals.bootstrap import RESAMPLES, percentile_estimate, resample_weights
+from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.reliability.analysis_of_variance import intraclass_of_sums
 from analysis.results import Record, ResultList, spread_out
+from analysis.settings import Chosen, Settings, choose
 from benchmark.estimate import DISATTENUATED, Estimate
 
 
@@ -82,8 +83,7 @@ def unit_agreement(
     machine: pd.DataFrame,
     *,
     score: Score = "probability",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> ResultList[UnitAgreement]:
     """Correlate human and machine scores over units: within each model, and over all models if there are several.
 
@@ -96,25 +96,26 @@ def unit_agreement(
     score
         What is averaged over a unit's tasks: the machine's probability of the right answer (as in MIS), or whether it
         is right.
-    resamples, seed
-        Of the bootstrap over units; within each replicate reliabilities are estimated anew.
+    settings
+        As for every estimator: :class:`Settings`. Units are resampled; reliabilities are estimated anew each time.
 
     Raises
     ------
     AnalysisError
         If people and machine share fewer than ``LEAST_UNITS`` units, or one of them scores all units alike.
     """
+    chosen = choose(settings)
     results = []
     for names, own, theirs in shared_groups(people, machine):
-        results.append(_correlate_units(names, own, theirs, score, resamples, seed))
+        results.append(_correlate_units(names, own, theirs, score, chosen))
     for names, own, theirs in shared_groups(people, machine, KEYS[1:]):
         if own["model"].nunique() > 1:
-            results.append(_correlate_units({"model": ALL_MODELS, **names}, own, theirs, score, resamples, seed))
+            results.append(_correlate_units({"model": ALL_MODELS, **names}, own, theirs, score, chosen))
     return ResultList(results)
 
 
 def _correlate_units(
-    names: dict[str, str], own: pd.DataFrame, theirs: pd.DataFrame, score: Score, resamples: int, seed: int
+    names: dict[str, str], own: pd.DataFrame, theirs: pd.DataFrame, score: Score, chosen: Chosen
 ) -> UnitAgreement:
     """Correlate the units of one group."""
     where = spell_group(names)
@@ -124,8 +125,8 @@ def _correlate_units(
     count = len(units)
     observer = observer_name(theirs)
     estimand = spell_estimand("new units", observer=observer)
-    rng = np.random.default_rng(seed)
-    weights = resample_weights(count, resamples, rng)
+    rng = np.random.default_rng(chosen.seed)
+    weights = resample_weights(count, chosen.resamples, rng)
     every = np.ones((1, count))
 
     pearson, pearsons = float(weighted_pearson(every, human, other)[0]), weighted_pearson(weights, human, other)
@@ -133,7 +134,7 @@ def _correlate_units(
 
     def bootstrapped(value: float, replicates: Floats, what: str, unit: str = "correlation") -> Estimate:
         bounds = (-1.0, 1.0) if unit == "correlation" else (-math.inf, math.inf)
-        return percentile_estimate(value, replicates, what, count, unit, estimand, bounds)
+        return percentile_estimate(value, replicates, what, count, unit, estimand, bounds, chosen.level)
 
     remarks = []
     sums = {side: units[[f"{side}_count", f"{side}_total", f"{side}_squares"]].to_numpy(dtype=np.float64).T
@@ -161,7 +162,7 @@ def _correlate_units(
         parts = [noise[side] for side in sides]
         if any(part is None for part in parts):
             return None
-        of_value, of_replicates = 1.0, np.ones(resamples)
+        of_value, of_replicates = 1.0, np.ones(chosen.resamples)
         for part in parts:
             assert part is not None
             of_value *= part[0]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -32,8 +32,9 @@ from analysis.proportions import Mean, cluster_means, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans
 from analysis.results import AnalysisResult, Plotted, Record
 from analysis.same_units import check_one_model_a_name
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError, NameNotFound
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 
 UNIT = "difference of proportions correct"
 
@@ -143,8 +144,7 @@ def compare_models(
     mean: Mean = "units",
     units: pd.DataFrame | None = None,
     same_units: Mapping[str, str] | None = None,
-    level: float = LEVEL,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> Comparison:
     """Compare all pairs of models in a condition.
 
@@ -161,10 +161,9 @@ def compare_models(
     same_units
         From a model to the one whose units it has, too (``Dataset.same_units``): these are paired, and a model and its
         twin.
-    level
-        Coverage of each interval by itself, and of all simultaneous intervals together.
-    seed
-        Of the joint distribution.
+    settings
+        As for every estimator: :class:`Settings`. The level is the coverage of each interval by itself, and of all
+        simultaneous intervals together.
 
     Returns
     -------
@@ -175,6 +174,8 @@ def compare_models(
     AnalysisError
         If fewer than two models have answers, several conditions are mixed, or a model has 1 unit or participant.
     """
+    chosen = choose(settings)
+    level, seed = chosen.level, chosen.seed
     joint = model_means(
         table, condition=condition, models=models, drawing=drawing, mean=mean, units=units, same_units=same_units
     )
@@ -192,8 +193,7 @@ def compare_conditions(
     drawing: Drawing = "layer-uniform",
     mean: Mean = "units",
     units: pd.DataFrame | None = None,
-    level: float = LEVEL,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> Comparison:
     """Compare two conditions within each model, paired by unit.
 
@@ -203,7 +203,7 @@ def compare_conditions(
         Table of judgements.
     first, second
         The conditions: the difference is first minus second.
-    drawing, mean, units, level, seed
+    drawing, mean, units, settings
         As in :func:`compare_models`.
 
     Returns
@@ -216,6 +216,8 @@ def compare_conditions(
     AnalysisError
         If no model has both conditions.
     """
+    chosen = choose(settings)
+    level, seed = chosen.level, chosen.seed
     table, first, second = plain(table), str(first), str(second)
     for name in (first, second):
         choose_condition(table, name)
@@ -257,8 +259,7 @@ def compare_groups(
     drawing: Drawing = "layer-uniform",
     mean: Mean = "units",
     units: pd.DataFrame | None = None,
-    level: float = LEVEL,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> Comparison:
     """Compare two groups of people, such as laymen and experts: people are nested in groups, units are crossed.
 
@@ -273,7 +274,7 @@ def compare_groups(
     within
         What makes a cell, each with a difference of its own; the columns of ``CELL`` that vary if None, and nothing for
         one difference over all answers.
-    drawing, mean, units, level, seed
+    drawing, mean, units, settings
         As in :func:`compare_models`.
 
     Returns
@@ -288,6 +289,8 @@ def compare_groups(
     NameNotFound
         If there is no such column or group.
     """
+    chosen = choose(settings)
+    level, seed = chosen.level, chosen.seed
     table = plain(require(table, ["correct", "model", "unit", "participant"]))
     if group not in table.columns:
         raise NameNotFound("column of the judgements", group, list(map(str, table.columns)))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from analysis.comparison.models import model_means
 from analysis.estimands import Drawing, spell_estimand
 from analysis.proportions import Mean
 from analysis.results import AnalysisResult, Plotted, Record
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, RANK, Estimate, spell_value
 
@@ -124,8 +125,7 @@ def rank_models(
     mean: Mean = "units",
     units: pd.DataFrame | None = None,
     same_units: Mapping[str, str] | None = None,
-    level: float = LEVEL,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> Ranks:
     """Rank models by proportion correct in a condition.
 
@@ -141,16 +141,16 @@ def rank_models(
         As in ``proportions.estimate_proportions``.
     same_units
         As in ``comparison.compare_models``: what is paired.
-    level
-        Probability that all sets hold the true ranks.
-    seed
-        Of the joint distribution.
+    settings
+        As for every estimator: :class:`Settings`. The level is the probability that all sets hold the true ranks.
 
     Raises
     ------
     AnalysisError
         As ``comparison.compare_models``.
     """
+    chosen = choose(settings)
+    level, seed = chosen.level, chosen.seed
     joint = model_means(
         table, condition=condition, models=models, drawing=drawing, mean=mean, units=units, same_units=same_units
     )
@@ -165,8 +165,7 @@ def rank_values(
     estimand: str,
     freedom: float = np.inf,
     count: int = 0,
-    level: float = LEVEL,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> Ranks:
     """Rank anything that is estimated with a known covariance: published means and their errors, say.
 
@@ -184,7 +183,7 @@ def rank_values(
         Degrees of freedom of the errors.
     count
         Independent things that a value rests on (units), if known.
-    level, seed
+    settings
         As in :func:`rank_models`.
 
     Raises
@@ -192,6 +191,8 @@ def rank_values(
     AnalysisError
         If there are fewer than two, or a number is missing, or a difference has no error.
     """
+    chosen = choose(settings)
+    level, seed = chosen.level, chosen.seed
     data, matrix = np.asarray(values, dtype=np.float64), np.asarray(covariance, dtype=np.float64)
     matrix = np.diag(matrix) if matrix.ndim == 1 else matrix
     if len(names) < 2 or len(set(names)) != len(names):

@@ -229,7 +229,7 @@ def is_computed_anew(result: Result) -> bool:
 
 def _machine_scores(result: Result, answers: pd.DataFrame, interval: Interval) -> Iterator[Score]:
     """Yield machines' scores over the whole pool and over its parts, and how they change with its size."""
-    for curve in score_pool_sizes(answers, unit_flags(result), result.made.seed, interval=interval):
+    for curve in score_pool_sizes(answers, unit_flags(result), seed=result.made.seed, interval=interval):
         for size, point in zip(curve.sizes, curve.points):
             for name in _MACHINE:
                 yield from _record(name, getattr(point, name), point, size)
@@ -249,7 +249,7 @@ def _twin_scores(result: Result, answers: pd.DataFrame, interval: Interval) -> I
         table[table["model"].str.endswith(TWIN_SUFFIX)].assign(model=result.model.name + "@twin")
         for table in (answers, flags)
     )
-    for score in score_machines(alone, flagged, result.made.seed, interval=interval) if len(alone) else ():
+    for score in score_machines(alone, flagged, seed=result.made.seed, interval=interval) if len(alone) else ():
         if _cell(score) in trained:
             yield from _record("twin_low_level", score.low_level, score, result.pool.size)
             yield from _record("twin_excess", score.excess, score, result.pool.size)

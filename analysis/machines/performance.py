@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from analysis.estimands import Drawing, known_weights, name_units, spell_estiman
 from analysis.intervals.means import Interval, estimate_mean, p_of_mean
 from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.results import AnalysisResult, Record, spread_out
+from analysis.settings import Chosen, Settings, choose
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
 from benchmark.model_card import TWIN_SUFFIX
@@ -198,11 +199,11 @@ class MachineScores(list[MachineScore], AnalysisResult):
 def score_machines(
     responses: pd.DataFrame,
     statistics: pd.DataFrame | None = None,
-    seed: int = 0,
     *,
     drawing: Drawing = "layer-uniform",
     units: pd.DataFrame | None = None,
     interval: Interval = "student",
+    **settings: Unpack[Settings],
 ) -> MachineScores:
     """Score every machine observer on every trained model.
 
@@ -214,20 +215,21 @@ def score_machines(
         The table of responses; people's are ignored.
     statistics
         The table of unit statistics; flagged units are kept apart.
-    seed
-        Of the bootstrap.
     drawing
         Layer-uniform, or unit-uniform, which weights each unit by the width of its layer.
     units
         Table of units, with the widths of their layers: for unit-uniform means.
     interval
         As for :func:`analysis.intervals.means.estimate_mean`.
+    settings
+        As for every estimator: :class:`Settings`.
 
     Raises
     ------
     AnalysisError
         If responses of two protocols are mixed, or a unit-uniform mean lacks the width of a layer.
     """
+    chosen = choose(settings)
     # Without the many columns that no score needs: they would be moved with every choice of rows.
     needed = responses[["observer_kind", "kind", "protocol", *_CELL, *UNIT_KEY, "related", "correct", "probability"]]
     machines = needed[(needed["observer_kind"] == "machine") & (needed["kind"] == "main")]
@@ -251,7 +253,7 @@ def score_machines(
         low_level = None if observer.endswith(SHUFFLED) else means["correct"].get((model, *same, LOW_LEVEL))
         twin = means["correct"].get((model + TWIN_SUFFIX, *same, observer))
         sure = means["probability"].get(cell.Index)
-        question = _Question(model, drawing, units, seed, interval)
+        question = _Question(model, drawing, units, chosen, interval)
         scores.append(
             MachineScore(
                 model=model,
@@ -326,15 +328,15 @@ class _Question:
     model: str
     drawing: Drawing
     units: pd.DataFrame | None
-    seed: int
+    settings: Chosen
     interval: Interval = "student"
 
     def mean(self, values: pd.Series, unit: str, observer: str) -> Estimate:
         """Estimate the mean of one number per unit, indexed by what names a unit but its model."""
         estimand = spell_estimand("new units", self.drawing, observer)
         return estimate_mean(
-            values.to_numpy(), unit=unit, seed=self.seed, estimand=estimand, weights=self._weights(values),
-            interval=self.interval,
+            values.to_numpy(), unit=unit, seed=self.settings.seed, estimand=estimand, weights=self._weights(values),
+            level=self.settings.level, interval=self.interval,
         )  # fmt: skip
 
     def _weights(self, values: pd.Series) -> NDArray[np.float64] | None:
@@ -364,21 +366,23 @@ def _pair(first: pd.Series, second: pd.Series | None) -> pd.Series | None:
     return None if paired.empty else paired.iloc[:, 0] - paired.iloc[:, 1]
 
 
-def observer_check(responses: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def observer_check(responses: pd.DataFrame, **settings: Unpack[Settings]) -> pd.DataFrame:
     """Return each machine observer's proportion correct on the planted units, whose truth is known.
 
     Only answers to tasks that show both sides count: where a side is missing, an honest observer may fail.
     """
+    chosen = choose(settings)
     machines = responses[responses["observer_kind"] == "machine"]
     planted = machines[(machines["kind"] == "catch") & (machines["references"] == "both")]
     rows = [
-        {"observer": observer, "condition": condition, "planted units": _planted(own, observer, seed)}
+        {"observer": observer, "condition": condition, "planted units": _planted(own, observer, chosen)}
         for (observer, condition), own in planted.groupby(["observer", "condition"], sort=True)
     ]
     return pd.DataFrame(rows)
 
 
-def _planted(responses: pd.DataFrame, observer: str, seed: int) -> Estimate:
+def _planted(responses: pd.DataFrame, observer: str, settings: Chosen) -> Estimate:
     """Estimate an observer's proportion correct on planted units."""
     estimand = spell_estimand("new units", observer=observer)
-    return estimate_mean(unit_means(responses).to_numpy(), unit="proportion correct", seed=seed, estimand=estimand)
+    values = unit_means(responses).to_numpy()
+    return estimate_mean(values, unit="proportion correct", seed=settings.seed, estimand=estimand, level=settings.level)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from analysis.estimands import spell_estimand
 from analysis.intervals.means import Interval, estimate_mean
 from analysis.machines.performance import UNIT_KEY, MachineScore, score_machines, set_flagged_apart
 from analysis.results import Plotted, Record, ResultList
+from analysis.settings import Chosen, Settings, choose
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
@@ -190,9 +191,9 @@ class PoolSizeCurve(Plotted, Record):
 def score_pool_sizes(
     responses: pd.DataFrame,
     statistics: pd.DataFrame | None = None,
-    seed: int = 0,
     *,
     interval: Interval = "student",
+    **settings: Unpack[Settings],
 ) -> ResultList[PoolSizeCurve]:
     """Score every machine observer on every trained model over pools of several sizes.
 
@@ -203,10 +204,10 @@ def score_pool_sizes(
         :func:`benchmark.workflow.observe_pool_sizes`.
     statistics
         The table of unit statistics; flagged units are kept apart.
-    seed
-        Of the bootstrap, if that is asked for.
     interval
         As for :func:`analysis.intervals.means.estimate_mean`.
+    settings
+        As for every estimator: :class:`Settings`.
 
     Returns
     -------
@@ -219,6 +220,7 @@ def score_pool_sizes(
     AnalysisError
         If the column is missing, or the answers of one size are under two protocols.
     """
+    chosen = choose(settings)
     if "pool_size" not in responses:
         raise AnalysisError(
             "The responses don't say which pool each was given over (column pool_size). Answers over smaller pools "
@@ -226,17 +228,17 @@ def score_pool_sizes(
         )
     points: dict[tuple[str, ...], dict[int, MachineScore]] = {}
     for size, part in responses.groupby("pool_size", sort=True):
-        for score in score_machines(part, statistics, seed, interval=interval):
+        for score in score_machines(part, statistics, interval=interval, **settings):
             key = (score.model, score.condition, score.difficulty, score.references, score.observer)
             points.setdefault(key, {})[int(size)] = score
     kept = ["model", *UNIT_KEY, "condition", "difficulty", "references", "observer", "pool_size", "correct"]
     machines = responses.loc[(responses["observer_kind"] == "machine") & (responses["kind"] == "main"), kept]
     machines, _ = set_flagged_apart(machines, statistics)
-    return ResultList(_curve(key, points[key], machines, seed, interval) for key in sorted(points))
+    return ResultList(_curve(key, points[key], machines, chosen, interval) for key in sorted(points))
 
 
 def _curve(
-    key: tuple[str, ...], points: dict[int, MachineScore], machines: pd.DataFrame, seed: int, interval: Interval
+    key: tuple[str, ...], points: dict[int, MachineScore], machines: pd.DataFrame, settings: Chosen, interval: Interval
 ) -> PoolSizeCurve:
     """Return the curve of one model and observer."""
     model, condition, difficulty, references, observer = key
@@ -252,8 +254,8 @@ def _curve(
         related=any(point.related for point in points.values()),
         sizes=sizes,
         points=tuple(points[size] for size in sizes),
-        steps=tuple(_change(means, observer, pair, seed, interval, per_halving=False) for pair in pairwise(sizes)),
-        per_halving=_change(means, observer, sizes, seed, interval, per_halving=True) if len(sizes) > 1 else None,
+        steps=tuple(_change(means, observer, pair, settings, interval, per_halving=False) for pair in pairwise(sizes)),
+        per_halving=_change(means, observer, sizes, settings, interval, per_halving=True) if len(sizes) > 1 else None,
     )  # fmt: skip
 
 
@@ -285,7 +287,7 @@ def _change(
     means: dict[str, pd.DataFrame | None],
     observer: str,
     sizes: Sequence[int],
-    seed: int,
+    settings: Chosen,
     interval: Interval,
     *,
     per_halving: bool,
@@ -307,7 +309,8 @@ def _change(
         changes[name] = estimate_mean(
             values,
             unit="difference of proportions correct" + (" per halving of the pool" if per_halving else ""),
-            seed=seed,
+            seed=settings.seed,
+            level=settings.level,
             interval=interval,
             estimand=f"{spell_estimand('new units', observer=by)}; over these pools",
         )

@@ -10,13 +10,11 @@ from analysis.arrays import Floats
 from analysis.proportions.answers import Codes
 from analysis.proportions.clustered_means import ClusteredMeans
 
-BOOTSTRAPS = 2_000
-
 _CHUNK = 250
 """Resamples at a time: bounds the memory of the two-way bootstrap."""
 
 
-def bootstrap_two_way(means: ClusteredMeans, rows: Codes, *, seed: int, resamples: int = BOOTSTRAPS) -> Floats:
+def bootstrap_two_way(means: ClusteredMeans, rows: Codes, *, seed: int, resamples: int) -> Floats:
     """Resample units and participants of one cell, each with replacement (Owen, 2007).
 
     Answers are weighted by how often their unit and their participant were drawn; nothing is copied. Units and people

@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -40,9 +40,10 @@ from analysis.proportions.answers import Codes, read_answers
 from analysis.proportions.clustered_means import ClusteredMeans, Mean, cluster_means
 from analysis.proportions.intervals import Interval, cell_components, choose_interval, estimate_cell
 from analysis.results import AnalysisResult, Plotted, Record, name_row
+from analysis.settings import Settings, choose
 from analysis.variance_components import Components
 from benchmark.errors import NameNotFound
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,7 @@ def estimate_proportions(
     drawing: Drawing = "layer-uniform",
     mean: Mean = "units",
     units: pd.DataFrame | None = None,
-    level: float = LEVEL,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> Proportions:
     """Estimate the proportion correct of every cell.
 
@@ -206,10 +206,8 @@ def estimate_proportions(
         Whether units, or answers, count alike within a cell.
     units
         Table of units: ``benchmark.schemas.UNITS``, or with a column ``unit`` and ``kind``, ``depth``, ``width``.
-    level
-        Coverage of the intervals.
-    seed
-        Of the bootstraps.
+    settings
+        As for every estimator: :class:`Settings`.
 
     Returns
     -------
@@ -220,6 +218,7 @@ def estimate_proportions(
     AnalysisError
         If there are no answers, or the interval does not speak for the scope.
     """
+    chosen = choose(settings)
     how = choose_interval(interval, scope, by)
     if isinstance(by, str):
         by = (by,)
@@ -231,7 +230,7 @@ def estimate_proportions(
     units_in = means.counts["units"] if how != "models" else _count_distinct(answers.cell, answers.unit)
     cells = []
     for number, names in enumerate(frame):
-        estimate = estimate_cell(means, number, rows[number], how, drawing, mean, level, seed)
+        estimate = estimate_cell(means, number, rows[number], how, drawing, mean, chosen)
         cells.append(
             ProportionCell(
                 names={str(key): str(value) for key, value in names.items()},

@@ -13,8 +13,9 @@ from analysis.intervals.means import estimate_mean
 from analysis.intervals.quantiles import critical_value, percentile_ends
 from analysis.intervals.wilson import bound_proportion, wilson_interval
 from analysis.proportions.answers import Answers, Codes
-from analysis.proportions.bootstrap import BOOTSTRAPS, bootstrap_two_way
+from analysis.proportions.bootstrap import bootstrap_two_way
 from analysis.proportions.clustered_means import ClusteredMeans, Mean
+from analysis.settings import Chosen
 from analysis.variance_components import Components, split_variance
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
@@ -76,10 +77,10 @@ def estimate_cell(
     how: Interval,
     drawing: Drawing,
     mean: Mean,
-    level: float,
-    seed: int,
+    settings: Chosen,
 ) -> Estimate:
     """Return the estimate of one cell."""
+    level, seed = settings.level, settings.seed
     value = float(means.values[number])
     units, people = int(means.counts["units"][number]), int(means.counts["people"][number])
     count = int(means.counts["answers"][number])
@@ -113,9 +114,11 @@ def estimate_cell(
             units,
         )
     if how == "two-way bootstrap":
-        draws = bootstrap_two_way(means, rows, seed=seed)
+        draws = bootstrap_two_way(means, rows, seed=seed, resamples=settings.resamples)
         low, high = percentile_ends(draws, level)
-        method = f"two-way bootstrap over {over} and participants ({size}; {BOOTSTRAPS:,} resamples, percentiles)"
+        method = (
+            f"two-way bootstrap over {over} and participants ({size}; {settings.resamples:,} resamples, percentiles)"
+        )
         return result(low, high, method, units)
     if how == "variance components":
         parts = cell_components(means.answers, rows)

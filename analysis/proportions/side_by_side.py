@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,9 @@ from analysis.proportions.clustered_means import Mean, cluster_means
 from analysis.proportions.estimates import StandardErrors, standard_errors
 from analysis.proportions.intervals import Interval, cell_components, estimate_cell
 from analysis.results import Plotted, Record
+from analysis.settings import Settings, choose
 from analysis.variance_components import Components
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,7 @@ def compare_intervals(
     drawing: Drawing = "layer-uniform",
     mean: Mean = "units",
     units: pd.DataFrame | None = None,
-    level: float = LEVEL,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> Intervals:
     """Return all intervals for the proportion correct in a table of judgements, taken as one cell.
 
@@ -66,7 +66,7 @@ def compare_intervals(
     ----------
     table
         Judgements of the cell: one model and condition, say.
-    drawing, mean, units, level, seed
+    drawing, mean, units, settings
         As in :func:`estimate_proportions`.
 
     Returns
@@ -78,12 +78,13 @@ def compare_intervals(
     AnalysisError
         If there are no answers.
     """
+    chosen = choose(settings)
     answers = read_answers(table, (), drawing=drawing, units=units)
     means = cluster_means(answers, mean=mean)
     rows = np.arange(len(answers.correct))
     names: list[Interval] = [name for name in get_args(Interval) if name != "models"]
-    estimates = {name: estimate_cell(means, 0, rows, name, drawing, mean, level, seed) for name in names}
-    draws = bootstrap_two_way(means, rows, seed=seed)
+    estimates = {name: estimate_cell(means, 0, rows, name, drawing, mean, chosen) for name in names}
+    draws = bootstrap_two_way(means, rows, seed=chosen.seed, resamples=chosen.resamples)
     return Intervals(
         estimates, standard_errors(means)[0], float(draws.std(ddof=1)) if len(draws) > 1 else 0.0,
         cell_components(answers, rows),

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -43,8 +43,9 @@ from analysis.psychophysics.confidence_bootstrap import Draws, Resampled, estima
 from analysis.psychophysics.meta_d_prime import CONFIDENCES
 from analysis.results import Record, ResultList, spread_out
 from analysis.sandwich import Clusters, clustered_difference, clustered_estimate, clustered_proportion
+from analysis.settings import Chosen, Settings, choose
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 
 RESAMPLES = 1000
 
@@ -130,9 +131,7 @@ def measure_confidence(
     by: Sequence[str] = ("model", "condition"),
     *,
     resample: Resampled = "participants",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = LEVEL,
+    **settings: Unpack[Settings],
 ) -> ResultList[Metacognition]:
     """Measure what confidence says in each cell.
 
@@ -146,10 +145,8 @@ def measure_confidence(
         What the bootstrap of AUROC and meta-d' draws: whole participants (speaks for new people, these units), or
         units and participants independently, which is conservative (the pigeonhole bootstrap: Owen, 2007, Annals of
         Applied Statistics 1).
-    resamples, seed
-        Of the bootstrap.
-    level
-        Coverage of the intervals.
+    settings
+        As for every estimator: :class:`Settings`. By default 1,000 resamples.
 
     Returns
     -------
@@ -160,6 +157,7 @@ def measure_confidence(
     AnalysisError
         If no answer of the table has a confidence, or one lies outside 1 to 3.
     """
+    chosen = choose(settings, resamples=RESAMPLES)
     present = table["confidence"].notna()
     if not present.any():
         raise AnalysisError(
@@ -174,13 +172,14 @@ def measure_confidence(
     for cell, whole in split_cells(table, by):
         own = whole[whole["confidence"].notna()]
         if len(own):
-            results.append(_measure_cell(own, cell, len(whole) - len(own), resample, resamples, seed, level))
+            results.append(_measure_cell(own, cell, len(whole) - len(own), resample, chosen))
     return ResultList(results)
 
 
 def _measure_cell(
-    own: pd.DataFrame, cell: dict[str, str], missing: int, resample: Resampled, resamples: int, seed: int, level: float
+    own: pd.DataFrame, cell: dict[str, str], missing: int, resample: Resampled, settings: Chosen
 ) -> Metacognition:
+    level = settings.level
     own = own.sort_values(["participant", "unit"], key=lambda column: column.astype(str), kind="stable")
     correct = own["correct"].to_numpy(np.float64)
     confidence = own["confidence"].to_numpy(np.float64)
@@ -202,7 +201,7 @@ def _measure_cell(
         if slope is None:
             reasons.append("everybody kept to one level of confidence: there is no slope within participants.")
         high_minus_low = _high_minus_low(correct, confidence, clusters, level)
-        draws = Draws.of(own, resample, resamples, seed)
+        draws = Draws.of(own, resample, settings.resamples, settings.seed)
         try:
             auroc = estimate_auroc(own, draws, level)
         except AnalysisError as error:

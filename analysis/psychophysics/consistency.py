@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from analysis.psychophysics.cells import ALL_ANSWERS, split_cells
 from analysis.results import Record, ResultList
 from analysis.sandwich import Clusters, clustered_estimate, clustered_proportion
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Consistency(Record):
 
 
 def repeat_consistency(
-    table: pd.DataFrame, by: Sequence[str] = ("model", "condition", "references"), level: float = LEVEL
+    table: pd.DataFrame, by: Sequence[str] = ("model", "condition", "references"), **settings: Unpack[Settings]
 ) -> ResultList[Consistency]:
     """Compare repeated answers with the first answer of the same person to the same task.
 
@@ -58,14 +60,15 @@ def repeat_consistency(
         Table of judgements, with main and repeated trials.
     by
         Columns that make the cells.
-    level
-        Coverage of the intervals, two-way clustered.
+    settings
+        As for every estimator: :class:`Settings`. Intervals are two-way clustered.
 
     Raises
     ------
     AnalysisError
         If there are no repeated trials, or none has a first answer.
     """
+    level = choose(settings).level
     kind = table["kind"].astype(str)
     again = table[kind == "repeated"]
     if again.empty:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,10 @@ from analysis.psychophysics.cells import ALL_ANSWERS, main_trials
 from analysis.psychophysics.learning import straight_line
 from analysis.results import Record
 from analysis.sandwich import Clusters, clustered_estimate, clustered_proportion
+from analysis.settings import Settings, choose
 from analysis.variance_components import split_variance
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 
 GUESS = 0.5
 
@@ -88,21 +90,22 @@ class GuessingCheck(Record):
         return text
 
 
-def check_guessing(table: pd.DataFrame, level: float = LEVEL) -> GuessingCheck:
+def check_guessing(table: pd.DataFrame, **settings: Unpack[Settings]) -> GuessingCheck:
     """Test the guess rate of one half on trials without references.
 
     Parameters
     ----------
     table
         Table of judgements, with those without references; main trials alone are used.
-    level
-        Coverage of the intervals.
+    settings
+        As for every estimator: :class:`Settings`.
 
     Raises
     ------
     AnalysisError
         If no answer was given without references.
     """
+    level = choose(settings).level
     own = main_trials(table)
     own = own[own["references"].astype(str) == "none"]
     if own.empty:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ from analysis.multiple_tests import spell_p
 from analysis.psychophysics.cells import main_trials, split_cells
 from analysis.results import Record, ResultList
 from analysis.sandwich import Clusters, clustered_difference, clustered_estimate, clustered_proportion
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def learning_curve(
     by: Sequence[str] = ("model", "condition", "references"),
     *,
     factors: Sequence[str] = ("unit", "participant"),
-    level: float = LEVEL,
+    **settings: Unpack[Settings],
 ) -> ResultList[Learning]:
     """Estimate how answers change over a session.
 
@@ -73,14 +75,15 @@ def learning_curve(
         Columns that make the cells.
     factors
         What answers hang together through: ``("participant",)`` speaks for new people and these units.
-    level
-        Coverage of the intervals.
+    settings
+        As for every estimator: :class:`Settings`.
 
     Raises
     ------
     AnalysisError
         If all trials of a cell have the same place in their sessions.
     """
+    level = choose(settings).level
     results = []
     for cell, own in split_cells(main_trials(table), by):
         place, correct = own["trial_index"].to_numpy(np.float64), own["correct"].to_numpy(np.float64)

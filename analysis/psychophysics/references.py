@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from analysis.psychophysics.cells import ALL_ANSWERS, main_trials, split_cells
 from analysis.results import Record, ResultList
 from analysis.sandwich import Clusters, clustered_difference, clustered_proportion
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 from benchmark.protocol import REFERENCES
 
 
@@ -68,7 +69,7 @@ class ReferencesComparison(Record):
 
 
 def compare_references(
-    table: pd.DataFrame, by: Sequence[str] = ("model", "condition"), level: float = LEVEL
+    table: pd.DataFrame, by: Sequence[str] = ("model", "condition"), **settings: Unpack[Settings]
 ) -> ResultList[ReferencesComparison]:
     """Compare answers to trials with both sides of references, one side, and none.
 
@@ -78,14 +79,16 @@ def compare_references(
         Table of judgements, with all kinds of references; main trials alone are used.
     by
         Columns that make the cells.
-    level
-        Coverage of the intervals, two-way clustered; differences are not paired, but share their clusters.
+    settings
+        As for every estimator: :class:`Settings`. Intervals are two-way clustered; differences are not paired, but
+        share their clusters.
 
     Raises
     ------
     AnalysisError
         If the table shows a single kind of references.
     """
+    level = choose(settings).level
     own = main_trials(table)
     kinds = own["references"].astype(str)
     if kinds.nunique() < 2:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ from analysis.estimands import spell_estimand
 from analysis.intervals.quantiles import percentile_ends
 from analysis.psychophysics.cells import main_trials, split_cells
 from analysis.results import Record, ResultList
+from analysis.settings import Chosen, Settings, choose
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 from benchmark.responses import reaction_seconds
 
 RESAMPLES = 2000
@@ -50,10 +52,7 @@ class ReactionTimes(Record):
 def reaction_times(
     table: pd.DataFrame,
     by: Sequence[str] = ("model", "condition", "references"),
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = LEVEL,
+    **settings: Unpack[Settings],
 ) -> ResultList[ReactionTimes]:
     """Summarise reaction times of right and wrong answers.
 
@@ -63,16 +62,15 @@ def reaction_times(
         Table of judgements; main trials alone are used.
     by
         Columns that make the cells; those without any time are left out.
-    resamples, seed
-        Of the bootstrap over participants.
-    level
-        Coverage of the intervals.
+    settings
+        As for every estimator: :class:`Settings`. Participants are resampled.
 
     Raises
     ------
     AnalysisError
         If no answer has a reaction time.
     """
+    chosen = choose(settings)
     main = main_trials(table)
     seconds = reaction_seconds(main["rt_ms"])
     usable = (seconds > 0).to_numpy() & np.isfinite(seconds.to_numpy())
@@ -94,9 +92,9 @@ def reaction_times(
         results.append(
             ReactionTimes(
                 cell=cell,
-                right=_median(right, "s", resamples, seed, level),
-                wrong=_median(wrong, "s", resamples, seed, level),
-                ratio=_median(both, "ratio", resamples, seed, level) if len(both) > 1 else None,
+                right=_median(right, "s", chosen),
+                wrong=_median(wrong, "s", chosen),
+                ratio=_median(both, "ratio", chosen) if len(both) > 1 else None,
                 answers=len(good),
                 left_out=len(own) - len(good),
             )
@@ -104,14 +102,15 @@ def reaction_times(
     return ResultList(results)
 
 
-def _median(values: NDArray[np.float64], unit: str, resamples: int, seed: int, level: float) -> Estimate | None:
+def _median(values: NDArray[np.float64], unit: str, settings: Chosen) -> Estimate | None:
     """Return the median with a percentile bootstrap over participants."""
+    level, resamples = settings.level, settings.resamples
     if not len(values):
         return None
     value = float(np.median(values))
     if len(values) == 1:
         return Estimate(value, 0.0, math.inf, "no interval: one participant", 1, unit, _BY_PERSON, level)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(settings.seed)
     sample = np.median(rng.choice(np.sort(values), size=(resamples, len(values))), axis=1)
     low, high = percentile_ends(sample, level)
     method = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -11,11 +13,11 @@ from analysis.intervals.quantiles import critical_value
 from analysis.intervals.wilson import wilson_interval
 from analysis.multiple_tests import adjust_holm
 from analysis.psychophysics.detection_rates import count_choices
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL
 
 
-def position_bias(table: pd.DataFrame, by: str = "participant") -> pd.DataFrame:
+def position_bias(table: pd.DataFrame, by: str = "participant", **settings: Unpack[Settings]) -> pd.DataFrame:
     """Test each participant, or each unit, for a preference for one side.
 
     Parameters
@@ -24,6 +26,8 @@ def position_bias(table: pd.DataFrame, by: str = "participant") -> pd.DataFrame:
         Table of judgements.
     by
         Column to go by: ``participant`` or ``unit``.
+    settings
+        As for every estimator: :class:`Settings`.
 
     Returns
     -------
@@ -38,6 +42,7 @@ def position_bias(table: pd.DataFrame, by: str = "participant") -> pd.DataFrame:
     AnalysisError
         If nobody was asked about both sides.
     """
+    level = choose(settings).level
     counts = count_choices(table, [by])
     counts = counts[(counts["upper_trials"] > 0) & (counts["lower_trials"] > 0)].reset_index(drop=True)
     if counts.empty:
@@ -51,8 +56,8 @@ def position_bias(table: pd.DataFrame, by: str = "participant") -> pd.DataFrame:
         [float(fisher_exact([[a, m - a], [b, n - b]])[1]) for a, m, b, n in zip(right_above, above, right_below, below)]
     )
     p_holm = adjust_holm(p)
-    first, first_low, first_high = _wilson(right_above, above)
-    second, second_low, second_high = _wilson(right_below, below)
+    first, first_low, first_high = _wilson(right_above, above, level)
+    second, second_low, second_high = _wilson(right_below, below, level)
     return pd.DataFrame(
         {
             by: counts[by],
@@ -70,9 +75,9 @@ def position_bias(table: pd.DataFrame, by: str = "participant") -> pd.DataFrame:
     )
 
 
-def _wilson(right: NDArray[np.float64], trials: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+def _wilson(right: NDArray[np.float64], trials: NDArray[np.float64], level: float) -> tuple[NDArray[np.float64], ...]:
     """Return proportions and the ends of their Wilson intervals."""
-    z = critical_value(LEVEL)
+    z = critical_value(level)
     share = right / trials
     low, high = np.array([wilson_interval(value, count, z) for value, count in zip(share, trials)]).T
     return share, low, high

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from analysis.groups import count_answers, groups, spell_group
 from analysis.intervals.means import estimate_mean
 from analysis.reliability.intervals import keep_prefix
 from analysis.results import Record, ResultList
+from analysis.settings import Settings, choose
 from benchmark.estimate import Estimate
 
 
@@ -38,7 +40,7 @@ class AccuracyCeiling(Record):
     upper: Estimate
 
 
-def accuracy_ceiling(judgements: pd.DataFrame, *, seed: int = 0) -> ResultList[AccuracyCeiling]:
+def accuracy_ceiling(judgements: pd.DataFrame, **settings: Unpack[Settings]) -> ResultList[AccuracyCeiling]:
     """Estimate how often a single answer could be predicted at best, for each model and condition.
 
     Raises
@@ -46,6 +48,7 @@ def accuracy_ceiling(judgements: pd.DataFrame, *, seed: int = 0) -> ResultList[A
     AnalysisError
         If fewer than ``LEAST_UNITS`` units have two answers.
     """
+    level = choose(settings).level
     results = []
     for names, own in groups(judgements):
         counts = count_answers(own, least=2, where=spell_group(names))
@@ -61,8 +64,8 @@ def accuracy_ceiling(judgements: pd.DataFrame, *, seed: int = 0) -> ResultList[A
         results.append(
             AccuracyCeiling(
                 **names,
-                lower=estimate_mean(others, unit=unit, seed=seed, estimand=estimand),
-                upper=estimate_mean(np.maximum(s, k - s) / k, unit=unit, seed=seed, estimand=estimand),
+                lower=estimate_mean(others, unit=unit, level=level, estimand=estimand),
+                upper=estimate_mean(np.maximum(s, k - s) / k, unit=unit, level=level, estimand=estimand),
             )
         )
     return ResultList(results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from analysis.reliability.analysis_of_variance import intraclass
 from analysis.reliability.intervals import keep_prefix, reliability_estimate, reliability_of_fewer
 from analysis.reliability.split_halves import SPLITS_RESAMPLED, mean_correlation, no_spread, split_answers
 from analysis.results import Record, ResultList, spread_out
+from analysis.settings import Chosen, Settings, choose
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -68,8 +70,7 @@ def reliability_curve(
     *,
     answers: Sequence[int] | None = None,
     splits: int = SPLITS_RESAMPLED,
-    resamples: int = 1000,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> ResultList[LearningCurve]:
     """Estimate reliability against the number of answers a unit.
 
@@ -81,26 +82,27 @@ def reliability_curve(
         Numbers of answers; by default 1 to four times the mean number, about equally far apart in ratio.
     splits
         Pairs of disjoint sets to average over.
-    resamples, seed
-        Of the bootstrap over units.
+    settings
+        As for every estimator: :class:`Settings`. Units are resampled, by default 1,000 times.
 
     Raises
     ------
     AnalysisError
         As ``estimate_reliability``.
     """
+    chosen = choose(settings, resamples=1000)
     curves = []
     for names, own in groups(judgements):
         where = spell_group(names)
         counts = count_answers(own, least=2, where=where)
         k, right = counts["answers"].to_numpy(), counts["right"].to_numpy()
-        rng = np.random.default_rng(seed)
-        weights = resample_weights(len(counts), resamples, rng)
+        rng = np.random.default_rng(chosen.seed)
+        weights = resample_weights(len(counts), chosen.resamples, rng)
         value = float(intraclass(np.ones((1, len(counts))), k, right)[1][0])
         if math.isnan(value) or np.ptp(right / k) == 0:
             raise no_spread(where)
         estimand = spell_estimand("new units")
-        whole = reliability_estimate(value, intraclass(weights, k, right)[1], "", len(counts), estimand)
+        whole = reliability_estimate(value, intraclass(weights, k, right)[1], "", len(counts), estimand, chosen.level)
         wanted = _steps(float(k.mean())) if answers is None else sorted(set(answers))
         if any(count < 1 for count in wanted):
             raise AnalysisError("A learning curve counts answers from 1.")
@@ -109,7 +111,7 @@ def reliability_curve(
             predicted = reliability_of_fewer(
                 whole, count / float(k.mean()), "Spearman-Brown from the intraclass correlation (analysis of variance)"
             )
-            points.append(CurvePoint(count, predicted, _observe(k, right, count, splits, resamples, seed)))
+            points.append(CurvePoint(count, predicted, _observe(k, right, count, splits, chosen)))
         curves.append(LearningCurve(**names, points=tuple(points)))
     return ResultList(curves)
 
@@ -147,13 +149,13 @@ def answers_needed(single: Estimate, target: float = TARGET) -> Estimate:
     )
 
 
-def _observe(answers: Integers, right: Integers, count: int, splits: int, resamples: int, seed: int) -> Estimate | None:
+def _observe(answers: Integers, right: Integers, count: int, splits: int, settings: Chosen) -> Estimate | None:
     """Correlate two disjoint sets of ``count`` answers a unit; None where too few units have so many."""
     enough = answers >= 2 * count
     units = int(enough.sum())
     if units < LEAST_UNITS:
         return None
-    rng = np.random.default_rng([seed, count])
+    rng = np.random.default_rng([settings.seed, count])
     k, s = answers[enough], right[enough]
     halves = split_answers(k, s, np.full(units, count), splits, rng)
     value = float(mean_correlation(np.ones((1, units)), halves)[0])
@@ -161,10 +163,11 @@ def _observe(answers: Integers, right: Integers, count: int, splits: int, resamp
         return None
     return reliability_estimate(
         value,
-        mean_correlation(resample_weights(units, resamples, rng), halves),
+        mean_correlation(resample_weights(units, settings.resamples, rng), halves),
         f"mean correlation of two disjoint random sets of {count} answers a unit ({splits} draws)",
         units,
         spell_estimand("new units"),
+        settings.level,
     )
 
 

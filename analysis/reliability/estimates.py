@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
 from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, count_answers, groups, spell_group
-from analysis.intervals.bootstrap import RESAMPLES, resample_weights
+from analysis.intervals.bootstrap import resample_weights
 from analysis.reliability.analysis_of_variance import intraclass
 from analysis.reliability.ceilings import noise_ceiling
 from analysis.reliability.curves import TARGET, answers_needed
@@ -37,6 +37,7 @@ from analysis.reliability.split_halves import (
     split_participants,
 )
 from analysis.results import Record, ResultList, spread_out
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -89,9 +90,8 @@ def estimate_reliability(
     judgements: pd.DataFrame,
     *,
     splits: int = SPLITS,
-    resamples: int = RESAMPLES,
     target: float = TARGET,
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> ResultList[Reliability]:
     """Estimate the reliability of unit means, for each model, condition, difficulty and kind of references.
 
@@ -101,18 +101,18 @@ def estimate_reliability(
         Table of judgements. Units with a single answer say nothing of noise and are left out.
     splits
         Random halves to average over.
-    resamples
-        Replicates of the bootstrap over units.
     target
         Reliability that the number of answers needed is asked for; between 0 and 1.
-    seed
-        Of splits and bootstrap.
+    settings
+        As for every estimator: :class:`Settings`. Units are resampled; the seed is that of splits as well.
 
     Raises
     ------
     AnalysisError
         If fewer than ``LEAST_UNITS`` units have two answers, or the unit means do not differ.
     """
+    chosen = choose(settings)
+    level = chosen.level
     if not 0 < target < 1:
         raise AnalysisError(f"A target reliability lies between 0 and 1; {target} does not.")
     results = []
@@ -120,8 +120,8 @@ def estimate_reliability(
         where = spell_group(names)
         counts = order_by_people(own, count_answers(own, least=2, where=where))
         answers, right = counts["answers"].to_numpy(), counts["right"].to_numpy()
-        rng = np.random.default_rng(seed)
-        weights = resample_weights(len(counts), resamples, rng)
+        rng = np.random.default_rng(chosen.seed)
+        weights = resample_weights(len(counts), chosen.resamples, rng)
         every = np.ones((1, len(counts)))
         mean = float(answers.mean())
 
@@ -135,16 +135,19 @@ def estimate_reliability(
             "intraclass correlation (one-way analysis of variance) of the mean of a unit's answers",
             len(counts),
             estimand,
+            level,
         )
         one = reliability_of_fewer(
             icc, 1 / mean, "intraclass correlation (one-way analysis of variance) of a single answer"
         )
         halves = split_answers(answers, right, answers // 2, splits, rng)
         by_answers = split_half(
-            halves, float(mean / (answers // 2).mean()), weights, "answers within each unit", where, estimand
+            halves, float(mean / (answers // 2).mean()), weights, "answers within each unit", where, estimand, level
         )
         parted = split_participants(own, counts, splits, rng)
-        by_participants = None if parted is None else split_half(parted, 2.0, weights, "participants", where, estimand)
+        by_participants = (
+            None if parted is None else split_half(parted, 2.0, weights, "participants", where, estimand, level)
+        )
         results.append(
             Reliability(
                 **names,

@@ -13,7 +13,9 @@ from analysis.reliability.analysis_of_variance import step_up
 from benchmark.estimate import LEVEL, Estimate
 
 
-def reliability_estimate(value: float, replicates: Floats, what: str, n: int, estimand: str) -> Estimate:
+def reliability_estimate(
+    value: float, replicates: Floats, what: str, n: int, estimand: str, level: float = LEVEL
+) -> Estimate:
     """Return a reliability with its interval.
 
     The logarithm of 1 - r is that of a ratio of mean squares, and about normally distributed where r itself is
@@ -34,9 +36,11 @@ def reliability_estimate(value: float, replicates: Floats, what: str, n: int, es
     elif missing > MOST_UNDEFINED * len(replicates):
         why = f"{missing} of {len(replicates)} bootstrap replicates over units have no value"
     if why:
-        return Estimate(value, -math.inf, max(value, 1.0), f"no interval: {why}; {what}", n, "reliability", estimand)
+        return Estimate(
+            value, -math.inf, max(value, 1.0), f"no interval: {why}; {what}", n, "reliability", estimand, level
+        )
     centre = -math.log1p(-value)
-    half = critical_value(LEVEL, n - 1) * float(finite.std(ddof=1))
+    half = critical_value(level, n - 1) * float(finite.std(ddof=1))
     low, high = (-math.expm1(-(centre + side * half)) for side in (-1, 1))
     return Estimate(
         value,
@@ -47,6 +51,7 @@ def reliability_estimate(value: float, replicates: Floats, what: str, n: int, es
         n,
         "reliability",
         estimand,
+        level,
     )
 
 
@@ -57,7 +62,16 @@ def reliability_of_fewer(reliability: Estimate, factor: float, what: str) -> Est
         low = -math.inf
     method = reliability.method.split("; ")
     words = "; ".join([method[0], what]) if method[0].startswith("no interval") else "; ".join([what, *method[1:]])
-    return Estimate(value, min(low, value), max(high, value), words, reliability.n, "reliability", reliability.estimand)
+    return Estimate(
+        value,
+        min(low, value),
+        max(high, value),
+        words,
+        reliability.n,
+        "reliability",
+        reliability.estimand,
+        reliability.level,
+    )
 
 
 def keep_prefix(method: str, wording: str) -> str:

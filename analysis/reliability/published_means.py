@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Unpack
 
 from analysis.intervals.quantiles import critical_value
 from analysis.reliability.curves import TARGET
 from analysis.results import Record
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,14 @@ class ImpliedReliability(Record):
 
 
 def implied_reliability(
-    mean: float, low: float, high: float, units: int, answers: float, *, level: float = LEVEL, target: float = TARGET
+    mean: float,
+    low: float,
+    high: float,
+    units: int,
+    answers: float,
+    *,
+    target: float = TARGET,
+    **settings: Unpack[Settings],
 ) -> ImpliedReliability:
     """Return the reliability that a published mean over units, with its interval, implies.
 
@@ -52,6 +60,8 @@ def implied_reliability(
         Proportion correct and its interval by resampling units.
     units, answers
         How many units, and answers a unit.
+    settings
+        As for every estimator: :class:`Settings`. The level is that of the published interval.
 
     Raises
     ------
@@ -63,7 +73,7 @@ def implied_reliability(
             f"No reliability follows from a mean of {mean} [{low}, {high}] with {units} units and {answers} answers a "
             "unit: the mean must lie between 0 and 1 and within its interval, with two units and two answers at least."
         )
-    error = (high - low) / (2 * critical_value(level))
+    error = (high - low) / (2 * critical_value(choose(settings).level))
     observed = error**2 * units
     true = (observed - mean * (1 - mean) / answers) / (1 - 1 / answers)
     reliability = true / observed

@@ -87,7 +87,9 @@ def split_participants(
     )
 
 
-def split_half(halves: Halves, factor: float, weights: Floats, what: str, where: str, estimand: str) -> Estimate:
+def split_half(
+    halves: Halves, factor: float, weights: Floats, what: str, where: str, estimand: str, level: float
+) -> Estimate:
     """Average the correlation of halves over splits, step it up, and bootstrap units."""
     units, splits = halves.first.shape
     mean = mean_correlation(np.ones((1, units)), halves)
@@ -101,6 +103,7 @@ def split_half(halves: Halves, factor: float, weights: Floats, what: str, where:
         f"mean correlation of {splits} random halves of {what}, Spearman-Brown by {factor:.3g}",
         units,
         estimand,
+        level,
     )
 
 

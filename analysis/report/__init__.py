@@ -2,7 +2,7 @@
 
 from analysis.report.document import Figure, Finding, Report, Section, Table
 from analysis.report.making import analyze, make_report, settings_for, study_at
-from analysis.report.material import Material, Settings
+from analysis.report.material import Material, ReportSettings
 from analysis.report.page import render_page
 from analysis.report.writing import Written, write_report
 
@@ -11,8 +11,8 @@ __all__ = [
     "Finding",
     "Material",
     "Report",
+    "ReportSettings",
     "Section",
-    "Settings",
     "Table",
     "Written",
     "analyze",

@@ -15,7 +15,7 @@ from analysis.judgement_table import PEOPLE, about_trained
 from analysis.preregistration import preregistrations
 from analysis.proportions import Mean, ProportionCell
 from analysis.report.document import Finding, Report, Section
-from analysis.report.material import Material, Settings
+from analysis.report.material import Material, ReportSettings
 from analysis.report.sections.answers import describe_answers
 from analysis.report.sections.machine_scaling import MachineScaling, machine_verdicts, scale_machines
 from analysis.report.sections.machines import compare_with_people, machine_names, score_observers
@@ -45,7 +45,7 @@ FEW_CELLS = 8
 
 def make_report(
     dataset: Dataset,
-    settings: Settings | None = None,
+    settings: ReportSettings | None = None,
     *,
     study: Study | None = None,
     reporter: Reporter | None = None,
@@ -72,7 +72,7 @@ def make_report(
     AnalysisError
         If there is no answer at all to analyse.
     """
-    material = Material(dataset, settings or Settings(), study, reporter or Reporter())
+    material = Material(dataset, settings or ReportSettings(), study, reporter or Reporter())
     machines = bool(machine_names(material.responses))
     if not material.has_people and not machines:
         raise AnalysisError(
@@ -125,7 +125,7 @@ def analyze(
     source: Path | str,
     out: Path | str | None = None,
     *,
-    settings: Settings | None = None,
+    settings: ReportSettings | None = None,
     database: str = "",
     pilot: bool = False,
     models: Path | str | None = None,
@@ -174,7 +174,7 @@ def _beside(path: Path) -> Path:
     return path / "results" / "report" if (path / "experiment.toml").is_file() else path / "report"
 
 
-def settings_for(study: Study | None, seed: int = 0) -> Settings:
+def settings_for(study: Study | None, seed: int = 0) -> ReportSettings:
     """Return the settings that a study's frozen plan asks for; without one, those of its protocol.
 
     Raises
@@ -183,13 +183,13 @@ def settings_for(study: Study | None, seed: int = 0) -> Settings:
         If the plan was edited after it was frozen.
     """
     if study is None:
-        return Settings(seed=seed)
+        return ReportSettings(seed=seed)
     rules = {rule.name: rule for rule in (*protocol_rules(study.protocol), AUTHENTIC)}
     plans = preregistrations(study)
     if not plans:
-        return Settings(rules=protocol_rules(study.protocol), seed=seed)
+        return ReportSettings(rules=protocol_rules(study.protocol), seed=seed)
     plan = plans[-1].plan
-    return Settings(
+    return ReportSettings(
         rules=tuple(rules[name] for name in plan.exclusions.rules),
         drawing=plan.estimand.drawing,
         predictors=plan.scaling.predictors,

@@ -30,7 +30,7 @@ EASY = "easy"
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReportSettings:
     """What a report is asked to do.
 
     Attributes
@@ -90,7 +90,7 @@ class Material:
     """
 
     dataset: Dataset
-    settings: Settings = Settings()
+    settings: ReportSettings = ReportSettings()
     study: Study | None = None
     reporter: Reporter = field(default_factory=Reporter)
 
@@ -179,7 +179,7 @@ class Material:
             If machines answered under two protocols.
         """
         statistics = self.study.statistics() if self.study else None
-        return tuple(score_machines(self.responses, statistics, self.settings.seed))
+        return tuple(score_machines(self.responses, statistics, seed=self.settings.seed))
 
     @property
     def units(self) -> pd.DataFrame:

@@ -14,7 +14,7 @@ What the data can't carry is refused: a :class:`Refusal` stands in the place of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,9 @@ from analysis.scaling.results import (
     slope_of_rung,
 )
 from analysis.scaling.verdicts import MarginTests
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError, NameNotFound
+from benchmark.estimate import LEVEL
 
 if TYPE_CHECKING:
     from analysis.proportions import Proportions
@@ -86,7 +88,7 @@ def fit_scaling(
     joint: Sequence[str] = ("parameters", "training images"),
     rung: Rung = "robust",
     drawing: Drawing = "layer-uniform",
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> ScalingStudy:
     """Estimate the slopes of interpretability on properties of models.
 
@@ -115,14 +117,22 @@ def fit_scaling(
         ``"meta-regression"`` or ``"mixed model"``. Where that rung is refused, so is the slope.
     drawing
         How the means weight units, for the estimand.
-    seed
-        Of permutation tests with more models than can be counted.
+    settings
+        As for every estimator: :class:`Settings`. The seed is that of permutation tests with more models than can be
+        counted. Verdicts are at the .05 level, so ``level`` is .95; ``result.slope.interval(level)`` gives others.
 
     Raises
     ------
     AnalysisError
-        If a table lacks a column, a model has two means in a condition, or families do not fit the tests.
+        If a table lacks a column, a model has two means in a condition, families do not fit the tests, or the level is
+        not .95.
     """
+    chosen = choose(settings)
+    if chosen.level != LEVEL:
+        raise AnalysisError(
+            f"Verdicts on slopes are tests at the .05 level, with intervals of {LEVEL:.0%}; level={chosen.level:g} is "
+            "not possible here. An interval of another level: study.result(condition, predictor).slope.interval(level)."
+        )
     points = _check_means(means, models)
     named = sorted(points["condition"].unique()) if conditions is None else list(dict.fromkeys(conditions))
     predictors = list(dict.fromkeys(predictors))
@@ -171,7 +181,7 @@ def fit_scaling(
             margins=margins.get(test),
             warnings=draft.warnings,
             effective_sample_size=draft.effective_sample_size,
-            seed=seed,
+            seed=chosen.seed,
         )
         for test, draft in drafts.items()
     )

@@ -256,7 +256,7 @@ def score_study(study: Study | Path | str) -> MachineScores:
     from benchmark.storage import write_text
 
     study = Study.open(study)
-    scores = score_machines(machine_responses(study), study.statistics(), study.experiment.seed)
+    scores = score_machines(machine_responses(study), study.statistics(), seed=study.experiment.seed)
     table = scores.frame()
     table.insert(0, "note", "; ".join(study.manifest["notes"]))
     write_text(study.results / "machine_scores.csv", table.to_csv(index=False))

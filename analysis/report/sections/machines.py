@@ -82,7 +82,7 @@ def score_observers(material: Material) -> Section:
             if control.verdict and "give something away" in control.verdict:
                 draft.find(control.verdict)
         _draw_scores(draft, material, scores)
-        check = observer_check(material.responses, material.settings.seed)
+        check = observer_check(material.responses, seed=material.settings.seed)
         draft.tabulate("planted", "Observers on units whose truth is known", check.to_dict("records"), folded=True)
     return draft.section(
         "How do machine observers score?",
