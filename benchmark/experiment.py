@@ -448,7 +448,7 @@ _RECEPTION = ("texts", "recruitment", "hosting")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ExperimentComparison:
     """How an experiment differs from an earlier one.
 
     Attributes
@@ -463,7 +463,7 @@ class Comparison:
     changed: tuple[str, ...]
 
 
-def compare_experiments(old: Experiment, new: Experiment) -> Comparison:
+def compare_experiments(old: Experiment, new: Experiment) -> ExperimentComparison:
     """Say what a new experiment adds to an old one, and what it changes."""
     before, after = old.contents, new.contents
     added, changed = _compare_models(before.pop("models"), after.pop("models"))
@@ -481,7 +481,7 @@ def compare_experiments(old: Experiment, new: Experiment) -> Comparison:
     if "synthetic" not in old.stimuli.conditions:
         # Nothing was made by these settings yet.
         after["visualization"] = before["visualization"]
-    return Comparison(tuple(added), (*changed, *setting_differences(before, after)))
+    return ExperimentComparison(tuple(added), (*changed, *setting_differences(before, after)))
 
 
 def _compare_models(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> tuple[list[str], list[str]]:

@@ -32,7 +32,7 @@ _OWN = ("vimi", "versions", "experiment", "protocol", "rules", "models", "pool",
 """Entries of the manifest that an extension replaces; others are left to whoever wrote them."""
 
 
-class Draft(Study):
+class ExtensionDraft(Study):
     """An extension of a study that is being built."""
 
     @property
@@ -52,7 +52,7 @@ class Draft(Study):
         shutil.rmtree(self.tables, ignore_errors=True)
 
 
-def begin_extension(study: Study, experiment: Experiment, anchor: str = "") -> Draft:
+def begin_extension(study: Study, experiment: Experiment, anchor: str = "") -> ExtensionDraft:
     """Begin to extend a study, or find the extension that was begun.
 
     Parameters
@@ -87,7 +87,7 @@ def begin_extension(study: Study, experiment: Experiment, anchor: str = "") -> D
         raise NameNotFound(
             "model to be the anchor", anchor, asked, "An anchor is a model that people were asked about."
         )
-    draft = Draft(study.root)
+    draft = ExtensionDraft(study.root)
     wanted = {"of": study.hash, "anchor": anchor}
     if draft.manifest_path.is_file():
         begun = draft.manifest
@@ -121,7 +121,7 @@ def begin_extension(study: Study, experiment: Experiment, anchor: str = "") -> D
     return draft
 
 
-def check_stage(study: Study, draft: Draft, stage: Stage) -> None:
+def check_stage(study: Study, draft: ExtensionDraft, stage: Stage) -> None:
     """Check, after a stage, that nothing has changed that the study has.
 
     Raises
@@ -141,7 +141,7 @@ def check_stage(study: Study, draft: Draft, stage: Stage) -> None:
         )
 
 
-def _check_models(study: Study, draft: Draft) -> str:
+def _check_models(study: Study, draft: ExtensionDraft) -> str:
     before, after = study.manifest, draft.manifest
     if before["protocol"] != after["protocol"]:
         return f"its protocol was {before['protocol']}, and is now {after['protocol']}"
@@ -151,12 +151,12 @@ def _check_models(study: Study, draft: Draft) -> str:
     return ""
 
 
-def _check_natural(study: Study, draft: Draft) -> str:
+def _check_natural(study: Study, draft: ExtensionDraft) -> str:
     before, after = (table[table["condition"] == "natural"] for table in (study.stimuli(), draft.stimuli()))
     return _first_difference(before, after)
 
 
-def _check_stimuli(study: Study, draft: Draft) -> str:
+def _check_stimuli(study: Study, draft: ExtensionDraft) -> str:
     return _first_difference(study.stimuli(), draft.stimuli())
 
 
@@ -171,7 +171,7 @@ def _first_difference(before: pd.DataFrame, after: pd.DataFrame) -> str:
     return ""
 
 
-def _check_trials(study: Study, draft: Draft) -> str:
+def _check_trials(study: Study, draft: ExtensionDraft) -> str:
     before, after = study.trials(), draft.trials()
     if hash_rows(before) != hash_rows(after.head(len(before))):
         return "this version of vimi lays out old sessions otherwise"
@@ -188,7 +188,7 @@ def finish_extension(study: Study) -> bool:
     -------
     Whether there was an extension of the study as it is now.
     """
-    draft = Draft(study.root)
+    draft = ExtensionDraft(study.root)
     if not draft.manifest_path.is_file():
         return False
     if study.hash != draft.facts["of"]:
@@ -208,7 +208,7 @@ def finish_extension(study: Study) -> bool:
 
 def is_ready(study: Study) -> bool:
     """Whether an extension has been checked and only has to take the study's place."""
-    draft = Draft(study.root)
+    draft = ExtensionDraft(study.root)
     return draft.manifest_path.is_file() and bool(draft.facts.get("ready"))
 
 

@@ -24,7 +24,7 @@ Port = Literal["input", "output"]
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorPlace:
     """Where a tensor can be seen: what goes into or comes out of a module's n-th call, and its channel axis."""
 
     module: str
@@ -37,7 +37,7 @@ class Place:
 class Reading:
     """A tensor that is reduced during the pass; its channels become columns ``start`` to ``start + width``."""
 
-    place: Place
+    place: TensorPlace
     start: int
     width: int
 
@@ -87,7 +87,7 @@ class Layer:
     columns: NDArray[np.int64]
     scale: NDArray[np.float64]
     shift: NDArray[np.float64]
-    place: Place
+    place: TensorPlace
     depth: float = 0.0
 
     @property

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from benchmark.errors import ActivationError
-from benchmark.layers import LayerMap, Place, Product
+from benchmark.layers import LayerMap, Product, TensorPlace
 from benchmark.protocol import Aggregator
 
 
@@ -67,7 +67,7 @@ class Tap:
     :meth:`rearm` must be called before each pass.
     """
 
-    def __init__(self, module: nn.Module, place: Place, receive: Callable[[torch.Tensor], None]) -> None:
+    def __init__(self, module: nn.Module, place: TensorPlace, receive: Callable[[torch.Tensor], None]) -> None:
         self.place = place
         self.receive = receive
         self.calls = 0
@@ -110,7 +110,7 @@ class PlaceReader:
     """
 
     def __init__(
-        self, module: nn.Module, places: Sequence[Place], aggregator: Aggregator = "mean", prefix_tokens: int = 0
+        self, module: nn.Module, places: Sequence[TensorPlace], aggregator: Aggregator = "mean", prefix_tokens: int = 0
     ) -> None:
         self.module = module
         self.places = list(places)
@@ -131,7 +131,7 @@ class PlaceReader:
             tap.handle.remove()
         self._taps = []
 
-    def _receiver(self, number: int, place: Place) -> Callable[[torch.Tensor], None]:
+    def _receiver(self, number: int, place: TensorPlace) -> Callable[[torch.Tensor], None]:
         def receive(tensor: torch.Tensor) -> None:
             self._parts[number] = aggregate(tensor, place.axis, self._batch, self.aggregator, self.prefix_tokens)
 
@@ -224,7 +224,7 @@ class _Stop(Exception):
     """Ends a forward pass at a layer."""
 
 
-def forward_to(module: nn.Module, place: Place) -> Callable[[torch.Tensor], torch.Tensor]:
+def forward_to(module: nn.Module, place: TensorPlace) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return a function that runs a model up to a place and returns the tensor there.
 
     What lies behind the place is never computed. The hook lives as long as the returned function is called:

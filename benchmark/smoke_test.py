@@ -65,7 +65,7 @@ NAMED = 3
 
 
 @dataclass(frozen=True)
-class Check:
+class SmokeCheck:
     """One check of a smoke test.
 
     Attributes
@@ -110,7 +110,7 @@ class SmokeTest:
     """
 
     card: ModelCard
-    checks: tuple[Check, ...]
+    checks: tuple[SmokeCheck, ...]
     layers: int
     units: int
     weights_hash: str
@@ -123,7 +123,7 @@ class SmokeTest:
         return all(check.passed for check in self.checks)
 
     @property
-    def failed(self) -> tuple[Check, ...]:
+    def failed(self) -> tuple[SmokeCheck, ...]:
         """The checks that failed."""
         return tuple(check for check in self.checks if not check.passed)
 
@@ -207,7 +207,7 @@ class _Run:
     aggregator: Aggregator
     synthetic: bool
     need_training: bool
-    checks: list[Check] = field(default_factory=list)
+    checks: list[SmokeCheck] = field(default_factory=list)
     network: nn.Module | None = None
     weights_hash: str = ""
     layer_map: LayerMap | None = None
@@ -264,7 +264,7 @@ class _Run:
         except Exception as error:  # a network of somebody's own may fail anywhere, and in any way
             words, passed = f"raises {spell_error(error, 200)} {ORDINARY}", False
         doubtful = passed and isinstance(words, _Doubt)
-        self.checks.append(Check(name, passed, str(words), perf_counter() - begun, doubtful))
+        self.checks.append(SmokeCheck(name, passed, str(words), perf_counter() - begun, doubtful))
 
     def _has_network(self) -> bool:
         return self.network is not None

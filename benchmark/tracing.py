@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from benchmark.layers import Kind, Layer, LayerMap, Place, Port, Product, Reading
+from benchmark.layers import Kind, Layer, LayerMap, Port, Product, Reading, TensorPlace
 from benchmark.protocol import Aggregator
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -209,7 +209,7 @@ class _Tracer(TorchFunctionMode):
         self.kept: list[Any] = []  # every tensor seen: as long as one lives, its id belongs to it alone
         self.columns: dict[int, _Columns] = {}
         self.axes: dict[int, int] = {}
-        self.seen_at: dict[int, Place] = {}  # a module output that a reading could be made of
+        self.seen_at: dict[int, TensorPlace] = {}  # a module output that a reading could be made of
         self.inputs: dict[nn.Module, set[int]] = {}
         self.aside: set[int] = set()
         self.sums: set[int] = set()
@@ -374,7 +374,7 @@ class _Tracer(TorchFunctionMode):
             if source is not None and source.port == "output":
                 self.foldable.append((source.module, name))
             if self._eligible(name) and self.affine and self.columns.get(id(first)) is None:
-                self._read(first, Place(name, "input", 1, self.calls[name]))
+                self._read(first, TensorPlace(name, "input", 1, self.calls[name]))
 
     def leave(self, module: nn.Module, args: Any, out: Any) -> None:
         """Forward hook of every module."""
@@ -390,7 +390,7 @@ class _Tracer(TorchFunctionMode):
         if any(word in name.rpartition(".")[2] for word in ASIDE):
             self.aside.add(id(out))
         self._register(module, out, name, "output")
-        self.seen_at[id(out)] = Place(name, "output", self.axes.get(id(out), 1), self.calls[name])
+        self.seen_at[id(out)] = TensorPlace(name, "output", self.axes.get(id(out), 1), self.calls[name])
 
     def _eligible(self, name: str) -> bool:
         """Whether the rule, or the card's patterns, ask for the layer of this name."""
@@ -414,7 +414,7 @@ class _Tracer(TorchFunctionMode):
         axis = self.axes.get(id(tensor))
         if axis is None:
             axis = tensor.ndim - 1 if tensor.ndim == 3 else 1
-        self._add_layer(name, kind or "branch", tensor, Place(where, port, axis, self.calls[where]))
+        self._add_layer(name, kind or "branch", tensor, TensorPlace(where, port, axis, self.calls[where]))
 
     def _settle(self, tensor: torch.Tensor, where: str, port: Port) -> None:
         """Take a waiting residual sum into the list of layers, now that a module sees it."""
@@ -427,9 +427,9 @@ class _Tracer(TorchFunctionMode):
             self.sum_counts[item.block] = count
             axis = item.axis if item.axis is not None else (1 if tensor.ndim == 4 else tensor.ndim - 1)
             self.columns.pop(id(tensor), None)
-            self._add_layer(name, "residual sum", tensor, Place(where, port, axis, self.calls[where]))
+            self._add_layer(name, "residual sum", tensor, TensorPlace(where, port, axis, self.calls[where]))
 
-    def _add_layer(self, name: str, kind: Kind, tensor: torch.Tensor, place: Place) -> None:
+    def _add_layer(self, name: str, kind: Kind, tensor: torch.Tensor, place: TensorPlace) -> None:
         if tensor.ndim < 2 or tensor.shape[0] % BATCH:
             self.unreadable.append((name, f"its shape {tuple(tensor.shape)} has no axis of pictures"))
             return
@@ -439,7 +439,7 @@ class _Tracer(TorchFunctionMode):
             columns = self._read(tensor, place) if fed is None else self._multiply(tensor, name, place.axis, fed)
         self.layers.append(Layer(name, kind, columns.index, columns.scale, columns.shift, place))
 
-    def _read(self, tensor: torch.Tensor, place: Place) -> _Columns:
+    def _read(self, tensor: torch.Tensor, place: TensorPlace) -> _Columns:
         """Plan a reading of a tensor, which gives its channels columns of their own."""
         self.readings.append(Reading(place, self.width, tensor.shape[place.axis]))
         return self._new_columns(tensor, place.axis)

@@ -30,7 +30,7 @@ LESS_OBVIOUS = (PLANTED, "orientation", NEURON, 1, "mean")
 
 
 @dataclass
-class Cell:
+class SessionCell:
     """Sessions that share what they ask about: a condition and difficulty, and, if nested, a model.
 
     Attributes
@@ -206,7 +206,7 @@ def _rows_by_unit(tasks: pd.DataFrame) -> dict[tuple[Any, ...], list[dict[Any, A
     return dict(sorted(found.items()))
 
 
-def make_cells(tasks: pd.DataFrame, protocol: Protocol, seed: int, asked: set[str]) -> list[Cell]:
+def make_cells(tasks: pd.DataFrame, protocol: Protocol, seed: int, asked: set[str]) -> list[SessionCell]:
     """Divide tasks into the cells that sessions are made of.
 
     Parameters
@@ -223,7 +223,7 @@ def make_cells(tasks: pd.DataFrame, protocol: Protocol, seed: int, asked: set[st
     return wave_cells(tasks, first_wave(tasks, protocol, asked), protocol, seed)
 
 
-def wave_cells(tasks: pd.DataFrame, wave: Wave, protocol: Protocol, seed: int) -> list[Cell]:
+def wave_cells(tasks: pd.DataFrame, wave: Wave, protocol: Protocol, seed: int) -> list[SessionCell]:
     """Return the cells of a wave.
 
     A cell's sessions follow from its name, its units, the rules and the seed: models and conditions that are added
@@ -234,18 +234,18 @@ def wave_cells(tasks: pd.DataFrame, wave: Wave, protocol: Protocol, seed: int) -
     for plan in wave.cells:
         alike = (tasks["condition"] == plan.condition) & (tasks["difficulty"] == plan.difficulty)
         own = tasks[alike & tasks["model"].isin(plan.models)]
-        cells.append(Cell(plan.name, own, planted[planted["condition"] == plan.condition], protocol, seed))
+        cells.append(SessionCell(plan.name, own, planted[planted["condition"] == plan.condition], protocol, seed))
     return cells
 
 
-def study_cells(study: Study, tasks: pd.DataFrame | None = None) -> list[Cell]:
+def study_cells(study: Study, tasks: pd.DataFrame | None = None) -> list[SessionCell]:
     """Return the cells of a study, those of all its waves, so that refill slots and practice can be drawn from them."""
     tasks = assemble_tasks(study.stimuli()) if tasks is None else tasks
     protocol, seed = study.protocol, study.experiment.seed
     return [cell for wave in study_waves(study, tasks) for cell in wave_cells(tasks, wave, protocol, seed)]
 
 
-def lay_out_trials(cells: list[Cell], advance: Advance = lambda count: None) -> pd.DataFrame:
+def lay_out_trials(cells: list[SessionCell], advance: Advance = lambda count: None) -> pd.DataFrame:
     """Return the trials of all planned sessions, as the table of trials; ``advance`` is told of each session."""
     rows: list[dict[str, Any]] = []
     for cell in cells:

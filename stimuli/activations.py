@@ -52,7 +52,7 @@ BATCH_ON_ACCELERATOR = 256
 
 
 @dataclass(frozen=True)
-class Plan:
+class ActivationPlan:
     """Everything that a model's activations depend on.
 
     Attributes
@@ -193,7 +193,7 @@ def shard_places(count: int, batch_size: int, shards: int) -> list[range]:
 
 
 def measure_activations(
-    plan: Plan, folder: Path, *, shards: int | None = None, reporter: Reporter | None = None
+    plan: ActivationPlan, folder: Path, *, shards: int | None = None, reporter: Reporter | None = None
 ) -> Activations:
     """Read a model's activations over a pool, going on where a killed pass stopped.
 
@@ -234,7 +234,7 @@ def measure_activations(
     return _keep(merged, folder)
 
 
-def shards_of(plan: Plan, shards: int | None = None) -> list[range]:
+def shards_of(plan: ActivationPlan, shards: int | None = None) -> list[range]:
     """Return the shards that a plan's pool is cut into, as rows of its table: the same, whoever measures them.
 
     Parameters
@@ -254,7 +254,7 @@ def shard_path(folder: Path, places: range) -> Path:
 
 
 @dataclass(frozen=True)
-class ShardPiece(Piece[Plan, None]):
+class ShardPiece(Piece[ActivationPlan, None]):
     """A shard that is measured by whoever has time, and written where :func:`measure_activations` would write it.
 
     Attributes
@@ -269,13 +269,13 @@ class ShardPiece(Piece[Plan, None]):
         That of the plan of the process that hands out the piece.
     """
 
-    equipment: Equipment[Plan]
+    equipment: Equipment[ActivationPlan]
     folder: Path
     start: int
     stop: int
     identity: str
 
-    def run(self, tools: Plan, advance: Advance) -> None:
+    def run(self, tools: ActivationPlan, advance: Advance) -> None:
         """Measure the shard and write it.
 
         Raises
@@ -297,7 +297,7 @@ class ShardPiece(Piece[Plan, None]):
             advance(len(places))
 
 
-def missing_shards(plan: Plan, folder: Path, equipment: Equipment[Plan]) -> list[ShardPiece]:
+def missing_shards(plan: ActivationPlan, folder: Path, equipment: Equipment[ActivationPlan]) -> list[ShardPiece]:
     """Return the pieces of work that a plan lacks; none, once its activations are written."""
     remove_unfinished(folder)
     if (folder / "header.json").is_file():
@@ -309,7 +309,7 @@ def missing_shards(plan: Plan, folder: Path, equipment: Equipment[Plan]) -> list
     ]
 
 
-def gather_activations(plan: Plan, folder: Path) -> Activations:
+def gather_activations(plan: ActivationPlan, folder: Path) -> Activations:
     """Merge the shards that others measured into the activations of the whole pool.
 
     Raises
@@ -361,7 +361,7 @@ class Shard:
         write_atomically(path, lambda target: save_file(contents, target, {"identity": identity}), durable=False)
 
 
-def read_shard(path: Path, plan: Plan) -> Shard:
+def read_shard(path: Path, plan: ActivationPlan) -> Shard:
     """Read a shard.
 
     Raises
@@ -380,7 +380,7 @@ def read_shard(path: Path, plan: Plan) -> Shard:
     )
 
 
-def measure_shard(plan: Plan, places: Sequence[int], advance: Advance = lambda count: None) -> Shard:
+def measure_shard(plan: ActivationPlan, places: Sequence[int], advance: Advance = lambda count: None) -> Shard:
     """Measure some pictures.
 
     Parameters
@@ -428,7 +428,7 @@ def measure_shard(plan: Plan, places: Sequence[int], advance: Advance = lambda c
     return Shard(np.asarray(list(places), dtype=np.int64), kept, low, high)
 
 
-def merge_shards(plan: Plan, shards: Iterable[Shard]) -> Activations:
+def merge_shards(plan: ActivationPlan, shards: Iterable[Shard]) -> Activations:
     """Merge shards, in any order, into the activations of the whole pool.
 
     Raises
@@ -450,7 +450,7 @@ def merge_shards(plan: Plan, shards: Iterable[Shard]) -> Activations:
     return Activations(plan.units, columns, low, high, plan.header)
 
 
-def read_activations(folder: Path, plan: Plan | None = None) -> Activations:
+def read_activations(folder: Path, plan: ActivationPlan | None = None) -> Activations:
     """Read a model's activations.
 
     Parameters
@@ -511,7 +511,7 @@ def _is_shard_of(path: Path, identity: str) -> bool:
         return False
 
 
-def _check_finite(plan: Plan, members: list[int], columns: torch.Tensor) -> None:
+def _check_finite(plan: ActivationPlan, members: list[int], columns: torch.Tensor) -> None:
     """Look for NaN and infinity in all units, in the order of the forward pass: the first is where it arose.
 
     Raises

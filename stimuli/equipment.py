@@ -11,13 +11,13 @@ import torch
 
 from benchmark.engines.base import Equipment
 from benchmark.errors import EngineError
-from benchmark.extension import Draft
+from benchmark.extension import ExtensionDraft
 from benchmark.hashing import hash_settings
 from benchmark.model_card import ModelCard
 from benchmark.model_zoo import Model
 from benchmark.progress import Reporter
 from benchmark.study import Stage, Study
-from stimuli.activations import Plan
+from stimuli.activations import ActivationPlan
 from stimuli.materials import Materials
 from stimuli.synthetic import SetMaker
 
@@ -49,7 +49,9 @@ class Site:
     @classmethod
     def of(cls, study: Study, device: torch.device, stages: tuple[Stage, ...]) -> Site:
         """Return the site of a study as it is now."""
-        return cls(str(study.root.resolve()), isinstance(study, Draft), device.type, stages, _state_of(study, stages))
+        return cls(
+            str(study.root.resolve()), isinstance(study, ExtensionDraft), device.type, stages, _state_of(study, stages)
+        )
 
     def open(self) -> Materials:
         """Return what the study's stages work with, in this process.
@@ -59,7 +61,7 @@ class Site:
         EngineError
             If the folder is not there, or holds something else.
         """
-        study = Draft(self.root) if self.draft else Study(self.root)
+        study = ExtensionDraft(self.root) if self.draft else Study(self.root)
         if not study.manifest_path.is_file() or _state_of(study, self.stages) != self.state:
             problem = "holds another state of the study" if study.manifest_path.is_file() else "is not there"
             raise EngineError(
@@ -84,7 +86,7 @@ def _open_site(site: Site) -> Materials:
 
 
 @dataclass(frozen=True)
-class PlanEquipment(Equipment[Plan]):
+class PlanEquipment(Equipment[ActivationPlan]):
     """What a shard is measured with.
 
     Attributes
@@ -104,7 +106,7 @@ class PlanEquipment(Equipment[Plan]):
     entry: int
     twin: bool
 
-    def load(self) -> Plan:
+    def load(self) -> ActivationPlan:
         """Load the model and what its activations depend on."""
         materials = _open_site(self.site)
         return materials.plan(_load_named(materials, self.model, self.entry, self.twin))

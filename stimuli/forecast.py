@@ -47,7 +47,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class BuildForecast:
     """What a build will take.
 
     Attributes
@@ -83,7 +83,7 @@ class Forecast:
         return sum(item.bytes for item in self.items)
 
 
-def forecast_build(experiment: Experiment, device_name: str, reporter: Reporter) -> Forecast:
+def forecast_build(experiment: Experiment, device_name: str, reporter: Reporter) -> BuildForecast:
     """Measure a little of everything and scale it up.
 
     Raises
@@ -132,7 +132,7 @@ def forecast_build(experiment: Experiment, device_name: str, reporter: Reporter)
     rules = protocol.rules.session
     answers = sessions * (rules.main_trials + rules.catch_trials)
     warning = canvas_warning(experiment.visualization, own)
-    return Forecast(
+    return BuildForecast(
         tuple(items), size, protocol.identity, sessions, answers, sessions * rules.payment_usd,
         (warning,) if warning else (),
     )  # fmt: skip

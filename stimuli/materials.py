@@ -29,7 +29,7 @@ from benchmark.protocol import Aggregator, Protocol, Windows
 from benchmark.storage import write_atomically
 from benchmark.study import Study
 from benchmark.units import Unit, read_units
-from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU, Plan, read_activations
+from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU, ActivationPlan, read_activations
 from stimuli.loading import check_picture
 from stimuli.pictures import resize_to, to_pixels
 from stimuli.pool_sources import open_pool
@@ -219,9 +219,9 @@ class Materials:
         table = self.study.units()
         return read_units(table[table["model"] == model].sort_values("draw"))
 
-    def plan(self, model: Model) -> Plan:
+    def plan(self, model: Model) -> ActivationPlan:
         """Return what a model's activations depend on."""
-        return Plan(
+        return ActivationPlan(
             model=model,
             pool=self.pool,
             survey=self.survey,

@@ -44,7 +44,7 @@ class Detector:
     layer: str
     index: int
     sees: str
-    score: Callable[[Look], float]
+    score: Callable[[SeenPicture], float]
     paint: Callable[[np.random.Generator, int, int], NDArray[np.float64]]
     obvious: bool = True
 
@@ -55,7 +55,7 @@ class Detector:
 
 
 @dataclass(frozen=True)
-class Look:
+class SeenPicture:
     """What detectors see of a picture: its reduced pixels and the energies of its gradients.
 
     Attributes
@@ -73,7 +73,7 @@ class Look:
     fineness: float
 
 
-def look(image: Image.Image) -> Look:
+def look(image: Image.Image) -> SeenPicture:
     """Reduce a picture to what the detectors need."""
     small = np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64) / 255
     grey = small @ _GREY
@@ -83,20 +83,20 @@ def look(image: Image.Image) -> Look:
     orientation = np.array([np.mean(np.abs(g) ** 2) for g in (across, down, rising, falling)])
     blurred = (grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]) / 4
     detail = np.mean((grey[1:-1, 1:-1] - blurred) ** 2)
-    return Look(small.mean((0, 1)), orientation, float(np.sqrt(detail)))
+    return SeenPicture(small.mean((0, 1)), orientation, float(np.sqrt(detail)))
 
 
-def _contrast(first: int, second: int) -> Callable[[Look], float]:
+def _contrast(first: int, second: int) -> Callable[[SeenPicture], float]:
     """Return the score of a detector that prefers one orientation to another."""
 
-    def score(seen: Look) -> float:
+    def score(seen: SeenPicture) -> float:
         a, b = seen.orientation[first], seen.orientation[second]
         return float((a - b) / (a + b + 1e-4))
 
     return score
 
 
-def _colour(weights: tuple[float, float, float]) -> Callable[[Look], float]:
+def _colour(weights: tuple[float, float, float]) -> Callable[[SeenPicture], float]:
     """Return the score of a detector of a colour."""
     return lambda seen: float(np.dot(weights, seen.colour))
 

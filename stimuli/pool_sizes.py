@@ -30,7 +30,7 @@ from benchmark.randomness import seed_from, tie_keys
 from benchmark.storage import only_process, remove_unfinished, write_json
 from benchmark.study import Study
 from benchmark.units import Unit, read_units
-from stimuli.activations import Plan, read_activations
+from stimuli.activations import ActivationPlan, read_activations
 from stimuli.exemplars import choose_exemplars, exemplar_rows
 from stimuli.image_store import store_crops
 from stimuli.loading import check_picture
@@ -231,7 +231,7 @@ def _read_rankings(study: Study, materials: Materials) -> list[Ranking]:
     rankings: list[Ranking] = []
     for name, model in materials.models().items():
         measured = read_activations(study.activations(name))
-        plan = Plan(model, materials.pool, survey, measured.units, 0, study.protocol, study.experiment.seed)
+        plan = ActivationPlan(model, materials.pool, survey, measured.units, 0, study.protocol, study.experiment.seed)
         other = [what for what in ("weights", "pictures") if measured.header[what] != plan.header[what]]
         if other:
             raise StudyMismatch(

@@ -25,7 +25,7 @@ from stimuli.pools import (
 
 
 @dataclass(frozen=True)
-class Source:
+class PoolSource:
     """What a pool is asked for by.
 
     Attributes
@@ -55,41 +55,41 @@ class Source:
         return Path(self.place)
 
 
-KINDS: Registry[Callable[[Source], Pool]] = Registry("kind of pool")
+KINDS: Registry[Callable[[PoolSource], Pool]] = Registry("kind of pool")
 """By kind, what opens a pool of it."""
 
 
 @KINDS.register("bundled")
-def _bundled(source: Source) -> Pool:
+def _bundled(source: PoolSource) -> Pool:
     return BundledPool()
 
 
 @KINDS.register("folder")
-def _folder(source: Source) -> Pool:
+def _folder(source: PoolSource) -> Pool:
     return _named(folder_pool(source.path), source)
 
 
 @KINDS.register("imagefolder")
-def _imagefolder(source: Source) -> Pool:
+def _imagefolder(source: PoolSource) -> Pool:
     return image_folder_pool(source.path, source.data_set, source.split)
 
 
 @KINDS.register("imagenet")
-def _imagenet(source: Source) -> Pool:
+def _imagenet(source: PoolSource) -> Pool:
     return imagenet_pool(source.path)
 
 
 @KINDS.register("imagenette")
-def _imagenette(source: Source) -> Pool:
+def _imagenette(source: PoolSource) -> Pool:
     return imagenette_pool(Path(source.place) if source.place else Path.home() / ".cache" / "vimi" / "imagenette")
 
 
 @KINDS.register("webdataset")
-def _webdataset(source: Source) -> Pool:
+def _webdataset(source: PoolSource) -> Pool:
     return _named(WebDatasetPool(find_shards(source.place)), source)
 
 
-def _named(pool: Pool, source: Source) -> Pool:
+def _named(pool: Pool, source: PoolSource) -> Pool:
     """Return the pool under the name of its data set, if one is given."""
     if source.data_set:
         pool.name = pool.data_set = data_set_name(source.data_set)
@@ -119,7 +119,7 @@ def open_pool(source: str, data_set: str = "", split: str = "") -> Pool:
     if kind not in KINDS:
         spelled = "Write bundled, folder:PATH, imagefolder:PATH, imagenet:PATH, imagenette or webdataset:SHARDS."
         raise NameNotFound("kind of pool", kind, KINDS, spelled)
-    pool = KINDS[kind](Source(kind, place, data_set, split))
+    pool = KINDS[kind](PoolSource(kind, place, data_set, split))
     if data_set and data_set_name(data_set) != pool.data_set:
         raise PoolError(
             f"The pool {source} can't be called {data_set!r}: what it is follows from its source. Give a data set to "

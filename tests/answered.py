@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from tests.hosted import Clock, walk_to_practice
-from webapp.answering import Acknowledgement, Answer, Presentation, current_trial, record_answer
+from webapp.answering import Acknowledgement, Answer, ShownTrial, current_trial, record_answer
 from webapp.hosting import Hosting
 from webapp.participation import Participant, look_up
 
-Choose = Callable[[Presentation, bool], bool]
+Choose = Callable[[ShownTrial, bool], bool]
 """Decides whether a trial is answered rightly, from the trial and from whether it is a practice trial."""
 
 

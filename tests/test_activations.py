@@ -37,7 +37,7 @@ from benchmark.readings import Tap
 from benchmark.tracing import trace_layers
 from benchmark.units import Unit, draw_units
 from stimuli.activations import (
-    Plan,
+    ActivationPlan,
     measure_activations,
     measure_shard,
     merge_shards,
@@ -120,7 +120,7 @@ def first_of(survey: Survey, count: int) -> Survey:
     return Survey(survey.table.iloc[:count], survey.places[:count], survey.planted[:count], (), 0)
 
 
-def plan_of(model: Model, pool: Pool, survey: Survey, **changes: Any) -> Plan:
+def plan_of(model: Model, pool: Pool, survey: Survey, **changes: Any) -> ActivationPlan:
     values: dict[str, Any] = {
         "model": model,
         "pool": pool,
@@ -132,7 +132,7 @@ def plan_of(model: Model, pool: Pool, survey: Survey, **changes: Any) -> Plan:
         "crop": 48,
         "batch_size": 8,
     }
-    return Plan(**{**values, **changes})
+    return ActivationPlan(**{**values, **changes})
 
 
 def all_units(model: Model) -> tuple[Unit, ...]:
@@ -142,7 +142,7 @@ def all_units(model: Model) -> tuple[Unit, ...]:
 
 
 @pytest.fixture(scope="module")
-def plan(tiny: Model, pool: PaintedPool, survey: Survey) -> Plan:
+def plan(tiny: Model, pool: PaintedPool, survey: Survey) -> ActivationPlan:
     return plan_of(tiny, pool, survey)
 
 
@@ -235,7 +235,7 @@ def test_extremes_of_every_unit_are_exact_also_behind_a_negative_batch_norm(
             assert len(set(side.places[0].tolist())) == 6
 
 
-def test_extremes_are_the_ends_of_the_full_order_of_a_column(plan: Plan, tmp_path: Path) -> None:
+def test_extremes_are_the_ends_of_the_full_order_of_a_column(plan: ActivationPlan, tmp_path: Path) -> None:
     measured = measure_activations(plan, tmp_path / "activations")
     owners = plan.model.layer_map.owners()
     for unit in plan.units:
@@ -264,7 +264,7 @@ def test_the_share_of_ties_is_recorded(tiny: Model, pool: PaintedPool, survey: S
 
 @settings(max_examples=6, deadline=None)
 @given(data=some.data())
-def test_any_split_and_order_of_shards_merges_to_the_same_hash(plan: Plan, data: some.DataObject) -> None:
+def test_any_split_and_order_of_shards_merges_to_the_same_hash(plan: ActivationPlan, data: some.DataObject) -> None:
     count = len(plan.survey.table)
     starts = range(0, count, plan.batch_size)
     chosen = data.draw(some.sets(some.sampled_from(starts[1:])))
@@ -274,7 +274,7 @@ def test_any_split_and_order_of_shards_merges_to_the_same_hash(plan: Plan, data:
     assert merged.hash == whole_hash(plan)
 
 
-def whole_hash(plan: Plan, known: dict[str, str] = {}) -> str:  # noqa: B006
+def whole_hash(plan: ActivationPlan, known: dict[str, str] = {}) -> str:  # noqa: B006
     if plan.identity not in known:
         known[plan.identity] = merge_shards(plan, [measure_shard(plan, range(len(plan.survey.table)))]).hash
     return known[plan.identity]
@@ -303,14 +303,14 @@ def test_shards_are_whole_batches_that_cover_the_pool_once(count: int, batch_siz
     assert all(part.start % batch_size == 0 for part in parts)
 
 
-def test_shards_that_overlap_or_leave_a_gap_are_refused(plan: Plan) -> None:
+def test_shards_that_overlap_or_leave_a_gap_are_refused(plan: ActivationPlan) -> None:
     first, second, third = (measure_shard(plan, part) for part in (range(16), range(16, 32), range(32, 45)))
     for parts in ([first, second], [first, second, third, second], []):
         with pytest.raises(StudyError, match=r"do not cover the pool exactly once"):
             merge_shards(plan, parts)
 
 
-def test_a_shard_survives_its_file(plan: Plan, tmp_path: Path) -> None:
+def test_a_shard_survives_its_file(plan: ActivationPlan, tmp_path: Path) -> None:
     shard = measure_shard(plan, range(16, 45))
     shard.write(tmp_path / "one.safetensors", plan.identity)
     merged = merge_shards(plan, [read_shard(tmp_path / "one.safetensors", plan), measure_shard(plan, range(16))])
@@ -318,7 +318,7 @@ def test_a_shard_survives_its_file(plan: Plan, tmp_path: Path) -> None:
 
 
 def test_a_strangers_or_a_broken_shard_is_refused_by_name_and_measured_again(
-    plan: Plan, tiny: Model, pool: PaintedPool, survey: Survey, tmp_path: Path
+    plan: ActivationPlan, tiny: Model, pool: PaintedPool, survey: Survey, tmp_path: Path
 ) -> None:
     other = plan_of(tiny, pool, survey, seed=2)
     paths = [tmp_path / "a" / "shards" / f"{p.start:09d}-{p.stop:09d}.safetensors" for p in shard_places(45, 8, 3)]
@@ -331,7 +331,9 @@ def test_a_strangers_or_a_broken_shard_is_refused_by_name_and_measured_again(
     assert measure_activations(plan, tmp_path / "a", shards=3).hash == whole_hash(plan)
 
 
-def test_shards_of_another_cut_and_what_a_kill_left_half_written_do_not_stop_a_pass(plan: Plan, tmp_path: Path) -> None:
+def test_shards_of_another_cut_and_what_a_kill_left_half_written_do_not_stop_a_pass(
+    plan: ActivationPlan, tmp_path: Path
+) -> None:
     shards = tmp_path / "a" / "shards"
     measure_shard(plan, range(8)).write(shards / "000000000-000000008.safetensors", plan.identity)
     (shards / ".000000000-000000016.safetensors.x.tmp").write_bytes(b"half")
@@ -374,7 +376,7 @@ for _ in range(int(sys.argv[3])):  # importing takes long: each process that is 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kill -9 is a thing of Unix")
-def test_a_pass_killed_at_random_moments_ends_with_the_same_hash(plan: Plan, tmp_path: Path) -> None:
+def test_a_pass_killed_at_random_moments_ends_with_the_same_hash(plan: ActivationPlan, tmp_path: Path) -> None:
     kept = tmp_path / "survey.parquet"
     plan.survey.table.assign(place=plan.survey.places).to_parquet(kept)
     folder = tmp_path / "killed"
@@ -396,7 +398,9 @@ def test_a_pass_killed_at_random_moments_ends_with_the_same_hash(plan: Plan, tmp
     assert sorted(path.name for path in folder.iterdir()) == ["activations.safetensors", "header.json"], moments
 
 
-def test_what_was_measured_before_a_stop_is_not_measured_again(plan: Plan, pool: PaintedPool, tmp_path: Path) -> None:
+def test_what_was_measured_before_a_stop_is_not_measured_again(
+    plan: ActivationPlan, pool: PaintedPool, tmp_path: Path
+) -> None:
     seen: list[int] = []
     last = 33
 
@@ -416,7 +420,7 @@ def test_what_was_measured_before_a_stop_is_not_measured_again(plan: Plan, pool:
     assert sorted(seen) == list(range(32, 45))
 
 
-def test_a_finished_pass_is_read_and_not_measured_again(plan: Plan, tmp_path: Path) -> None:
+def test_a_finished_pass_is_read_and_not_measured_again(plan: ActivationPlan, tmp_path: Path) -> None:
     first = measure_activations(plan, tmp_path / "a")
 
     class Untouched(PaintedPool):
@@ -512,7 +516,7 @@ def test_nothing_is_stored_of_a_shard_that_is_not_finite(
 
 
 def test_activations_of_something_else_are_refused_with_what_differs(
-    plan: Plan, tiny: Model, pool: PaintedPool, survey: Survey, tmp_path: Path
+    plan: ActivationPlan, tiny: Model, pool: PaintedPool, survey: Survey, tmp_path: Path
 ) -> None:
     measured = measure_activations(plan, tmp_path / "a")
 
@@ -542,7 +546,7 @@ def test_activations_of_something_else_are_refused_with_what_differs(
     assert read_activations(tmp_path / "a").hash == measured.hash
 
 
-def test_the_header_says_what_the_file_was_made_of(plan: Plan, tmp_path: Path) -> None:
+def test_the_header_says_what_the_file_was_made_of(plan: ActivationPlan, tmp_path: Path) -> None:
     measure_activations(plan, tmp_path / "a")
     header = json.loads((tmp_path / "a" / "header.json").read_text())
     assert header["weights"] == plan.model.weights_hash
@@ -551,7 +555,7 @@ def test_the_header_says_what_the_file_was_made_of(plan: Plan, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("damage", ["missing", "short"])
-def test_a_damaged_file_is_an_error_that_names_its_folder(plan: Plan, damage: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_an_error_that_names_its_folder(plan: ActivationPlan, damage: str, tmp_path: Path) -> None:
     measure_activations(plan, tmp_path / "a")
     path = tmp_path / "a" / "activations.safetensors"
     path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:500])

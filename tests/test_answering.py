@@ -13,7 +13,7 @@ from benchmark.database import answers, people, read_sessions, sessions
 from benchmark.responses import read_responses
 from tests.answered import answer_one, right_queries
 from tests.hosted import Clock, host, make_hosted_study, walk_to_practice
-from webapp.answering import Acknowledgement, Answer, Presentation, current_trial, record_answer
+from webapp.answering import Acknowledgement, Answer, ShownTrial, current_trial, record_answer
 from webapp.bots import Recognition
 from webapp.hosting import Hosting, SteadyClock
 from webapp.participation import Participant, look_up
@@ -23,7 +23,7 @@ def make(tmp_path: Path, **changes: Any) -> Hosting:
     return host(make_hosted_study(tmp_path / "study", **changes))
 
 
-def reply_to(hosting: Hosting, person: Participant, shown: Presentation, right: bool = True) -> Acknowledgement:
+def reply_to(hosting: Hosting, person: Participant, shown: ShownTrial, right: bool = True) -> Acknowledgement:
     """Answer a trial, rightly or wrongly."""
     from benchmark.tasks import assemble_tasks
 

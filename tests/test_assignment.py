@@ -23,7 +23,7 @@ from benchmark.randomness import generator_from
 from benchmark.study import Study
 from benchmark.units import UNIT_COLUMNS
 from tests.hosted import MODELS, Clock, host, make_hosted_study, walk_to_practice
-from webapp.answering import Answer, Presentation, current_trial, record_answer
+from webapp.answering import Answer, ShownTrial, current_trial, record_answer
 from webapp.assignment import cell_states, lease_slot, refuse_mixing, release_stale
 from webapp.bots import LocalHost, Population, draw_crowd, play
 from webapp.bots.playing import Life
@@ -83,12 +83,12 @@ def maximal_queries(root: Path, stimuli: str) -> frozenset[str]:
     return frozenset(table.loc[(table["role"] == "query") & (table["side"] == "max"), "picture"])
 
 
-def is_right(shown: Presentation, study: Study) -> str:
+def is_right(shown: ShownTrial, study: Study) -> str:
     """Return the position of the right answer, which only somebody with the study can know."""
     return "upper" if maximal_queries(study.root, study.stimuli_hash) >= {shown.upper} else "lower"
 
 
-def give(hosting: Hosting, person: Participant, shown: Presentation, *, right: bool = True) -> Presentation | None:
+def give(hosting: Hosting, person: Participant, shown: ShownTrial, *, right: bool = True) -> ShownTrial | None:
     """Answer a trial in four seconds; returns the next one of the block."""
     where = is_right(shown, hosting.study)
     if not right:

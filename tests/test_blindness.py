@@ -102,7 +102,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def collect(server: Server, recognition: Recognition, trials: list[dict[str, Any]]) -> None:
     """Take part, and keep what was sent with every trial."""
-    from webapp.answering import Presentation
+    from webapp.answering import ShownTrial
 
     token = server.bot_at_practice()
     shown = server.bot("current_trial", token)["trial"]
@@ -118,7 +118,7 @@ def collect(server: Server, recognition: Recognition, trials: list[dict[str, Any
                 bundles[rendition] = unpack(reply, names)
         again = {name: shown[name] in known for name in ("upper", "lower")}
         known.update(names)
-        task, _ = recognition.find(Presentation.model_validate(shown))
+        task, _ = recognition.find(ShownTrial.model_validate(shown))
         top = task["query_max"] == shown["upper"]
         unit = (task["model"], task["layer"], task["index"])
         trials.append(

@@ -27,7 +27,7 @@ from benchmark.study import Study
 from benchmark.tasks import assemble_tasks
 from benchmark.units import PLANTED, UNIT_COLUMNS
 from tests.hosted import host, make_hosted_study
-from webapp.answering import Answer, Presentation, record_answer
+from webapp.answering import Answer, ShownTrial, record_answer
 from webapp.bots import (
     LocalHost,
     Population,
@@ -138,10 +138,10 @@ def test_shares_are_checked() -> None:
 # ---------------------------------------------------------------- recognising trials
 
 
-def shown(task: dict[str, Any], references: str = "both") -> Presentation:
+def shown(task: dict[str, Any], references: str = "both") -> ShownTrial:
     trial = {**task, "references": references, "query_top": "min"}
     left, right, upper, lower = place_pictures(trial)
-    return Presentation(
+    return ShownTrial(
         trial="t", number=1, of=2, block="trials", left=left[::-1], right=right, upper=upper, lower=lower,
         feedback=False, upcoming=[],
     )  # fmt: skip

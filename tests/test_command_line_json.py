@@ -21,13 +21,13 @@ from analysis.report.document import Finding, Report
 from analysis.report.writing import Written
 from benchmark import __version__
 from benchmark.command_line.reporting import REPORTING, plain
-from benchmark.doctor import Finding as DoctorFinding
+from benchmark.doctor import Diagnosis
 from benchmark.estimate import Estimate
 from benchmark.study import Study
 from benchmark.workflow import building
 from benchmark.workflow.leaderboard import Addition, ReleaseOutcome
 from benchmark.workflow.starting import start
-from stimuli.forecast import Forecast, Item
+from stimuli.forecast import BuildForecast, Item
 from tests.hosted import make_hosted_study
 from tests.imported import imi_table
 from tests.leaderboards import made_up_result
@@ -101,7 +101,7 @@ def tell(tmp_path: Path, tiny_study: Study, monkeypatch: pytest.MonkeyPatch) -> 
         return ["demo"]
 
     def forecast() -> list[Any]:
-        made = Forecast((Item("units", "one", 1.0, 2),), 3, "vimi1", 4, 5, 6.0, ("warning",))
+        made = BuildForecast((Item("units", "one", 1.0, 2),), 3, "vimi1", 4, 5, 6.0, ("warning",))
         monkeypatch.setattr("benchmark.workflow.forecast", noisy(made))
         return ["build", tiny_study.root / "experiment.toml", "--dry-run"]
 
@@ -114,7 +114,7 @@ def tell(tmp_path: Path, tiny_study: Study, monkeypatch: pytest.MonkeyPatch) -> 
         return ["models", "convert", tmp_path / "weights.pt", tmp_path / "weights.safetensors"]
 
     def examined() -> list[Any]:
-        monkeypatch.setattr("benchmark.doctor.examine", noisy([DoctorFinding("ok", "python", "3.11")]))
+        monkeypatch.setattr("benchmark.doctor.examine", noisy([Diagnosis("ok", "python", "3.11")]))
         return ["doctor"]
 
     def gallery() -> list[Any]:
@@ -202,7 +202,7 @@ def test_what_is_printed_on_the_way_and_errors_go_to_the_error_stream(
     assert "a library says something" in vimi("gallery", "study").out
     wrong = vimi("payments", "nowhere", "--json")
     assert wrong.code == 2 and wrong.out == "" and wrong.err.startswith("Error: ")
-    monkeypatch.setattr("benchmark.doctor.examine", lambda: [DoctorFinding("fail", "torch", "is missing")])
+    monkeypatch.setattr("benchmark.doctor.examine", lambda: [Diagnosis("fail", "torch", "is missing")])
     assert document(vimi("doctor", "--json"), "doctor", code=1)["findings"][0]["state"] == "fail"
 
 

@@ -142,7 +142,7 @@ ELSEWHERE = {"AnalysisError", "Estimate", "Result", "Section"}
 """An error, a number, a file, and a part of a report that shows itself whole."""
 INSIDE = {
     "Answers", "ChecklistItem", "ClusteredMeans", "ExpectationPropagation", "Figure", "Finding", "JointMeans",
-    "Laplace", "Link", "Mapping", "Material", "RobustFit", "SessionFacts", "SessionTable", "Table",
+    "Laplace", "Link", "Mapping", "Material", "RobustFit", "SessionFacts", "SessionTable", "ReportTable",
 }  # fmt: skip
 """Parts that chapters share, and that no estimator returns."""
 

@@ -10,17 +10,17 @@ import pytest
 
 from benchmark import doctor, model_zoo
 from benchmark.command_line.tables import print_findings
-from benchmark.doctor import PACKAGES, Finding, examine
+from benchmark.doctor import PACKAGES, Diagnosis, examine
 from benchmark.errors import UnreadablePicture
 from stimuli import bundled
 
 
-def by_name(findings: list[Finding]) -> dict[str, Finding]:
+def by_name(findings: list[Diagnosis]) -> dict[str, Diagnosis]:
     assert len({finding.what for finding in findings}) == len(findings)
     return {finding.what: finding for finding in findings}
 
 
-def failures(findings: list[Finding]) -> list[str]:
+def failures(findings: list[Diagnosis]) -> list[str]:
     return [finding.what for finding in findings if finding.state == "fail"]
 
 
@@ -99,10 +99,12 @@ def test_a_broken_photograph_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_findings_are_printed_with_their_number_of_failures(capsys: pytest.CaptureFixture[str]) -> None:
-    print_findings([Finding("ok", "one", "fine"), Finding("fail", "two", "broken"), Finding("note", "three", "odd")])
+    print_findings(
+        [Diagnosis("ok", "one", "fine"), Diagnosis("fail", "two", "broken"), Diagnosis("note", "three", "odd")]
+    )
     out = capsys.readouterr().out
     assert "1 problem" in out
     for word in ("one", "fine", "two", "broken", "three", "odd"):
         assert word in out
-    print_findings([Finding("ok", "one", "fine")])
+    print_findings([Diagnosis("ok", "one", "fine")])
     assert "Everything is in place" in capsys.readouterr().out

@@ -38,8 +38,8 @@ from tests.test_command_line import refused, vimi
 from webapp.answering import Answer, current_trial, record_answer
 from webapp.export import ANSWERS, FORMATS, TRIALS, Export, export_study, folder, tables
 from webapp.export.datasets import _labels, parse, read_export, spell
-from webapp.export.folder import Source, find_changes, new_export, read_manifest
-from webapp.export.tables import ORDER, Table, sessions_schema
+from webapp.export.folder import ExportSource, find_changes, new_export, read_manifest
+from webapp.export.tables import ORDER, ExportTable, sessions_schema
 from webapp.hosting import Hosting
 from webapp.participation import (
     Device,
@@ -301,7 +301,7 @@ _LINES = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=12)
 def test_what_is_spelled_can_be_read(rows: list[tuple[Any, ...]], missing: str) -> None:
     frame = pd.DataFrame(rows, columns=_ODD.names, dtype="object")
     frame["at"] = pd.to_datetime(frame["at"], utc=True).dt.as_unit("us")
-    table = Table(_ODD, _ODD.conform(frame))
+    table = ExportTable(_ODD, _ODD.conform(frame))
     again = parse(spell(table, missing), _ODD, missing)
     again["at"] = again["at"].dt.as_unit("us")
     pd.testing.assert_frame_equal(again, table.frame)
@@ -575,7 +575,7 @@ def test_an_interrupted_export_leaves_what_was_there(
 
 
 def test_what_a_killed_export_leaves_is_no_export(exported: Exported, tmp_path: Path) -> None:
-    with new_export(tmp_path / "out", Source.of(exported.study, "csv", {})) as unfinished:
+    with new_export(tmp_path / "out", ExportSource.of(exported.study, "csv", {})) as unfinished:
         unfinished.write("responses.csv", "x\n")
         assert not (tmp_path / "out").exists()
         assert unfinished.root.name.startswith(".out.")

@@ -69,7 +69,7 @@ def copy_of(study: Study, folder: Path) -> Study:
     return Study.open(shutil.copytree(study.root, folder))
 
 
-def build_draft(draft: extension.Draft, wide: Study) -> None:
+def build_draft(draft: extension.ExtensionDraft, wide: Study) -> None:
     """Do by hand what the stages of a build do: ``wide`` is the extended study, made in one go."""
     shutil.copytree(wide.root / "images", draft.root / "images", dirs_exist_ok=True)
     draft.update_manifest(models=wide.manifest["models"])
@@ -709,7 +709,7 @@ def test_an_extension_that_is_killed_while_it_takes_its_place_can_be_read_and_is
             with pytest.raises(KeyboardInterrupt):
                 extension.finish_extension(study)
         else:  # everything was written: the kill came while the draft was being removed
-            patched.setattr(extension.Draft, "discard", kill)
+            patched.setattr(extension.ExtensionDraft, "discard", kill)
             with pytest.raises(KeyboardInterrupt):
                 extension.finish_extension(study)
     half = Study.open(study.root)

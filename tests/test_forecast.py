@@ -11,7 +11,7 @@ from benchmark.errors import PoolTooSmall, VimiError
 from benchmark.experiment import Experiment
 from benchmark.study import Study
 from benchmark.workflow import build, forecast
-from stimuli.forecast import Forecast
+from stimuli.forecast import BuildForecast
 from tests.conftest import make_experiment
 from tests.experiments import small_experiment
 
@@ -20,7 +20,7 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def agree(expected: Forecast, study: Study) -> None:
+def agree(expected: BuildForecast, study: Study) -> None:
     """Check that a forecast has the sessions, answers and money that a study lays out."""
     trials = study.trials()
     sessions = trials["session"].nunique()
@@ -32,11 +32,11 @@ def agree(expected: Forecast, study: Study) -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny_forecast(labelled_folder: Path, checkpoint: Path) -> Forecast:
+def tiny_forecast(labelled_folder: Path, checkpoint: Path) -> BuildForecast:
     return forecast(make_experiment(labelled_folder, checkpoint), device="cpu")
 
 
-def test_sessions_answers_and_money_are_those_of_the_study(tiny_forecast: Forecast, tiny_study: Study) -> None:
+def test_sessions_answers_and_money_are_those_of_the_study(tiny_forecast: BuildForecast, tiny_study: Study) -> None:
     agree(tiny_forecast, tiny_study)
 
 
@@ -68,7 +68,9 @@ def test_they_agree_for_other_designs_too(
     agree(forecast(experiment, device="cpu"), build(experiment, tmp_path / "study"))
 
 
-def test_disk_space_is_within_a_factor_of_two_of_what_a_build_takes(tiny_forecast: Forecast, tiny_study: Study) -> None:
+def test_disk_space_is_within_a_factor_of_two_of_what_a_build_takes(
+    tiny_forecast: BuildForecast, tiny_study: Study
+) -> None:
     stages = {item.stage for item in tiny_forecast.items}
     assert stages == {"units", "activations", "exemplars", "visualizations"}
     for item in tiny_forecast.items:
@@ -79,7 +81,7 @@ def test_disk_space_is_within_a_factor_of_two_of_what_a_build_takes(tiny_forecas
     assert tiny_forecast.bytes == sum(item.bytes for item in tiny_forecast.items)
 
 
-def test_every_model_twin_and_stage_has_a_line(tiny_forecast: Forecast, tiny_study: Study) -> None:
+def test_every_model_twin_and_stage_has_a_line(tiny_forecast: BuildForecast, tiny_study: Study) -> None:
     lines = {item.what for item in tiny_forecast.items if item.stage == "activations"}
     assert lines == set(tiny_study.manifest["models"])
     made = {item.what.partition(",")[0] for item in tiny_forecast.items if item.stage == "visualizations"}

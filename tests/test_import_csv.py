@@ -18,13 +18,13 @@ from analysis.importing.mapping import (
     FileLayout,
     Fold,
     KindRule,
+    MappedModel,
     Mapping,
-    ModelEntry,
     UnitMapping,
     Wide,
     read_mapping,
 )
-from analysis.importing.rules import Rule, Test
+from analysis.importing.rules import MappingRule, Test
 from analysis.importing.tables import import_csv
 from analysis.judgement_table import judgements
 from benchmark.documents import parse
@@ -588,7 +588,7 @@ def test_the_manual_says_what_the_language_knows() -> None:
     for block in blocks[1:]:
         given = tomllib.loads(blocks[0]) | tomllib.loads(block)
         assert parse(Mapping, given, "manual").model_fields_set > {"columns"}
-    known = [Rule, Test, FileLayout, Wide, Fold, KindRule, ModelEntry, UnitMapping]
+    known = [MappingRule, Test, FileLayout, Wide, Fold, KindRule, MappedModel, UnitMapping]
     names = {field.alias or name for document in known for name, field in document.model_fields.items()}
     assert not {name for name in names if not re.search(rf"\b{name}\b", manual)}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from benchmark.errors import ActivationError
-from benchmark.layers import LayerMap, Place
+from benchmark.layers import LayerMap, TensorPlace
 from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, build_untrained
 from benchmark.protocol import Aggregator
@@ -344,4 +344,4 @@ def test_what_lies_behind_a_prefix_is_never_computed(resnet: Model) -> None:
 
 def test_a_place_that_is_never_reached_is_an_error(resnet: Model) -> None:
     with pytest.raises(ActivationError, match=r"never reached output of 'layer1\.0\.conv1'"):
-        forward_to(resnet.module, Place("layer1.0.conv1", "output", 1, call=2))(torch.zeros((1, 3, 64, 64)))
+        forward_to(resnet.module, TensorPlace("layer1.0.conv1", "output", 1, call=2))(torch.zeros((1, 3, 64, 64)))

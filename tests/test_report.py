@@ -19,8 +19,8 @@ from analysis.report import (
     Finding,
     Report,
     ReportSettings,
+    ReportTable,
     Section,
-    Table,
     make_report,
     render_page,
     settings_for,
@@ -174,7 +174,9 @@ def estimate(value: float, low: float, high: float, method: str = "by hand") -> 
 
 def test_what_people_wrote_can_t_become_markup() -> None:
     evil = "<script>alert(1)</script>"
-    table = Table("t", evil, pd.DataFrame({"model": [evil], "score": [estimate(0.5, 0.4, 0.6)]}, dtype=object), evil)
+    table = ReportTable(
+        "t", evil, pd.DataFrame({"model": [evil], "score": [estimate(0.5, 0.4, 0.6)]}, dtype=object), evil
+    )
     section = Section("s", evil, evil, (Finding(evil, evil, "improves"),), (table,), (), (evil,), (evil,))
     page = render_page(Report(evil, ((evil, evil),), (evil,), (Finding(evil),), (section,), {"note": evil}))
     assert "<script" not in page and page.count("&lt;script&gt;") > 8
@@ -182,7 +184,7 @@ def test_what_people_wrote_can_t_become_markup() -> None:
 
 def test_intervals_of_one_column_are_drawn_on_one_scale_and_said_once() -> None:
     rows = pd.DataFrame({"score": [estimate(0.5, 0.4, 0.6), estimate(0.7, 0.6, 0.8), None]}, dtype=object)
-    table = Table("t", "title", rows)
+    table = ReportTable("t", "title", rows)
     first, second, none = (row[0] for row in cells_of(table))
     assert first.text == ".500 [.400, .600]" and none.text == "–"
     left = [float(re.search(r'<rect x="([\d.]+)"', str(cell.drawing))[1]) for cell in (first, second)]  # type: ignore[index]

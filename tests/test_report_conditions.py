@@ -15,7 +15,7 @@ from analysis.proportions import estimate_proportions
 from analysis.published import published_models
 from analysis.report import Report, ReportSettings, make_report, render_page, write_report
 from analysis.report.making import _scale
-from analysis.report.material import Draft, Material, said_once
+from analysis.report.material import Material, SectionDraft, said_once
 from analysis.report.page import MOST_FINDINGS
 from analysis.report.sections.robustness import _slopes
 from analysis.report.sections.scaling import describe_scaling
@@ -157,7 +157,7 @@ def test_a_control_is_no_verdict_on_a_model(machines: Dataset) -> None:
 
 
 def test_a_reason_that_many_share_is_said_once() -> None:
-    draft = Draft("x")
+    draft = SectionDraft("x")
     for k in range(40):
         draft.lack("there is no random twin.", f"model-{k}")
     (absent,) = draft.section("x").absent
@@ -180,7 +180,7 @@ def test_forty_series_differ_without_their_names() -> None:
 
 
 def test_more_than_a_few_findings_are_folded_and_none_is_lost(three: Report) -> None:
-    draft = Draft("many")
+    draft = SectionDraft("many")
     for k in range(20):
         draft.find(f"finding number {k}")
     page = render_page(Report("t", (), (), (), (draft.section("many"),)))
@@ -231,7 +231,7 @@ def test_the_figure_of_leverage_draws_what_its_caption_says(six: Material) -> No
 
 def test_one_finding_too_many_is_shown_and_more_are_folded(six: Material) -> None:
     def page(findings: int) -> str:
-        draft = Draft("some")
+        draft = SectionDraft("some")
         for number in range(findings):
             draft.find(f"Finding {number}.")
         return render_page(Report("some", (), (), (), (draft.section("Some"),)))

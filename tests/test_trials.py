@@ -13,7 +13,7 @@ from benchmark import schemas
 from benchmark.errors import DocumentError
 from benchmark.experiment import Experiment
 from benchmark.study import Study
-from benchmark.trials import LESS_OBVIOUS, Cell, check_units, lay_out_trials, make_cells, planned_sessions
+from benchmark.trials import LESS_OBVIOUS, SessionCell, check_units, lay_out_trials, make_cells, planned_sessions
 from benchmark.units import PLANTED, UNIT_COLUMNS
 from benchmark.workflow import check_sessions
 from tests.hand_made import REFERENCES, SIDES, make_protocol, make_tasks
@@ -21,7 +21,9 @@ from tests.hand_made import REFERENCES, SIDES, make_protocol, make_tasks
 PAPER = {"resnet50": 84}
 
 
-def cell_of(units: dict[str, int], protocol: str = "vimi1", seed: int = 1, tasks: int = 4, **session: object) -> Cell:
+def cell_of(
+    units: dict[str, int], protocol: str = "vimi1", seed: int = 1, tasks: int = 4, **session: object
+) -> SessionCell:
     """Return the only cell of crossed sessions about so many units."""
     rules = make_protocol(protocol, **session)
     cells = make_cells(make_tasks(units, tasks), rules, seed, set(units))

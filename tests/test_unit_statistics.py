@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmark import model_zoo
-from benchmark.layers import Layer, LayerMap, Place
+from benchmark.layers import Layer, LayerMap, TensorPlace
 from benchmark.model_card import ModelCard
 from benchmark.model_sources import load_card
 from benchmark.model_zoo import build_untrained
@@ -114,7 +114,7 @@ def test_the_tie_share_counts_all_pictures_that_share_their_activation() -> None
 def activations_of(spans: list[float], means: list[float], scale: list[float]) -> tuple[Activations, LayerMap]:
     count = len(spans)
     columns = np.arange(count)
-    layer = Layer("it", "convolution", columns, np.array(scale), np.zeros(count), Place("it", "output", 1))
+    layer = Layer("it", "convolution", columns, np.array(scale), np.zeros(count), TensorPlace("it", "output", 1))
     low = np.array(means, np.float32)[:, None] - np.array(spans, np.float32)[:, None] / 2
     high = low + np.array(spans, np.float32)[:, None]
     places = np.zeros((count, 1), np.int32)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.errors import NameNotFound, VimiError
-from benchmark.layers import Layer, LayerMap, Place, Reading
+from benchmark.layers import Layer, LayerMap, Reading, TensorPlace
 from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, build_untrained
 from benchmark.protocol import Aggregator
@@ -34,7 +34,7 @@ units = st.builds(
 def make_map(*columns: list[int]) -> LayerMap:
     """Return a map of layers with the given columns; equal columns are rank-equivalent units."""
     width = 1 + max(max(layer) for layer in columns)
-    place = Place("reading", "output", 1)
+    place = TensorPlace("reading", "output", 1)
     layers = [
         Layer(f"layer{n}", "convolution", np.array(index), np.ones(len(index)), np.zeros(len(index)), place)
         for n, index in enumerate(columns)

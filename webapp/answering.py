@@ -92,7 +92,7 @@ class Answer(BaseModel):
     rendition: Annotated[str, Field(pattern=rf"^{NAME.pattern}$", max_length=24)] | None = None
 
 
-class Presentation(BaseModel):
+class ShownTrial(BaseModel):
     """A trial as it goes to the browser: nothing in it says which query is right, what is asked about, or why.
 
     ``upcoming`` names the pictures of the trials that follow, trial by trial, each in the order of their names.
@@ -133,7 +133,7 @@ class Acknowledgement(BaseModel):
     correct: bool | None = None
     right: int | None = None
     answered: int | None = None
-    next: Presentation | None = None
+    next: ShownTrial | None = None
 
 
 # Put together once: see webapp.participation.
@@ -158,7 +158,7 @@ _DONE = {
 }
 
 
-def current_trial(hosting: Hosting, token: str) -> Presentation | None:
+def current_trial(hosting: Hosting, token: str) -> ShownTrial | None:
     """Return the trial that a participant is at, or None outside practice and trials.
 
     Calling it notes when the trial was handed out.
@@ -372,18 +372,18 @@ def list_pictures(trial: Trial) -> list[str]:
     return sorted({*left, *right, upper, lower})
 
 
-def _present(connection: Connection, hosting: Hosting, known: Participant, session: Row[Any]) -> Presentation | None:
+def _present(connection: Connection, hosting: Hosting, known: Participant, session: Row[Any]) -> ShownTrial | None:
     """Return the next trial of the block that a participant is in, as it goes to the browser."""
     block: Block = "practice" if known.phase == "practice" else "trials"
     trials, done = _block(connection, hosting, session, block)
     return _show(hosting, session, block, trials, done) if done < len(trials) else None
 
 
-def _show(hosting: Hosting, session: Row[Any], block: Block, trials: list[Trial], done: int) -> Presentation:
+def _show(hosting: Hosting, session: Row[Any], block: Block, trials: list[Trial], done: int) -> ShownTrial:
     """Return a trial of a block as it goes to the browser."""
     left, right, upper, lower = place_pictures(trials[done])
     upcoming = [list_pictures(trial) for trial in trials[done + 1 : done + 1 + TRIALS_AHEAD]]
-    return Presentation(
+    return ShownTrial(
         trial=hosting.trial_token(session.id, trials[done]["trial"]),
         number=done + 1,
         of=len(trials),

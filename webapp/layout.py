@@ -13,7 +13,7 @@ import pandas as pd
 from benchmark.errors import HostingError
 from benchmark.study import Study
 from benchmark.tasks import assemble_tasks
-from benchmark.trials import Cell, study_cells
+from benchmark.trials import SessionCell, study_cells
 
 Row = dict[str, Any]
 """A row of the table of trials."""
@@ -26,7 +26,7 @@ ROUNDS_KEPT = 1000
 class CellPlan:
     """A cell: what it asks about, and how many slots were planned."""
 
-    cell: Cell
+    cell: SessionCell
     planned: int
 
     @property

@@ -19,7 +19,7 @@ _Signature = tuple[tuple[Path, int, int], ...]
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownResults:
     """What can be shown of some result files.
 
     Attributes
@@ -60,9 +60,9 @@ class ResultFiles:
                 )
         self._lock = Lock()
         self._signature: _Signature | None = None
-        self._shown = Shown(Leaderboard((), ()))
+        self._shown = ShownResults(Leaderboard((), ()))
 
-    def read(self) -> Shown:
+    def read(self) -> ShownResults:
         """Return what the files give now."""
         with self._lock:  # of many visitors who come at once, one reads
             signature = self._look()
@@ -83,7 +83,7 @@ class ResultFiles:
                 found.append((path, facts.st_size, facts.st_mtime_ns))
         return tuple(found)
 
-    def _make(self, paths: Sequence[Path]) -> Shown:
+    def _make(self, paths: Sequence[Path]) -> ShownResults:
         results: dict[str, Result] = {}
         left_out = []
         for path in paths:
@@ -97,6 +97,6 @@ class ResultFiles:
             else:
                 left_out.append(path.name)
         try:
-            return Shown(build_leaderboard(results.values()), tuple(left_out))
+            return ShownResults(build_leaderboard(results.values()), tuple(left_out))
         except LeaderboardError as error:  # two files contradict each other
-            return Shown(Leaderboard((), ()), tuple(left_out), str(error))
+            return ShownResults(Leaderboard((), ()), tuple(left_out), str(error))

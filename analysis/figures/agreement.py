@@ -15,7 +15,7 @@ from analysis.figures.style import (
     SMALL,
     SMALLEST,
     WIDTH,
-    Look,
+    SeriesStyle,
     dodge,
     draw_band,
     draw_intervals,
@@ -155,7 +155,7 @@ def plot_human_machine(
             for column in ("observer", "condition"):
                 frame[column] = frame[column].astype(str) if column in frame.columns else ""
     conditions = in_order([*own["condition"], *(summary["condition"] if summary is not None else [])])
-    styles = {**looks(c for c in conditions if c), "": Look("", "#35549b", "o")}
+    styles = {**looks(c for c in conditions if c), "": SeriesStyle("", "#35549b", "o")}
     observers = sorted(set(own["observer"]))
     pairs = own.groupby(["observer", "condition"], observed=True).groups
     panels = [(o, c) for o in observers for c in conditions if (o, c) in pairs]
@@ -204,7 +204,7 @@ def plot_human_machine(
     return axes
 
 
-def _draw_units(axis: Axes, rows: pd.DataFrame, look: Look) -> None:
+def _draw_units(axis: Axes, rows: pd.DataFrame, look: SeriesStyle) -> None:
     """Draw units as dots, or as squares whose darkness says how many there are."""
     if len(rows) <= MOST_DOTS:
         axis.plot(rows["machine"], rows["human"], linestyle="none", marker="o", markersize=3.6, color=look.colour,
@@ -235,7 +235,9 @@ def _draw_units(axis: Axes, rows: pd.DataFrame, look: Look) -> None:
               fontsize=SMALLEST, color=MUTED, ha="right")  # fmt: skip
 
 
-def _correlations_panel(axis: Axes, summary: pd.DataFrame, conditions: list[str], styles: dict[str, Look]) -> Axes:
+def _correlations_panel(
+    axis: Axes, summary: pd.DataFrame, conditions: list[str], styles: dict[str, SeriesStyle]
+) -> Axes:
     """Draw correlations against their ceilings."""
     observers = sorted(set(summary["observer"]))
     offsets = dict(zip(conditions, dodge(len(conditions))))
@@ -307,7 +309,7 @@ def plot_calibration(
     series = in_order(own["series"])
     styles = looks(series)
     if series == [""]:
-        styles = {"": Look("", "#35549b", "o")}
+        styles = {"": SeriesStyle("", "#35549b", "o")}
     with_n = "n" in own.columns
     figure = open_figure(
         4.6 if with_n else 3.9, width=4.4, note=note, key=key_of(styles.values()) if series != [""] else []

@@ -11,7 +11,7 @@ from analysis.figures.labels import label_points, name_lines
 from analysis.figures.style import (
     INK,
     SMALL,
-    Look,
+    SeriesStyle,
     draw_band,
     draw_intervals,
     draws,
@@ -137,14 +137,14 @@ def plot_design_frontier(
     axis.set_ylim(low, high)
     others = own[~best & ~planned]
     if len(others):
-        draw_intervals(axis, others["cost"], others, Look("", "#9aa5b1", "o"), width=2.5, point=3.5)
+        draw_intervals(axis, others["cost"], others, SeriesStyle("", "#9aa5b1", "o"), width=2.5, point=3.5)
     front = own[best].sort_values(["cost", "value"])
     if len(front):
-        look = Look("", "#35549b", "o")
+        look = SeriesStyle("", "#35549b", "o")
         axis.plot(front["cost"], front["value"], drawstyle="steps-post", color=look.tint, linewidth=1.2, zorder=1.8)
         draw_intervals(axis, front["cost"], front, look)
     if planned.any():
-        draw_intervals(axis, own.loc[planned, "cost"], own[planned], Look("", "#a3333d", "D"), point=6)
+        draw_intervals(axis, own.loc[planned, "cost"], own[planned], SeriesStyle("", "#a3333d", "D"), point=6)
     axis.set_xlabel(printable(cost_label))
     axis.set_ylabel(f"{printable(value_label)}, with its interval", fontsize=SMALL + 0.5)
     axis.xaxis.set_major_formatter(lambda place, _: f"{place:,.0f}" if abs(place) >= 10 else f"{place:g}")

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.figures.style import (
     INK,
     MUTED,
-    Look,
+    SeriesStyle,
     draw_intervals,
     draws,
     limited,
@@ -71,7 +71,7 @@ def plot_estimates(
     ends = own[["value", "low", "high", *(["outer_low", "outer_high"] if outer else [])]].to_numpy(np.float64)
     axis.set_xlim(*limited(ends[np.isfinite(ends)], [] if level is None else [level], 0.04))
     stripe_rows(axis, len(own))
-    look = Look("", INK, "o")
+    look = SeriesStyle("", INK, "o")
     if outer:
         draw_intervals(
             axis, places, own, look, across=True, columns=("value", "outer_low", "outer_high"), width=1.2, point=0,

@@ -15,7 +15,7 @@ from analysis.figures.style import (
     INK,
     MUTED,
     SMALLEST,
-    Look,
+    SeriesStyle,
     dodge,
     draw_intervals,
     draws,
@@ -267,7 +267,7 @@ def plot_ranks(table: pd.DataFrame, *, note: str = "") -> NDArray[Any]:
     conditions = in_order(own["condition"])
     styles = looks(conditions)
     if conditions == [""]:
-        styles = {"": Look("", INK, "o")}
+        styles = {"": SeriesStyle("", INK, "o")}
     most = int(own.groupby("condition", observed=True).size().max())
     columns = min(2, len(conditions))
     lines = -(-len(conditions) // columns)
@@ -378,7 +378,7 @@ def plot_unit_distribution(
         if summary is not None:
             rows = summary[(summary["condition"] == condition) & summary["model"].isin(models)]
             places = np.array([models.index(model) for model in rows["model"]]) + 0.085
-            draw_intervals(axis, places, rows, Look("mean", INK, "o"), across=True, width=3.5, point=3)
+            draw_intervals(axis, places, rows, SeriesStyle("mean", INK, "o"), across=True, width=3.5, point=3)
         mark_level(axis, CHANCE, "chance" if axis is axes[0] else "", across=True, inside=True)
         axis.set_xlabel("proportion correct of a unit")
         tidy(axis, "x")
@@ -388,13 +388,13 @@ def plot_unit_distribution(
     return axes  # type: ignore[no-any-return]
 
 
-def _unit_key(styles: dict[str, Look], means: bool) -> list[tuple[Any, str]]:
+def _unit_key(styles: dict[str, SeriesStyle], means: bool) -> list[tuple[Any, str]]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     key: list[tuple[Any, str]] = [(Patch(facecolor=look.tint), f"units, {name}") for name, look in styles.items()]
     key.append((Line2D([], [], color=INK, linewidth=0.8), "if all units of a model were alike"))
-    return [*key, *([(key_of([Look("mean", INK, "o")])[0][0], "mean")] if means else [])]
+    return [*key, *([(key_of([SeriesStyle("mean", INK, "o")])[0][0], "mean")] if means else [])]
 
 
 def _best_first(table: pd.DataFrame, conditions: list[str]) -> list[str]:

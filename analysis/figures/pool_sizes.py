@@ -15,7 +15,7 @@ from analysis.figures.style import (
     SMALL,
     SMALLEST,
     WIDTH,
-    Look,
+    SeriesStyle,
     draws,
     limited,
     mark_level,
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 CHANCE = 0.5
 SERIES = {
-    "low_level": Look("low-level observer", FAINT, "D"),
-    "score": Look("trained", COLOURS["natural"], "o"),
-    "twin": Look("random-weight twin", INK, "s", "none"),
+    "low_level": SeriesStyle("low-level observer", FAINT, "D"),
+    "score": SeriesStyle("trained", COLOURS["natural"], "o"),
+    "twin": SeriesStyle("random-weight twin", INK, "s", "none"),
 }
 """How each quantity is drawn, from left to right."""
 APART = 0.03
@@ -118,14 +118,14 @@ def plot_pool_sizes(table: pd.DataFrame, *, note: str = "") -> NDArray[Any]:
     return axes[: len(panels)]
 
 
-def _entry(look: Look) -> tuple[Any, str]:
+def _entry(look: SeriesStyle) -> tuple[Any, str]:
     """Return an entry of the key."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], color=look.tint, linewidth=5, **look.mark(4.5)), look.name
 
 
-def _draw_panel(axis: Axes, table: pd.DataFrame, present: dict[str, Look], apart: float) -> None:
+def _draw_panel(axis: Axes, table: pd.DataFrame, present: dict[str, SeriesStyle], apart: float) -> None:
     """Draw one model's series, so many halvings apart."""
     axis.minorticks_off()
     axis.tick_params(axis="x", labelsize=SMALLEST)

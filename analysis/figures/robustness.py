@@ -17,7 +17,7 @@ from analysis.figures.style import (
     SMALLEST,
     WARNING,
     WIDTH,
-    Look,
+    SeriesStyle,
     dodge,
     draw_intervals,
     draws,
@@ -110,7 +110,7 @@ def plot_specification_curve(
     upper.set_ylim(*limited(np.concatenate([ends, own["value"]]), [] if no_effect is None else [no_effect], 0.08))
     for mask, colour in ((~apart, "#7d8894"), (apart, APART)):
         if mask.any():
-            draw_intervals(upper, places[mask], own[mask], Look("", colour, "o"), width=breadth, point=0)
+            draw_intervals(upper, places[mask], own[mask], SeriesStyle("", colour, "o"), width=breadth, point=0)
             upper.plot(places[mask], own["value"][mask], linestyle="none", marker="o", markersize=point, color=colour,
                        markeredgewidth=0, zorder=4)  # fmt: skip
     if no_effect is not None:
@@ -230,7 +230,7 @@ def plot_intervals_compared(
     own["default"] = own["default"].astype(bool) if "default" in own.columns else False
     methods = list(dict.fromkeys(own["interval"]))
     conditions, models = in_order(own["condition"]), sorted(set(own["model"]))
-    styles = {**looks(c for c in conditions if c), "": Look("", APART, "o")}
+    styles = {**looks(c for c in conditions if c), "": SeriesStyle("", APART, "o")}
     single = len(models) == 1
     columns = min(2, len(conditions))
     lines = -(-len(conditions) // columns)
@@ -253,7 +253,7 @@ def plot_intervals_compared(
             members = rows[rows["interval"] == method]
             if not len(members):
                 continue
-            look = Look(method, styles[condition].colour if members["default"].all() else "#7d8894",
+            look = SeriesStyle(method, styles[condition].colour if members["default"].all() else "#7d8894",
                         *(("o",) if single else marks[method]))  # fmt: skip
             places = (
                 np.full(len(members), float(turn))
@@ -279,7 +279,7 @@ def plot_intervals_compared(
 def _method_key(methods: list[str], own: pd.DataFrame) -> list[tuple[Any, str]]:
     marks = shapes(methods)
     used = {method: bool(own.loc[own["interval"] == method, "default"].all()) for method in methods}
-    return key_of(Look(method, APART if used[method] else "#7d8894", *marks[method]) for method in methods)
+    return key_of(SeriesStyle(method, APART if used[method] else "#7d8894", *marks[method]) for method in methods)
 
 
 @draws
@@ -332,7 +332,7 @@ def plot_guessing(table: pd.DataFrame, overall: pd.DataFrame | None = None, *, n
         for flag, colour in ((False, "#7d8894"), (True, WARNING)):
             members = rows[rows["flagged"] == flag]
             if len(members):
-                draw_intervals(axis, members.index, members, Look("", colour, "o"), width=breadth,
+                draw_intervals(axis, members.index, members, SeriesStyle("", colour, "o"), width=breadth,
                                point=float(np.clip(pitch, 1.5, 4.5)))  # fmt: skip
         flagged = rows[rows["flagged"]]
         if len(flagged):
@@ -378,7 +378,7 @@ def plot_variance_components(
     own["condition"] = own["condition"].astype(str) if "condition" in own.columns else ""
     components = list(dict.fromkeys(own["component"]))
     conditions = in_order(own["condition"])
-    styles = {**looks(c for c in conditions if c), "": Look("", APART, "o")}
+    styles = {**looks(c for c in conditions if c), "": SeriesStyle("", APART, "o")}
     with_shares = "share" in own.columns and bool(own["share"].notna().any())
     row = 0.14 + 0.15 * len(conditions)
     figure = open_figure(0.7 + row * max(2, len(components)), note=note,

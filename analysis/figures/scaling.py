@@ -19,7 +19,7 @@ from analysis.figures.style import (
     TEXT,
     WARNING,
     WIDTH,
-    Look,
+    SeriesStyle,
     draw_band,
     draw_intervals,
     draws,
@@ -137,7 +137,7 @@ def plot_scaling(
             draw_band(axis, drawn["x"], drawn["value"], drawn["low"], drawn["high"], look)
         for family in families or [""]:
             members = here[here["family"].astype(str) == family] if families else here
-            mark = Look(condition, look.colour, *(markers[family] if families else (look.marker, look.fill)))
+            mark = SeriesStyle(condition, look.colour, *(markers[family] if families else (look.marker, look.fill)))
             if len(members):
                 draw_intervals(axis, members["x"], members, mark, width=4.5)
         _predictor_ticks(axis, label)
@@ -255,7 +255,7 @@ def plot_leverage(
         )
     own["model"] = own["model"].astype(str)
     own = own.sort_values(["leverage", "model"], ascending=[False, True], ignore_index=True)
-    look = looks([condition])[condition] if condition else Look("", MUTED, "o")
+    look = looks([condition])[condition] if condition else SeriesStyle("", MUTED, "o")
     names = display_names(own["model"], 24)
     rows = np.arange(len(own))
     figure = open_figure(0.85 + 0.2 * max(3, len(own)), note=note)
@@ -344,7 +344,7 @@ def plot_margins(table: pd.DataFrame, *, value_label: str = "slope", note: str =
     own["condition"] = own["condition"].astype(str) if "condition" in own.columns else ""
     for column in ("margin", "smallest_margin"):
         own[column] = own[column].astype(np.float64).abs() if column in own.columns else np.nan
-    styles = {**looks(c for c in own["condition"] if c), "": Look("", "#35549b", "o")}
+    styles = {**looks(c for c in own["condition"] if c), "": SeriesStyle("", "#35549b", "o")}
     numbers = own[["low_95", "high_95", "margin", "smallest_margin"]].to_numpy(np.float64).ravel()
     reach = float(np.abs(np.concatenate([numbers[np.isfinite(numbers)], own["value"]])).max()) or 1.0
     figure = open_figure(0.95 + (0.36 if len(own) <= 16 else 0.28) * max(2, len(own)), note=note, key=_margin_key(own))

@@ -168,7 +168,7 @@ def limited(values: ArrayLike, include: Sequence[float] = (), margin: float = 0.
 
 
 @dataclass(frozen=True)
-class Look:
+class SeriesStyle:
     """How one series is drawn: a colour, a lighter one for its intervals, a marker and its fill, and a kind of line.
 
     Marker and fill differ between all series that share a colour, so nobody needs colour to tell them apart.
@@ -208,7 +208,7 @@ def lighter(colour: str, by: float) -> str:
     return "#" + "".join(f"{round(part + (255 - part) * by):02x}" for part in parts)
 
 
-def looks(names: Iterable[object], first: Sequence[str] = ("natural", "synthetic")) -> dict[str, Look]:
+def looks(names: Iterable[object], first: Sequence[str] = ("natural", "synthetic")) -> dict[str, SeriesStyle]:
     """Return how each of several series is drawn; natural and synthetic look the same in every figure.
 
     Colour, marker and fill together repeat only after 108 other series.
@@ -217,19 +217,19 @@ def looks(names: Iterable[object], first: Sequence[str] = ("natural", "synthetic
     others = 0
     for name in in_order(names, first):
         if name in COLOURS:
-            styles[name] = Look(name, COLOURS[name], MARKERS[name])
+            styles[name] = SeriesStyle(name, COLOURS[name], MARKERS[name])
         else:
             styles[name] = _other_look(name, others)
             others += 1
     return styles
 
 
-def _other_look(name: str, turn: int) -> Look:
+def _other_look(name: str, turn: int) -> SeriesStyle:
     """Return the look of a series that has none by custom: each round of the colours shifts the markers by one."""
     colours, markers = len(OTHER_COLOURS), len(OTHER_MARKERS)
     around, colour = divmod(turn, colours)
     fills, shift = divmod(around, markers)
-    return Look(
+    return SeriesStyle(
         name, OTHER_COLOURS[colour], OTHER_MARKERS[(colour + shift) % markers], FILLS[fills % len(FILLS)],
         DASHES[around % len(DASHES)],
     )  # fmt: skip
@@ -343,7 +343,7 @@ def _part_of_figure(axes: Axes, note: str, key: Sequence[tuple[Any, str]], foot:
     return part
 
 
-def key_of(styles: Iterable[Look]) -> list[tuple[Any, str]]:
+def key_of(styles: Iterable[SeriesStyle]) -> list[tuple[Any, str]]:
     """Return the key of several series: interval and point of each."""
     from matplotlib.lines import Line2D
 
@@ -360,7 +360,7 @@ def shape_key(name: str, marker: str, fill: Fill) -> tuple[Any, str]:
     """Return the entry of a key for what is distinguished by the shape of its marker alone."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], linestyle="none", **Look(name, MUTED, marker, fill).mark(5)), name
+    return Line2D([], [], linestyle="none", **SeriesStyle(name, MUTED, marker, fill).mark(5)), name
 
 
 def hollow_key(label: str, marker: str = "D") -> tuple[Any, str]:
@@ -402,7 +402,7 @@ def draw_intervals(
     axis: Axes,
     positions: ArrayLike,
     table: pd.DataFrame,
-    look: Look,
+    look: SeriesStyle,
     *,
     across: bool = False,
     columns: tuple[str, str, str] = ("value", "low", "high"),
@@ -453,7 +453,7 @@ def separated(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np
     return np.column_stack([low, high, np.full(len(low), np.nan)]).ravel()
 
 
-def draw_band(axis: Axes, x: ArrayLike, value: ArrayLike, low: ArrayLike, high: ArrayLike, look: Look) -> None:
+def draw_band(axis: Axes, x: ArrayLike, value: ArrayLike, low: ArrayLike, high: ArrayLike, look: SeriesStyle) -> None:
     """Draw a curve: the band of its interval, and a line in it."""
     axis.fill_between(x, low, high, color=look.pale, linewidth=0, zorder=1.5)
     axis.plot(x, value, color=look.colour, linewidth=1.3, linestyle=look.dashes, zorder=3)

@@ -13,7 +13,7 @@ from analysis.figures.style import (
     SMALL,
     SMALLEST,
     WIDTH,
-    Look,
+    SeriesStyle,
     dodge,
     draw_band,
     draw_intervals,
@@ -116,7 +116,7 @@ def plot_difficulty(table: pd.DataFrame, curves: pd.DataFrame | None = None, *, 
 
 def _small_panels(
     own: pd.DataFrame, lines: pd.DataFrame | None, note: str, height: float
-) -> tuple[list[str], dict[str, Look], NDArray[Any]]:
+) -> tuple[list[str], dict[str, SeriesStyle], NDArray[Any]]:
     """Return models, conditions with their looks, and a panel for each model, with the same limits."""
     models = sorted(set(own["model"]))
     styles = looks(own["condition"])
@@ -254,7 +254,7 @@ def _with_models(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _areas_panel(axis: Axes, areas: pd.DataFrame, styles: dict[str, Look], beside: bool) -> Axes:
+def _areas_panel(axis: Axes, areas: pd.DataFrame, styles: dict[str, SeriesStyle], beside: bool) -> Axes:
     models = sorted(set(areas["model"]))
     ends = areas.loc[known_intervals(areas), ["low", "high"]].to_numpy().ravel()
     axis.set_xlim(*limited(np.concatenate([ends, areas["value"]]), [CHANCE], 0.06))
@@ -352,7 +352,9 @@ def plot_layers(
             for kind in kinds_of_layers:
                 members = own[here & (own["layer_type"] == kind)].sort_values(["depth", "layer"])
                 if len(members):
-                    mark = Look(name, look.colour, *(markers[kind] if len(markers) > 1 else (look.marker, look.fill)))
+                    mark = SeriesStyle(
+                        name, look.colour, *(markers[kind] if len(markers) > 1 else (look.marker, look.fill))
+                    )
                     draw_intervals(axis, members["depth"] + offsets[name], members, mark, width=breadth,
                                    point=min(4.5, breadth + 1.5), unbounded=False)  # fmt: skip
         axis.set_title(names[models[turn]], loc="left", fontsize=SMALL + 0.5)

@@ -217,7 +217,7 @@ class KindRule(Document):
     reason: str = ""
 
 
-class ModelEntry(Document):
+class MappedModel(Document):
     """What is known of a model that has no card, or differs from it.
 
     Attributes
@@ -320,7 +320,7 @@ class Mapping(Document):
     people: Annotated[dict[str, Rules], BeforeValidator(_check_attributes)] = Field(default_factory=dict)
     sessions: Annotated[dict[str, Rules], _check_targets(SESSION_TARGETS)] = Field(default_factory=dict)
     units: UnitMapping = UnitMapping()
-    models: dict[str, ModelEntry] = Field(default_factory=dict)
+    models: dict[str, MappedModel] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _complete(self) -> Mapping:

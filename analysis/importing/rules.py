@@ -74,7 +74,7 @@ class Test(Document):
 Where = dict[str, Test | Scalar | tuple[Scalar, ...]]
 
 
-class Rule(Document):
+class MappingRule(Document):
     """How a wanted column is made.
 
     Attributes
@@ -137,7 +137,7 @@ class Rule(Document):
     take: Literal["only", "first", "last", "sum", "mean", "least", "most", "span", "count"] = "only"
 
     @model_validator(mode="after")
-    def _one_source(self) -> Rule:
+    def _one_source(self) -> MappingRule:
         given = [name for name in ("column", "template", "value") if name in self.model_fields_set]
         if len(given) != 1:
             raise ValueError("say where it comes from, in one way: column, template or value")
@@ -170,10 +170,10 @@ def _as_rules(given: Any) -> Any:
     return tuple(map(_as_rule, given)) if isinstance(given, list | tuple) else (_as_rule(given),)
 
 
-Rules = Annotated[tuple[Rule, ...], BeforeValidator(_as_rules), Field(min_length=1)]
+Rules = Annotated[tuple[MappingRule, ...], BeforeValidator(_as_rules), Field(min_length=1)]
 
 
-class Table:
+class TextTable:
     """The table of text that rules read.
 
     Parameters
@@ -248,7 +248,9 @@ class Table:
 
     # ---------------------------------------------------------------- evaluation
 
-    def evaluate(self, rules: tuple[Rule, ...], target: str, faults: Faults, among: NDArray[np.bool_]) -> pd.Series:
+    def evaluate(
+        self, rules: tuple[MappingRule, ...], target: str, faults: Faults, among: NDArray[np.bool_]
+    ) -> pd.Series:
         """Return what rules make of the rows: text, or numbers where there was arithmetic.
 
         Parameters
@@ -273,7 +275,7 @@ class Table:
             result = result.where(~open_rows, other)
         return result
 
-    def _apply(self, rule: Rule, target: str, faults: Faults, among: NDArray[np.bool_]) -> pd.Series:
+    def _apply(self, rule: MappingRule, target: str, faults: Faults, among: NDArray[np.bool_]) -> pd.Series:
         among = among & self.rows_where(rule.where) if rule.where else among
         cells = self._fetch(rule).where(among)
         name = f"{rule.called!r} (for {target})"
@@ -294,7 +296,7 @@ class Table:
             changed = self._fill(changed, rule.otherwise, among)
         return changed
 
-    def _fetch(self, rule: Rule) -> pd.Series:
+    def _fetch(self, rule: MappingRule) -> pd.Series:
         """Return the cells that a rule starts from, as text."""
         if rule.column:
             return self.cells(rule.column)
@@ -309,7 +311,7 @@ class Table:
             self._check_template(rule, fields, result)
         return result
 
-    def _check_template(self, rule: Rule, fields: list[str], result: pd.Series) -> None:
+    def _check_template(self, rule: MappingRule, fields: list[str], result: pd.Series) -> None:
         """Refuse a template that makes one name of two: 1 and 11 are "111", and so are 11 and 1."""
         distinct = pd.DataFrame({name: self.cells(name) for name in fields}).assign(**{"\x00made": result})
         distinct = distinct.dropna().drop_duplicates()
@@ -322,7 +324,7 @@ class Table:
                 "between the columns, such as a slash."
             )
 
-    def _extract(self, cells: pd.Series, raw: pd.Series, rule: Rule, name: str, faults: Faults) -> pd.Series:
+    def _extract(self, cells: pd.Series, raw: pd.Series, rule: MappingRule, name: str, faults: Faults) -> pd.Series:
         expression = re.compile(rule.pattern)
 
         def extract(cell: str) -> str | None:
@@ -337,7 +339,7 @@ class Table:
             faults.add(wrong, name, f"it does not match the pattern {rule.pattern!r}", raw)
         return result
 
-    def _translate(self, cells: pd.Series, raw: pd.Series, rule: Rule, name: str, faults: Faults) -> pd.Series:
+    def _translate(self, cells: pd.Series, raw: pd.Series, rule: MappingRule, name: str, faults: Faults) -> pd.Series:
         known = {key: spell(value) for key, value in rule.values.items()}
         folded = {key.casefold(): value for key, value in known.items()}
 
@@ -355,7 +357,7 @@ class Table:
                 faults.add(here, name, f"the mapping's values do not list it. {suggest(str(cell), known)}", raw)
         return result
 
-    def _calculate(self, cells: pd.Series, raw: pd.Series, rule: Rule, name: str, faults: Faults) -> pd.Series:
+    def _calculate(self, cells: pd.Series, raw: pd.Series, rule: MappingRule, name: str, faults: Faults) -> pd.Series:
         limits = rule.least is not None or rule.most is not None
         if not (rule.absolute or rule.scale is not None or rule.offset is not None or limits or rule.bins):
             return cells
@@ -391,7 +393,7 @@ class Table:
         return _textual(values).mask(holes, spell(otherwise))
 
 
-def sources_of(rules: Mapping[str, tuple[Rule, ...]]) -> Iterator[tuple[str, str]]:
+def sources_of(rules: Mapping[str, tuple[MappingRule, ...]]) -> Iterator[tuple[str, str]]:
     """Yield what each column that rules read is for, and its name."""
     for target, alternatives in rules.items():
         for rule in alternatives:
@@ -408,4 +410,4 @@ def _uncaptured(pattern: str) -> str:
     return re.sub(r"(?<!\\)\((?!\?)", "(?:", pattern)
 
 
-__all__ = ["FILE", "Pattern", "Rule", "Rules", "Scalar", "Table", "Test", "Where", "sources_of"]
+__all__ = ["FILE", "MappingRule", "Pattern", "Rules", "Scalar", "Test", "TextTable", "Where", "sources_of"]

@@ -44,7 +44,7 @@ from analysis.importing.mapping import (
     Mapping,
     read_mapping,
 )
-from analysis.importing.rules import Rule, Table, sources_of
+from analysis.importing.rules import MappingRule, TextTable, sources_of
 from analysis.importing.schema import conform, convert
 from benchmark import __version__, schemas
 from benchmark.errors import ImportFailure, suggest
@@ -165,7 +165,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _reshape(
     frame: pd.DataFrame, mapping: Mapping, beside: Path, sources: dict[str, str]
-) -> tuple[Table, dict[str, NDArray[np.bool_]], list[str]]:
+) -> tuple[TextTable, dict[str, NDArray[np.bool_]], list[str]]:
     """Bring the table into one row a trial.
 
     Returns
@@ -201,7 +201,7 @@ def _reshape(
         elif absent.any():
             notes.append(f"{entry.file} has no row for {int(absent.sum()):,} of {len(absent):,} rows ({keys})")
         sources[found.name] = hash_file(found)
-    return Table(frame, layout.missing, layout.decimal, layout.thousands), lacking, notes
+    return TextTable(frame, layout.missing, layout.decimal, layout.thousands), lacking, notes
 
 
 class _Reading:
@@ -210,7 +210,7 @@ class _Reading:
     def __init__(
         self,
         mapping: Mapping,
-        table: Table,
+        table: TextTable,
         lacking: dict[str, NDArray[np.bool_]],
         what: str,
         notes: Sequence[str] = (),
@@ -631,7 +631,7 @@ class _Reading:
             return parts["observer"]
         return parts["observer"] + "/" + parts["session"] if self._sessions_shared else parts["session"]
 
-    def _take(self, values: pd.Series, session: pd.Series, rule: Rule, target: str) -> pd.Series:
+    def _take(self, values: pd.Series, session: pd.Series, rule: MappingRule, target: str) -> pd.Series:
         """Return one value a session."""
         if rule.take in ("sum", "mean", "least", "most", "span", "count"):
             if rule.take == "count":

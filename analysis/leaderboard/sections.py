@@ -17,7 +17,7 @@ from analysis.leaderboard.scores import PEOPLE
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.leaderboard.standings import Row, Standing, Table
+    from analysis.leaderboard.standings import Row, Standing, StandingsTable
 
 NOTHING = "–"
 """What stands in a cell that has nothing to say."""
@@ -30,7 +30,7 @@ _HEADLINES = {"excess": "excess", "score": "proportion correct"}
 
 
 @dataclass(frozen=True)
-class Column:
+class SectionColumn:
     """A column of a section.
 
     Attributes
@@ -52,7 +52,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Section:
+class LeaderboardSection:
     """The rows of a table by one observer.
 
     Attributes
@@ -75,7 +75,7 @@ class Section:
     what: str
     rows: tuple[Row, ...]
     standings: tuple[Standing, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[SectionColumn, ...]
     reasons: tuple[str, ...]
 
     def readable(self) -> pd.DataFrame:
@@ -90,24 +90,24 @@ class Section:
         reasons = "; ".join(f"({place}) {reason}" for place, reason in enumerate(self.reasons, start=1))
         return f"Not ranked: {reasons}."
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str) -> SectionColumn:
         """Return a column by its name."""
         return next(column for column in self.columns if column.name == name)
 
 
-def lay_out_sections(table: Table) -> tuple[Section, ...]:
+def lay_out_sections(table: StandingsTable) -> tuple[LeaderboardSection, ...]:
     """Return a table by each of its observers, people first."""
     return tuple(_section(table, kind, observer) for kind, observer in table.observers)
 
 
-def section_html(section: Section) -> str:
+def section_html(section: LeaderboardSection) -> str:
     """Return a section as the markup that a notebook shows."""
     below = f"<p>{escape(section.not_ranked)}</p>" if section.reasons else ""
     table = section.readable().to_html(index=False)
     return f"<p>By <b>{escape(section.who)}</b>: {escape(section.what)}.</p>{table}{below}"
 
 
-def section_text(section: Section) -> str:
+def section_text(section: LeaderboardSection) -> str:
     """Return a section as it is printed."""
     lines = [f"By {section.who}: {section.what}.", section.readable().to_string(index=False)]
     return "\n".join([*lines, section.not_ranked] if section.reasons else lines)
@@ -118,7 +118,7 @@ def spell_observer(kind: str, observer: str) -> str:
     return {"human": PEOPLE, "simulated": f"simulated {PEOPLE}"}.get(kind, observer)
 
 
-def _section(table: Table, kind: str, observer: str) -> Section:
+def _section(table: StandingsTable, kind: str, observer: str) -> LeaderboardSection:
     pairs = [(row, own) for row in table.rows if (own := row.standing(kind, observer)) is not None]
     # By this observer's own headline: the rows of a table are in the order of its first observer.
     pairs.sort(key=lambda pair: (pair[1].rank is None, -pair[1].headline.value, pair[0].name))
@@ -126,10 +126,10 @@ def _section(table: Table, kind: str, observer: str) -> Section:
     number = {reason: place for place, reason in enumerate(reasons, start=1)}
     first = pairs[0][1]
     columns = [
-        Column(name, tuple(write(row, own) for row, own in pairs), left_out, is_number)
+        SectionColumn(name, tuple(write(row, own) for row, own in pairs), left_out, is_number)
         for name, write, left_out, is_number in _columns(first.quantity, number)
     ]
-    return Section(
+    return LeaderboardSection(
         kind=kind,
         observer=observer,
         who=spell_observer(kind, observer),

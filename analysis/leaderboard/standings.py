@@ -39,7 +39,7 @@ from analysis.leaderboard.scores import (
     merged_people_scores,
     with_todays_intervals,
 )
-from analysis.leaderboard.validity import Check, check_validity
+from analysis.leaderboard.validity import ValidityCheck, check_validity
 from analysis.results import AnalysisResult, spread_out
 from benchmark.errors import AnalysisError, LeaderboardError, NameNotFound
 from benchmark.estimate import Estimate
@@ -49,7 +49,7 @@ from benchmark.progress import Reporter
 from benchmark.protocol import load_protocol
 
 if TYPE_CHECKING:
-    from analysis.leaderboard.sections import Section
+    from analysis.leaderboard.sections import LeaderboardSection
 
 PUBLISHED = "published"
 """Observer of imported scores: the people whom a paper asked."""
@@ -152,7 +152,7 @@ class Row:
     stimuli: StimulusFacts | None
     pool: PoolFacts
     standings: tuple[Standing, ...]
-    checks: tuple[Check, ...]
+    checks: tuple[ValidityCheck, ...]
     notes: tuple[str, ...]
     results: tuple[Result, ...]
     models: int = 1
@@ -182,7 +182,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class StandingsTable:
     """Rows that may be compared; see the module.
 
     Attributes
@@ -225,7 +225,7 @@ class Table:
         return PLUMBING in self.notes
 
     @property
-    def sections(self) -> tuple[Section, ...]:
+    def sections(self) -> tuple[LeaderboardSection, ...]:
         """The table by each observer by itself, as people read it."""
         from analysis.leaderboard.sections import lay_out_sections
 
@@ -240,10 +240,10 @@ class Table:
 class Leaderboard(AnalysisResult):
     """All tables, and the results that they were made from."""
 
-    tables: tuple[Table, ...]
+    tables: tuple[StandingsTable, ...]
     results: tuple[Result, ...]
 
-    def __iter__(self) -> Iterator[Table]:
+    def __iter__(self) -> Iterator[StandingsTable]:
         return iter(self.tables)
 
     def choose(
@@ -306,7 +306,7 @@ class Leaderboard(AnalysisResult):
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def _flat(table: Table, row: Row, standing: Standing) -> dict[str, Any]:
+def _flat(table: StandingsTable, row: Row, standing: Standing) -> dict[str, Any]:
     model = row.model
     flat: dict[str, Any] = {
         "protocol": table.protocol.identity,
@@ -404,7 +404,7 @@ class _Choice:
     family: str
     model: str
 
-    def check(self, tables: Sequence[Table]) -> None:
+    def check(self, tables: Sequence[StandingsTable]) -> None:
         """Check that every filter names something that exists."""
         rows = [row for table in tables for row in table.rows]
         identities = {table.protocol.identity for table in tables}
@@ -420,7 +420,7 @@ class _Choice:
             if name and name not in options:
                 raise NameNotFound(f"{kind} on the leaderboard", name, options)
 
-    def keep(self, table: Table) -> Table:
+    def keep(self, table: StandingsTable) -> StandingsTable:
         """Return what is wanted of a table."""
         if self.protocol not in ("", table.protocol.identity, table.protocol.name):
             return replace(table, rows=())
@@ -459,7 +459,7 @@ def _grouped(results: Sequence[Result]) -> dict[_TableKey, list[tuple[Result, ..
     return grouped
 
 
-def _table(key: _TableKey, members: Sequence[tuple[Result, ...]]) -> Table:
+def _table(key: _TableKey, members: Sequence[tuple[Result, ...]]) -> StandingsTable:
     """Make a table of its rows' results."""
     _, _, condition, difficulty, method = key
     names = [own[0].model.name for own in members]
@@ -471,7 +471,7 @@ def _table(key: _TableKey, members: Sequence[tuple[Result, ...]]) -> Table:
             name = f"{name} ({own[0].model.weights[:6]}/{shown.hash[:6] if shown else ''})"
         rows.append(_row(name, own, condition, difficulty, len(members)))
     first = members[0][0]
-    table = Table(first.protocol, first.pool, condition, difficulty, method, tuple(rows))
+    table = StandingsTable(first.protocol, first.pool, condition, difficulty, method, tuple(rows))
     for kind, observer in table.observers:
         table = replace(table, rows=_ranked(table, kind, observer))
     return replace(table, rows=_ordered(list(table.rows)))
@@ -656,7 +656,7 @@ def _judgements_of(results: Sequence[Result], kind: str, condition: str, difficu
 # -------------------------------------------------------------------- ranks
 
 
-def _ranked(table: Table, kind: str, observer: str) -> tuple[Row, ...]:
+def _ranked(table: StandingsTable, kind: str, observer: str) -> tuple[Row, ...]:
     """Return the rows of a table with their ranks by one observer."""
     eligible = [row for row in table.rows if (own := row.standing(kind, observer)) and not own.missing]
     if len(eligible) < 2:
@@ -685,7 +685,7 @@ def _with(row: Row, kind: str, observer: str, change: Callable[[Standing], Stand
     return replace(row, standings=tuple(change(own) if own.key == (kind, observer) else own for own in row.standings))
 
 
-def _ranks(table: Table, rows: Sequence[Row], kind: str, observer: str) -> Ranks:
+def _ranks(table: StandingsTable, rows: Sequence[Row], kind: str, observer: str) -> Ranks:
     """Rank rows by one observer."""
     names = [row.name for row in rows]
     if kind in ("human", "simulated"):
@@ -713,7 +713,7 @@ def _ranks(table: Table, rows: Sequence[Row], kind: str, observer: str) -> Ranks
     )
 
 
-def _excess_error(row: Row, observer: str, table: Table) -> float:
+def _excess_error(row: Row, observer: str, table: StandingsTable) -> float:
     """Return the standard error of an excess: units are the sample, and each has its own difference."""
     known = _excesses(row.results, observer, table.condition, table.difficulty)
     return float(known.std(ddof=1) / np.sqrt(len(known)))
@@ -760,7 +760,7 @@ __all__ = [
     "Leaderboard",
     "Row",
     "Standing",
-    "Table",
+    "StandingsTable",
     "build_leaderboard",
     "judgements_needed",
     "unit_shares",

@@ -29,7 +29,7 @@ CHANCE = 0.5
 
 
 @dataclass(frozen=True)
-class Check:
+class ValidityCheck:
     """One line of the panel.
 
     Attributes
@@ -54,7 +54,9 @@ class Check:
     observer: str = ""
 
 
-def check_validity(results: Sequence[Result], condition: str, difficulty: str, models: int = 1) -> tuple[Check, ...]:
+def check_validity(
+    results: Sequence[Result], condition: str, difficulty: str, models: int = 1
+) -> tuple[ValidityCheck, ...]:
     """Return the validity panel of a row.
 
     Parameters
@@ -85,7 +87,7 @@ class _Panel:
     def first(self) -> Result:
         return self.results[0]
 
-    def makers(self) -> tuple[Callable[[], Sequence[Check]], ...]:
+    def makers(self) -> tuple[Callable[[], Sequence[ValidityCheck]], ...]:
         """The checks, in the order in which they are shown."""
         return (
             self.twin, self.low_level, self.label, self.no_references, self.pool_size, self.groups, self.training,
@@ -102,17 +104,17 @@ class _Panel:
         """Return scores on the whole pool."""
         return self.scores(**{"pool_size": self.first.pool.size, **wanted})
 
-    def published(self) -> Check:
+    def published(self) -> ValidityCheck:
         """Published means were measured without any of these controls."""
-        return Check(
+        return ValidityCheck(
             "controls", "unknown",
             "Published means: no random twin, no low-level observer, no trials without references were reported.",
         )  # fmt: skip
 
-    def twin(self) -> list[Check]:
+    def twin(self) -> list[ValidityCheck]:
         """Trained minus twin; a difference that may be 0 is said in words."""
         found = [
-            Check(
+            ValidityCheck(
                 "random twin", *_told_apart(self.first.model.name, score, self.models), score.estimate, score.observer
             )
             for score in self.whole(quantity="trained_minus_twin", references="both")
@@ -121,9 +123,9 @@ class _Panel:
             "No random-weight twin was scored in this condition: nothing says that a network with random weights would "
             "not do as well."
         )
-        return found or [Check("random twin", "unknown", sentence)]
+        return found or [ValidityCheck("random twin", "unknown", sentence)]
 
-    def low_level(self) -> list[Check]:
+    def low_level(self) -> list[ValidityCheck]:
         """Excess over the low-level observer, of the model and of its twin."""
         twins = {s.observer: s.estimate for s in self.whole(quantity="twin_excess", references="both")}
         found = []
@@ -132,44 +134,52 @@ class _Panel:
             less = score.estimate.low <= 0
             words = "does not exceed what colour and spectrum give away" if less else "exceeds the low-level observer"
             found.append(
-                Check(
+                ValidityCheck(
                     "low-level observer", "warns" if less else "holds",
                     f"By {score.observer}, the score {words}: excess {score.estimate}{beside}.",
                     score.estimate, score.observer,
                 )
             )  # fmt: skip
-        return found or [Check("low-level observer", "unknown", "The low-level observer has not answered.")]
+        return found or [ValidityCheck("low-level observer", "unknown", "The low-level observer has not answered.")]
 
-    def label(self) -> list[Check]:
+    def label(self) -> list[ValidityCheck]:
         """How far class labels alone answer the trials."""
         if not self.first.pool.labelled:
             return [
-                Check("labels", "unknown", "The pool has no classes, so what labels alone would give is not known.")
+                ValidityCheck(
+                    "labels", "unknown", "The pool has no classes, so what labels alone would give is not known."
+                )
             ]
         found = self.whole(quantity="score", references="both", observer="label")
         if not found:
-            return [Check("labels", "unknown", "The label observer has not answered.")]
+            return [ValidityCheck("labels", "unknown", "The label observer has not answered.")]
         estimate = found[0].estimate
         more = estimate.low > CHANCE
         words = "answer more than chance" if more else "do not answer more than chance"
-        return [Check("labels", "warns" if more else "holds", f"Labels alone {words}: {estimate}.", estimate, "label")]
+        return [
+            ValidityCheck(
+                "labels", "warns" if more else "holds", f"Labels alone {words}: {estimate}.", estimate, "label"
+            )
+        ]
 
-    def no_references(self) -> list[Check]:
+    def no_references(self) -> list[ValidityCheck]:
         """What the queries alone give away."""
         found = []
         for score in self.whole(quantity="score", references="none"):
             away = not score.low <= CHANCE <= score.high
             words = "give something away" if away else "give nothing away"
             found.append(
-                Check(
+                ValidityCheck(
                     "no references", "warns" if away else "holds",
                     f"By {score.observer}, the queries alone {words}: {score.estimate} without references.",
                     score.estimate, score.observer,
                 )
             )  # fmt: skip
-        return found or [Check("no references", "unknown", "No machine has answered trials without references.")]
+        return found or [
+            ValidityCheck("no references", "unknown", "No machine has answered trials without references.")
+        ]
 
-    def pool_size(self) -> list[Check]:
+    def pool_size(self) -> list[ValidityCheck]:
         """How the score depends on the number of pictures in the pool."""
         found = []
         for slope in self.whole(quantity="score_per_halving", references="both"):
@@ -184,25 +194,27 @@ class _Panel:
             steps = ", ".join(f"{score.estimate} over {score.pool_size:,} pictures" for score in scores)
             words = (change.sentence(self.first.model.name, name) for name in ("score", "excess"))
             found.append(
-                Check(
+                ValidityCheck(
                     "pool size", "warns" if slope.estimate.excludes_zero else "holds",
                     " ".join([f"By {slope.observer}: {steps}.", *filter(None, words)]), slope.estimate, slope.observer,
                 )
             )  # fmt: skip
-        return found or [Check("pool size", "unknown", "How the score depends on the pool's size was not measured.")]
+        return found or [
+            ValidityCheck("pool size", "unknown", "How the score depends on the pool's size was not measured.")
+        ]
 
-    def groups(self) -> list[Check]:
+    def groups(self) -> list[ValidityCheck]:
         """Whether tasks show one source photograph, or near-duplicates, twice."""
         shown = self.first.shown(self.condition)
         repeated = shown.repeated_groups if shown else 0.0
         if PLUMBING in self.first.notes:
             share = f": {repeated:.1%} of pictures repeat a group of their task" if repeated else ""
             sentence = f"the pool {self.first.pool.name} has too few sources to keep them apart{share}."
-            return [Check("pool", "fails", f"Plumbing check, not a measurement: {sentence}")]
+            return [ValidityCheck("pool", "fails", f"Plumbing check, not a measurement: {sentence}")]
         verdict: Verdict = "warns" if repeats_groups(repeated) else "holds"
-        return [Check("pool", verdict, f"{repeated:.1%} of pictures repeat a group of their task.")]
+        return [ValidityCheck("pool", verdict, f"{repeated:.1%} of pictures repeat a group of their task.")]
 
-    def training(self) -> list[Check]:
+    def training(self) -> list[ValidityCheck]:
         """Whether the model has seen the pool in training."""
         seen = self.first.pool.seen_in_training
         sentences = {
@@ -211,46 +223,48 @@ class _Panel:
         }
         verdicts: dict[str, Verdict] = {"seen": "warns", "unseen": "holds"}
         sentence = sentences.get(seen, "Whether the model was trained on the pictures of the pool is not known.")
-        return [Check("training", verdicts.get(seen, "unknown"), sentence)]
+        return [ValidityCheck("training", verdicts.get(seen, "unknown"), sentence)]
 
-    def ties(self) -> list[Check]:
+    def ties(self) -> list[ValidityCheck]:
         """How many pictures have the activation of another."""
         shares = np.array([unit.tie_share for unit in self.first.units if unit.tie_share is not None])
         if not len(shares):
-            return [Check("ties", "unknown", "Ties were not counted.")]
+            return [ValidityCheck("ties", "unknown", "Ties were not counted.")]
         many = int((shares > MOST_TIES).sum())
         sentence = f"{shares.mean():.2%} of a unit's pictures share their activation with another, on average"
         more = f"; {many} of {len(shares)} units have more than {MOST_TIES:.0%}" if many else ""
-        return [Check("ties", "warns" if many else "holds", f"{sentence}{more}.")]
+        return [ValidityCheck("ties", "warns" if many else "holds", f"{sentence}{more}.")]
 
-    def silent(self) -> list[Check]:
+    def silent(self) -> list[ValidityCheck]:
         """Dead, silent and constant units, which are kept apart."""
         flags = [unit.flag for unit in self.first.units if unit.flag]
         if not flags:
-            return [Check("dead units", "holds", f"None of the {len(self.first.units)} units is dead or silent.")]
+            return [
+                ValidityCheck("dead units", "holds", f"None of the {len(self.first.units)} units is dead or silent.")
+            ]
         counted = ", ".join(f"{flags.count(flag)} {flag}" for flag in sorted(set(flags)))
         return [
-            Check(
+            ValidityCheck(
                 "dead units", "warns",
                 f"{counted} of {len(self.first.units)} units; they are kept apart and no part of any score.",
             )
         ]  # fmt: skip
 
-    def acceptance(self) -> list[Check]:
+    def acceptance(self) -> list[ValidityCheck]:
         """Whether synthetic pictures excite the unit as much as natural ones do."""
         shown = self.first.shown(self.condition)
         if shown is None or shown.accepted is None:
             return []
         few = shown.accepted < LEAST_ACCEPTED
         return [
-            Check(
+            ValidityCheck(
                 "visualisations", "warns" if few else "holds",
                 f"{shown.accepted:.0%} of synthetic pictures belong to a set that excites its unit as its best natural "
                 f"exemplars do ({shown.words}).",
             )
         ]  # fmt: skip
 
-    def people(self) -> list[Check]:
+    def people(self) -> list[ValidityCheck]:
         """How people answer without references, and how many sessions were left out."""
         scores = merged_people_scores(self.results, "human")
         own = [s for s in scores if (s.condition, s.difficulty) == (self.condition, self.difficulty)]
@@ -263,14 +277,17 @@ class _Panel:
                 away = not score.low <= CHANCE <= score.high
                 words = "give something away to people" if away else "give nothing away to people"
                 found.append(
-                    Check(
+                    ValidityCheck(
                         "guessing", "warns" if away else "holds", f"The queries alone {words}: {score.estimate}.",
                         score.estimate, PEOPLE,
                     )
                 )  # fmt: skip
         if not found:
-            found.append(Check("guessing", "unknown", "People were shown no trials without references."))
-        return [*found, Check("exclusions", "holds", f"{excluded:,} sessions were left out by the protocol's rules.")]
+            found.append(ValidityCheck("guessing", "unknown", "People were shown no trials without references."))
+        return [
+            *found,
+            ValidityCheck("exclusions", "holds", f"{excluded:,} sessions were left out by the protocol's rules."),
+        ]
 
 
 def _told_apart(model: str, score: Score, models: int) -> tuple[Verdict, str]:
@@ -288,4 +305,4 @@ def _told_apart(model: str, score: Score, models: int) -> tuple[Verdict, str]:
     )
 
 
-__all__ = ["LOW_LEVEL", "Check", "Verdict", "check_validity"]
+__all__ = ["LOW_LEVEL", "ValidityCheck", "Verdict", "check_validity"]

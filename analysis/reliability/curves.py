@@ -35,7 +35,7 @@ class CurvePoint(Record):
 
 
 @dataclass(frozen=True)
-class LearningCurve(Record):
+class ReliabilityCurve(Record):
     """Reliability against answers a unit, for one model and condition.
 
     Attributes
@@ -71,7 +71,7 @@ def reliability_curve(
     answers: Sequence[int] | None = None,
     splits: int = SPLITS_RESAMPLED,
     **settings: Unpack[Settings],
-) -> ResultList[LearningCurve]:
+) -> ResultList[ReliabilityCurve]:
     """Estimate reliability against the number of answers a unit.
 
     Parameters
@@ -112,7 +112,7 @@ def reliability_curve(
                 whole, count / float(k.mean()), "Spearman-Brown from the intraclass correlation (analysis of variance)"
             )
             points.append(CurvePoint(count, predicted, _observe(k, right, count, splits, chosen)))
-        curves.append(LearningCurve(**names, points=tuple(points)))
+        curves.append(ReliabilityCurve(**names, points=tuple(points)))
     return ResultList(curves)
 
 

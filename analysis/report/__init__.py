@@ -1,6 +1,6 @@
 """One self-contained page that says what a data set of answers means, and the files behind it."""
 
-from analysis.report.document import Figure, Finding, Report, Section, Table
+from analysis.report.document import Figure, Finding, Report, ReportTable, Section
 from analysis.report.making import analyze, make_report, settings_for, study_at
 from analysis.report.material import Material, ReportSettings
 from analysis.report.page import render_page
@@ -12,8 +12,8 @@ __all__ = [
     "Material",
     "Report",
     "ReportSettings",
+    "ReportTable",
     "Section",
-    "Table",
     "Written",
     "analyze",
     "make_report",

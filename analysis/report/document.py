@@ -36,7 +36,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table of a section.
 
     Attributes
@@ -109,7 +109,7 @@ class Section:
     title: str
     lead: str = ""
     findings: tuple[Finding, ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[ReportTable, ...] = ()
     figures: tuple[Figure, ...] = ()
     cautions: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
@@ -174,7 +174,7 @@ class Report:
         return pd.DataFrame(rows, columns=columns)
 
 
-def _estimates(section: Section, table: Table) -> Iterator[dict[str, Any]]:
+def _estimates(section: Section, table: ReportTable) -> Iterator[dict[str, Any]]:
     """Yield the estimates of a table; texts to their left say what they are of."""
     for _, row in table.frame.iterrows():
         words = [str(cell) for cell in row if isinstance(cell, str)]

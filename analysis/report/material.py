@@ -20,7 +20,7 @@ from analysis.judgement_table import PEOPLE, judgements, split_conditions
 from analysis.machines.performance import MachineScore, score_machines
 from analysis.preregistration import Preregistration
 from analysis.proportions import Mean, Proportions, estimate_proportions
-from analysis.report.document import Figure, Finding, Section, Table
+from analysis.report.document import Figure, Finding, ReportTable, Section
 from analysis.scaling.results import Rung
 from benchmark.errors import VimiError
 from benchmark.progress import Reporter
@@ -192,13 +192,13 @@ class Material:
         return in_order(self.headline["condition"])
 
 
-class Draft:
+class SectionDraft:
     """A section while it is written: what fails for lack of data is noted, and the rest goes on."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.findings: list[Finding] = []
-        self.tables: list[Table] = []
+        self.tables: list[ReportTable] = []
         self.figures: list[Figure] = []
         self.cautions: list[str] = []
         self.absent: list[str] = []
@@ -243,7 +243,7 @@ class Draft:
         """Add a table from its rows, unless there are none."""
         if rows:
             frame = pd.DataFrame(list(rows), dtype=object)
-            self.tables.append(Table(self._file_name(name), title, frame, note, folded))
+            self.tables.append(ReportTable(self._file_name(name), title, frame, note, folded))
 
     def find(self, sentence: str, because: str = "", kind: str = "") -> None:
         """Add a finding."""

@@ -13,7 +13,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.report.document import Report, Table
+from analysis.report.document import Report, ReportTable
 from benchmark import __version__
 from benchmark.estimate import Estimate
 from benchmark.plumbing import PLUMBING
@@ -40,7 +40,7 @@ NOTHING = Markup("")
 
 
 @dataclass(frozen=True)
-class Cell:
+class PageCell:
     """A cell as the page shows it: its text, the drawing of its interval, and whether it is a number."""
 
     text: str
@@ -72,7 +72,7 @@ def render_page(report: Report) -> str:
     )  # fmt: skip
 
 
-def cells_of(table: Table) -> list[list[Cell]]:
+def cells_of(table: ReportTable) -> list[list[PageCell]]:
     """Return the cells of a table; intervals of one column are drawn on one scale, where there is room for it."""
     holding = [name for name in table.frame if any(isinstance(cell, Estimate) for cell in table.frame[name])]
     room = len(holding) <= MOST_DRAWN and len(table.frame.columns) <= WIDE
@@ -80,7 +80,7 @@ def cells_of(table: Table) -> list[list[Cell]]:
     return [[_cell(row[name], scales[name]) for name in table.frame.columns] for _, row in table.frame.iterrows()]
 
 
-def methods_of(table: Table) -> list[str]:
+def methods_of(table: ReportTable) -> list[str]:
     """Return how the intervals of a table were made and what they speak for, each said once."""
     found: dict[str, None] = {}
     for name in table.frame.columns:
@@ -122,19 +122,19 @@ def _scale(column: pd.Series) -> tuple[float, float] | None:
     return min(finite), max(finite)
 
 
-def _cell(value: Any, scale: tuple[float, float] | None) -> Cell:
+def _cell(value: Any, scale: tuple[float, float] | None) -> PageCell:
     if isinstance(value, Estimate):
         hint = f"n = {value.n:,}. {value.method}. {value.estimand}".strip()
-        return Cell(str(value), draw_interval(value, scale) if scale else NOTHING, True, hint)
+        return PageCell(str(value), draw_interval(value, scale) if scale else NOTHING, True, hint)
     if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA:
-        return Cell("–", NOTHING)
+        return PageCell("–", NOTHING)
     if isinstance(value, bool | np.bool_):
-        return Cell("yes" if value else "no", NOTHING)
+        return PageCell("yes" if value else "no", NOTHING)
     if isinstance(value, int | np.integer):
-        return Cell(f"{value:,}", NOTHING, number=True)
+        return PageCell(f"{value:,}", NOTHING, number=True)
     if isinstance(value, float | np.floating):
-        return Cell(spell_number(float(value)), NOTHING, number=True)
-    return Cell(str(value), NOTHING)
+        return PageCell(spell_number(float(value)), NOTHING, number=True)
+    return PageCell(str(value), NOTHING)
 
 
 def spell_number(value: float) -> str:

@@ -15,7 +15,7 @@ from analysis.scaling.equivalence import (
     assess_equivalence,
     passing_margins,
 )
-from analysis.scaling.families import Place
+from analysis.scaling.families import FamilyPlace
 from analysis.scaling.predictors import PREDICTORS, Predictor, models_from_cards, models_from_study, predictor_values
 from analysis.scaling.regression import Slope, least_squares, make_slope, meta_regression
 from analysis.scaling.results import (
@@ -35,10 +35,10 @@ __all__ = [
     "KINDS",
     "NO_VERDICT",
     "PREDICTORS",
+    "FamilyPlace",
     "JointRegression",
     "MixedModelSlope",
     "PassingMargins",
-    "Place",
     "Predictor",
     "Refusal",
     "RegressionBayesFactor",

@@ -22,7 +22,7 @@ Test = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Place(Record):
+class FamilyPlace(Record):
     """A test's place in its family.
 
     Attributes
@@ -85,7 +85,7 @@ def declare_families(
     return {name: tuple((str(test[0]), str(test[1])) for test in tests) for name, tests in families.items() if tests}
 
 
-def take_places(family: str, p_values: Sequence[float]) -> list[Place]:
+def take_places(family: str, p_values: Sequence[float]) -> list[FamilyPlace]:
     """Return the places of a family's tests.
 
     Holm compares the j-th smallest p with alpha / (m - j + 1), and stops at the first that is larger; a test that it
@@ -99,5 +99,6 @@ def take_places(family: str, p_values: Sequence[float]) -> list[Place]:
     steps = np.empty(size, dtype=int)
     steps[order] = np.minimum(np.arange(size), stopped)
     return [
-        Place(family, size, float(p[n]), float(adjusted[n]), 1 - alpha / (size - int(steps[n]))) for n in range(size)
+        FamilyPlace(family, size, float(p[n]), float(adjusted[n]), 1 - alpha / (size - int(steps[n])))
+        for n in range(size)
     ]

@@ -26,7 +26,7 @@ FULL_LEVERAGE = 0.99
 
 
 @dataclass(frozen=True)
-class Draft:
+class FittedSlope:
     """A result before its family is known."""
 
     points: pd.DataFrame
@@ -91,7 +91,7 @@ def fit_slope(
     rung: Rung,
     estimand: str,
     in_study: set[str],
-) -> Draft | Refusal:
+) -> FittedSlope | Refusal:
     """Fit the rungs of one slope, or say why there is none."""
     own = own_points(points, values, condition)
     names = tuple(own["model"])
@@ -155,7 +155,7 @@ def fit_slope(
     if rung == "mixed model" and not isinstance(mixed, MixedModelSlope):
         return mixed if isinstance(mixed, Refusal) else refusal("no mixed model was given")
     own = _leave_one_out(own.assign(leverage=fit.leverage, cook=fit.cook))
-    return Draft(
+    return FittedSlope(
         own, fit, least, robust, meta, mixed, between, _fit_within_families(own, refusal, slope), spread,
         _warnings(points, own, condition, in_study, least, spread), _effective_sample_size(own, fit.degrees_of_freedom),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from analysis.multiple_tests import spell_p
 from analysis.results import AnalysisResult, Plotted, Record, ShownAsText
 from analysis.scaling.bayes_factors import RegressionBayesFactor, regression_bayes_factor
 from analysis.scaling.equivalence import PassingMargins, SlopeEquivalence, passing_margins
-from analysis.scaling.families import Place, Test
+from analysis.scaling.families import FamilyPlace, Test
 from analysis.scaling.permutation import PermutationTest, permute_slope, permute_spearman
 from analysis.scaling.predictors import LEAST_MODELS, PREDICTORS, Predictor, predictor_values
 from analysis.scaling.regression import (
@@ -145,7 +145,7 @@ class ScalingResult(Record):
     between_models: Estimate | None
     within_families: Slope | Refusal
     spread: PermutationTest | None
-    place: Place
+    place: FamilyPlace
     margins: MarginTests | None
     warnings: tuple[str, ...]
     effective_sample_size: str
@@ -265,7 +265,7 @@ class ScalingStudy(Plotted, AnalysisResult):
 
     results: tuple[ScalingResult | Refusal, ...]
     joint: dict[str, JointRegression | Refusal]
-    places: dict[str, dict[Test, Place]]
+    places: dict[str, dict[Test, FamilyPlace]]
     rung: Rung
 
     def __iter__(self) -> Iterator[ScalingResult | Refusal]:

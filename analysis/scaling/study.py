@@ -22,8 +22,8 @@ import pandas as pd
 from analysis.estimands import Drawing, spell_estimand
 from analysis.multiple_tests import adjust_holm
 from analysis.scaling.equivalence import SlopeEquivalence, assess_equivalence
-from analysis.scaling.families import Place, Test, declare_families, take_places
-from analysis.scaling.ladder import FULL_LEVERAGE, Draft, count_models, fit_slope, own_points, two_sided, why_not
+from analysis.scaling.families import FamilyPlace, Test, declare_families, take_places
+from analysis.scaling.ladder import FULL_LEVERAGE, FittedSlope, count_models, fit_slope, own_points, two_sided, why_not
 from analysis.scaling.predictors import LEAST_MODELS, Predictor, find_predictor, predictor_values
 from analysis.scaling.regression import condition_number, least_squares, make_slope
 from analysis.scaling.results import (
@@ -145,7 +145,7 @@ def fit_scaling(
     tests = declare_families(named, predictors, families)
     estimand = spell_estimand("new models", drawing)
     in_study = set(models["model"].astype(str))
-    drafts: dict[Test, Draft | Refusal] = {}
+    drafts: dict[Test, FittedSlope | Refusal] = {}
     held: dict[Test, float] = {}
     for condition in named:
         for name in predictors:
@@ -155,7 +155,7 @@ def fit_scaling(
             held[condition, name] = _p_that_holds_its_place(
                 points, values, find_predictor(name), condition, draft, rung
             )
-    places: dict[str, dict[Test, Place]] = {}
+    places: dict[str, dict[Test, FamilyPlace]] = {}
     margins: dict[Test, MarginTests] = {}
     for family, members in tests.items():
         places[family] = dict(zip(members, take_places(family, [held[test] for test in members])))
@@ -221,14 +221,19 @@ def _check_means(means: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _p_that_holds_its_place(
-    points: pd.DataFrame, values: pd.Series, predictor: Predictor, condition: str, draft: Draft | Refusal, rung: Rung
+    points: pd.DataFrame,
+    values: pd.Series,
+    predictor: Predictor,
+    condition: str,
+    draft: FittedSlope | Refusal,
+    rung: Rung,
 ) -> float:
     """Return a test's p-value; a refused test holds its place in its family, for leaving it out would be a choice.
 
     It holds it with the p-value that least squares would have had (of one model against six: that of a t-test), or
     with 1 where there is none, or where no test keeps its level: a small p that means nothing would ease the others.
     """
-    if isinstance(draft, Draft):
+    if isinstance(draft, FittedSlope):
         return slope_of_rung(rung, draft.least_squares, draft.robust, draft.meta_regression, draft.mixed_model).p
     own = own_points(points, values, condition)
     if rung == "robust" and not why_not(own, predictor):
@@ -242,14 +247,17 @@ def _p_that_holds_its_place(
 
 
 def _margin_tests(
-    members: Sequence[Test], drafts: Mapping[Test, Draft | Refusal], margins: Mapping[str, float | None], rung: Rung
+    members: Sequence[Test],
+    drafts: Mapping[Test, FittedSlope | Refusal],
+    margins: Mapping[str, float | None],
+    rung: Rung,
 ) -> dict[Test, MarginTests]:
     """Test a family's slopes against their margins, each kind of test corrected over all that have a margin."""
     with_margin = [test for test in members if margins.get(test[1]) is not None]
     tested: dict[Test, SlopeEquivalence] = {}
     for test in with_margin:
         draft = drafts[test]
-        if isinstance(draft, Draft):
+        if isinstance(draft, FittedSlope):
             chosen = slope_of_rung(rung, draft.least_squares, draft.robust, draft.meta_regression, draft.mixed_model)
             tested[test] = assess_equivalence(chosen, margins[test[1]])
     if not tested:

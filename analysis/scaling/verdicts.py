@@ -22,7 +22,7 @@ from typing import Literal
 from analysis.multiple_tests import spell_p
 from analysis.results import ShownAsText
 from analysis.scaling.equivalence import ALPHA, NO_VERDICT, SlopeEquivalence
-from analysis.scaling.families import Place
+from analysis.scaling.families import FamilyPlace
 from analysis.scaling.regression import Slope
 from benchmark.estimate import Estimate
 
@@ -75,7 +75,7 @@ class MarginTests:
     size: int
 
 
-def judge(condition: str, slope: Slope, place: Place, margins: MarginTests | None) -> Verdict:
+def judge(condition: str, slope: Slope, place: FamilyPlace, margins: MarginTests | None) -> Verdict:
     """Return the verdict on a slope.
 
     Parameters
@@ -124,7 +124,7 @@ def _sentence(kind: Kind, condition: str, slope: Slope, margins: MarginTests | N
     return f"{condition}: {claim}: {found} {found.unit} ({100 * found.level:g} % interval), over {found.n} models."
 
 
-def _because(kind: Kind, slope: Slope, place: Place, adjusted: Estimate, margins: MarginTests | None) -> str:
+def _because(kind: Kind, slope: Slope, place: FamilyPlace, adjusted: Estimate, margins: MarginTests | None) -> str:
     side = {"improves": "lies above 0", "declines": "lies below 0"}.get(kind, "includes 0")
     family = f"{place.size} tests, {place.family}" if place.size > 1 else "1 test"
     parts = [

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchmark.smoke_test import SmokeTest
     from benchmark.study import Study
     from benchmark.workflow.leaderboard import Addition
-    from stimuli.forecast import Forecast
+    from stimuli.forecast import BuildForecast
     from webapp.payment import Payroll
     from webapp.simulation import Simulation
 
@@ -58,7 +58,7 @@ def wave_facts(study: Study) -> list[Facts]:
     ]
 
 
-def forecast_facts(forecast: Forecast) -> Facts:
+def forecast_facts(forecast: BuildForecast) -> Facts:
     """Return what a build would take."""
     return {
         "stages": forecast.items, "seconds": forecast.seconds, "bytes": forecast.bytes, "pictures": forecast.pictures,

@@ -19,8 +19,8 @@ from benchmark.errors import LeaderboardError
 from benchmark.plumbing import PLUMBING, SHOWN
 
 if TYPE_CHECKING:
-    from analysis.leaderboard.sections import Column, Section
-    from analysis.leaderboard.standings import Leaderboard, Row, Standing, Table
+    from analysis.leaderboard.sections import LeaderboardSection, SectionColumn
+    from analysis.leaderboard.standings import Leaderboard, Row, Standing, StandingsTable
     from analysis.leaderboard.verification import Verification, Verifications
 
 FORMATS = ("table", "csv", "json")
@@ -87,7 +87,7 @@ def _for_json(value: Any) -> Any:
 # -------------------------------------------------------------------- tables
 
 
-def _print_table(console: Console, table: Table, left_out: list[str]) -> None:
+def _print_table(console: Console, table: StandingsTable, left_out: list[str]) -> None:
     console.print(f"[bold]{_text(table.title)}[/]")
     for source in dict.fromkeys(result.source for row in table.rows for result in row.results if result.source):
         console.print(f"Imported: {_text(source)}")
@@ -103,7 +103,7 @@ def _print_notes(console: Console, notes: Sequence[str]) -> None:
         console.print(f"[bold red]{_text(note[:1].upper() + note[1:])}[/]{more}.")
 
 
-def _print_section(console: Console, section: Section, left_out: list[str]) -> None:
+def _print_section(console: Console, section: LeaderboardSection, left_out: list[str]) -> None:
     """Print the rows by one observer."""
     columns = section.columns
     needed = sum(map(_width, columns)) + GAP * len(columns)
@@ -133,7 +133,7 @@ def _print_section(console: Console, section: Section, left_out: list[str]) -> N
         console.print(f"[dim]Not ranked: {_text(spelled)}.[/]")
 
 
-def _width(column: Column) -> int:
+def _width(column: SectionColumn) -> int:
     return max(len(line) for text in (column.name, *column.cells) for line in text.split("\n"))
 
 
@@ -164,7 +164,7 @@ def _text(text: object) -> str:
 # -------------------------------------------------------------------- one row
 
 
-def print_validity(table: Table, row: Row) -> None:
+def print_validity(table: StandingsTable, row: Row) -> None:
     """Print how a model stands in a table by every observer, and its validity panel, in sentences."""
     console = open_console()
     console.print(f"[bold]{_text(row.name)}[/] in {_text(table.title)}")

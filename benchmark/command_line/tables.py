@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from analysis.power import Assessment, Optimum
     from analysis.power.forecast import Forecast as SessionForecast
     from analysis.report import Report, Written
-    from benchmark.doctor import Finding
+    from benchmark.doctor import Diagnosis
     from benchmark.estimate import Estimate
     from benchmark.model_card import ModelCard
     from benchmark.model_zoo import Model
     from benchmark.smoke_test import SmokeTest
     from benchmark.study import Study
-    from stimuli.forecast import Forecast
+    from stimuli.forecast import BuildForecast
     from webapp.payment import Payroll
     from webapp.recruitment import Briefing
     from webapp.simulation import Simulation
@@ -232,7 +232,7 @@ def print_simulation(simulation: Simulation) -> None:
     print_whole("\n" + "\n".join(str(path) for path in simulation.files))
 
 
-def print_forecast(forecast: Forecast) -> None:
+def print_forecast(forecast: BuildForecast) -> None:
     """Print what a build would take."""
     console = open_console()
     table = _table("stage", "what", "time", "disk", right=("time", "disk"))
@@ -384,7 +384,7 @@ def print_smoke_test(tested: SmokeTest) -> None:
         console.print(f"\n{escape(tested.card.name)} can be studied. Tested in {spell_duration(tested.seconds)}.")
 
 
-def print_findings(findings: Sequence[Finding]) -> None:
+def print_findings(findings: Sequence[Diagnosis]) -> None:
     """Print what the doctor found."""
     console = open_console()
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "fail": "[bold red]fail[/]"}

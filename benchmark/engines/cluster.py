@@ -70,7 +70,7 @@ may be given another; so it sees all, and uses the one that the task was given."
 
 
 @dataclass(frozen=True)
-class Terms:
+class WorkerTerms:
     """What a worker needs to round as the process that hands out the pieces.
 
     Attributes
@@ -88,13 +88,13 @@ class Terms:
     versions: tuple[tuple[str, str], ...]
 
     @classmethod
-    def here(cls, device: torch.device) -> Terms:
+    def here(cls, device: torch.device) -> WorkerTerms:
         """Return the terms of this process."""
         return cls(device.type, torch.get_num_threads(), _versions())
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PieceOutcome:
     """What became of a piece: what it made and the steps it took, or the error that it raised on purpose.
 
     An error travels as its name and its message; an exception's own constructor may want something else.
@@ -180,7 +180,7 @@ class RayEngine(Engine):
         tools: Mapping[Equipment[Any], Any] | None = None,
     ) -> Iterator[tuple[int, Result]]:
         """Do pieces as tasks; each advances by all its steps once it is finished."""
-        terms = Terms.here(device)
+        terms = WorkerTerms.here(device)
         task = self._task(terms)
         losses = [0] * len(pieces)
         running = {task.remote(piece, terms): number for number, piece in enumerate(pieces)}
@@ -190,7 +190,7 @@ class RayEngine(Engine):
                 for reference in finished:
                     number = running.pop(reference)
                     try:
-                        outcome = cast(Outcome, ray.get(reference))
+                        outcome = cast(PieceOutcome, ray.get(reference))
                     except _LOST as error:
                         losses[number] += 1
                         self._mourn(pieces[number], losses[number], error)
@@ -207,7 +207,7 @@ class RayEngine(Engine):
                 with contextlib.suppress(Exception):
                     ray.cancel(reference)
 
-    def _task(self, terms: Terms) -> Any:
+    def _task(self, terms: WorkerTerms) -> Any:
         """Return the task that does a piece; who retries is this process, which can say so."""
         options: dict[str, Any] = {"max_retries": 0, "max_calls": 0}
         if terms.device == "cuda":
@@ -296,7 +296,7 @@ def _most_of_a_node(resource: str) -> float:
     return max((float(resources.get(resource, 0)) for resources in alive), default=0.0)
 
 
-def _as_raised(outcome: Outcome) -> VimiError:
+def _as_raised(outcome: PieceOutcome) -> VimiError:
     """Return the error that a piece raised, with its class and message."""
     kind: type[VimiError] = getattr(errors, outcome.error, VimiError)
     return kind.__new__(kind, outcome.message)
@@ -313,7 +313,7 @@ _held: OrderedDict[tuple[Equipment[Any], int], Any] = OrderedDict()
 """What this worker has loaded, by equipment and accelerator, the last used at the end."""
 
 
-def _do_piece(piece: Piece[Any, Any], terms: Terms) -> Outcome:
+def _do_piece(piece: Piece[Any, Any], terms: WorkerTerms) -> PieceOutcome:
     """Do a piece on a worker."""
     steps = 0
 
@@ -324,12 +324,12 @@ def _do_piece(piece: Piece[Any, Any], terms: Terms) -> Outcome:
     try:
         _check_versions(terms)
         accelerator = _prepare(terms)
-        return Outcome(piece.run(_equip(piece.equipment, accelerator, terms), count), steps)
+        return PieceOutcome(piece.run(_equip(piece.equipment, accelerator, terms), count), steps)
     except VimiError as error:
-        return Outcome(error=type(error).__name__, message=str(error))
+        return PieceOutcome(error=type(error).__name__, message=str(error))
 
 
-def _check_versions(terms: Terms) -> None:
+def _check_versions(terms: WorkerTerms) -> None:
     """Check that this worker has the packages of the process that hands out the pieces.
 
     Raises
@@ -348,7 +348,7 @@ def _check_versions(terms: Terms) -> None:
         )
 
 
-def _prepare(terms: Terms) -> int:
+def _prepare(terms: WorkerTerms) -> int:
     """Set torch up as the process that hands out the pieces has; returns the accelerator of the task, or -1."""
     accelerator = -1
     if terms.device == "cuda":
@@ -376,7 +376,7 @@ def accelerator_index(given: Sequence[int | str], visible: str | None) -> int:
     return listed.index(name) if name in listed else int(name)
 
 
-def _equip(equipment: Equipment[Any], accelerator: int, terms: Terms) -> Any:
+def _equip(equipment: Equipment[Any], accelerator: int, terms: WorkerTerms) -> Any:
     """Return what a piece works with, loaded once while it is in use."""
     key = (equipment, accelerator)
     if key not in _held:

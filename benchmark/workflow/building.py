@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from analysis.machines.performance import MachineScore, MachineScores
     from benchmark.engines.base import Engine
-    from stimuli.forecast import Forecast
+    from stimuli.forecast import BuildForecast
 
 
 def build(
@@ -149,7 +149,7 @@ def check_sessions(experiment: Experiment) -> None:
 
 def forecast(
     experiment: Experiment | Path | str, *, device: str = "auto", reporter: Reporter | None = None
-) -> Forecast:
+) -> BuildForecast:
     """Say what building a study would take: time, bytes, answers and money, measured on this machine."""
     from stimuli.forecast import forecast_build
 

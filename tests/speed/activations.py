@@ -24,7 +24,7 @@ from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, load_model, weights_on_machine
 from benchmark.protocol import load_protocol
 from benchmark.units import draw_units
-from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU, Plan, measure_shard
+from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU, ActivationPlan, measure_shard
 from stimuli.loading import batches, model_pixels
 from stimuli.pool_sources import open_pool
 from stimuli.pools import Pool
@@ -44,7 +44,7 @@ class RepeatedPool(Pool):
         return self.images[place % len(self.images)]
 
 
-def bare(model: Model, plan: Plan, places: range) -> float:
+def bare(model: Model, plan: ActivationPlan, places: range) -> float:
     """Return pictures per second of timm's forward with the same loader."""
 
     def read(row):
@@ -58,7 +58,7 @@ def bare(model: Model, plan: Plan, places: range) -> float:
     return len(places) / (perf_counter() - begun)
 
 
-def full(plan: Plan, places: range, folder: Path) -> float:
+def full(plan: ActivationPlan, places: range, folder: Path) -> float:
     """Return pictures per second of the whole pass, its file included."""
     begun = perf_counter()
     measure_shard(plan, places).write(folder / "shard.safetensors", plan.identity)
@@ -93,7 +93,7 @@ def main() -> None:
             card = load_card(card_name)
             model = load_model(card, weights="" if weights_on_machine(card) else "random", device=device)
             units = draw_units(model.name, model.layer_map, rule="canonical", count=100, seed=0)
-            plan = Plan(model, pool, known, tuple(units), 200, load_protocol("vimi1"), 0, batch_size=batch)
+            plan = ActivationPlan(model, pool, known, tuple(units), 200, load_protocol("vimi1"), 0, batch_size=batch)
             plan.__dict__["pictures"] = [""] * count if isinstance(pool, RepeatedPool) else plan.pictures
             if isinstance(pool, RepeatedPool):
                 plan.__dict__["ties"] = lambda units, places: places

@@ -49,7 +49,7 @@ from benchmark.tasks import assemble_tasks
 from tests.servers import Server, running
 from tests.speed.networks import make_study
 from tests.tabs import Tab
-from webapp.answering import Presentation
+from webapp.answering import ShownTrial
 from webapp.bots import Recognition
 from webapp.processes import choose_processes
 
@@ -146,7 +146,7 @@ class Person:
     def answer(self) -> None:
         """Answer; the clock runs until the acknowledgement, with the next trial in it, is read."""
         trial = self.shown["trial"]
-        task, _ = self.recognition.find(Presentation.model_validate(self.shown))
+        task, _ = self.recognition.find(ShownTrial.model_validate(self.shown))
         position = "upper" if task["query_max"] == self.shown["upper"] else "lower"
         message = {
             "participant": self.token, "trial": trial, "position": position, "confidence": 2, "rt_ms": 2000.0,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.errors import HostingError
 from webapp import participation
-from webapp.answering import Acknowledgement, Answer, Presentation, current_trial, record_answer
+from webapp.answering import Acknowledgement, Answer, ShownTrial, current_trial, record_answer
 from webapp.hosting import Hosting
 from webapp.participation import LONGEST_COMMENT, Device, Participant
 from webapp.recruitment import Visitor
@@ -47,7 +47,7 @@ class Reply:
 
     participant: Participant | None = None
     refusal: str | None = None
-    trial: Presentation | None = None
+    trial: ShownTrial | None = None
 
 
 class Host(Protocol):
@@ -150,7 +150,7 @@ def read_reply(message: Mapping[str, Any]) -> Reply:
     return Reply(
         Participant(**{item.name: known[item.name] for item in fields(Participant)}) if known else None,
         message["refusal"],
-        Presentation.model_validate(trial) if trial else None,
+        ShownTrial.model_validate(trial) if trial else None,
     )
 
 

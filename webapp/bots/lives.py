@@ -12,7 +12,7 @@ import numpy as np
 from benchmark.protocol import SessionRules
 from benchmark.randomness import generator_from
 from benchmark.units import PLANTED
-from webapp.answering import Answer, Presentation
+from webapp.answering import Answer, ShownTrial
 from webapp.bots.hosts import Host, Reply
 from webapp.bots.population import Population, Recognition, Truth, sigmoid
 from webapp.participation import Participant
@@ -167,7 +167,7 @@ class Bot:
         self._slow_seconds = slow_seconds
         self._link = token or secrets.token_urlsafe(24)
         self._moment = 0
-        self._next: Presentation | None = None
+        self._next: ShownTrial | None = None
         self.story = Story(number, Traits.draw(population, self._draws, moments))
 
     def live(self, host: Host) -> Iterator[float]:
@@ -261,13 +261,13 @@ class Bot:
         if self._next is None:
             self._next = self._ask_for_trial(host, known)  # the block is over: ask where one is now
 
-    def _ask_for_trial(self, host: Host, known: Participant) -> Presentation | None:
+    def _ask_for_trial(self, host: Host, known: Participant) -> ShownTrial | None:
         reply = host.step("current_trial", known.token)
         self._take(reply)
         return reply.trial
 
     def _decide(
-        self, shown: Presentation, task: Mapping[str, Any], references: str
+        self, shown: ShownTrial, task: Mapping[str, Any], references: str
     ) -> tuple[Literal["upper", "lower"], int, float]:
         """Return the position, the confidence and the seconds it takes."""
         traits, draws, given = self.story.traits, self._draws, self._population

@@ -15,7 +15,7 @@ from benchmark.protocol import DIFFICULTIES, REFERENCES
 from benchmark.randomness import generator_from
 from benchmark.tasks import TASK_COLUMNS
 from benchmark.units import PLANTED, UNIT_COLUMNS
-from webapp.answering import Presentation
+from webapp.answering import ShownTrial
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Recognition:
             queries = frozenset((row["query_max"], row["query_min"]))
             self._by_queries.setdefault(queries, []).append({str(name): value for name, value in row.items()})
 
-    def find(self, shown: Presentation) -> tuple[dict[str, Any], str]:
+    def find(self, shown: ShownTrial) -> tuple[dict[str, Any], str]:
         """Return the task of a trial, and which references it shows.
 
         Two units may share their queries: references then tell which it is. Where none are shown there is nothing to

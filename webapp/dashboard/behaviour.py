@@ -125,7 +125,7 @@ def _signs(evidence: Sequence[str]) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class ReactionTimes:
+class SessionTimes:
     """How long people take, in seconds.
 
     Attributes
@@ -143,7 +143,7 @@ class ReactionTimes:
     answers: int
 
 
-def reaction_times(hosting: Hosting, kind: Kind = "human") -> ReactionTimes:
+def reaction_times(hosting: Hosting, kind: Kind = "human") -> SessionTimes:
     """Return how long people take: quantiles over sessions, since answers of one person hang together."""
     query = (
         sa.select(answers.c.session, answers.c.rt_ms)
@@ -159,7 +159,7 @@ def reaction_times(hosting: Hosting, kind: Kind = "human") -> ReactionTimes:
     frame = pd.DataFrame(rows, columns=["session", "rt_ms"])
     seconds = frame.assign(seconds=reaction_seconds(frame["rt_ms"])).groupby("session")["seconds"]
     medians = np.sort(seconds.median().to_numpy(dtype=np.float64))
-    return ReactionTimes(medians, {q: _quantile(medians, q) for q in QUANTILES} if len(medians) else {}, len(frame))
+    return SessionTimes(medians, {q: _quantile(medians, q) for q in QUANTILES} if len(medians) else {}, len(frame))
 
 
 def _quantile(values: NDArray[np.float64], share: float) -> Estimate:

@@ -15,7 +15,7 @@ from benchmark.errors import HostingError, NameNotFound
 from benchmark.progress import Reporter
 from benchmark.study import Study
 from webapp.export import datasets, experiments
-from webapp.export.folder import Folder, Source, new_export
+from webapp.export.folder import ExportSource, Folder, new_export
 from webapp.export.tables import Tables, collect_tables
 
 ANSWERS: dict[str, Callable[[Folder, Tables], None]] = {
@@ -113,7 +113,7 @@ def export_study(
             f"The format {format!r} holds trials and no answers: {given[0]} means nothing. Leave it out."
         )
     target = Path(out) if out is not None else _usual_folder(study, format, options)
-    with new_export(target, Source.of(study, format, options)) as folder:
+    with new_export(target, ExportSource.of(study, format, options)) as folder:
         if format in ANSWERS:
             write = ANSWERS[format]
             tables = collect_tables(

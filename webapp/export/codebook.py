@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmark.schemas import Column, ColumnKind, Schema
-from webapp.export.folder import Folder, Source
+from webapp.export.folder import ExportSource, Folder
 
 UNITS = {"rt_ms": "ms", "onset_delay_ms": "ms", "server_ms": "ms", "total_seconds": "s", "instruction_seconds": "s",
          "connection_mbps": "Mbit/s"}  # fmt: skip
@@ -111,7 +111,7 @@ def _row(column: Column) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def introduce(source: Source) -> list[str]:
+def introduce(source: ExportSource) -> list[str]:
     """Return what a README says of the study, whatever the format: lines of Markdown."""
     lines = [
         f"- study: `{source.name}` (hash `{source.study}`)",

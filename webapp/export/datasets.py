@@ -15,8 +15,8 @@ from benchmark import __version__, schemas
 from benchmark.errors import HostingError
 from benchmark.schemas import Column, Schema
 from webapp.export.codebook import UNITS, introduce, write_codebook
-from webapp.export.folder import Folder, Source, find_changes, read_manifest
-from webapp.export.tables import ORDER, Table, Tables
+from webapp.export.folder import ExportSource, Folder, find_changes, read_manifest
+from webapp.export.tables import ORDER, ExportTable, Tables
 
 PSYCH_DS_VERSION = "1.5.0"
 BIDS_VERSION = "1.10.0"
@@ -33,7 +33,7 @@ _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 # -------------------------------------------------------------------- spelling
 
 
-def spell(table: Table, missing: str = "") -> pd.DataFrame:
+def spell(table: ExportTable, missing: str = "") -> pd.DataFrame:
     """Return a table's cells as text, from which :func:`parse` makes the very same values again.
 
     Parameters
@@ -224,12 +224,12 @@ def _property(column: Column, tables: list[str]) -> dict[str, Any]:
     }
 
 
-def _title(source: Source) -> str:
+def _title(source: ExportSource) -> str:
     """Return what a data set is called."""
     return f"vimi study {source.name}" + (", pilot" if source.options["pilot"] else "")
 
 
-def _summary(source: Source) -> str:
+def _summary(source: ExportSource) -> str:
     """Return what a data set is, in a paragraph."""
     notes = "".join(f" Note: {note}." for note in source.notes)
     return (
@@ -284,7 +284,7 @@ def write_bids(folder: Folder, tables: Tables) -> None:
             "observer_kind": _describe(kinds),
         },
     )
-    known = Table(sessions.schema, sessions.frame)
+    known = ExportTable(sessions.schema, sessions.frame)
     spelled = spell(responses, MISSING)
     facts = spell(known, MISSING)
     for observer, part in responses.frame.groupby("observer", sort=False):

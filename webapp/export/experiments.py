@@ -25,7 +25,7 @@ from benchmark.study import Study
 from webapp.export.codebook import introduce, write_codebook
 from webapp.export.datasets import spell
 from webapp.export.folder import Folder
-from webapp.export.tables import Table
+from webapp.export.tables import ExportTable
 from webapp.layout import place_pictures
 from webapp.wording import Wording
 
@@ -55,7 +55,7 @@ SIZE = 0.13
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownPictures:
     """A trial as participants get it: the pictures of each place, and no word about them.
 
     Attributes
@@ -201,9 +201,9 @@ def _about_the_key(feedback: str) -> list[str]:
     ]
 
 
-def _lay_out(study: Study) -> tuple[dict[str, list[Shown]], pd.DataFrame]:
+def _lay_out(study: Study) -> tuple[dict[str, list[ShownPictures]], pd.DataFrame]:
     """Return the trials of each slot as participants get them, and the key to them."""
-    slots: dict[str, list[Shown]] = {}
+    slots: dict[str, list[ShownPictures]] = {}
     key: list[dict[str, Any]] = []
     trials = study.trials()
     sessions = trials["session"].unique()
@@ -223,10 +223,10 @@ def _lay_out(study: Study) -> tuple[dict[str, list[Shown]], pd.DataFrame]:
     return slots, KEY.conform(pd.DataFrame(key))
 
 
-def _show(row: dict[str, Any], salt: str) -> Shown:
+def _show(row: dict[str, Any], salt: str) -> ShownPictures:
     """Return a trial as participants get it."""
     left, right, upper, lower = place_pictures(row)
-    return Shown(
+    return ShownPictures(
         # Its name would tell the condition, and in nested designs the model.
         hash_settings(["exported trial", salt, row["trial"]])[:16],
         "practice" if row["kind"] == "practice" else "trials",
@@ -240,12 +240,14 @@ def _show(row: dict[str, Any], salt: str) -> Shown:
 def _write_key(folder: Folder, key: pd.DataFrame) -> None:
     """Write what answers are scored with, and its codebook."""
     folder.tables["key"] = len(key)
-    cells = spell(Table(KEY, key))
+    cells = spell(ExportTable(KEY, key))
     folder.write("key.csv", _csv([list(cells.columns), *cells.to_numpy().tolist()]), len(key))
     write_codebook(folder, {"key": (KEY, "`key.csv`")}, "UTF-8, commas, a header; an empty cell has no value.")
 
 
-def _copy_pictures(folder: Folder, study: Study, slots: dict[str, list[Shown]], below: str, reporter: Reporter) -> None:
+def _copy_pictures(
+    folder: Folder, study: Study, slots: dict[str, list[ShownPictures]], below: str, reporter: Reporter
+) -> None:
     """Copy the pictures that some trial shows; each keeps its name, the hash of its pixels."""
     needed = sorted({picture for trials in slots.values() for shown in trials for picture in shown.pictures})
     with reporter.task("copy the pictures", len(needed)) as advance:

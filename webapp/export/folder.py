@@ -23,7 +23,7 @@ MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSource:
     """What an export was made from.
 
     Attributes
@@ -52,7 +52,7 @@ class Source:
     made_at: str
 
     @classmethod
-    def of(cls, study: Study, format: str, options: dict[str, bool]) -> Source:
+    def of(cls, study: Study, format: str, options: dict[str, bool]) -> ExportSource:
         """Return what an export of a study is made from."""
         return cls(
             study.root.resolve().name, format, study.hash, study.protocol.identity, study.stimuli_hash,
@@ -77,7 +77,7 @@ class Folder:
     """
 
     root: Path
-    source: Source
+    source: ExportSource
     files: dict[str, int | None] = field(default_factory=dict)
     tables: dict[str, int] = field(default_factory=dict)
 
@@ -102,7 +102,7 @@ class Folder:
 
 
 @contextmanager
-def new_export(target: Path, source: Source) -> Iterator[Folder]:
+def new_export(target: Path, source: ExportSource) -> Iterator[Folder]:
     """Let an export be written, and put it into its place when it is whole.
 
     Until then, and if anything goes wrong, the place is as it was. What a killed process leaves behind is a folder

@@ -57,14 +57,14 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True)
-class Table:
+class ExportTable:
     """A table and what its columns mean."""
 
     schema: Schema
     frame: pd.DataFrame
 
 
-Tables = dict[str, Table]
+Tables = dict[str, ExportTable]
 """Tables by name: ``responses``, ``sessions`` and perhaps ``comments`` and ``traces``."""
 
 
@@ -115,7 +115,7 @@ def collect_tables(
         found["comments"] = (COMMENTS, after.comments[after.comments["observer"].isin(responses["observer"])])
     if traces:
         found["traces"] = (TRACES, after.traces[after.traces["response_id"].isin(responses["response_id"])])
-    return {name: Table(schema, schema.conform(frame)) for name, (schema, frame) in found.items()}
+    return {name: ExportTable(schema, schema.conform(frame)) for name, (schema, frame) in found.items()}
 
 
 def sessions_schema(rules: Sequence[Rule]) -> Schema:

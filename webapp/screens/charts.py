@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.units import unit_names
-from webapp.dashboard import Precision, ReactionTimes
+from webapp.dashboard import Precision, SessionTimes
 
 INK = "#1b1f24"
 MUTED = "#565d66"
@@ -204,7 +204,7 @@ def draw_intervals(found: Sequence[Precision], name: str) -> Any:
     return _finish(layers.properties(height=alt.Step(30)))
 
 
-def draw_reaction_times(found: ReactionTimes) -> Any:
+def draw_reaction_times(found: SessionTimes) -> Any:
     """Draw how the sessions' medians are spread, and their median with its interval."""
     seconds = found.medians
     counts, edges = np.histogram(seconds, bins=min(40, max(6, int(len(seconds) ** 0.5) * 2)))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from analysis.leaderboard.sections import Column, Section
-from analysis.leaderboard.standings import Leaderboard, Row, Table
-from analysis.leaderboard.validity import WORST_FIRST, Check
+from analysis.leaderboard.sections import LeaderboardSection, SectionColumn
+from analysis.leaderboard.standings import Leaderboard, Row, StandingsTable
+from analysis.leaderboard.validity import WORST_FIRST, ValidityCheck
 from benchmark.plumbing import PLUMBING, SHOWN
 from webapp.result_files import ResultFiles
 from webapp.screens.pieces import escape, write_banner, write_heading, write_note
@@ -84,7 +84,7 @@ def _choose(leaderboard: Leaderboard) -> tuple[Leaderboard, str]:
     return leaderboard.choose(**chosen), chosen["model"]
 
 
-def _show_table(table: Table, panels: bool) -> None:
+def _show_table(table: StandingsTable, panels: bool) -> None:
     write_heading(table.title)
     sources = dict.fromkeys(result.source for row in table.rows for result in row.results if result.source)
     for source in sources:
@@ -96,7 +96,7 @@ def _show_table(table: Table, panels: bool) -> None:
         _show_section(section, panels)
 
 
-def _show_section(section: Section, panels: bool) -> None:
+def _show_section(section: LeaderboardSection, panels: bool) -> None:
     reasons = "; ".join(f"({number}) {reason}" for number, reason in enumerate(section.reasons, start=1))
     below = f'<p class="v-note">Not ranked: {escape(reasons)}.</p>' if reasons else ""
     head = "".join(f'<th scope="col"{_style(column)}>{escape(column.name)}</th>' for column in section.columns)
@@ -108,7 +108,7 @@ def _show_section(section: Section, panels: bool) -> None:
     )
 
 
-def _draw_row(section: Section, number: int, panels: bool) -> str:
+def _draw_row(section: LeaderboardSection, number: int, panels: bool) -> str:
     row, own = section.rows[number], section.standings[number]
     cells = "".join(f"<td{_style(column)}>{escape(column.cells[number])}</td>" for column in section.columns)
     if not panels:
@@ -119,7 +119,7 @@ def _draw_row(section: Section, number: int, panels: bool) -> str:
     return f'<tr class="above">{cells}</tr><tr class="panel">{panel}</tr>'
 
 
-def _draw_panel(row: Row, checks: list[Check]) -> str:
+def _draw_panel(row: Row, checks: list[ValidityCheck]) -> str:
     """Return the validity panel of a row, folded."""
     counted = Counter(check.verdict for check in checks)
     summary = ", ".join(f"{counted[verdict]} {verdict}" for verdict in WORST_FIRST if counted[verdict])
@@ -134,7 +134,7 @@ def _draw_panel(row: Row, checks: list[Check]) -> str:
     )
 
 
-def _style(column: Column) -> str:
+def _style(column: SectionColumn) -> str:
     """Return the class of a column's cells: numbers to the right, the headline in bold."""
     names = ["number"] * column.is_number + ["headline"] * (column.is_number and not column.left_out)
     return f' class="{" ".join(names)}"' if names else ""

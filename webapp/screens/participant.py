@@ -12,7 +12,7 @@ import streamlit as st
 
 from benchmark.experiment import HostingSettings
 from webapp.agents import signed_agent
-from webapp.answering import Answer, Presentation, current_trial, first_pictures, record_answer
+from webapp.answering import Answer, ShownTrial, current_trial, first_pictures, record_answer
 from webapp.components import check_device as look_at_device
 from webapp.components import mount_trial, prefetch_pictures, show_code, watch_writing
 from webapp.hosting import Hosting
@@ -488,7 +488,7 @@ def _show_opening(hosting: Hosting, known: Participant) -> None:
         st.button(wording.label("leave_yes"), key="leave", on_click=stop, args=(hosting, known.token))
 
 
-def _trial_data(hosting: Hosting, known: Participant, presentation: Presentation, visit: int) -> dict[str, Any]:
+def _trial_data(hosting: Hosting, known: Participant, presentation: ShownTrial, visit: int) -> dict[str, Any]:
     """Return what the component needs."""
     rules, device = hosting.rules, hosting.study.experiment.hosting
     references = hosting.study.protocol.references_per_side

@@ -16,7 +16,7 @@ from analysis.leaderboard.site.folder import SiteFolder, new_site
 from analysis.leaderboard.site.pages import Pages
 from analysis.leaderboard.site.plots import Plot, describe_scaling, plot_sizes
 from analysis.leaderboard.site.tiles import Strip, cut_sheet
-from analysis.leaderboard.standings import Leaderboard, Row, Table, build_leaderboard
+from analysis.leaderboard.standings import Leaderboard, Row, StandingsTable, build_leaderboard
 from benchmark.errors import LeaderboardError
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
@@ -86,9 +86,9 @@ def build_site(
     return Path(out) / "index.html"
 
 
-def _groups(tables: Sequence[Table]) -> list[list[Table]]:
+def _groups(tables: Sequence[StandingsTable]) -> list[list[StandingsTable]]:
     """Return the tables of one protocol, pool and difficulty together: they share a section, and its figures."""
-    groups: dict[tuple[Any, ...], list[Table]] = {}
+    groups: dict[tuple[Any, ...], list[StandingsTable]] = {}
     for table in tables:
         key = (table.is_plumbing_check, table.protocol.identity, table.pool.identity, table.difficulty)
         groups.setdefault(key, []).append(table)
@@ -121,7 +121,7 @@ def _cut(exhibit: Exhibit, site: SiteFolder) -> dict[str, dict[int, Strip]]:
     return found
 
 
-def _size_plots(rows: Sequence[tuple[Table, Row]], site: SiteFolder) -> list[Plot | None]:
+def _size_plots(rows: Sequence[tuple[StandingsTable, Row]], site: SiteFolder) -> list[Plot | None]:
     return [
         plot_sizes(row.results, table.condition, table.difficulty, "; ".join(row.notes), site) for table, row in rows
     ]
@@ -137,7 +137,7 @@ def _write_numbers(leaderboard: Leaderboard, site: SiteFolder) -> None:
     site.write("leaderboard.json", json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _table(table: Table) -> dict[str, Any]:
+def _table(table: StandingsTable) -> dict[str, Any]:
     return {
         "title": table.title,
         "protocol": table.protocol.identity,

@@ -15,7 +15,7 @@ from analysis.intervals.wilson import wilson_interval
 from analysis.leaderboard.result import Result, Sheet, UnitFacts
 from analysis.leaderboard.scores import CONTROLS, PEOPLE
 from analysis.leaderboard.site.addresses import anchor
-from analysis.leaderboard.standings import Leaderboard, Row, Table
+from analysis.leaderboard.standings import Leaderboard, Row, StandingsTable
 from benchmark.errors import LeaderboardError
 from benchmark.estimate import LEVEL, Estimate
 from benchmark.observers.base import SHUFFLED
@@ -174,7 +174,7 @@ def _place(judgement: Judgement) -> tuple[object, ...]:
 
 
 @dataclass
-class Model:
+class ModelExhibit:
     """A model by its name, with all that is known of it.
 
     Attributes
@@ -190,7 +190,7 @@ class Model:
     """
 
     name: str
-    rows: list[tuple[Table, Row]] = field(default_factory=list)
+    rows: list[tuple[StandingsTable, Row]] = field(default_factory=list)
     exhibits: list[Exhibit] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
 
@@ -222,13 +222,13 @@ class Appearance:
     judgements: tuple[Judgement, ...]
 
 
-def gather_models(leaderboard: Leaderboard) -> list[Model]:
+def gather_models(leaderboard: Leaderboard) -> list[ModelExhibit]:
     """Return the models of a leaderboard, by name."""
-    models: dict[str, Model] = {}
+    models: dict[str, ModelExhibit] = {}
     shown: dict[str, Result] = {}
     for table in leaderboard:
         for row in table.rows:
-            models.setdefault(row.model.name, Model(row.model.name)).rows.append((table, row))
+            models.setdefault(row.model.name, ModelExhibit(row.model.name)).rows.append((table, row))
             shown |= {result.hash: result for result in row.results}
     for result in shown.values():
         models[result.model.name].results.append(result)
@@ -269,7 +269,7 @@ def _exhibit_name(result: Result, with_weights: bool) -> str:
     return f"{result.protocol.identity} on {result.pool.name}{weights}"
 
 
-def gather_units(model: Model) -> dict[Unit, list[Appearance]]:
+def gather_units(model: ModelExhibit) -> dict[Unit, list[Appearance]]:
     """Return the units of a model with their appearances, layer by layer from the input to the output."""
     found: dict[Unit, list[Appearance]] = {}
     for exhibit in model.exhibits:

@@ -15,14 +15,14 @@ from markupsafe import Markup
 
 from analysis.leaderboard.result import ModelFacts, PoolFacts, Result, UnitFacts
 from analysis.leaderboard.scores import CONTROLS
-from analysis.leaderboard.sections import Section, spell_observer
+from analysis.leaderboard.sections import LeaderboardSection, spell_observer
 from analysis.leaderboard.site.addresses import anchor, model_address, unit_address
-from analysis.leaderboard.site.exhibits import Appearance, Exhibit, Judgement, Model
+from analysis.leaderboard.site.exhibits import Appearance, Exhibit, Judgement, ModelExhibit
 from analysis.leaderboard.site.folder import SiteFolder
 from analysis.leaderboard.site.plots import Plot, Scaling, draw_distribution, methods_of, scale_of
 from analysis.leaderboard.site.tiles import Strip
-from analysis.leaderboard.standings import Leaderboard, Row, Standing, Table
-from analysis.leaderboard.validity import WORST_FIRST, Check
+from analysis.leaderboard.standings import Leaderboard, Row, Standing, StandingsTable
+from analysis.leaderboard.validity import WORST_FIRST, ValidityCheck
 from analysis.report.page import draw_interval
 from benchmark.estimate import Estimate
 from benchmark.hashing import hash_settings
@@ -109,7 +109,7 @@ class Pages:
 
     # ---------------------------------------------------------------- the tables
 
-    def write_index(self, groups: Sequence[tuple[Sequence[Table], Sequence[Scaling]]]) -> None:
+    def write_index(self, groups: Sequence[tuple[Sequence[StandingsTable], Sequence[Scaling]]]) -> None:
         """Write the page of all tables, and of what scores have to do with what models are.
 
         Parameters
@@ -146,7 +146,7 @@ class Pages:
 
     def write_model(
         self,
-        model: Model,
+        model: ModelExhibit,
         units: Mapping[Unit, Sequence[Appearance]],
         strips: Strips,
         sizes: Sequence[Plot | None],
@@ -188,7 +188,9 @@ class Pages:
 
     # ---------------------------------------------------------------- a unit
 
-    def write_unit(self, unit: Unit, model: Model, units: Mapping[Unit, Sequence[Appearance]], strips: Strips) -> None:
+    def write_unit(
+        self, unit: Unit, model: ModelExhibit, units: Mapping[Unit, Sequence[Appearance]], strips: Strips
+    ) -> None:
         """Write a unit's page.
 
         Parameters
@@ -246,11 +248,11 @@ def _file(result: Result) -> dict[str, Any]:
 # -------------------------------------------------------------------- tables
 
 
-def _place(table: Table) -> str:
+def _place(table: StandingsTable) -> str:
     return f"{table.protocol.identity} on {table.pool.name}"
 
 
-def _table_anchor(table: Table) -> str:
+def _table_anchor(table: StandingsTable) -> str:
     """Return a place made of all that tells tables apart, so that a link to it outlives every rebuilding."""
     return anchor(
         table.condition, table.difficulty, table.method, table.protocol.identity, table.pool.name,
@@ -258,11 +260,11 @@ def _table_anchor(table: Table) -> str:
     )  # fmt: skip
 
 
-def _row_place(table: Table, row: Row) -> str:
+def _row_place(table: StandingsTable, row: Row) -> str:
     return anchor(table.condition, table.difficulty, of=[_table_anchor(table), row.name])
 
 
-def _heading(table: Table) -> dict[str, Any]:
+def _heading(table: StandingsTable) -> dict[str, Any]:
     method = f" ({table.method})" if table.method else ""
     return {
         "anchor": _table_anchor(table), "title": table.title, "identity": table.protocol.identity,
@@ -272,7 +274,7 @@ def _heading(table: Table) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _group(tables: Sequence[Table], scalings: Sequence[Scaling], hints: bool) -> dict[str, Any]:
+def _group(tables: Sequence[StandingsTable], scalings: Sequence[Scaling], hints: bool) -> dict[str, Any]:
     first = tables[0]
     sources = dict.fromkeys(r.source for table in tables for row in table.rows for r in row.results if r.source)
     lead = f"Protocol {first.protocol.identity}; pool “{first.pool.name}”, {first.pool.size:,} pictures."
@@ -291,7 +293,7 @@ def _group(tables: Sequence[Table], scalings: Sequence[Scaling], hints: bool) ->
     }
 
 
-def _whole_table(table: Table, hints: bool) -> dict[str, Any]:
+def _whole_table(table: StandingsTable, hints: bool) -> dict[str, Any]:
     return {**_heading(table), "sections": [_section(table, section, hints) for section in table.sections]}
 
 
@@ -304,7 +306,7 @@ _IN_WORDS = {
 """Columns that say what a model is stand below its name."""
 
 
-def _section(table: Table, section: Section, hints: bool) -> dict[str, Any]:
+def _section(table: StandingsTable, section: LeaderboardSection, hints: bool) -> dict[str, Any]:
     """Return the rows of a table by one observer: the cells of the terminal, and what only a page has room for."""
     shown = [column for column in section.columns if column.name not in _IN_WORDS]
     # The headline is the first number: all views write the same columns in the same order.
@@ -371,7 +373,7 @@ def _named(standing: Standing, name: str) -> Estimate | None:
     return (standing.quantities or {}).get(name)
 
 
-def _lines(table: Table, row: Row) -> Iterator[dict[str, Any]]:
+def _lines(table: StandingsTable, row: Row) -> Iterator[dict[str, Any]]:
     """Yield how a row stands by each observer."""
     for section in replace(table, rows=(row,)).sections:
         own = section.standings[0]
@@ -392,16 +394,16 @@ def _lines(table: Table, row: Row) -> Iterator[dict[str, Any]]:
 # -------------------------------------------------------------------- validity
 
 
-def _check_place(table: Table, row: Row, name: str) -> str:
+def _check_place(table: StandingsTable, row: Row, name: str) -> str:
     return anchor(name, of=[_row_place(table, row)])
 
 
-def _panel(table: Table, row: Row, section: Section, hints: bool) -> Iterator[dict[str, str]]:
+def _panel(table: StandingsTable, row: Row, section: LeaderboardSection, hints: bool) -> Iterator[dict[str, str]]:
     """Yield a mark for each thing that was looked at: the worst verdict, and all sentences.
 
     Of checks that speak of one machine observer, a machine's rows have its own, and people's rows have all.
     """
-    named: dict[str, list[Check]] = {}
+    named: dict[str, list[ValidityCheck]] = {}
     for check in row.checks:
         if section.kind == "machine" and check.observer not in ("", section.observer, *CONTROLS):
             continue
@@ -415,7 +417,7 @@ def _panel(table: Table, row: Row, section: Section, hints: bool) -> Iterator[di
         }  # fmt: skip
 
 
-def _checks_in_full(table: Table, row: Row) -> list[dict[str, str]]:
+def _checks_in_full(table: StandingsTable, row: Row) -> list[dict[str, str]]:
     """Return every line of the panel; the first of each name is where its mark leads."""
     seen: set[str] = set()
     found = []
@@ -466,7 +468,7 @@ def _model_facts(model: ModelFacts, pools: Sequence[PoolFacts]) -> Iterator[tupl
         yield "source", model.source
 
 
-def _distributions(model: Model, table: Table, row: Row) -> Iterator[dict[str, Any]]:
+def _distributions(model: ModelExhibit, table: StandingsTable, row: Row) -> Iterator[dict[str, Any]]:
     """Yield how unit scores are spread in a row, observer by observer; flagged units are no part of it."""
     hashes = {result.hash for result in row.results}
     exhibit = next((own for own in model.exhibits if hashes & {result.hash for result in own.results}), None)
@@ -500,7 +502,9 @@ def _is_headline(judgement: Judgement, exhibit: Exhibit) -> bool:
     return judgement.references == "both" and judgement.pool_size == exhibit.first.pool.size
 
 
-def _unit_lists(model: Model, units: Mapping[Unit, Sequence[Appearance]], strips: Strips) -> Iterator[dict[str, Any]]:
+def _unit_lists(
+    model: ModelExhibit, units: Mapping[Unit, Sequence[Appearance]], strips: Strips
+) -> Iterator[dict[str, Any]]:
     """Yield the lists of a model's units: one for each set of stimuli and condition."""
     for exhibit in model.exhibits:
         shown = [(unit, own) for unit, all in units.items() for own in all if own.exhibit is exhibit]

@@ -26,7 +26,7 @@ from analysis.leaderboard.result import Result
 from analysis.leaderboard.scores import CONTROLS, with_todays_intervals
 from analysis.leaderboard.site.addresses import anchor
 from analysis.leaderboard.site.folder import SiteFolder
-from analysis.leaderboard.standings import Row, Standing, Table
+from analysis.leaderboard.standings import Row, Standing, StandingsTable
 from analysis.machines.performance import MachineScore
 from analysis.report.document import Finding
 from analysis.report.sections.scaling import verdict_findings
@@ -102,7 +102,7 @@ def write_figure(site: SiteFolder, name: str, axes: Any, title: str) -> Plot:
 # ------------------------------------------------------------ what models are
 
 
-def describe_scaling(tables: Sequence[Table], site: SiteFolder) -> list[Scaling]:
+def describe_scaling(tables: Sequence[StandingsTable], site: SiteFolder) -> list[Scaling]:
     """Plot the scores of some tables against what models are, observer by observer.
 
     Parameters
@@ -116,7 +116,7 @@ def describe_scaling(tables: Sequence[Table], site: SiteFolder) -> list[Scaling]
     return [_scaling_of(tables, kind, observer, site) for kind, observer in keys if kind != "simulated"]
 
 
-def _scaling_of(tables: Sequence[Table], kind: str, observer: str, site: SiteFolder) -> Scaling:
+def _scaling_of(tables: Sequence[StandingsTable], kind: str, observer: str, site: SiteFolder) -> Scaling:
     standings = [
         (_condition(table, tables), row, own)
         for table in tables
@@ -159,7 +159,7 @@ def _scaling_of(tables: Sequence[Table], kind: str, observer: str, site: SiteFol
     return Scaling(name, heading, tuple(plots), findings, tuple(said))
 
 
-def _condition(table: Table, tables: Sequence[Table]) -> str:
+def _condition(table: StandingsTable, tables: Sequence[StandingsTable]) -> str:
     """Return what was shown, with the visualiser's settings where they tell two tables apart."""
     alike = [other for other in tables if other.condition == table.condition]
     return f"{table.condition} ({table.method})" if len(alike) > 1 else table.condition

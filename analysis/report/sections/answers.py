@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from analysis.dataset import describe
 from analysis.report.document import Section
-from analysis.report.material import Draft, Material
+from analysis.report.material import Material, SectionDraft
 
 
 def describe_answers(material: Material) -> Section:
     """Return the section on the answers and on exclusions."""
-    draft = Draft("answers")
+    draft = SectionDraft("answers")
     dataset, exclusion = material.dataset, material.exclusion
     if exclusion.sessions or material.has_people:
         draft.find(exclusion.sentence(), "Exclusions decide what is analysed, and never who is paid.")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.machines.performance import MachineScore
 from analysis.report.document import Finding, Section
-from analysis.report.material import EASY, Draft, Material
+from analysis.report.material import EASY, Material, SectionDraft
 from analysis.report.sections.scaling import EXCESS, add_slopes, verdict_findings
 from analysis.scaling import ScalingStudy, fit_scaling
 from benchmark.estimate import Estimate
@@ -49,7 +49,7 @@ def machine_verdicts(own: MachineScaling) -> list[Finding]:
 
 def scale_machines(material: Material, made: list[MachineScaling]) -> Section:
     """Fit the slopes of every observer's scores, keep them for the headline, and return their section."""
-    draft = Draft("machine-scaling")
+    draft = SectionDraft("machine-scaling")
     settings = material.settings
     shown: list[MachineScore] = []
     with draft.trying("machine observers"):

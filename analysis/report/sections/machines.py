@@ -21,7 +21,7 @@ from analysis.figures import plot_calibration, plot_human_machine, plot_machine_
 from analysis.intervals.means import differs_from_zero
 from analysis.machines.performance import MachineScore, MachineScores, observer_check
 from analysis.report.document import Section
-from analysis.report.material import Draft, Material, capital
+from analysis.report.material import Material, SectionDraft, capital
 from benchmark.observers.base import LOW_LEVEL, SHUFFLED
 from benchmark.units import PLANTED
 
@@ -34,7 +34,7 @@ def machine_names(responses: pd.DataFrame) -> list[str]:
 
 def score_observers(material: Material) -> Section:
     """Return the section on machine observers' own scores."""
-    draft = Draft("machines")
+    draft = SectionDraft("machines")
     with draft.trying("machine observers"):
         scores = [own for own in material.machine_scores if own.is_headline]
         controls = [own for own in material.machine_scores if not own.is_headline]
@@ -143,7 +143,7 @@ def _count_models(count: int) -> str:
     return "1 model" if count == 1 else f"{count} models"
 
 
-def _draw_scores(draft: Draft, material: Material, scores: Sequence[MachineScore]) -> None:
+def _draw_scores(draft: SectionDraft, material: Material, scores: Sequence[MachineScore]) -> None:
     """Draw the scores by the observer that answered about most models, against model size."""
     known = material.dataset.models.dropna(subset=["parameters"])
     parameters = dict(zip(known["model"].astype(str), known["parameters"].astype(int)))
@@ -164,7 +164,7 @@ def _draw_scores(draft: Draft, material: Material, scores: Sequence[MachineScore
 
 def compare_with_people(material: Material) -> Section:
     """Return the section on agreement between people and machines."""
-    draft = Draft("agreement")
+    draft = SectionDraft("agreement")
     people = material.headline
     seed = material.settings.seed
     bins = []

@@ -17,7 +17,7 @@ from analysis.mixed_model.sensitivities import (
 )
 from analysis.mixed_model.slopes import slopes_from
 from analysis.report.document import Section
-from analysis.report.material import Draft, Material
+from analysis.report.material import Material, SectionDraft
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -66,7 +66,7 @@ def mixed_model_rung(material: Material) -> Callable[..., Any] | None:
 
 def describe_mixed_model(material: Material) -> Section:
     """Return the section on the mixed model."""
-    draft = Draft("mixed-model")
+    draft = SectionDraft("mixed-model")
     lapse, estimated = lapse_of(material)
     lead = (
         "Right answers as guess .5 plus what is seen, with random effects of units, people and whatever else varies. "
@@ -86,7 +86,7 @@ def describe_mixed_model(material: Material) -> Section:
     return draft.section("What varies?", lead)
 
 
-def _describe_fit(draft: Draft, material: Material, model: MixedModel, fit: MixedModelFit) -> None:
+def _describe_fit(draft: SectionDraft, material: Material, model: MixedModel, fit: MixedModelFit) -> None:
     """Say what a fitted model finds, and how far that hangs on what it assumes."""
     table = material.headline
     with draft.trying("effects"):
@@ -105,7 +105,7 @@ def _describe_fit(draft: Draft, material: Material, model: MixedModel, fit: Mixe
         draft.tabulate("lapse-sweep", "Over lapse rates", sweep.frame().to_dict("records"), folded=True)
 
 
-def _add_effects(draft: Draft, fit: MixedModelFit) -> None:
+def _add_effects(draft: SectionDraft, fit: MixedModelFit) -> None:
     if fit.misleading is not None:
         draft.tabulate(
             "misleading", "Units that are answered below chance",

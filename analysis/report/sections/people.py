@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.comparison import compare_groups
 from analysis.judgement_table import COLUMNS, UNKNOWN
 from analysis.report.document import Section
-from analysis.report.material import Draft, Material
+from analysis.report.material import Material, SectionDraft
 
 MOST_GROUPS = 4
 """With more groups, their pairs are no table to read."""
@@ -23,7 +23,7 @@ def attributes_of(table: pd.DataFrame) -> list[str]:
 
 def compare_people(material: Material) -> Section:
     """Return the section on differences between groups of people."""
-    draft = Draft("people")
+    draft = SectionDraft("people")
     table = material.headline
     for name in attributes_of(table):
         people = table.drop_duplicates("participant")[name].value_counts()

@@ -22,13 +22,13 @@ from analysis.psychophysics import (
     repeat_consistency,
 )
 from analysis.report.document import Section
-from analysis.report.material import Draft, Material
+from analysis.report.material import Material, SectionDraft
 from benchmark.protocol import load_protocol
 
 
 def check_controls(material: Material) -> Section:
     """Return the section on what a proportion correct might mean besides understanding."""
-    draft = Draft("controls")
+    draft = SectionDraft("controls")
     everything: pd.DataFrame | None = None
     with draft.trying("controls"):
         everything = material.people(("main",), None)
@@ -97,7 +97,7 @@ def check_controls(material: Material) -> Section:
     )
 
 
-def _add_repeats(draft: Draft, material: Material) -> None:
+def _add_repeats(draft: SectionDraft, material: Material) -> None:
     if not (material.counted["kind"] == "repeated").any():
         draft.lack("there are no repeated trials, so that consistency can't be measured.")
         return
@@ -120,7 +120,7 @@ def _add_repeats(draft: Draft, material: Material) -> None:
 
 def describe_confidence(material: Material) -> Section:
     """Return the section on confidence, sensitivity and bias."""
-    draft = Draft("confidence")
+    draft = SectionDraft("confidence")
     with draft.trying("confidence"):
         measured = measure_confidence(material.headline, seed=material.settings.seed)
         for own in measured:
@@ -210,7 +210,7 @@ def _plain_levels(own: Metacognition) -> list[dict[str, Any]]:
 
 def describe_difficulty(material: Material) -> Section:
     """Return the section on difficulty and on the depth of layers."""
-    draft = Draft("difficulty")
+    draft = SectionDraft("difficulty")
     table = material.people()
     found = sorted(table["difficulty"].unique())
     if len(found) > 1:
@@ -247,7 +247,7 @@ def _quantiles(material: Material) -> dict[str, float]:
     return query_quantiles(load_protocol(material.dataset.protocol.partition("+")[0]))
 
 
-def _describe_layers(draft: Draft, material: Material) -> None:
+def _describe_layers(draft: SectionDraft, material: Material) -> None:
     units = material.units
     placed: dict[str, Proportions] = {}
     for factor, column, known in (
@@ -269,7 +269,7 @@ def _describe_layers(draft: Draft, material: Material) -> None:
             _draw_layers(draft, material)
 
 
-def _draw_layers(draft: Draft, material: Material) -> None:
+def _draw_layers(draft: SectionDraft, material: Material) -> None:
     """Draw the proportion of every layer at its depth."""
     depth = material.units.dropna(subset=["depth"]).drop_duplicates(["model", "layer"])
     cells = material.estimate(material.headline, ("model", "condition", "layer"))

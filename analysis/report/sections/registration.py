@@ -5,13 +5,13 @@ from __future__ import annotations
 from analysis.preregistration import describe_conduct, fill_checklist, list_deviations
 from analysis.preregistration.deviations import Deviation
 from analysis.report.document import Section
-from analysis.report.material import Draft, Material
+from analysis.report.material import Material, SectionDraft
 from analysis.scaling import ScalingStudy
 
 
 def compare_with_registration(material: Material, scaling: ScalingStudy | None) -> Section:
     """Return the section on the frozen plan, deviations from it, and the checklist."""
-    draft = Draft("registration")
+    draft = SectionDraft("registration")
     settings, study = material.settings, material.study
     registration = settings.registration
     cells = list(material.proportions) if material.has_people else []

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from analysis.figures import plot_reliability_curve, plot_unit_distribution
 from analysis.power.forecast import sessions_until
 from analysis.proportions import estimate_proportions
-from analysis.reliability import LearningCurve, estimate_reliability, noise_ceiling, reliability_curve
+from analysis.reliability import ReliabilityCurve, estimate_reliability, noise_ceiling, reliability_curve
 from analysis.report.document import Section
-from analysis.report.material import Draft, Material
+from analysis.report.material import Material, SectionDraft
 
 WIDTH = 0.02
 """Width of an interval of one point on either side."""
@@ -19,7 +19,7 @@ WIDTH = 0.02
 
 def describe_reliability(material: Material) -> Section:
     """Return the section on reliability of unit scores."""
-    draft = Draft("reliability")
+    draft = SectionDraft("reliability")
     seed = material.settings.seed
     table = material.headline
     with draft.trying("reliability"):
@@ -76,7 +76,7 @@ def describe_reliability(material: Material) -> Section:
     )
 
 
-def _curve_points(curve: LearningCurve, several: bool) -> pd.DataFrame:
+def _curve_points(curve: ReliabilityCurve, several: bool) -> pd.DataFrame:
     """Return the predicted curve, with what was observed where it could be."""
     rows = []
     for point in curve.points:
@@ -111,7 +111,7 @@ def _noise(rows: pd.DataFrame, seed: int) -> NDArray[np.float64]:
 
 def look_ahead(material: Material) -> Section:
     """Return the section on what more sessions would bring."""
-    draft = Draft("outlook")
+    draft = SectionDraft("outlook")
     with draft.trying("more sessions"):
         forecast = sessions_until(material.headline, WIDTH)
         first, *rest = forecast.sentences

@@ -10,7 +10,7 @@ from analysis.figures import plot_specification_curve
 from analysis.multiverse import Headline, run_multiverse
 from analysis.proportions import Mean, estimate_proportions
 from analysis.report.document import Section
-from analysis.report.material import Draft, Material, capital
+from analysis.report.material import Material, SectionDraft, capital
 from analysis.scaling import ScalingResult, ScalingStudy, fit_scaling, tabulate_means
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -29,7 +29,7 @@ def vary_choices(material: Material, study: ScalingStudy | None = None) -> Secti
     study
         The slopes; those on the first predictor that are carried are varied too.
     """
-    draft = Draft("robustness")
+    draft = SectionDraft("robustness")
     if not material.settings.thorough:
         draft.absent.append("the grid of exclusions was not gone through, because a quick report was asked for.")
     else:
@@ -43,7 +43,7 @@ def vary_choices(material: Material, study: ScalingStudy | None = None) -> Secti
     )
 
 
-def _go_through(draft: Draft, material: Material, slopes: Sequence[tuple[str, str]]) -> None:
+def _go_through(draft: SectionDraft, material: Material, slopes: Sequence[tuple[str, str]]) -> None:
     own = material.dataset
     asked = own.responses[own.responses["difficulty"] == material.difficulty]
     found = run_multiverse(

@@ -12,7 +12,7 @@ from analysis.figures import plot_leverage, plot_margins, plot_prior_sweep, plot
 from analysis.figures.words import number
 from analysis.intervals.quantiles import critical_value
 from analysis.report.document import Finding, Section
-from analysis.report.material import Draft, capital
+from analysis.report.material import SectionDraft, capital
 from analysis.scaling import (
     MixedModelSlope,
     Refusal,
@@ -73,7 +73,7 @@ def describe_scaling(
     means, models
         What they were fitted to, so that points are shown where a slope is refused.
     """
-    draft = Draft("scaling")
+    draft = SectionDraft("scaling")
     carried = add_slopes(draft, study, means, models)
     draft.tabulate(
         "tests", "Tests that assume less, and evidence for no slope", [_test_row(result) for result in carried],
@@ -114,7 +114,7 @@ def describe_scaling(
 
 
 def add_slopes(
-    draft: Draft,
+    draft: SectionDraft,
     study: ScalingStudy,
     means: pd.DataFrame | None = None,
     models: pd.DataFrame | None = None,
@@ -251,7 +251,7 @@ def _sample_sizes(results: Sequence[ScalingResult]) -> list[str]:
 
 
 def _draw_slopes(
-    draft: Draft, study: ScalingStudy, means: pd.DataFrame | None, models: pd.DataFrame | None, of: str
+    draft: SectionDraft, study: ScalingStudy, means: pd.DataFrame | None, models: pd.DataFrame | None, of: str
 ) -> None:
     points, fits, bands = scaling_points(study, means, models)
     if points.empty:
@@ -278,7 +278,7 @@ def _about(table: pd.DataFrame, predictor: object) -> pd.DataFrame:
     return table[table["predictor"] == predictor] if len(table) else table
 
 
-def _draw_leverage(draft: Draft, result: ScalingResult) -> None:
+def _draw_leverage(draft: SectionDraft, result: ScalingResult) -> None:
     points = result.points
     without = points["slope_without"]
     # One model fewer, and a slope and a constant to estimate.

@@ -21,7 +21,7 @@ from analysis.multiple_tests import adjust_holm
 from analysis.proportions import compare_intervals
 from analysis.published import published_means
 from analysis.report.document import Section
-from analysis.report.material import Draft, Material, capital
+from analysis.report.material import Material, SectionDraft, capital
 
 MEANS = {
     "units": "as the mean over units, each of which counts once",
@@ -35,7 +35,7 @@ MOST_PAIRS = 6
 
 def score_models(material: Material) -> Section:
     """Return the section on proportions by model and condition."""
-    draft = Draft("scores")
+    draft = SectionDraft("scores")
     proportions = material.proportions
     rows = [
         {
@@ -109,7 +109,7 @@ def _side_by_side(table: pd.DataFrame, *conditions: str) -> tuple[pd.DataFrame, 
     return pd.concat(parts, axis=1, join="inner").reset_index(names="model"), (first, second)
 
 
-def _compare_intervals(draft: Draft, material: Material) -> None:
+def _compare_intervals(draft: SectionDraft, material: Material) -> None:
     """Show what each way of making an interval says of the same mean."""
     rows: list[dict[str, Any]] = []
     drawn: list[pd.DataFrame] = []
@@ -158,7 +158,7 @@ def _cells(table: pd.DataFrame) -> list[tuple[Mapping[str, str], pd.DataFrame]]:
 
 def compare(material: Material) -> Section:
     """Return the section on differences between models and conditions, and on ranks."""
-    draft = Draft("differences")
+    draft = SectionDraft("differences")
     asked: dict[str, Any] = {
         "drawing": material.settings.drawing, "mean": material.settings.mean, "units": material.units,
         "seed": material.settings.seed,
@@ -211,7 +211,7 @@ WHICH_GOES_WITH_WHICH = (
 )
 
 
-def _add_comparisons(draft: Draft, name: str, title: str, comparisons: Sequence[Comparison]) -> None:
+def _add_comparisons(draft: SectionDraft, name: str, title: str, comparisons: Sequence[Comparison]) -> None:
     """Add the table of one or several families of differences, and what is found in them.
 
     Several families, one a pair of conditions, are corrected by Holm together as well.
