@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from analysis import figures
 from analysis.figures import figure_as_svg, figure_of, save_figure
 from analysis.figures.labels import label_points, spread
-from analysis.figures.style import drawing, limited, log_ticks, looks, open_figure
+from analysis.figures.style import drawing, limited, log_ticks, open_figure, series_styles
 from analysis.figures.words import display_names, number, printable, quantity
 from benchmark.errors import AnalysisError
 
@@ -613,11 +613,11 @@ def test_long_names_lose_their_middle_but_stay_distinct() -> None:
 
 
 def test_conditions_look_the_same_in_every_figure_and_differ_without_colour() -> None:
-    styles = looks(["other", "synthetic", "natural", "another"])
+    styles = series_styles(["other", "synthetic", "natural", "another"])
     assert list(styles) == ["natural", "synthetic", "another", "other"]
     assert (styles["natural"].colour, styles["synthetic"].colour) == ("#1b7f79", "#c8553d")
     assert len({look.marker for look in styles.values()}) == 4
-    assert looks(["synthetic"])["synthetic"] == styles["synthetic"]
+    assert series_styles(["synthetic"])["synthetic"] == styles["synthetic"]
 
 
 def test_numbers_are_written_as_papers_do() -> None:

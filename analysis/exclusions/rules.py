@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.errors import AnalysisError, NameNotFound
+from benchmark.errors import AnalysisError
 from benchmark.protocol import Protocol, load_protocol
+from benchmark.registry import Registry
 
 Verdicts = NDArray[np.float64]
 """Shape (sessions,): 1 where a session passes, 0 where it fails, 0.5 where a fact is missing."""
@@ -233,9 +234,13 @@ def _is_complete(table: SessionTable) -> Verdicts:
     return np.array([UNKNOWN if state is None else float(state == "complete") for state in states])
 
 
+RULES: Registry[Callable[..., Rule]] = Registry("exclusion rule")
+"""How each rule is made, by its name: a function of its settings."""
+
 COMPLETE = make_rule("complete", "The session was finished.", _is_complete)
 
 
+@RULES.register("catch")
 def catch_rule(least: float) -> Rule:
     """Return the rule that asks for a share of catch trials answered rightly."""
 
@@ -246,6 +251,7 @@ def catch_rule(least: float) -> Rule:
     return make_rule("catch", f"At least {least:.0%} of the catch trials are right.", verdicts)
 
 
+@RULES.register("total time")
 def total_time_rule(shortest: float, longest: float, trials: int) -> Rule:
     """Return the rule on the time from the first trial to the last answer, in seconds for so many trials."""
 
@@ -258,6 +264,7 @@ def total_time_rule(shortest: float, longest: float, trials: int) -> Rule:
     return make_rule("total time", f"{shortest:g} to {longest:g} s for {trials} trials.", verdicts)
 
 
+@RULES.register("instruction time")
 def instruction_time_rule(shortest: float) -> Rule:
     """Return the rule on the time spent on the instructions, in seconds."""
 
@@ -268,6 +275,7 @@ def instruction_time_rule(shortest: float) -> Rule:
     return make_rule("instruction time", f"At least {shortest:g} s on the instructions.", verdicts)
 
 
+@RULES.register("positions")
 def position_rule(least: int, trials: int) -> Rule:
     """Return the rule that asks for the upper and the lower query to be chosen so often in so many trials."""
 
@@ -281,6 +289,7 @@ def position_rule(least: int, trials: int) -> Rule:
     )
 
 
+@RULES.register("practice")
 def practice_rule(most: int) -> Rule:
     """Return the rule on rounds of practice."""
 
@@ -323,6 +332,7 @@ LONG_TEXT = 40
 """Characters of a comment from which on it counts how it was written."""
 
 
+@RULES.register("agent")
 def agent_rule(jumps: int = 3, centred: int = 6) -> Rule:
     """Return the rule that asks for no marks of an agent that works a browser for somebody.
 
@@ -375,18 +385,8 @@ def _read_evidence(text: str | None) -> dict[str, Any] | None:
     return signs if isinstance(signs, dict) else None
 
 
-RULES: dict[str, Callable[..., Rule]] = {
-    "complete": lambda: COMPLETE,
-    "catch": catch_rule,
-    "total time": total_time_rule,
-    "instruction time": instruction_time_rule,
-    "positions": position_rule,
-    "practice": practice_rule,
-    "first participation": lambda: FIRST_PARTICIPATION,
-    "authenticity": lambda: AUTHENTIC,
-    "agent": agent_rule,
-}
-"""How each rule is made, by its name."""
+for _fixed in (COMPLETE, FIRST_PARTICIPATION, AUTHENTIC):
+    RULES.register(_fixed.name)(lambda rule=_fixed: rule)
 
 
 def named_rule(name: str, **settings: float) -> Rule:
@@ -399,10 +399,9 @@ def named_rule(name: str, **settings: float) -> Rule:
     AnalysisError
         If a setting is missing or unknown.
     """
-    if name not in RULES:
-        raise NameNotFound("exclusion rule", name, RULES)
+    make = RULES[name]
     try:
-        return RULES[name](**settings)
+        return make(**settings)
     except TypeError as error:
         raise AnalysisError(f"The rule {name!r} has other settings: {error}.") from None
 

@@ -25,10 +25,10 @@ from analysis.figures.style import (
     lighter,
     limited,
     log_ticks,
-    looks,
     mark_level,
     name_rows,
     open_figure,
+    series_styles,
     stripe_rows,
     tidy,
     title,
@@ -79,7 +79,7 @@ def plot_reliability_curve(table: pd.DataFrame, *, wanted: float | None = None, 
     own["series"] = own["series"].astype(str) if "series" in own.columns else ""
     own["observed"] = own["observed"].astype(bool) if "observed" in own.columns else False
     series = in_order(own["series"])
-    styles = looks(series)
+    styles = series_styles(series)
     panels = len(intervals)
     figure = open_figure(3.2, width=WIDTH if panels == 2 else 5.2, note=note)
     axes = figure.subplots(1, panels, squeeze=False, sharex=True)[0]
@@ -155,7 +155,7 @@ def plot_human_machine(
             for column in ("observer", "condition"):
                 frame[column] = frame[column].astype(str) if column in frame.columns else ""
     conditions = in_order([*own["condition"], *(summary["condition"] if summary is not None else [])])
-    styles = {**looks(c for c in conditions if c), "": SeriesStyle("", "#35549b", "o")}
+    styles = {**series_styles(c for c in conditions if c), "": SeriesStyle("", "#35549b", "o")}
     observers = sorted(set(own["observer"]))
     pairs = own.groupby(["observer", "condition"], observed=True).groups
     panels = [(o, c) for o in observers for c in conditions if (o, c) in pairs]
@@ -307,7 +307,7 @@ def plot_calibration(
     own["predicted"] = own["predicted"].astype(np.float64)
     own["series"] = own["series"].astype(str) if "series" in own.columns else ""
     series = in_order(own["series"])
-    styles = looks(series)
+    styles = series_styles(series)
     if series == [""]:
         styles = {"": SeriesStyle("", "#35549b", "o")}
     with_n = "n" in own.columns

@@ -17,9 +17,9 @@ from analysis.figures.style import (
     draws,
     few_ticks,
     limited,
-    looks,
     mark_level,
     open_figure,
+    series_styles,
     tidy,
 )
 from analysis.figures.tables import check_numbers, check_table, known_intervals
@@ -71,7 +71,7 @@ def plot_power(
     check_numbers(own, "power", [across])
     own["series"] = own["series"].astype(str) if "series" in own.columns else ""
     series = list(dict.fromkeys(own["series"]))
-    styles = looks(series, ())
+    styles = series_styles(series, ())
     figure = open_figure(3.4, width=5.8, note=note)
     axis: Axes = figure.subplots()
     axis.set_ylim(0, 1.02)

@@ -18,9 +18,9 @@ from analysis.figures.style import (
     draws,
     lighter,
     log_ticks,
-    looks,
     mark_level,
     open_figure,
+    series_styles,
     tidy,
     title,
     wrapped,
@@ -99,7 +99,7 @@ def plot_machine_scores(scores: Sequence[MachineScore], parameters: dict[str, in
     axes = figure.subplots(1, len(conditions), sharey=True, squeeze=False)[0]
     axes[0].set_ylim(*_limits(scores))
     axes[0].set_ylabel("proportion correct, 95 % interval over units")
-    styles = looks(conditions)
+    styles = series_styles(conditions)
     labels = []
     for axis, condition in zip(axes, conditions):
         own = sorted((s for s in scores if s.condition == condition), key=lambda s: (parameters[s.model], s.model))

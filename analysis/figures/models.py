@@ -24,10 +24,10 @@ from analysis.figures.style import (
     hollow_key,
     key_of,
     limited,
-    looks,
     mark_level,
     name_rows,
     open_figure,
+    series_styles,
     stripe_rows,
     tidy,
     title,
@@ -70,7 +70,7 @@ def plot_model_comparison(
     own["model"] = own["model"].astype(str)
     own = own.sort_values(["model", "condition"], ignore_index=True)
     conditions = in_order(own["condition"])
-    styles = looks(conditions)
+    styles = series_styles(conditions)
     models = _best_first(own, conditions)
     names = display_names(models)
     offsets = dict(zip(conditions, dodge(len(conditions))))
@@ -90,7 +90,7 @@ def plot_model_comparison(
     for condition in conditions:
         rows = own[own["condition"] == condition]
         places = np.array([models.index(model) for model in rows["model"]]) + offsets[condition]
-        draw_intervals(axis, places, rows, styles[condition], across=True)
+        draw_intervals(axis, places, rows, styles[condition], across=True, point=5.5 if len(conditions) > 6 else 4.5)
         if published:
             axis.plot(
                 rows["published"].to_numpy(np.float64), places, linestyle="none", marker="D", markersize=6,
@@ -158,7 +158,7 @@ def plot_natural_against_synthetic(
     own = own.sort_values("model", ignore_index=True)
     full = display_names(own["model"])
     names, foot = numbers_for_names(own["model"], 24)
-    styles = looks(conditions)
+    styles = series_styles(conditions)
     both = own[own[across].notna() & own[up].notna()]
     only = {name: own[own[name].notna() & own[other].isna()] for name, other in ((across, up), (up, across))}
     limits = {}
@@ -265,7 +265,7 @@ def plot_ranks(table: pd.DataFrame, *, note: str = "") -> NDArray[Any]:
     own["model"] = own["model"].astype(str)
     own["condition"] = own["condition"].astype(str) if "condition" in own.columns else ""
     conditions = in_order(own["condition"])
-    styles = looks(conditions)
+    styles = series_styles(conditions)
     if conditions == [""]:
         styles = {"": SeriesStyle("", INK, "o")}
     most = int(own.groupby("condition", observed=True).size().max())
@@ -341,7 +341,7 @@ def plot_unit_distribution(
     for column in ("model", "condition"):
         own[column] = own[column].astype(str)
     conditions = in_order(own["condition"])
-    styles = looks(conditions)
+    styles = series_styles(conditions)
     summary = None
     if means is not None:
         summary = check_table(means, "unit scores", ["model", "condition"])

@@ -25,10 +25,10 @@ from analysis.figures.style import (
     key_of,
     lighter,
     limited,
-    looks,
     mark_level,
     name_rows,
     open_figure,
+    series_styles,
     shapes,
     stripe_rows,
     tidy,
@@ -230,7 +230,7 @@ def plot_intervals_compared(
     own["default"] = own["default"].astype(bool) if "default" in own.columns else False
     methods = list(dict.fromkeys(own["interval"]))
     conditions, models = in_order(own["condition"]), sorted(set(own["model"]))
-    styles = {**looks(c for c in conditions if c), "": SeriesStyle("", APART, "o")}
+    styles = {**series_styles(c for c in conditions if c), "": SeriesStyle("", APART, "o")}
     single = len(models) == 1
     columns = min(2, len(conditions))
     lines = -(-len(conditions) // columns)
@@ -378,7 +378,7 @@ def plot_variance_components(
     own["condition"] = own["condition"].astype(str) if "condition" in own.columns else ""
     components = list(dict.fromkeys(own["component"]))
     conditions = in_order(own["condition"])
-    styles = {**looks(c for c in conditions if c), "": SeriesStyle("", APART, "o")}
+    styles = {**series_styles(c for c in conditions if c), "": SeriesStyle("", APART, "o")}
     with_shares = "share" in own.columns and bool(own["share"].notna().any())
     row = 0.14 + 0.15 * len(conditions)
     figure = open_figure(0.7 + row * max(2, len(components)), note=note,

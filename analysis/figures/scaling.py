@@ -28,10 +28,10 @@ from analysis.figures.style import (
     lighter,
     limited,
     log_ticks,
-    looks,
     mark_level,
     name_rows,
     open_figure,
+    series_styles,
     shape_key,
     shapes,
     stripe_rows,
@@ -100,7 +100,7 @@ def plot_scaling(
     each = 1 if len(conditions) == 1 else columns * -(-len(conditions) // columns)
     places = [each * turn + at for turn in range(len(predictors)) for at in range(len(conditions))]
     rows = -(-(places[-1] + 1) // columns)
-    styles = looks(conditions)
+    styles = series_styles(conditions)
     names, foot = numbers_for_names(own["model"], 20)
     families = sorted(own["family"].astype(str).unique()) if "family" in own.columns else []
     markers = shapes(families)
@@ -255,7 +255,7 @@ def plot_leverage(
         )
     own["model"] = own["model"].astype(str)
     own = own.sort_values(["leverage", "model"], ascending=[False, True], ignore_index=True)
-    look = looks([condition])[condition] if condition else SeriesStyle("", MUTED, "o")
+    look = series_styles([condition])[condition] if condition else SeriesStyle("", MUTED, "o")
     names = display_names(own["model"], 24)
     rows = np.arange(len(own))
     figure = open_figure(0.85 + 0.2 * max(3, len(own)), note=note)
@@ -344,7 +344,7 @@ def plot_margins(table: pd.DataFrame, *, value_label: str = "slope", note: str =
     own["condition"] = own["condition"].astype(str) if "condition" in own.columns else ""
     for column in ("margin", "smallest_margin"):
         own[column] = own[column].astype(np.float64).abs() if column in own.columns else np.nan
-    styles = {**looks(c for c in own["condition"] if c), "": SeriesStyle("", "#35549b", "o")}
+    styles = {**series_styles(c for c in own["condition"] if c), "": SeriesStyle("", "#35549b", "o")}
     numbers = own[["low_95", "high_95", "margin", "smallest_margin"]].to_numpy(np.float64).ravel()
     reach = float(np.abs(np.concatenate([numbers[np.isfinite(numbers)], own["value"]])).max()) or 1.0
     figure = open_figure(0.95 + (0.36 if len(own) <= 16 else 0.28) * max(2, len(own)), note=note, key=_margin_key(own))
@@ -430,7 +430,7 @@ def plot_prior_sweep(
         raise AnalysisError("The figure 'prior sweep' needs positive widths and positive Bayes factors.")
     own["series"] = own["series"].astype(str) if "series" in own.columns else ""
     series = list(dict.fromkeys(own["series"]))
-    styles = looks(series, ())
+    styles = series_styles(series, ())
     from matplotlib.patches import Patch
 
     figure = open_figure(3.2, width=5.6, note=note, key=[(Patch(facecolor=GRID), "between 1/3 and 3: says little")])

@@ -41,8 +41,8 @@ COLOURS = {"natural": "#1b7f79", "synthetic": "#c8553d"}
 OTHER_COLOURS = ("#35549b", "#9a6a00", "#7b3f8c", "#4d5b66", "#b0306a", "#2f7d32")
 """For conditions, or other series, that have no colour of their own."""
 MARKERS = {"natural": "o", "synthetic": "s"}
-OTHER_MARKERS = ("D", "^", "v", "P", "X", "h")
-SHAPES = ("o", "s", *OTHER_MARKERS, "<", ">", "p", "d")
+OTHER_MARKERS = ("D", "^", "v", "P", "X", "<")
+SHAPES = ("o", "s", *OTHER_MARKERS, ">", "p", "d", "h")
 """Markers of what is distinguished by shape alone, such as families of models."""
 FILLS: tuple[Fill, ...] = ("full", "none", "left")
 """How markers are filled, in the order in which series take them."""
@@ -208,7 +208,7 @@ def lighter(colour: str, by: float) -> str:
     return "#" + "".join(f"{round(part + (255 - part) * by):02x}" for part in parts)
 
 
-def looks(names: Iterable[object], first: Sequence[str] = ("natural", "synthetic")) -> dict[str, SeriesStyle]:
+def series_styles(names: Iterable[object], first: Sequence[str] = ("natural", "synthetic")) -> dict[str, SeriesStyle]:
     """Return how each of several series is drawn; natural and synthetic look the same in every figure.
 
     Colour, marker and fill together repeat only after 108 other series.
@@ -225,14 +225,16 @@ def looks(names: Iterable[object], first: Sequence[str] = ("natural", "synthetic
 
 
 def _other_look(name: str, turn: int) -> SeriesStyle:
-    """Return the look of a series that has none by custom: each round of the colours shifts the markers by one."""
+    """Return the look of a series that has none by custom.
+
+    Marker and fill differ between the first 18 whatever their colours; each further 18 shift the colours by one.
+    """
     colours, markers = len(OTHER_COLOURS), len(OTHER_MARKERS)
-    around, colour = divmod(turn, colours)
-    fills, shift = divmod(around, markers)
+    around, marker = divmod(turn, markers)
+    shift, fill = divmod(around, len(FILLS))
     return SeriesStyle(
-        name, OTHER_COLOURS[colour], OTHER_MARKERS[(colour + shift) % markers], FILLS[fills % len(FILLS)],
-        DASHES[around % len(DASHES)],
-    )  # fmt: skip
+        name, OTHER_COLOURS[(turn + shift) % colours], OTHER_MARKERS[marker], FILLS[fill], DASHES[around % len(DASHES)]
+    )
 
 
 def shapes(names: Iterable[object]) -> dict[str, tuple[str, Fill]]:

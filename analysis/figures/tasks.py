@@ -21,11 +21,11 @@ from analysis.figures.style import (
     few_ticks,
     key_of,
     limited,
-    looks,
     mark_level,
     name_rows,
     open_figure,
     separated,
+    series_styles,
     shape_key,
     shapes,
     stripe_rows,
@@ -119,7 +119,7 @@ def _small_panels(
 ) -> tuple[list[str], dict[str, SeriesStyle], NDArray[Any]]:
     """Return models, conditions with their looks, and a panel for each model, with the same limits."""
     models = sorted(set(own["model"]))
-    styles = looks(own["condition"])
+    styles = series_styles(own["condition"])
     columns = _panel_columns(len(models))
     rows = -(-len(models) // columns)
     width = WIDTH if columns > 1 else 4.6
@@ -177,7 +177,7 @@ def plot_confidence(table: pd.DataFrame, discrimination: pd.DataFrame | None = N
         areas = _with_models(check_table(discrimination, "confidence", ["condition"]))
     models = sorted(set(own["model"]))
     conditions = in_order([*own["condition"], *(areas["condition"] if areas is not None else [])])
-    styles = looks(conditions)
+    styles = series_styles(conditions)
     columns = _panel_columns(len(models))
     lines = -(-len(models) // columns)
     tall = 2.5 if columns < 3 else 1.9 if columns < 5 else 1.55
@@ -315,7 +315,7 @@ def plot_layers(
     kinds_of_layers = sorted(set(own["layer_type"]))
     markers = shapes(kinds_of_layers)
     models = sorted(set(own["model"]))
-    styles = looks([*own["condition"], *(kinds["condition"] if kinds is not None else [])])
+    styles = series_styles([*own["condition"], *(kinds["condition"] if kinds is not None else [])])
     columns = _panel_columns(len(models))
     rows = -(-len(models) // columns)
     width = WIDTH if columns > 1 else 4.6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -155,8 +155,3 @@ def spell(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     return spell_number(value) if isinstance(value, float) else str(value)
-
-
-def is_missing(values: pd.Series, spellings: Iterable[str]) -> pd.Series:
-    """Return which cells are missing: empty, or spelled so."""
-    return values.isna() | values.isin(list(spellings))
