@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Files of tests run side by side: more threads than one would wait for each other. It must be said before numpy loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,17 +23,17 @@ if sys.dont_write_bytecode:
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import settings
 from PIL import Image
-from safetensors.torch import save_file
 
 from benchmark.cache import VARIABLE
-from benchmark.experiment import Experiment
-from benchmark.model_sources import load_card
-from benchmark.model_zoo import Model, build_untrained, load_model
 from benchmark.study import Study
-from benchmark.workflow import build
+
+# pytest-xdist's controller reads this file and runs no test: torch, which it would wait for before it starts a worker,
+# is imported where it is needed.
+if TYPE_CHECKING:
+    from benchmark.experiment import Experiment
+    from benchmark.model_zoo import Model
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -48,6 +49,13 @@ LONGEST = (
     "extension", "engines", "mixed_model", "backup", "export", "answer_verbs", "blindness", "forecast",
 )  # fmt: skip
 """Files that take longest, the longest first: the rest fills up whichever worker is done with them sooner."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Start one worker more than there are processors: tests of browsers, servers and kills mostly wait."""
+    asked = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", "")
+    return int(asked) if asked.isdecimal() else 1 + (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -118,18 +126,28 @@ def labelled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def resnet() -> Model:
     """timm's smallest ResNet, random weights."""
+    from benchmark.model_sources import load_card
+    from benchmark.model_zoo import load_model
+
     return load_model(load_card("timm:test_resnet"), weights="random", seed=1)
 
 
 @pytest.fixture(scope="session")
 def vit() -> Model:
     """timm's smallest ViT, random weights."""
+    from benchmark.model_sources import load_card
+    from benchmark.model_zoo import load_model
+
     return load_model(load_card("timm:test_vit"), weights="random", seed=1)
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A safetensors checkpoint for timm's smallest ResNet: to vimi, a trained model."""
+    from safetensors.torch import save_file
+
+    from benchmark.model_sources import load_card
+    from benchmark.model_zoo import build_untrained
 
     def make(folder: Path) -> None:
         folder.mkdir()
@@ -153,6 +171,8 @@ def trained_model(checkpoint: Path) -> dict[str, object]:
 
 def make_experiment(folder: Path, checkpoint: Path, **changes: object) -> Experiment:
     """Return a tiny experiment: two models, one of them with a twin, both conditions."""
+    from benchmark.experiment import Experiment
+
     values: dict[str, object] = {
         "seed": 3,
         "pool": {"source": f"imagenet:{folder}", "crop": 48},
@@ -172,6 +192,8 @@ def make_experiment(folder: Path, checkpoint: Path, **changes: object) -> Experi
 @pytest.fixture(scope="session")
 def tiny_study(labelled_folder: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A whole study, built once for all workers; tests that change it must copy it."""
+    from benchmark.workflow import build
+
     experiment = make_experiment(labelled_folder, checkpoint)
     return Study.open(make_for_all(tmp_path_factory, "tiny", lambda folder: build(experiment, folder)))
 
@@ -185,4 +207,6 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Torch uses one thread in every test: files of tests run side by side, and numbers agree between machines."""
+    import torch
+
     torch.set_num_threads(1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +24,7 @@ from benchmark.units import Unit
 from stimuli.synthetic import preset_settings
 from stimuli.visualization import fast
 from stimuli.visualization.diversity import diversity_loss, features_by_picture
-from stimuli.visualization.fast import FastSettings, Prefix
+from stimuli.visualization.fast import Adam, FastSettings, Prefix
 from stimuli.visualization.parametrization import quiet_lucent, render, start_spectrum
 from stimuli.visualization.sets import SetRequest, SetResult, Threshold
 from stimuli.visualization.views import ViewRange, central_view, draw_views, weigh_by_coverage
@@ -527,3 +529,37 @@ def test_the_margin_is_the_papers_share_of_the_canvas() -> None:
     assert FastSettings(canvas=224).margin == 16
     assert FastSettings(canvas=224).size == 256
     assert FastSettings(canvas=224, views=None).size == 224
+
+
+@pytest.mark.parametrize(("dtype", "fused"), [(torch.float32, True), (torch.float32, False), (torch.float64, False)])
+def test_a_step_is_the_optimisers_of_torch_bit_by_bit_also_after_a_slot_begins_anew(
+    dtype: torch.dtype, fused: bool
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    starts = [torch.randn(7, 5, generator=generator, dtype=dtype) for _ in range(3)]
+    ours, theirs = ([start.clone().requires_grad_(True) for start in starts] for _ in range(2))
+    own, other = Adam(ours, 0.05, fused=fused), torch.optim.Adam(theirs, lr=0.05, fused=fused or None)
+    for step in range(12):
+        if step == 5:
+            own.forget(1)
+            other.state.pop(theirs[1])
+        for one, two in zip(ours, theirs):
+            one.grad = torch.randn(7, 5, generator=generator, dtype=dtype)
+            two.grad = one.grad.clone()
+        own.step()
+        other.step()
+        assert all(torch.equal(one, two) for one, two in zip(ours, theirs))
+
+
+def test_a_set_is_made_without_torchs_compiler() -> None:
+    """It takes two seconds to be imported, and nothing uses it."""
+    code = """
+import sys, torch
+from stimuli.visualization.fast import Adam
+own = torch.ones(3, requires_grad=True)
+own.grad = torch.ones(3)
+Adam([own], 0.1, fused=True).step()
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.split() == ["False"]
