@@ -56,7 +56,7 @@
   tip.setAttribute("aria-hidden", "true");
   document.body.append(tip);
   const hide = () => { tip.style.display = "none"; };
-  for (const mark of document.querySelectorAll("a.mark")) {
+  for (const mark of document.querySelectorAll("a.said[title]")) {
     const words = mark.title;
     mark.removeAttribute("title");
     mark.setAttribute("aria-description", words);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -61,8 +62,8 @@ FLAGS = {
 REFERENCES = {"both": "both sides", "max": "maximal side only", "min": "minimal side only", "none": "none"}
 
 MOST_HINTED = 120
-"""Lines of all tables up to which marks of the validity panel say what was found when they are pointed at; where there
-are more, the page would grow too heavy, and they only lead to it.
+"""Lines of all tables up to which what warns or fails says what was found when it is pointed at; where there are more,
+the page would grow too heavy, and it only leads there.
 """
 
 SHOWN_OF_A_SIDE = 6
@@ -139,8 +140,9 @@ class Pages:
         self._write(
             "index.html", "index.html", "vimi leaderboard", "index.js", intro=INTRO, filters=filters,
             meanings=MEANINGS, measured=[own for own in shown if not own["plumbing"]],
-            checks=[own for own in shown if own["plumbing"]], files=files,
+            checks=[own for own in shown if own["plumbing"]], files=len(files),
         )  # fmt: skip
+        self._write("files.html", "files.html", "Result files · vimi leaderboard", files=files)
 
     # ---------------------------------------------------------------- a model
 
@@ -322,9 +324,11 @@ def _section(table: StandingsTable, section: LeaderboardSection, hints: bool) ->
                 *(_IN_WORDS[c.name].format(c.cells[number]) for c in section.columns if c.name in _IN_WORDS),
                 f"pool {SEEN.get(row.pool.seen_in_training, row.pool.seen_in_training)}",
             ],
-            "checks": list(_panel(table, row, section, hints)),
+            "checks": [check for check in panel if check["verdict"] in ALARMING],
+            "rest": _rest([check for check in panel if check["verdict"] not in ALARMING]),
         }
         for number, (row, own) in enumerate(zip(section.rows, section.standings))
+        for panel in [list(_panel(table, row, section, hints))]
     ]
     controls = [row.model.kind == "untrained" for row in section.rows]
     estimates = [value for own in section.standings for value in _shown_estimates(own)]
@@ -410,11 +414,22 @@ def _panel(table: StandingsTable, row: Row, section: LeaderboardSection, hints: 
         named.setdefault(check.name, []).append(check)
     for name, checks in named.items():
         verdict = min((check.verdict for check in checks), key=WORST_FIRST.index)
-        found = " ".join(check.sentence for check in checks) if hints else verdict
         yield {
-            "name": name, "verdict": verdict, "hint": f"{name}: {found}",
+            "name": name, "verdict": verdict, "hint": " ".join(check.sentence for check in checks) if hints else "",
             "place": _check_place(table, row, name),
         }  # fmt: skip
+
+
+ALARMING = ("fails", "warns")
+"""Verdicts that the first page names; it counts the others."""
+
+
+def _rest(checks: Sequence[Mapping[str, str]]) -> dict[str, str] | None:
+    """Say how many checks have each of the other verdicts, and where to read of them."""
+    counts = Counter(check["verdict"] for check in checks)
+    words = {"unknown": "{} unknown", "holds": "{} hold"}
+    said = ", ".join(words[verdict].format(counts[verdict]) for verdict in words if counts[verdict])
+    return {"words": said, "place": checks[0]["place"]} if said else None
 
 
 def _checks_in_full(table: StandingsTable, row: Row) -> list[dict[str, str]]:
