@@ -100,9 +100,14 @@ def parse(schema: type[Schema], values: dict[str, Any], where: str) -> Schema:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(schema, problem) for problem in error.errors()]
-        message = f"{where}: {'; '.join(dict.fromkeys(lines))}"
-        raise DocumentError(message if message.endswith("?") else f"{message}.") from None
+        raise DocumentError(explain(schema, error, where)) from None
+
+
+def explain(schema: type[BaseModel], error: ValidationError, where: str) -> str:
+    """Say all that is wrong with a document in words; ``where`` is what to call it."""
+    lines = [_explain(schema, problem) for problem in error.errors()]
+    message = f"{where}: {'; '.join(dict.fromkeys(lines))}"
+    return message if message.endswith("?") else f"{message}."
 
 
 def _explain(schema: type[BaseModel], problem: Any) -> str:

@@ -18,10 +18,10 @@ from analysis.power import (
     GOALS,
     Costs,
     Design,
-    Frame,
     Goal,
     Optimum,
     Population,
+    Screening,
     Variances,
     allocation_table,
     answers_for_difference,
@@ -33,7 +33,6 @@ from analysis.power import (
     expected_bill,
     find_design,
     optimize,
-    optimize_design,
     read_design,
     sessions_until,
     simulate_analysis,
@@ -44,11 +43,11 @@ from analysis.power import (
 from analysis.power.analyses import difference_p, interval_width, model_means, regress_means
 from analysis.power.error_rates import TESTS, logistic_slope
 from analysis.power.forecast import component_ends, components_of
+from analysis.power.goals import predict_error
 from analysis.power.optimization import Aim, goal_precision
 from analysis.power.simulation import Layout, draw_answers, judgement_table
-from analysis.power.smallest_effect import predict_error
 from analysis.power.variances import (
-    Counts,
+    SampleSizes,
     approximate_effect,
     approximate_power,
     difference_variance,
@@ -73,7 +72,7 @@ SMALL = Design(models=4, decades=1.0, units=30, sessions=20, trials=20, catch_tr
 
 def test_the_default_is_the_2023_study() -> None:
     design = Design()
-    assert (design.layout.slots, design.answers, design.answers / design.units) == (567, 2520, 30)
+    assert (design.slots, design.answers, design.answers / design.units) == (567, 2520, 30)
     assert design.cost == pytest.approx(567 * 2.79, rel=1e-6)
     assert design.span == pytest.approx(math.log10(88_591_464 / 7_066_380))
 
@@ -88,7 +87,7 @@ def test_a_design_is_read_from_its_file(tmp_path: Path) -> None:
     design = read_design(path)
     assert design == find_design(path)
     assert design.models == 3 and design.span == 2.0 and design.values.sum() == pytest.approx(0)
-    assert design.layout.slots == 400 and design.population.conditions == {"synthetic": -0.8}
+    assert design.slots == 400 and design.truth.conditions == {"synthetic": -0.8}
     assert find_design(None) == Design()
 
 
@@ -104,6 +103,14 @@ def test_a_design_is_read_from_its_file(tmp_path: Path) -> None:
         ("[design.truth.conditions]\nsynthetic = 1.0\n", "the design lacks"),
         ("[design.exclusions]\ninattentive = 0.6\none_sided = 0.5\n", "fewer than all"),
         ("[design]\nsessions = 0\n", "greater than or equal to 1"),
+        ("[design.truth]\nslope = 0.0\n", "a design can't have slope: effects are what power is asked about"),
+        ("[design.truth]\nmodel_condition = 0.1\n", "can't have model_condition: the formulas"),
+        ("[design.truth]\nmisleading = 0.1\n", "can't have misleading"),
+        ("[design.truth]\ninattentiv = 0.1\n", "Did you mean 'inattentive'"),
+        ("[design.exclusions]\nposition_trials = 5\n", "unknown key"),
+        ('[design]\ntasks = "ten"\n', "without quotation marks"),
+        ("[design.truth]\nintercept = inf\n", "finite"),
+        ("[design.truth]\ninattentive = 0.1\n[design.exclusions]\ninattentive = 0.2\n", "both in its truth"),
     ],
 )
 def test_a_wrong_design_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -111,6 +118,76 @@ def test_a_wrong_design_is_refused(tmp_path: Path, text: str, message: str) -> N
     path.write_text(text)
     with pytest.raises(DocumentError, match=message):
         read_design(path)
+
+
+LAST_RELEASE = """
+[design]
+models = 6
+conditions = ["natural", "synthetic"]
+units = 60
+tasks = 5
+sessions = 40
+trials = 45
+catch_trials = 6
+references_none = 0.1
+decades = 1.5
+[design.truth]
+intercept = 0.9
+conditions = {synthetic = -0.6}
+unit_condition = 0.2
+lapse = 0.02
+learning = 0.1
+link = "probit"
+[design.exclusions]
+inattentive = 0.08
+one_sided = 0.03
+dropout = 0.12
+each_position = 6
+trials = 50
+[design.costs]
+session = 3.1
+fee = 0.33
+unfinished = 0.25
+unit = 0.2
+model = 15.0
+fixed = 120.0
+"""
+"""A design as files had it while inattentive people stood among the exclusions."""
+
+
+def test_a_design_of_the_last_release_reads_to_the_same_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "design.toml"
+    path.write_text(LAST_RELEASE)
+    design = read_design(path)
+    assert design.cost == pytest.approx(2643.9560659794442, rel=1e-12)
+    assert design.people_per_session == pytest.approx(1.2715433934332043, rel=1e-12)
+    found = simulate_power(design, "condition", effect=0.05, simulations=20, seed=1)
+    assert (found.power.value, found.seen.value) == pytest.approx((0.7, 0.05065861758551673), rel=1e-12)
+    text = LAST_RELEASE.replace("inattentive = 0.08\none_sided = 0.03\n", "")
+    path.write_text(text.replace("[design.truth]\n", "[design.truth]\ninattentive = 0.08\none_sided = 0.03\n"))
+    assert read_design(path) == design
+    assert design.changed(exclusions={"inattentive": 0.1}) == design.changed(truth={"inattentive": 0.1})
+    path.write_text(text + "[design.truth.people]\n")
+    with pytest.raises(DocumentError, match="people: unknown key"):
+        read_design(path)
+
+
+def test_a_design_is_read_by_the_same_rules_as_it_is_written_in_python() -> None:
+    with pytest.raises(AnalysisError, match=r"^Design: a session of 40 trials .* fewer trials"):
+        Design(units=20)
+    with pytest.raises(AnalysisError, match=r"^Screening: position_trials: unknown key"):
+        Screening(position_trials=5)  # type: ignore[call-arg]
+    with pytest.raises(AnalysisError, match="a design can't have slope: effects are what power is asked about"):
+        Design(truth=Population(slope=0.1))
+
+
+def test_the_size_of_a_test_is_still_taken_by_its_old_name() -> None:
+    new = simulate_power(SMALL, effect=0.1, alpha=0.2, simulations=20)
+    with pytest.warns(FutureWarning, match="simulate_power: .* write alpha=0.2"):
+        old = simulate_power(SMALL, effect=0.1, level=0.2, simulations=20)  # type: ignore[call-arg]
+    assert old == new and "alpha 0.2" in new.power.method and new.power.level == 0.95
+    with pytest.raises(TypeError):
+        simulate_power(SMALL, alpha=0.2, level=0.2, simulations=20)  # type: ignore[call-arg]
 
 
 def test_the_design_of_an_experiment(tmp_path: Path) -> None:
@@ -123,7 +200,7 @@ def test_the_design_of_an_experiment(tmp_path: Path) -> None:
     assert design == find_design(path)
     assert design.predictor == pytest.approx([math.log10(n) for n in (25_557_032, 7_066_380, 88_224_232)])
     assert (design.crossed, design.sessions, design.units, design.tasks) == (False, 63, 84, 20)
-    assert design.layout.slots == 3 * 2 * 63 and design.costs.session == 3.0
+    assert design.slots == 3 * 2 * 63 and design.costs.session == 3.0
     path.write_text(path.read_text().replace("imi2023", "vimi1"))
     crossed = design_of_study(path)
     assert crossed.crossed and crossed.sessions == 3 * 63 and crossed.references_none == 0.1
@@ -182,8 +259,8 @@ def test_formulas_agree_with_simulations(crossed: bool) -> None:
         catch_trials=0,
     ).changed(truth={"unit": 0.9, "participant": 0.7, "task": 0.5, "model": 0.0, "lapse": 0.03})  # fmt: skip
     rng = np.random.default_rng(7)
-    means = np.array([model_means(draw_answers(design.layout, design.population, rng)) for _ in range(600)])
-    variances, counts = Variances.from_population(design.population), Counts.of(design)
+    means = np.array([model_means(draw_answers(design, design.truth, rng)) for _ in range(600)])
+    variances, counts = Variances.from_population(design.truth), SampleSizes.of(design)
     assert means.mean() == pytest.approx(variances.mean, abs=0.003)
     expected = mean_variance(variances, counts, 3 if crossed else 1).standard_error
     assert means.std(axis=0, ddof=1).mean() == pytest.approx(expected, rel=0.06)
@@ -242,7 +319,7 @@ def test_variances_that_can_not_be_are_refused() -> None:
     with pytest.raises(AnalysisError, match="negative"):
         Variances(0.8, -0.1, 0.0, 0.1)
     with pytest.raises(AnalysisError, match="no slope"):
-        slope_variance(TYPICAL, Counts(84, 63, 2520), spread=0.0)
+        slope_variance(TYPICAL, SampleSizes(84, 63, 2520), spread=0.0)
 
 
 def test_crossed_sessions_are_compared_with_nested_ones() -> None:
@@ -264,7 +341,7 @@ def test_slopes_are_those_of_the_scaling_analysis() -> None:
     """The fast regression of many studies gives the p, error and equivalence that ``fit_scaling`` gives of each."""
     design = Design(models=6, predictor=(6.8, 7.0, 7.3, 7.6, 7.7, 8.2), sessions=10, units=40, references_none=0.1)
     for seed in range(3):
-        answers = draw_answers(design.layout, design.population, np.random.default_rng(seed))
+        answers = draw_answers(design, design.truth, np.random.default_rng(seed))
         fast = regress_means(model_means(answers)[None], design.values)
         table = judgement_table(answers)
         table = table[(table["kind"] == "main") & (table["references"] == "both")]
@@ -358,7 +435,7 @@ def test_the_trial_level_regression_is_statsmodels() -> None:
     import statsmodels.api as sm
 
     design = SMALL
-    answers = draw_answers(design.layout, design.population, np.random.default_rng(0))
+    answers = draw_answers(design, design.truth, np.random.default_rng(0))
     fit = logistic_slope(answers.correct, answers.model, design.values)
     model = sm.GLM(
         answers.correct.astype(float), sm.add_constant(design.values[answers.model]), family=sm.families.Binomial()
@@ -461,11 +538,15 @@ def test_effects_without_room_are_refused() -> None:
 @pytest.mark.parametrize("unit_cost", [0.0, 1.5])
 def test_no_design_is_better_than_the_optimum(aim: Aim, crossed: bool, unit_cost: float) -> None:
     """Every number of models, units and sessions that the budget and the rules allow, one by one."""
-    frame = Frame(trials=6, counted=5, crossed=crossed, models=3, decades=1.2, most_units=40, most_models=6, tasks=2)
-    costs = Costs(2.0, unit_cost, 3.0, 4.0)
+    design = Design(
+        trials=6, references_none=1 / 6, crossed=crossed, models=3, decades=1.2, tasks=2,
+        exclusions=Screening(catch_correct=0.0, each_position=0.0),
+        costs=Costs(session=2.0, unit=unit_cost, model=3.0, fixed=4.0),
+    )  # fmt: skip
+    assert (design.main_answers, design.session_cost) == (5, 2.0)
     variances = replace(TYPICAL, model=0.0005, task=0.002)
     budget = 130.0
-    found = optimize_design(budget, costs, variances, aim, frame=frame)
+    found = optimize(design, budget, aim, variances=variances, most_units=40, most_models=6)
     best = math.inf
     for models, units, sessions in itertools.product(
         range(3, 7) if aim == "slope" else [3], range(1, 41), range(2, 66)
@@ -474,7 +555,9 @@ def test_no_design_is_better_than_the_optimum(aim: Aim, crossed: bool, unit_cost
         spent = 4 + models * (3 + unit_cost * units) + 2 * sessions * (1 if crossed else models)
         answers = 5 * sessions / mixed
         if spent <= budget + 1e-9 and units * mixed >= 6 and answers >= units - 1e-9:
-            half = goal_precision(aim, variances, frame, models, np.array([units]), np.array([sessions]))[1][0]
+            own = design.changed(models=models)
+            sizes = SampleSizes(*(np.array([float(n)]) for n in (units, sessions, answers)), tasks=2)
+            half = goal_precision(own, aim, variances, sizes)[1][0]
             best = min(best, float(half))
     assert found.half_width == pytest.approx(best, rel=1e-12)
     assert found.cost <= budget + 1e-9 and found.answers_per_unit >= 1 - 1e-9
@@ -489,9 +572,9 @@ def test_no_design_is_better_than_the_optimum(aim: Aim, crossed: bool, unit_cost
 @pytest.mark.parametrize("crossed", [False, True])
 def test_the_optimiser_uses_the_formulas(crossed: bool) -> None:
     variances = replace(TYPICAL, model=0.0005, task=0.002, participant_model=0.0004)
-    frame = Frame(crossed=crossed, models=5, decades=1.3, tasks=8)
+    design = Design(crossed=crossed, models=5, decades=1.3, tasks=8)
     sessions, units = 120.0, 60.0
-    counts = Counts(units, sessions, sessions * 40 / (5 if crossed else 1), 8)
+    counts = SampleSizes(units, sessions, sessions * 40 / (5 if crossed else 1), 8)
     spread = float(((np.linspace(0, 1.3, 5) - 0.65) ** 2).sum())
     expected = {
         "mean": mean_variance(variances, counts, 5 if crossed else 1),
@@ -499,7 +582,8 @@ def test_the_optimiser_uses_the_formulas(crossed: bool) -> None:
         "slope": slope_variance(variances, counts, spread=spread, crossed=crossed, models=5),
     }
     for aim, parts in expected.items():
-        error, half = goal_precision(aim, variances, frame, 5, np.array([units]), np.array([sessions]))  # type: ignore[arg-type]
+        many = SampleSizes(*(np.array([n]) for n in (counts.units, counts.people, counts.answers)), tasks=8)
+        error, half = goal_precision(design, aim, variances, many)  # type: ignore[arg-type]
         assert error[0] == pytest.approx(parts.standard_error, rel=1e-10)
         assert half[0] > 1.95 * error[0]
 
@@ -518,9 +602,9 @@ def test_a_budget_that_is_too_small_is_refused() -> None:
     with pytest.raises(AnalysisError, match="too little"):
         optimize(Design(), 20.0)
     with pytest.raises(AnalysisError, match="must cost something"):
-        Costs(0.0)
-    with pytest.raises(AnalysisError, match="no sessions of a study"):
-        optimize_design(100.0, Costs(1.0), TYPICAL, frame=Frame(trials=5, counted=6))
+        optimize(Design(costs=Costs(session=0.0)), 100.0)
+    with pytest.raises(AnalysisError, match="no main trial"):
+        Design(references_none=1.0)
 
 
 def test_an_exclusion_makes_sessions_dearer_and_results_less_exact() -> None:

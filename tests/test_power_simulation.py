@@ -13,10 +13,16 @@ from analysis.power.simulation import (
     Screening,
     draw_answers,
     judgement_table,
-    lay_out,
     simulate_judgements,
 )
 from benchmark.errors import AnalysisError
+
+
+def lay_out(layout: Layout, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the trials of a layout as whole numbers, one row each."""
+    answers = draw_answers(layout, Population(), rng)
+    names = ("condition", "model", "unit", "task", "participant", "trial_index")
+    return pd.DataFrame({name: getattr(answers, name) for name in names})
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_only_sessions_that_pass_count_and_the_others_are_replaced() -> None:
 
 def test_what_can_not_be_simulated_says_so() -> None:
     rng = np.random.default_rng(0)
-    with pytest.raises(AnalysisError, match="at least one model"):
+    with pytest.raises(AnalysisError, match=r"^Layout: models: .*greater than or equal to 1"):
         draw_answers(Layout(models=0), Population(), rng)
     with pytest.raises(AnalysisError, match="more than everybody"):
         draw_answers(Layout(), Population(inattentive=0.8, one_sided=0.3), rng)

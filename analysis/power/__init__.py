@@ -3,7 +3,7 @@
 The questions, and who answers them:
 
 - Which effect does this design find? ``describe_power``, ``smallest_detectable``, ``simulate_power``.
-- Which split over units, participants and models is best for the money? ``optimize``, ``optimize_design``.
+- Which split over units, participants and models is best for the money? ``optimize``.
 - Should sessions mix models? ``compare_sessions``.
 - How many more sessions until the interval is +-1 point? ``sessions_until``, from the answers so far.
 - Which test of a slope may be believed? ``error_rates``.
@@ -11,6 +11,7 @@ The questions, and who answers them:
 
 from analysis.power.assessment import Assessment, describe_power
 from analysis.power.design import (
+    Costs,
     Design,
     default_protocol_design,
     design_of_study,
@@ -21,7 +22,7 @@ from analysis.power.design import (
 from analysis.power.error_rates import error_rate_table, error_rates
 from analysis.power.forecast import Forecast, Outlook, sessions_until
 from analysis.power.goals import GOALS, Goal
-from analysis.power.optimization import Costs, Frame, Optimum, optimize, optimize_design
+from analysis.power.optimization import Optimum, optimize
 from analysis.power.simulated_power import Power, simulate_analysis, simulate_power
 from analysis.power.simulation import Layout, Population, Screening, simulate_judgements
 from analysis.power.smallest_effect import smallest_detectable
@@ -33,7 +34,6 @@ __all__ = [
     "Costs",
     "Design",
     "Forecast",
-    "Frame",
     "Goal",
     "Layout",
     "Optimum",
@@ -53,7 +53,6 @@ __all__ = [
     "expected_bill",
     "find_design",
     "optimize",
-    "optimize_design",
     "read_design",
     "sessions_until",
     "simulate_analysis",

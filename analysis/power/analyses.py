@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import ParamSpec, TypeVar
+from warnings import warn
 
 import numpy as np
 import pandas as pd
@@ -11,12 +15,33 @@ from scipy.stats import norm, t
 
 from analysis import proportions
 from analysis.comparison import join_means
+from analysis.intervals.quantiles import critical_value
 from analysis.intervals.wilson import bound_proportion, wilson_interval
 from analysis.power.simulation import Answers
 from analysis.proportions import ClusteredMeans, cluster_means
 from benchmark.errors import AnalysisError
+from benchmark.estimate import LEVEL
 
-LEVEL = 0.05
+ALPHA = 0.05
+"""Size of a test, called alpha as in statsmodels and G*Power: ``level`` is the coverage of an interval everywhere, and
+``size`` would be read as that of a sample, an effect or a model."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def alpha_was_level(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function take its ``alpha`` by the name that it had before, with a warning."""
+
+    @wraps(function)
+    def call(*args: P.args, **values: P.kwargs) -> R:
+        if "level" in values and "alpha" not in values:
+            words = "the size of a test is now called alpha, and level is the coverage of an interval: write alpha="
+            warn(f"{function.__name__}: {words}{values['level']}", FutureWarning, stacklevel=2)
+            values["alpha"] = values.pop("level")
+        return function(*args, **values)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -44,9 +69,9 @@ class Slopes:
         p: NDArray[np.float64] = 2 * t.sf(ratio, self.freedom)
         return p
 
-    def passing_margin(self, level: float = LEVEL) -> NDArray[np.float64]:
+    def passing_margin(self, alpha: float = ALPHA) -> NDArray[np.float64]:
         """Return the smallest margin within which each slope is shown to be equivalent to 0."""
-        margin: NDArray[np.float64] = np.abs(self.slope) + t.ppf(1 - level, self.freedom) * self.error
+        margin: NDArray[np.float64] = np.abs(self.slope) + t.ppf(1 - alpha, self.freedom) * self.error
         return margin
 
 
@@ -123,14 +148,14 @@ def difference_p(answers: Answers, first: NDArray[np.bool_], second: NDArray[np.
     return float(means.values[0] - means.values[1]), float(2 * norm.sf(abs(joint.scores()[0, 1])))
 
 
-def interval_width(answers: Answers, model: int = 0, condition: int = 0, level: float = 0.95) -> float:
+def interval_width(answers: Answers, model: int = 0, condition: int = 0, level: float = LEVEL) -> float:
     """Return how wide the interval of a model's proportion correct is: that of ``analysis.proportions``."""
     kept = ~answers.catch & ~answers.blank & (answers.condition == condition) & (answers.model == model)
     means = cluster_cells(answers, kept)
     value = float(means.values[0])
     if value in (0.0, 1.0):
         count = min(int(means.counts["units"][0]), int(means.counts["people"][0]))
-        low, high = wilson_interval(value, count, float(norm.ppf((1 + level) / 2)))
+        low, high = wilson_interval(value, count, critical_value(level))
     else:
         low, high = bound_proportion(
             value, float(means.two_way[0]), float(means.freedom[0]), float(means.binomial[0]), level

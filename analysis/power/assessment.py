@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.power.analyses import LEVEL
+from analysis.power.analyses import ALPHA, alpha_was_level
 from analysis.power.design import Design
-from analysis.power.goals import Goal
+from analysis.power.goals import Goal, goal_variance, predict_error
 from analysis.power.simulated_power import SIMULATIONS, Power, simulate_power
-from analysis.power.smallest_effect import predict_error, smallest_detectable
-from analysis.power.variances import Counts, Variances, difference_variance, mean_variance, slope_variance
+from analysis.power.smallest_effect import smallest_detectable
+from analysis.power.variances import SampleSizes, Variances
 from analysis.results import AnalysisResult
 from benchmark.estimate import Estimate
 from benchmark.progress import Reporter
@@ -59,6 +59,7 @@ class Assessment(AnalysisResult):
         return " ".join(self.sentences)
 
 
+@alpha_was_level
 def describe_power(
     design: Design,
     goal: Goal = "slope",
@@ -66,7 +67,7 @@ def describe_power(
     effect: float | None = None,
     bound: float | None = None,
     power: float = 0.8,
-    level: float = LEVEL,
+    alpha: float = ALPHA,
     family: int = 1,
     simulations: int = SIMULATIONS,
     seed: int = 0,
@@ -80,16 +81,16 @@ def describe_power(
         Effect to give the power for. For equivalence it is the true slope, 0 if not given.
     bound
         Margin of equivalence or width asked for.
-    power, level, family, simulations, seed, reporter
+    power, alpha, family, simulations, seed, reporter
         As for :func:`smallest_detectable`.
     """
     smallest = smallest_detectable(
-        design, goal, power=power, level=level, family=family, simulations=simulations, seed=seed, reporter=reporter
+        design, goal, power=power, alpha=alpha, family=family, simulations=simulations, seed=seed, reporter=reporter
     )
     asked = None
     if bound is not None if goal in ("equivalence", "width") else effect is not None:
         asked = simulate_power(
-            design, goal, effect=effect or 0.0, bound=bound, level=level, family=family, simulations=simulations,
+            design, goal, effect=effect or 0.0, bound=bound, alpha=alpha, family=family, simulations=simulations,
             seed=seed, reporter=reporter,
         )  # fmt: skip
     sentences = [smallest_sentence(design, goal, smallest, power)]
@@ -128,10 +129,10 @@ def design_table(design: Design, goal: Goal) -> pd.DataFrame:
         ("models", f"{design.models:,} over {design.span:.2f} decades"),
         ("conditions", ", ".join(design.conditions)),
         ("units a model", f"{design.units:,}"),
-        ("sessions that count", f"{design.layout.slots:,} ({'crossed' if design.crossed else 'nested'})"),
+        ("sessions that count", f"{design.slots:,} ({'crossed' if design.crossed else 'nested'})"),
         ("answers a model and condition", f"{design.answers:,.0f}"),
         ("answers a unit and condition", f"{design.answers / design.units:,.1f}"),
-        ("people who must come", f"{design.layout.slots * design.people_per_session:,.0f}"),
+        ("people who must come", f"{design.slots * design.people_per_session:,.0f}"),
         ("a session that counts", f"USD {design.session_cost:,.2f}"),
         ("cost", f"USD {design.cost:,.0f}"),
         (f"standard error of the {'mean' if goal == 'width' else goal}", f"{100 * error:.2f} points"),
@@ -142,23 +143,14 @@ def design_table(design: Design, goal: Goal) -> pd.DataFrame:
 
 def _advice(design: Design, goal: Goal) -> list[str]:
     """Say where the variance comes from."""
-    found = Variances.from_population(design.population)
-    counts = Counts.of(design)
+    shares = goal_variance(design, goal, Variances.from_population(design.truth), SampleSizes.of(design))[0].shares
     if goal in ("slope", "equivalence"):
-        parts = slope_variance(found, counts, spread=design.spread, crossed=design.crossed, models=design.models)
-        share = parts.shares["model"]
         return [
-            f"{100 * share:.0f} % of the slope's variance is between models of one size: no number of units or people "
-            "makes it smaller; more models, over more decades, do."
+            f"{100 * shares['model']:.0f} % of the slope's variance is between models of one size: no number of units "
+            "or people makes it smaller; more models, over more decades, do."
         ]
     if goal == "condition":
         return []
-    parts = (
-        difference_variance(found, counts, crossed=design.crossed, models=design.models)
-        if goal == "difference"
-        else mean_variance(found, counts, design.models if design.crossed else 1)
-    )
-    shares = parts.shares
     return [
         f"Of the variance, {100 * shares['unit']:.0f} % are the units', {100 * shares['participant']:.0f} % the "
         f"people's, {100 * (shares['answer'] + shares['task']):.0f} % the single answers'."

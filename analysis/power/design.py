@@ -1,8 +1,8 @@
 """Designs: who is asked what, what is assumed to be true, whose sessions count, and what it all costs.
 
-A design is written in a TOML file with one table, ``[design]``, and the tables ``[design.truth]``,
-``[design.exclusions]`` and ``[design.costs]`` in it; whatever is left out is as in the 2023 study. Or it is taken from
-the experiment of a study.
+A design is written in a TOML file with one table, ``[design]``, and the tables ``[design.truth]`` (a
+:class:`Population`), ``[design.exclusions]`` (a :class:`Screening`) and ``[design.costs]`` in it; whatever is left out
+is as in the 2023 study. Or it is taken from the experiment of a study.
 """
 
 from __future__ import annotations
@@ -17,89 +17,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from analysis.power.simulation import Layout, Link, Population, Screening
+from analysis.power.simulation import Described, Layout, Population, Screening
 from benchmark.documents import Document, parse, read_toml
-from benchmark.errors import AnalysisError
+from benchmark.errors import AnalysisError, DocumentError
 from benchmark.experiment import Experiment, read_experiment
 from benchmark.protocol import load_protocol
 
 
-class TruthSettings(Document):
-    """What answers are assumed to come from, on the scale of the link: see :class:`Population`.
-
-    The defaults are what fits the natural condition of the 2023 study: units and people spread as its answers do, and
-    the models as much as their published means do around the regression on their size (.023 as a proportion).
-
-    Attributes
-    ----------
-    intercept
-        Middle of the models in the first condition.
-    conditions
-        What other conditions add to it.
-    model, unit, unit_condition, task, participant
-        Standard deviations of the random effects.
-    lapse
-        Share of trials on which people answer wrongly whatever is shown.
-    learning
-        Change over a session.
-    guess, link
-        Probability of a right answer when nothing is seen; the link.
-    """
-
-    intercept: float = 0.7
-    conditions: dict[str, float] = Field(default_factory=dict)
-    model: float = Field(default=0.25, ge=0)
-    unit: float = Field(default=1.0, ge=0)
-    unit_condition: float = Field(default=0.0, ge=0)
-    task: float = Field(default=0.0, ge=0)
-    participant: float = Field(default=0.4, ge=0)
-    lapse: float = Field(default=0.0, ge=0, lt=0.5)
-    guess: float = Field(default=0.5, ge=0, lt=1)
-    learning: float = 0.0
-    link: Link = "logit"
-
-    @model_validator(mode="after")
-    def _shares(self) -> TruthSettings:
-        if self.guess + self.lapse >= 1:
-            raise ValueError(f"guess ({self.guess}) and lapse ({self.lapse}) leave no room for an answer that is known")
-        return self
-
-
-class ExclusionSettings(Document):
-    """Who comes, and whose sessions count.
-
-    Attributes
-    ----------
-    inattentive
-        Share of people who guess throughout.
-    one_sided
-        Share of people who always press at the same place.
-    dropout
-        Share of people who leave before the end.
-    catch_correct
-        Least share of catch trials answered rightly.
-    each_position
-        How often either position must be chosen at least in ``trials`` main and catch trials; for other sessions it
-        grows and shrinks with them.
-    """
-
-    inattentive: float = Field(default=0.0, ge=0, lt=1)
-    one_sided: float = Field(default=0.0, ge=0, lt=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    catch_correct: float = Field(default=0.8, ge=0, le=1)
-    each_position: float = Field(default=5, ge=0)
-    trials: int = Field(default=45, gt=0)
-
-    @model_validator(mode="after")
-    def _shares(self) -> ExclusionSettings:
-        if self.inattentive + self.one_sided >= 1:
-            raise ValueError("inattentive and one-sided people together must be fewer than all")
-        return self
-
-
-class CostSettings(Document):
+class Costs(Described):
     """What is paid for, in one currency (USD).
 
     Attributes
@@ -126,53 +53,58 @@ class CostSettings(Document):
     fixed: float = Field(default=0.0, ge=0)
 
 
-class Design(Document):
-    """A design; the defaults are the natural condition of the 2023 study.
+UNPLANNED = {
+    "slope": "effects are what power is asked about",
+    "slopes": "effects are what power is asked about",
+    "model_condition": "the formulas of errors do not know it",
+    "misleading": "the formulas of errors do not know it",
+    "misled": "the formulas of errors do not know it",
+}
+"""What a population may have, but not that of a design, and why not."""
+
+
+class Design(Layout):
+    """A design: the layout of a study, and what is assumed of it. The defaults are the natural condition of 2023.
 
     Attributes
     ----------
-    models
-        How many.
     predictor
         Each model's value of the predictor, in decades (log10 of parameters, say).
     decades
         Instead of ``predictor``: the range over which the models are spread evenly. If neither is given, nine models
         are those of the 2023 study, and any other number is spread over their range.
-    conditions
-        Names of the conditions.
-    units, tasks
-        Units of each model; tasks of each unit and condition.
-    sessions
-        Sessions that count, of each condition: of each model where people are nested in a model, in all where crossed.
-    trials, catch_trials
-        Main and catch trials of a session.
-    references_none
-        Share of the main trials that show no references; they count for no result.
-    crossed
-        Whether sessions mix models.
+    truth
+        What answers come from, and who comes; without an effect of the predictor.
+    exclusions
+        Whose sessions count.
+    costs
+        What is paid for.
     """
 
-    models: int = Field(default=9, ge=1, le=10_000)
+    catch_trials: int = Field(default=5, ge=0)
     predictor: tuple[float, ...] = ()
     decades: float | None = Field(default=None, gt=0)
-    conditions: tuple[str, ...] = ("natural",)
-    units: int = Field(default=84, ge=1)
-    tasks: int = Field(default=10, ge=1)
-    sessions: int = Field(default=63, ge=1)
-    trials: int = Field(default=40, ge=1)
-    catch_trials: int = Field(default=5, ge=0)
-    references_none: float = Field(default=0.0, ge=0, lt=1)
-    crossed: bool = False
-    truth: TruthSettings = TruthSettings()
-    exclusions: ExclusionSettings = ExclusionSettings()
-    costs: CostSettings = CostSettings()
+    truth: Population = Population()
+    exclusions: Screening = Screening()
+    costs: Costs = Costs()
 
     @model_validator(mode="before")
     @classmethod
-    def _count_models(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("predictor") and "models" not in values:
-            return {**values, "models": len(values["predictor"])}
-        return values
+    def _complete(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if values.get("predictor") and "models" not in values:
+            values = {**values, "models": len(values["predictor"])}
+        return _people_in_truth(values)
+
+    @field_validator("truth")
+    @classmethod
+    def _planned(cls, truth: Population) -> Population:
+        for name in sorted(truth.model_fields_set & UNPLANNED.keys()):
+            raise ValueError(f"a design can't have {name}: {UNPLANNED[name]}")
+        if truth.inattentive + truth.one_sided >= 1:
+            raise ValueError("inattentive and one-sided people together must be fewer than all")
+        return truth
 
     @model_validator(mode="after")
     def _consistent(self) -> Design:
@@ -180,10 +112,6 @@ class Design(Document):
             raise ValueError("give either the predictor's values or the decades they span, not both")
         if self.predictor and len(self.predictor) != self.models:
             raise ValueError(f"{self.models} models need as many values of the predictor, not {len(self.predictor)}")
-        if any(not math.isfinite(value) for value in self.predictor):
-            raise ValueError(f"values of the predictor must be finite, not {list(self.predictor)}")
-        if not self.conditions or len(set(self.conditions)) != len(self.conditions):
-            raise ValueError(f"name at least one condition, and none twice, not {list(self.conditions)}")
         pool = self.units * (self.models if self.crossed else 1)
         if pool < self.trials:
             raise ValueError(
@@ -196,47 +124,6 @@ class Design(Document):
         if self.main_answers < 1:
             raise ValueError("no main trial of a session shows references")
         return self
-
-    @property
-    def layout(self) -> Layout:
-        """Who is asked what, for the simulation."""
-        return Layout(
-            models=self.models,
-            units=self.units,
-            tasks=self.tasks,
-            conditions=self.conditions,
-            sessions=self.sessions,
-            trials=self.trials,
-            catch_trials=self.catch_trials,
-            crossed=self.crossed,
-            references_none=self.references_none,
-        )
-
-    @property
-    def population(self) -> Population:
-        """The truth, for the simulation; without an effect of the predictor."""
-        truth = self.truth
-        return Population(
-            intercept=truth.intercept,
-            conditions=dict(truth.conditions),
-            model=truth.model,
-            unit=truth.unit,
-            unit_condition=truth.unit_condition,
-            task=truth.task,
-            participant=truth.participant,
-            lapse=truth.lapse,
-            guess=truth.guess,
-            learning=truth.learning,
-            link=truth.link,
-            inattentive=self.exclusions.inattentive,
-            one_sided=self.exclusions.one_sided,
-        )
-
-    @property
-    def screening(self) -> Screening:
-        """Whose sessions count, for the simulation."""
-        rules = self.exclusions
-        return Screening(rules.catch_correct, rules.each_position, rules.trials, rules.dropout)
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -261,16 +148,6 @@ class Design(Document):
         return float((self.values**2).sum())
 
     @property
-    def main_answers(self) -> int:
-        """Answers of a session that results rest on."""
-        return self.trials - self.layout.blank_trials
-
-    @property
-    def answers(self) -> float:
-        """Answers about each model in each condition."""
-        return self.sessions * self.main_answers / (self.models if self.crossed else 1)
-
-    @property
     def people_per_session(self) -> float:
         """How many people must come, on average, until a session counts.
 
@@ -279,11 +156,13 @@ class Design(Document):
         AnalysisError
             If hardly anybody passes.
         """
-        shares = self._shares()
-        passing = (1 - self.exclusions.dropout) * shares
-        if passing < 1e-3:
+        people, rules = self.truth, self.exclusions
+        passing = rules.pass_probabilities(self, people)
+        groups = (1 - people.inattentive - people.one_sided, people.inattentive, people.one_sided)
+        counting = (1 - rules.dropout) * sum(share * chance for share, chance in zip(groups, passing))
+        if counting < 1e-3:
             raise AnalysisError("Fewer than one person in a thousand passes the exclusion rules; they do not fit.")
-        return 1 / passing
+        return 1 / counting
 
     @property
     def session_cost(self) -> float:
@@ -296,14 +175,7 @@ class Design(Document):
     def cost(self) -> float:
         """Expected cost of the study."""
         stimuli = self.models * (self.costs.model + self.units * len(self.conditions) * self.costs.unit)
-        return self.costs.fixed + stimuli + self.layout.slots * self.session_cost
-
-    def _shares(self) -> float:
-        """Return the chance of a finished session to count."""
-        rules = self.exclusions
-        passing = self.screening.pass_probabilities(self.layout, self.population)
-        groups = (1 - rules.inattentive - rules.one_sided, rules.inattentive, rules.one_sided)
-        return sum(share * chance for share, chance in zip(groups, passing))
+        return self.costs.fixed + stimuli + self.slots * self.session_cost
 
     def changed(self, **changes: Any) -> Design:
         """Return the design with some values changed, checked as a whole; tables may be changed in part.
@@ -313,10 +185,25 @@ class Design(Document):
         DocumentError
             If the values do not fit together.
         """
-        values = self.model_dump()
-        for name, value in changes.items():
-            values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
+        values = self.model_dump(exclude_unset=True)
+        for name, value in _people_in_truth(changes).items():
+            values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
         return parse(Design, values, "design")
+
+
+def _people_in_truth(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the tables of a design with inattentive and one-sided people in the truth.
+
+    Files may have them among the exclusions, where they stood before one class said all of the people.
+    """
+    truth, exclusions = values.get("truth", {}), values.get("exclusions")
+    if not isinstance(exclusions, dict) or not isinstance(truth, dict):
+        return values
+    people = {name: exclusions[name] for name in ("inattentive", "one_sided") if name in exclusions}
+    for name in people.keys() & truth.keys():
+        raise DocumentError(f"The design has {name} both in its truth and in its exclusions; leave it in the truth.")
+    rules = {name: value for name, value in exclusions.items() if name not in people}
+    return {**values, "truth": {**truth, **people}, "exclusions": rules} if people else values
 
 
 class DesignFile(Document):
@@ -462,7 +349,7 @@ class Bill:
 
 def expected_bill(design: Design) -> Bill:
     """Return the expected bill of a design."""
-    slots = design.layout.slots
+    slots = design.slots
     return Bill(slots, slots * design.people_per_session, design.cost)
 
 

@@ -8,7 +8,7 @@ Bootstrap-based improvements for inference with clustered errors, Review of Econ
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -18,12 +18,12 @@ from scipy.stats import norm, rankdata, t
 
 from analysis.estimands import spell_estimand
 from analysis.intervals.wilson import interval_of_count
-from analysis.power.analyses import LEVEL, model_means, regress_means
+from analysis.power.analyses import ALPHA, alpha_was_level, model_means, regress_means
 from analysis.power.design import Design
 from analysis.power.simulation import Answers, draw_answers
 from analysis.power.variances import link_slope
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from benchmark.progress import Reporter
 
 TESTS = (
@@ -136,11 +136,12 @@ def _spearman_p(means: NDArray[np.float64], predictor: NDArray[np.float64]) -> N
     return p
 
 
+@alpha_was_level
 def error_rates(
     design: Design,
     *,
     effect: float = 0.0,
-    level: float = LEVEL,
+    alpha: float = ALPHA,
     simulations: int = 1000,
     seed: int = 0,
     reporter: Reporter | None = None,
@@ -153,12 +154,12 @@ def error_rates(
         The design; its first condition is tested.
     effect
         The true slope, in proportion correct per decade: with 0, the rates are the tests' true sizes.
-    level, simulations, seed, reporter
+    alpha, simulations, seed, reporter
         As for ``simulate_power``.
 
     Returns
     -------
-    For each of ``TESTS`` the share of studies with p at most the level, with Wilson's interval.
+    For each of ``TESTS`` the share of studies with p at most alpha, with Wilson's interval.
 
     Raises
     ------
@@ -166,25 +167,25 @@ def error_rates(
         If the design has fewer than three models, or they do not differ in the predictor.
     """
     slope = link_slope(design, effect)
-    truth = replace(design.population, slope=slope)
+    truth = design.truth.model_copy(update={"slope": slope})
     predictor = design.values
     p = np.empty((simulations, len(TESTS) - 2))
     means = np.empty((simulations, design.models))
     with (reporter or Reporter()).task("Studies, all tests of a slope", simulations) as advance:
         for number in range(simulations):
             rng = np.random.default_rng([seed, number])
-            answers = draw_answers(design.layout, truth, rng, predictor, design.screening)
+            answers = draw_answers(design, truth, rng, predictor, design.exclusions)
             p[number] = _p_values(answers, predictor)
             means[number] = model_means(answers)
             advance(1)
     every = np.column_stack([p, regress_means(means, predictor).p, _spearman_p(means, predictor)])
-    return {name: _rate(every[:, column] <= level, level) for column, name in enumerate(TESTS)}
+    return {name: _rate(every[:, column] <= alpha, alpha) for column, name in enumerate(TESTS)}
 
 
-def _rate(found: NDArray[np.bool_], level: float) -> Estimate:
+def _rate(found: NDArray[np.bool_], alpha: float) -> Estimate:
     count, n = int(found.sum()), len(found)
-    low, high = interval_of_count(count, n, 0.95)
-    method = f"share of {n:,} simulated studies with p at most {level:g}; Wilson interval"
+    low, high = interval_of_count(count, n, LEVEL)
+    method = f"share of {n:,} simulated studies with p at most {alpha:g}; Wilson interval"
     return Estimate(count / n, low, high, method, n, "probability", spell_estimand("new models"))
 
 

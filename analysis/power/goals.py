@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,19 @@ from analysis.estimands import Scope
 from analysis.power.analyses import difference_p, interval_width, model_means, regress_means
 from analysis.power.design import Design
 from analysis.power.simulation import Answers, Population
-from analysis.power.variances import expected_proportion, latent_deviation, link_difference, link_slope
+from analysis.power.variances import (
+    N,
+    Parts,
+    SampleSizes,
+    Variances,
+    difference_variance,
+    expected_proportion,
+    latent_deviation,
+    link_difference,
+    link_slope,
+    mean_variance,
+    slope_variance,
+)
 from benchmark.errors import AnalysisError
 
 Goal = Literal["slope", "equivalence", "difference", "condition", "width"]
@@ -51,10 +63,10 @@ WORDS: dict[Goal, str] = {
 }
 
 
-def check_goal(design: Design, goal: Goal, bound: float | None, simulations: int, level: float) -> None:
+def check_goal(design: Design, goal: Goal, bound: float | None, simulations: int, alpha: float) -> None:
     """Refuse goals that the design can't carry."""
-    if simulations < 1 or not 0 < level < 1:
-        raise AnalysisError(f"Power needs at least one simulation and a level between 0 and 1, not {level:g}.")
+    if simulations < 1 or not 0 < alpha < 1:
+        raise AnalysisError(f"Power needs at least one simulation and an alpha between 0 and 1, not {alpha:g}.")
     if goal in ("slope", "equivalence") and (design.models < 3 or design.spread == 0):
         raise AnalysisError("A slope needs at least three models, and models that differ in the predictor.")
     if goal == "difference" and design.models < 2:
@@ -64,6 +76,46 @@ def check_goal(design: Design, goal: Goal, bound: float | None, simulations: int
     if goal in ("equivalence", "width") and not (bound is not None and bound > 0):
         what = "a declared margin" if goal == "equivalence" else "a width to reach"
         raise AnalysisError(f"The goal {goal!r} needs {what} above 0; there is no default.")
+
+
+def predict_error(
+    design: Design, goal: Goal, variances: Variances | None = None, sizes: SampleSizes[N] | None = None
+) -> tuple[N, N]:
+    """Return the standard error that a goal's estimate will have by formula, and its degrees of freedom.
+
+    For ``width``, the error is that of a model's mean.
+
+    Parameters
+    ----------
+    variances
+        The components; from the design's truth if None.
+    sizes
+        How much is asked about each model, if not what the design says: many designs at once, say.
+    """
+    found = Variances.from_population(design.truth) if variances is None else variances
+    asked: SampleSizes[N] = SampleSizes.of(design) if sizes is None else sizes  # type: ignore[assignment]
+    parts, freedom = goal_variance(design, goal, found, asked)
+    if goal == "condition":
+        # Conditions share units, and have people of their own.
+        return np.sqrt(2 * (parts.variance - parts.unit + found.unit_condition / asked.units)), freedom
+    return parts.standard_error, freedom
+
+
+def goal_variance(design: Design, goal: Goal, variances: Variances, sizes: SampleSizes[N]) -> tuple[Parts[N], N]:
+    """Return the variance of a slope, of a difference of models, or else of a model's mean; and degrees of freedom.
+
+    They are models - 2 for a slope, else one less than units or people, whichever are fewer.
+    """
+    crossed = design.crossed and design.models > 1
+    if goal in ("slope", "equivalence"):
+        parts = slope_variance(variances, sizes, spread=design.spread, crossed=crossed, models=design.models)
+        return parts, design.models - 2 + 0 * sizes.units
+    if goal == "difference":
+        people = sizes.people * (1 if design.crossed else 2)
+        parts = difference_variance(variances, sizes, crossed=crossed, models=design.models)
+        return parts, np.minimum(2 * sizes.units, people) - 1
+    parts = mean_variance(variances, sizes, design.models if design.crossed else 1)
+    return parts, np.minimum(sizes.units, sizes.people) - 1
 
 
 @dataclass(frozen=True)
@@ -78,15 +130,15 @@ class Outcome:
 
 def prepare_studies(design: Design, goal: Goal, effect: float) -> tuple[Design, Population, Outcome]:
     """Return the design to simulate (with no more models than needed), its truth, and how it is analysed."""
-    population = design.population
+    population = design.truth
     if goal in ("slope", "equivalence"):
-        population = replace(population, slope=link_slope(design, effect))
+        population = population.model_copy(update={"slope": link_slope(design, effect)})
 
         def judge_slopes(
-            found: NDArray[np.float64], level: float, bound: float | None
+            found: NDArray[np.float64], alpha: float, bound: float | None
         ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
             slopes = regress_means(found, design.values)
-            reached = slopes.p <= level if goal == "slope" else slopes.passing_margin(level) < (bound or 0.0)
+            reached = slopes.p <= alpha if goal == "slope" else slopes.passing_margin(alpha) < (bound or 0.0)
             return reached, slopes.slope
 
         one = design.model_copy(update={"conditions": design.conditions[:1]})
@@ -95,18 +147,18 @@ def prepare_studies(design: Design, goal: Goal, effect: float) -> tuple[Design, 
     models = design.models if design.crossed else 2 if goal == "difference" else 1
     names = design.conditions[: 2 if goal == "condition" else 1]
     few = design.model_copy(update={"models": models, "predictor": (), "decades": None, "conditions": names})
-    population = replace(population, model=0.0)
+    population = population.model_copy(update={"model": 0.0})
     if goal == "condition":
-        population = replace(population, conditions=_condition_effects(design, effect))
+        population = population.model_copy(update={"conditions": _condition_effects(design, effect)})
         return few, population, Outcome(2, np.zeros(models), _measure_conditions, _judge_difference)
     if goal == "difference":
         predictor = np.zeros(models)
         predictor[:2] = 0.5, -0.5
-        population = replace(population, slope=link_difference(design, effect))
+        population = population.model_copy(update={"slope": link_difference(design, effect)})
         return few, population, Outcome(2, predictor, _measure_models, _judge_difference)
 
     def judge_width(
-        found: NDArray[np.float64], level: float, bound: float | None
+        found: NDArray[np.float64], alpha: float, bound: float | None
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         return found[:, 0] <= (bound or 0.0), found[:, 0]
 
@@ -130,9 +182,9 @@ def _measure_conditions(answers: Answers) -> NDArray[np.float64]:
 
 
 def _judge_difference(
-    found: NDArray[np.float64], level: float, bound: float | None
+    found: NDArray[np.float64], alpha: float, bound: float | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    return found[:, 1] <= level, found[:, 0]
+    return found[:, 1] <= alpha, found[:, 0]
 
 
 def _condition_effects(design: Design, effect: float) -> dict[str, float]:
@@ -146,7 +198,7 @@ def _condition_effects(design: Design, effect: float) -> dict[str, float]:
     from scipy.optimize import brentq
 
     # Of one model, whichever it is.
-    population = replace(design.population, model=0.0)
+    population = design.truth.model_copy(update={"model": 0.0})
     total = latent_deviation(population)
     first, second = design.conditions[:2]
     start = population.intercept + population.conditions.get(first, 0.0)

@@ -6,7 +6,6 @@ number of models and units can be tried, and the best is the best there is, not 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,17 +15,11 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from analysis.power.design import Design, published_sizes
-from analysis.power.variances import (
-    LEVEL,
-    Counts,
-    Parts,
-    Variances,
-    difference_variance,
-    mean_variance,
-    slope_variance,
-)
+from analysis.power.goals import predict_error
+from analysis.power.variances import SampleSizes, Variances
 from analysis.results import Record
 from benchmark.errors import AnalysisError
+from benchmark.estimate import LEVEL
 
 Aim = Literal["mean", "difference", "slope"]
 NEAR = 0.05
@@ -35,128 +28,17 @@ NEAR = 0.05
 LADDER = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-@dataclass(frozen=True)
-class Costs:
-    """What things cost.
-
-    Attributes
-    ----------
-    session
-        A session that counts, with what is paid to people whose sessions do not.
-    unit
-        A unit's stimuli in one condition.
-    model
-        Adding a model.
-    fixed
-        Whatever the size of the study.
-    """
-
-    session: float
-    unit: float = 0.0
-    model: float = 0.0
-    fixed: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not self.session > 0 or min(self.unit, self.model, self.fixed) < 0:
-            raise AnalysisError(
-                f"A session must cost something, or there is nothing to weigh; and nothing costs less than 0: {self}."
-            )
-
-    @classmethod
-    def of(cls, design: Design) -> Costs:
-        """Return the costs of a design, expected exclusions included."""
-        return cls(design.session_cost, design.costs.unit, design.costs.model, design.costs.fixed)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What stays as it is while units, sessions and models are weighed.
-
-    Attributes
-    ----------
-    trials
-        Main trials of a session; so many units at least must be there, for none to come twice.
-    counted
-        Those of them that show references.
-    crossed
-        Whether sessions mix models.
-    conditions
-        How many conditions; each has sessions of its own.
-    tasks
-        Tasks of a unit.
-    models
-        Models, if their number is not what is weighed.
-    decades
-        Over which models are spread evenly.
-    most_units, most_models
-        How many units a model has, and how many models there are to be had.
-    """
-
-    trials: int = 40
-    counted: int = 40
-    crossed: bool = False
-    conditions: int = 1
-    tasks: float = math.inf
-    models: int = 9
-    decades: float = 1.0
-    most_units: int = 3000
-    most_models: int = 100
-
-    @classmethod
-    def of(cls, design: Design, most_units: int = 3000, most_models: int = 100) -> Frame:
-        """Return the frame of a design."""
-        return cls(
-            trials=design.trials,
-            counted=design.main_answers,
-            crossed=design.crossed,
-            conditions=len(design.conditions),
-            tasks=design.tasks,
-            models=design.models,
-            decades=design.span or float(np.ptp(published_sizes())),
-            most_units=most_units,
-            most_models=most_models,
-        )
-
-    def spread(self, models: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        """Return the predictor's sum of squares for so many models, evenly spread: m (m + 1) d^2 / (12 (m - 1))."""
-        m = np.asarray(models, dtype=np.float64)
-        squares: NDArray[np.float64] = m * (m + 1) * self.decades**2 / (12 * (m - 1))
-        return squares
-
-
 def goal_precision(
-    aim: Aim,
-    variances: Variances,
-    frame: Frame,
-    models: int,
-    units: NDArray[np.float64],
-    sessions: NDArray[np.float64],
-    level: float = LEVEL,
+    design: Design, aim: Aim, variances: Variances, sizes: SampleSizes[NDArray[np.float64]], level: float = LEVEL
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the standard error of an aim's estimate, and half the width of its interval.
-
-    The variances are those of ``analysis.power.variances``, for many designs at once; the interval is Student's t with
-    one degree of freedom less than units or people, whichever are fewer, and with models - 2 for a slope.
+    """Return the standard error of an aim's estimate, and half the width of its interval (Student's t).
 
     Parameters
     ----------
-    units, sessions
-        Units of a model; sessions of a condition: of a model if nested, of all models if crossed. One shape.
+    sizes
+        How much is asked about each model, for many designs at once.
     """
-    mixed = models if frame.crossed else 1
-    counts = Counts(units, sessions, sessions * frame.counted / mixed, frame.tasks)
-    parts: Parts[NDArray[np.float64]]
-    if aim == "mean":
-        parts = mean_variance(variances, counts, mixed)
-        freedom = np.minimum(units, sessions) - 1
-    elif aim == "difference":
-        parts = difference_variance(variances, counts, crossed=mixed > 1, models=models)
-        freedom = np.minimum(2 * units, sessions * (1 if frame.crossed else 2)) - 1
-    else:
-        spread = float(frame.spread(models))
-        parts = slope_variance(variances, counts, spread=spread, crossed=mixed > 1, models=models)
-        freedom = np.full(units.shape, models - 2.0)
-    error = parts.standard_error
+    error, freedom = predict_error(design, "width" if aim == "mean" else aim, variances, sizes)
     return error, t.ppf((1 + level) / 2, np.maximum(freedom, 1)) * error
 
 
@@ -231,48 +113,51 @@ class Optimum(Record):
         return (best, flat + ".", *more)
 
 
-def optimize_design(
-    budget: float,
-    costs: Costs,
-    variances: Variances,
+def optimize(
+    design: Design,
+    budget: float | None = None,
     aim: Aim = "mean",
     *,
-    frame: Frame | None = None,
+    variances: Variances | None = None,
+    most_units: int = 3000,
+    most_models: int = 100,
     level: float = LEVEL,
 ) -> Optimum:
     """Find the split of a budget over units, sessions and models that gives the narrowest interval.
 
     Parameters
     ----------
+    design
+        Its numbers of units and sessions, and for a slope of models, are what is weighed; all else is kept. Models
+        whose number is weighed are spread evenly over its decades.
     budget
-        What may be spent at most.
-    costs
-        What things cost.
-    variances
-        The components, as proportions; ``model`` counts for slopes alone.
+        What may be spent at most; what the design costs if None.
     aim
         A model's mean, the difference of two, or the slope over models. The number of models is weighed for a slope
         alone.
-    frame
-        What stays as it is.
+    variances
+        The components, as proportions; from the design's truth if None. ``model`` counts for slopes alone.
+    most_units, most_models
+        How many units a model has, and how many models there are to be had.
     level
         Coverage of the interval.
 
     Raises
     ------
     AnalysisError
-        If the budget is too small for any design: no unit twice in a session, each unit asked about at least once, two
-        sessions, and three models for a slope.
+        If sessions cost nothing, or the budget is too small for any design: no unit twice in a session, each unit
+        asked about at least once, two sessions, and three models for a slope.
     """
-    frame = frame or Frame()
-    if not (frame.trials >= frame.counted >= 1 and frame.conditions >= 1 and frame.decades > 0):
-        raise AnalysisError(f"These are no sessions of a study: {frame}.")
-    choices = _choices(budget, costs, variances, aim, frame, level)
+    budget = design.cost if budget is None else budget
+    found = Variances.from_population(design.truth) if variances is None else variances
+    if not design.session_cost > 0:
+        raise AnalysisError("A session must cost something, or there is nothing to weigh: set [design.costs] session.")
+    choices = _choices(budget, design, found, aim, most_units, most_models, level)
     if choices.empty:
         raise AnalysisError(
-            f"USD {budget:,.2f} is too little for any design with sessions of {frame.trials} trials at USD "
-            f"{costs.session:,.2f}: a session needs as many units as trials, "
-            + ("a slope three models." if aim == "slope" else f"and each of the {frame.models} models two sessions.")
+            f"USD {budget:,.2f} is too little for any design with sessions of {design.trials} trials at USD "
+            f"{design.session_cost:,.2f}: a session needs as many units as trials, "
+            + ("a slope three models." if aim == "slope" else f"and each of the {design.models} models two sessions.")
         )
     best = _best(choices)
     same = choices[choices["models"] == best["models"]]
@@ -282,7 +167,7 @@ def optimize_design(
     frontier = by_models if aim == "slope" else same.reset_index(drop=True)
     ladder = []
     for share in LADDER:
-        rung = choices if share == 1.0 else _choices(budget * share, costs, variances, aim, frame, level)
+        rung = choices if share == 1.0 else _choices(budget * share, design, found, aim, most_units, most_models, level)
         if len(rung):
             ladder.append({"budget": budget * share, **_best(rung).to_dict()})
     return Optimum(
@@ -299,12 +184,12 @@ def optimize_design(
         (int(good_models.min()), int(good_models.max())),
         frontier.assign(**{"over the best": frontier["half width"] / best["half width"] - 1}),
         pd.DataFrame(ladder).astype({"models": int, "units": int, "sessions": int}),
-        frame.crossed,
+        design.crossed,
         tuple(
             name
             for name, reached in (
-                ("units", best["units"] == frame.most_units),
-                ("models", aim == "slope" and best["models"] == frame.most_models),
+                ("units", best["units"] == most_units),
+                ("models", aim == "slope" and best["models"] == most_models),
             )
             if reached
         ),
@@ -317,30 +202,34 @@ def _best(choices: pd.DataFrame) -> pd.Series:
     return order.sort_values(["close", "cost", "models", "units"]).drop(columns="close").iloc[0]
 
 
-def _choices(budget: float, costs: Costs, variances: Variances, aim: Aim, frame: Frame, level: float) -> pd.DataFrame:
+def _choices(
+    budget: float, design: Design, variances: Variances, aim: Aim, most_units: int, most_models: int, level: float
+) -> pd.DataFrame:
     """Return every number of models and units that the budget allows, with all sessions that it leaves money for."""
     parts = []
-    numbers = range(3, frame.most_models + 1) if aim == "slope" else [frame.models]
-    for models in numbers:
-        mixed = models if frame.crossed else 1
-        units = np.arange(-(-frame.trials // mixed), frame.most_units + 1)
-        stimuli = costs.fixed + models * (costs.model + units * frame.conditions * costs.unit)
-        per_session = costs.session * frame.conditions * (1 if frame.crossed else models)
+    costs, price, conditions = design.costs, design.session_cost, len(design.conditions)
+    decades = design.span or float(np.ptp(published_sizes()))
+    for models in range(3, most_models + 1) if aim == "slope" else [design.models]:
+        own = design.model_copy(update={"models": models, "predictor": (), "decades": decades})
+        mixed = models if design.crossed else 1
+        units = np.arange(-(-design.trials // mixed), most_units + 1)
+        stimuli = costs.fixed + models * (costs.model + units * conditions * costs.unit)
+        per_session = price * conditions * (1 if design.crossed else models)
         # A little beyond whole numbers, so that a budget that fits exactly is not lost to rounding.
         sessions = np.floor((budget - stimuli) / per_session + 1e-9)
-        answers = sessions * frame.counted / mixed
+        answers = sessions * design.main_answers / mixed
         kept = (sessions >= 2) & (answers >= units - 1e-9)
         if not kept.any():
             continue
-        u, s = units[kept].astype(np.float64), sessions[kept]
-        error, half = goal_precision(aim, variances, frame, models, u, s, level)
+        u, s, a = units[kept].astype(np.float64), sessions[kept], answers[kept]
+        error, half = goal_precision(own, aim, variances, SampleSizes(u, s, a, design.tasks), level)
         parts.append(
             pd.DataFrame(
                 {
                     "models": models,
                     "units": units[kept],
                     "sessions": s.astype(np.int64),
-                    "answers per unit": answers[kept] / u,
+                    "answers per unit": a / u,
                     "cost": stimuli[kept] + s * per_session,
                     "standard error": error,
                     "half width": half,
@@ -349,34 +238,3 @@ def _choices(budget: float, costs: Costs, variances: Variances, aim: Aim, frame:
         )
     columns = ["models", "units", "sessions", "answers per unit", "cost", "standard error", "half width"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-
-
-def optimize(
-    design: Design,
-    budget: float | None = None,
-    aim: Aim = "mean",
-    *,
-    variances: Variances | None = None,
-    most_units: int = 3000,
-    most_models: int = 100,
-) -> Optimum:
-    """Find the best split of a budget for a design's sessions, costs and truth; parameters as above.
-
-    Parameters
-    ----------
-    design
-        Its numbers of units and sessions, and for a slope of models, are what is weighed; all else is kept.
-    budget
-        What may be spent; what the design costs if None.
-    variances
-        The components; from the design's truth if None.
-    most_units, most_models
-        How many units a model has, and how many models there are to be had.
-    """
-    return optimize_design(
-        design.cost if budget is None else budget,
-        Costs.of(design),
-        Variances.from_population(design.population) if variances is None else variances,
-        aim,
-        frame=Frame.of(design, most_units, most_models),
-    )

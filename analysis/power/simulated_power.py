@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from analysis.estimands import spell_estimand
+from analysis.intervals.quantiles import critical_value
 from analysis.intervals.wilson import interval_of_count
-from analysis.power.analyses import LEVEL
+from analysis.power.analyses import ALPHA, alpha_was_level
 from analysis.power.design import Bill, Design
 from analysis.power.goals import SCOPES, UNITS, WORDS, Goal, check_goal, prepare_studies
 from analysis.power.simulation import draw_answers, judgement_table
 from analysis.results import Record
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from benchmark.progress import Reporter
 
 SIMULATIONS = 1000
@@ -78,13 +78,14 @@ class Power(Record):
         )
 
 
+@alpha_was_level
 def simulate_power(
     design: Design,
     goal: Goal = "slope",
     *,
     effect: float = 0.0,
     bound: float | None = None,
-    level: float = LEVEL,
+    alpha: float = ALPHA,
     family: int = 1,
     simulations: int = SIMULATIONS,
     seed: int = 0,
@@ -103,10 +104,10 @@ def simulate_power(
         conditions. It is set on the link's scale so that the expected proportions have it.
     bound
         Margin of equivalence (proportion per decade), or width asked for; needed by those two goals alone.
-    level
-        Of each test; an interval's coverage is 95 %.
+    alpha
+        Size of each test; an interval's coverage is 95 %.
     family
-        In how large a family of tests it stands: the level is divided by it, as for the smallest p by Holm.
+        In how large a family of tests it stands: alpha is divided by it, as for the smallest p by Holm.
     simulations
         How many studies.
     seed
@@ -119,20 +120,19 @@ def simulate_power(
     AnalysisError
         If the design can't carry the goal, or there is no room for the effect.
     """
-    check_goal(design, goal, bound, simulations, level)
+    check_goal(design, goal, bound, simulations, alpha)
     studied, population, outcome = prepare_studies(design, goal, effect)
     found = np.empty((simulations, outcome.size))
     people = np.empty(simulations)
-    layout, screening = studied.layout, studied.screening
     with (reporter or Reporter()).task(f"Studies, {goal} {100 * effect:.1f} points", simulations) as advance:
         for number in range(simulations):
             rng = np.random.default_rng([seed, number])
-            answers = draw_answers(layout, population, rng, outcome.predictor, screening)
+            answers = draw_answers(studied, population, rng, outcome.predictor, studied.exclusions)
             found[number] = outcome.measure(answers)
-            people[number] = answers.recruited / layout.slots
+            people[number] = answers.recruited / studied.slots
             advance(1)
-    reached, seen = outcome.judge(found, level / family, bound)
-    slots = design.layout.slots
+    reached, seen = outcome.judge(found, alpha / family, bound)
+    slots = design.slots
     # A goal may need fewer models than the design has: people and money are those of the whole design.
     per_session = float(people.mean())
     stimuli = design.cost - slots * design.session_cost
@@ -142,18 +142,19 @@ def simulate_power(
         goal,
         effect,
         bound,
-        _share(reached, goal, level / family),
+        _share(reached, goal, alpha / family),
         _average(seen, goal),
         Bill(slots, slots * per_session, money),
     )
 
 
+@alpha_was_level
 def simulate_analysis(
     design: Design,
     analyse: Callable[[pd.DataFrame], float],
     *,
     effect: float = 0.0,
-    level: float = LEVEL,
+    alpha: float = ALPHA,
     simulations: int = 100,
     seed: int = 0,
     reporter: Reporter | None = None,
@@ -168,7 +169,7 @@ def simulate_analysis(
         Gets a study's table of judgements (main trials with references) with the column ``predictor``, and returns a p.
     effect
         The true slope, in proportion correct per decade.
-    level, simulations, seed, reporter
+    alpha, simulations, seed, reporter
         As for :func:`simulate_power`, which simulates the same studies.
 
     Raises
@@ -176,29 +177,29 @@ def simulate_analysis(
     AnalysisError
         If the design can't carry a slope, or an analysis returns no p.
     """
-    check_goal(design, "slope", None, simulations, level)
+    check_goal(design, "slope", None, simulations, alpha)
     one, population, outcome = prepare_studies(design, "slope", effect)
     reached = np.zeros(simulations, dtype=bool)
     with (reporter or Reporter()).task("Studies, analysed one by one", simulations) as advance:
         for number in range(simulations):
             rng = np.random.default_rng([seed, number])
-            answers = draw_answers(one.layout, population, rng, outcome.predictor, one.screening)
+            answers = draw_answers(one, population, rng, outcome.predictor, one.exclusions)
             table = judgement_table(answers, outcome.predictor)
             p = analyse(table[(table["kind"] == "main") & (table["references"] == "both")].reset_index(drop=True))
             if not 0 <= p <= 1:
                 raise AnalysisError(f"The analysis of study {number} returned {p}, which is no p-value.")
-            reached[number] = p <= level
+            reached[number] = p <= alpha
             advance(1)
-    found = _share(reached, "slope", level)
-    method = f"share of {simulations:,} simulated studies with p at most {level:.3g}; Wilson interval"
+    found = _share(reached, "slope", alpha)
+    method = f"share of {simulations:,} simulated studies with p at most {alpha:.3g}; Wilson interval"
     return replace(found, method=method)
 
 
-def _share(reached: NDArray[np.bool_], goal: Goal, level: float) -> Estimate:
+def _share(reached: NDArray[np.bool_], goal: Goal, alpha: float) -> Estimate:
     """Return the power, with Wilson's interval over simulations."""
     count, n = int(reached.sum()), len(reached)
-    low, high = interval_of_count(count, n, 0.95)
-    words = f"share of {n:,} simulated studies in which {WORDS[goal]}, level {level:.3g}; Wilson interval"
+    low, high = interval_of_count(count, n, LEVEL)
+    words = f"share of {n:,} simulated studies in which {WORDS[goal]}, alpha {alpha:.3g}; Wilson interval"
     return Estimate(count / n, low, high, words, n, "probability", spell_estimand(SCOPES[goal]))
 
 
@@ -208,7 +209,7 @@ def _average(seen: NDArray[np.float64], goal: Goal) -> Estimate:
     estimand = spell_estimand(SCOPES[goal])
     if n < 2:
         return Estimate(value, -math.inf, math.inf, "no interval: one simulated study", n, UNITS[goal], estimand)
-    half = float(norm.ppf(0.975) * seen.std(ddof=1) / math.sqrt(n))
+    half = critical_value(LEVEL) * float(seen.std(ddof=1)) / math.sqrt(n)
     return Estimate(
         value, value - half, value + half, f"mean of {n:,} simulated studies; normal interval", n, UNITS[goal], estimand
     )

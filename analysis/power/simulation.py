@@ -11,17 +11,18 @@ because most of them are paid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from scipy.special import expit, ndtr
 from scipy.stats import binom
 
 from analysis.judgement_table import COLUMNS
+from benchmark.documents import Document, explain
 from benchmark.errors import AnalysisError
 
 Link = Literal["logit", "probit"]
@@ -32,8 +33,27 @@ MOST_ROUNDS = 1000
 """Beyond so many people for one session, rules and people do not fit each other."""
 
 
-@dataclass(frozen=True)
-class Layout:
+if TYPE_CHECKING:
+    Described = Document
+else:
+
+    class _Called(type(Document)):
+        """Calls of a class say in words what is wrong with the values, as reading a file does."""
+
+        def __call__(cls, **values: Any) -> Any:
+            """Make an instance."""
+            try:
+                return super().__call__(**values)
+            except ValidationError as error:
+                raise AnalysisError(explain(cls, error, cls.__name__)) from None
+
+    class Described(Document, metaclass=_Called):
+        """A table of a design's file, or what a call gives: both are checked by the same rules."""
+
+        model_config = ConfigDict(protected_namespaces=(), allow_inf_nan=False)
+
+
+class Layout(Described):
     """Who is asked what.
 
     Attributes
@@ -43,24 +63,32 @@ class Layout:
     conditions
         Names of the conditions.
     sessions
-        Sessions of each condition: of each model where people are nested in a model, in all where they are crossed.
+        Sessions that count, of each condition: of each model where people are nested in a model, in all where they
+        are crossed.
     trials, catch_trials
         Main and catch trials of a session.
     crossed
         Whether a session mixes all models (crossed), or stays with one (nested), as in the 2023 paper.
     references_none
-        Share of a session's main trials that show no references, rounded up to whole trials.
+        Share of a session's main trials that show no references, rounded up to whole trials; they count for no result.
     """
 
-    models: int = 9
-    units: int = 84
-    tasks: int = 10
+    models: int = Field(default=9, ge=1, le=10_000)
+    units: int = Field(default=84, ge=1)
+    tasks: int = Field(default=10, ge=1)
     conditions: tuple[str, ...] = ("natural",)
-    sessions: int = 63
-    trials: int = 40
-    catch_trials: int = 0
+    sessions: int = Field(default=63, ge=1)
+    trials: int = Field(default=40, ge=1)
+    catch_trials: int = Field(default=0, ge=0)
     crossed: bool = False
-    references_none: float = 0.0
+    references_none: float = Field(default=0.0, ge=0, le=1)
+
+    @field_validator("conditions")
+    @classmethod
+    def _named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"name at least one condition, and none twice, not {list(names)}")
+        return names
 
     @property
     def slots(self) -> int:
@@ -72,10 +100,22 @@ class Layout:
         """Main trials of a session without references."""
         return int(np.ceil(round(self.references_none * self.trials, 9)))
 
+    @property
+    def main_answers(self) -> int:
+        """Answers of a session that results rest on."""
+        return self.trials - self.blank_trials
 
-@dataclass(frozen=True)
-class Population:
-    """The truth that judgements come from, on the scale of the link.
+    @property
+    def answers(self) -> float:
+        """Answers about each model in each condition."""
+        return self.sessions * self.main_answers / (self.models if self.crossed else 1)
+
+
+class Population(Described):
+    """The truth that judgements come from, on the scale of the link; and who comes.
+
+    The defaults are what fits the natural condition of the 2023 study: units and people spread as its answers do, and
+    the models as much as their published means do around the regression on their size (.023 as a proportion).
 
     Attributes
     ----------
@@ -83,7 +123,7 @@ class Population:
         Mean of the first condition, at predictor 0.
     conditions
         What other conditions add to it.
-    slope
+    slope, slopes
         Change per unit of the models' predictor (of log10 parameters, say), and, by condition, what is added to it.
     model, model_condition, unit, unit_condition, task, participant
         Standard deviations of the random effects.
@@ -92,34 +132,45 @@ class Population:
         a right answer lies, before lapses, the same for everybody.
     lapse
         Share of trials on which a person answers wrongly whatever is shown: at best, 1 - lapse is right.
-    guess
-        Probability of a right answer when nothing is seen.
-    inattentive
-        Share of people who guess throughout.
+    guess, link
+        Probability of a right answer when nothing is seen; the link.
     learning
         Change over a session, from its first trial to its last.
+    inattentive
+        Share of people who guess throughout.
     one_sided
         Share of people who always press at the same place.
     """
 
     intercept: float = 0.7
-    conditions: Mapping[str, float] = field(default_factory=dict)
+    conditions: dict[str, float] = Field(default_factory=dict)
     slope: float = 0.0
-    slopes: Mapping[str, float] = field(default_factory=dict)
-    model: float = 0.25
-    unit: float = 1.0
-    unit_condition: float = 0.0
-    task: float = 0.0
-    participant: float = 0.4
-    lapse: float = 0.0
-    guess: float = 0.5
-    inattentive: float = 0.0
+    slopes: dict[str, float] = Field(default_factory=dict)
+    model: float = Field(default=0.25, ge=0)
+    unit: float = Field(default=1.0, ge=0)
+    unit_condition: float = Field(default=0.0, ge=0)
+    task: float = Field(default=0.0, ge=0)
+    participant: float = Field(default=0.4, ge=0)
+    lapse: float = Field(default=0.0, ge=0, lt=0.5)
+    guess: float = Field(default=0.5, ge=0, lt=1)
+    inattentive: float = Field(default=0.0, ge=0, le=1)
     learning: float = 0.0
     link: Link = "logit"
-    one_sided: float = 0.0
-    model_condition: float = 0.0
-    misleading: float = 0.0
+    one_sided: float = Field(default=0.0, ge=0, le=1)
+    model_condition: float = Field(default=0.0, ge=0)
+    misleading: float = Field(default=0.0, ge=0, le=1)
     misled: tuple[float, float] = (0.1, 0.4)
+
+    @model_validator(mode="after")
+    def _shares(self) -> Population:
+        if self.guess + self.lapse >= 1:
+            raise ValueError(f"guess ({self.guess}) and lapse ({self.lapse}) leave no room for an answer that is known")
+        if self.inattentive + self.one_sided > 1:
+            raise ValueError(
+                "inattentive and one-sided people together must be fewer than all; "
+                f"{self.inattentive:.0%} and {self.one_sided:.0%} are more than everybody"
+            )
+        return self
 
     def probability(self, eta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability of a right answer."""
@@ -128,8 +179,7 @@ class Population:
         return probability
 
 
-@dataclass(frozen=True)
-class Screening:
+class Screening(Described):
     """Which sessions count: the rules of a protocol that a simulated session can fail.
 
     Times, rounds of practice and earlier participation are not simulated, so that their rules never speak here.
@@ -139,16 +189,16 @@ class Screening:
     catch_correct
         Least share of catch trials answered rightly.
     each_position
-        How often either position must be chosen at least, in ``position_trials`` main and catch trials; for longer
-        and shorter sessions the number grows and shrinks with them.
+        How often either position must be chosen at least, in ``trials`` main and catch trials; for longer and shorter
+        sessions the number grows and shrinks with them.
     dropout
         Share of people who leave before the end.
     """
 
-    catch_correct: float = 0.8
-    each_position: float = 5.0
-    position_trials: int = 45
-    dropout: float = 0.0
+    catch_correct: float = Field(default=0.8, ge=0, le=1)
+    each_position: float = Field(default=5.0, ge=0)
+    trials: int = Field(default=45, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
 
     def passes(self, catch: NDArray[np.bool_], upper: Integers, trials: int) -> NDArray[np.bool_]:
         """Return which finished sessions count.
@@ -162,7 +212,7 @@ class Screening:
         trials
             Main and catch trials of a session.
         """
-        wanted = self.each_position * trials / self.position_trials
+        wanted = self.each_position * trials / self.trials
         good: NDArray[np.bool_] = np.minimum(upper, trials - upper) >= wanted - 1e-9
         if catch.shape[1]:
             good &= catch.mean(axis=1) >= self.catch_correct - 1e-9
@@ -176,7 +226,7 @@ class Screening:
         """
         catch, trials = layout.catch_trials, layout.trials + layout.catch_trials
         least = int(np.ceil(self.catch_correct * catch - 1e-9))
-        wanted = int(np.ceil(self.each_position * trials / self.position_trials - 1e-9))
+        wanted = int(np.ceil(self.each_position * trials / self.trials - 1e-9))
         sides = float(binom.cdf(trials - wanted, trials, 0.5) - binom.cdf(wanted - 1, trials, 0.5))
         attentive = float(binom.sf(least - 1, catch, 1 - population.lapse))
         guessing = float(binom.sf(least - 1, catch, population.guess))
@@ -195,7 +245,7 @@ class Answers:
     probability
         The truth it was drawn with.
     condition, model, unit, task, participant, trial_index
-        Codes, as ``lay_out`` gives them.
+        Whole numbers; units count over all models, tasks over all units and conditions.
     max_on_top
         Whether the maximal query was the upper one.
     catch, blank
@@ -223,30 +273,12 @@ class Answers:
     layout: Layout
 
 
-def lay_out(layout: Layout, rng: np.random.Generator) -> pd.DataFrame:
+def _lay_out(layout: Layout, rng: np.random.Generator) -> tuple[Integers, Integers, Integers]:
     """Return the trials of a design: every unit equally often, none twice in a session, tasks in turn.
 
-    Returns
-    -------
-    One row a trial, with whole numbers ``condition``, ``model``, ``unit`` (over all models), ``task`` (over all units
-    and conditions), ``participant`` and ``trial_index``.
+    Units (over all models) and tasks (over all units and conditions) have the shape (sessions, trials); the third is
+    the condition of each session.
     """
-    unit, task, condition = _lay_out(layout, rng)
-    slots, trials = unit.shape
-    return pd.DataFrame(
-        {
-            "condition": np.repeat(condition, trials),
-            "model": unit.ravel() // layout.units,
-            "unit": unit.ravel(),
-            "task": task.ravel(),
-            "participant": np.repeat(np.arange(slots), trials),
-            "trial_index": np.tile(np.arange(trials), slots),
-        }
-    )
-
-
-def _lay_out(layout: Layout, rng: np.random.Generator) -> tuple[Integers, Integers, Integers]:
-    """Return units and tasks, shape (sessions, trials), and the condition of each session."""
     pool, groups = (layout.models * layout.units, 1) if layout.crossed else (layout.units, layout.models)
     total = layout.models * layout.units
     units, tasks, conditions = [], [], []
@@ -329,9 +361,8 @@ def draw_answers(
     Raises
     ------
     AnalysisError
-        If the layout is empty, or hardly anybody passes the screening.
+        If hardly anybody passes the screening.
     """
-    _check(layout, population)
     unit, task, condition = _lay_out(layout, rng)
     slots, trials, catch = len(unit), layout.trials, layout.catch_trials
     values = np.zeros(layout.models) if predictor is None else np.asarray(predictor, dtype=np.float64)
@@ -440,21 +471,6 @@ def _answer(
 def _normal(rng: np.random.Generator, deviation: float, shape: int | tuple[int, ...]) -> Floats:
     """Draw from a normal distribution; where it has no spread, nothing needs to be drawn."""
     return rng.normal(0, deviation, shape) if deviation else np.zeros(shape)
-
-
-def _check(layout: Layout, population: Population) -> None:
-    """Refuse what can't be simulated."""
-    sizes = (layout.models, layout.units, layout.tasks, layout.sessions, layout.trials, len(layout.conditions))
-    if min(sizes) < 1 or layout.catch_trials < 0 or not 0 <= layout.references_none <= 1:
-        raise AnalysisError(
-            "A design needs at least one model, unit, task, condition, session and trial, no negative number of catch "
-            f"trials, and a share without references from 0 to 1; this is {layout}."
-        )
-    if population.inattentive + population.one_sided > 1:
-        raise AnalysisError(
-            f"{population.inattentive:.0%} inattentive and {population.one_sided:.0%} one-sided people are more than "
-            "everybody."
-        )
 
 
 def judgement_table(answers: Answers, predictor: NDArray[np.float64] | None = None) -> pd.DataFrame:

@@ -9,53 +9,25 @@ from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
 from analysis.estimands import spell_estimand
-from analysis.power.analyses import LEVEL, regress_means
+from analysis.intervals.quantiles import critical_value
+from analysis.power.analyses import ALPHA, alpha_was_level, regress_means
 from analysis.power.design import Design
-from analysis.power.goals import SCOPES, UNITS, WORDS, Goal, check_goal, prepare_studies
+from analysis.power.goals import SCOPES, UNITS, WORDS, Goal, check_goal, predict_error, prepare_studies
 from analysis.power.simulated_power import SIMULATIONS, simulate_power
 from analysis.power.simulation import draw_answers
-from analysis.power.variances import (
-    Counts,
-    Variances,
-    approximate_effect,
-    difference_variance,
-    mean_variance,
-    slope_variance,
-)
+from analysis.power.variances import approximate_effect
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 from benchmark.progress import Reporter
 
 
-def predict_error(design: Design, goal: Goal, variances: Variances | None = None) -> tuple[float, float]:
-    """Return the standard error that a goal's estimate will have by formula, and its degrees of freedom.
-
-    For ``width``, the error is that of a model's mean.
-    """
-    found = Variances.from_population(design.population) if variances is None else variances
-    counts = Counts.of(design)
-    if goal in ("slope", "equivalence"):
-        parts = slope_variance(found, counts, spread=design.spread, crossed=design.crossed, models=design.models)
-        return float(parts.standard_error), design.models - 2
-    if goal == "difference":
-        parts = difference_variance(found, counts, crossed=design.crossed, models=design.models)
-        people = counts.people * (1 if design.crossed else 2)
-        return float(parts.standard_error), min(2 * counts.units, people) - 1
-    if goal == "width":
-        parts = mean_variance(found, counts, design.models if design.crossed else 1)
-        return float(parts.standard_error), min(counts.units, counts.people) - 1
-    # Conditions share units, and have people of their own.
-    parts = mean_variance(found, counts, design.models if design.crossed else 1)
-    variance = 2 * (parts.variance - parts.unit + found.unit_condition / counts.units)
-    return math.sqrt(variance), min(counts.units, counts.people) - 1
-
-
+@alpha_was_level
 def smallest_detectable(
     design: Design,
     goal: Goal = "slope",
     *,
     power: float = 0.8,
-    level: float = LEVEL,
+    alpha: float = ALPHA,
     family: int = 1,
     simulations: int = SIMULATIONS,
     seed: int = 0,
@@ -82,21 +54,21 @@ def smallest_detectable(
     AnalysisError
         If the design can't carry the goal, or has no room for an effect that it would find with this power.
     """
-    if not level < power < 1:
-        raise AnalysisError(f"A power must lie between the level {level:g} and 1, not at {power:g}.")
-    check_goal(design, goal, 1.0, simulations, level)
+    if not alpha < power < 1:
+        raise AnalysisError(f"A power must lie between alpha, {alpha:g}, and 1, not at {power:g}.")
+    check_goal(design, goal, 1.0, simulations, alpha)
     if simulations < 50:
         raise AnalysisError(f"The smallest effect can't be told from {simulations} simulations; take at least 50.")
     if goal in ("equivalence", "width"):
-        return _quantile_of(design, goal, power, level / family, simulations, seed, reporter)
+        return _quantile_of(design, goal, power, alpha / family, simulations, seed, reporter)
     error, freedom = predict_error(design, goal)
-    at = [approximate_effect(error, chance, freedom, level / family) for chance in _around(power)]
+    at = [approximate_effect(error, chance, freedom, alpha / family) for chance in _around(power)]
     each = -(-simulations // len(at))
     # Studies of their own for every effect: the interval takes them as independent.
     seeds = np.random.SeedSequence([seed, len(at)]).generate_state(len(at)).tolist()
     shares = [
         simulate_power(
-            design, goal, effect=effect, level=level, family=family, simulations=each, seed=own, reporter=reporter
+            design, goal, effect=effect, alpha=alpha, family=family, simulations=each, seed=own, reporter=reporter
         ).power.value
         for effect, own in zip(at, seeds)
     ]
@@ -106,7 +78,7 @@ def smallest_detectable(
         low,
         high,
         f"effect at which {power:.0%} of simulated studies succeed: probit regression over {each * len(at):,} studies "
-        f"at {len(at)} effects, {WORDS[goal]}, level {level / family:.3g}",
+        f"at {len(at)} effects, {WORDS[goal]}, alpha {alpha / family:.3g}",
         each * len(at),
         UNITS[goal],
         spell_estimand(SCOPES[goal]),
@@ -138,13 +110,13 @@ def _invert(
         raise AnalysisError("Power does not rise with the effect in these simulations; take more of them.")
     value = float((norm.ppf(power) - intercept) / slope)
     gradient = np.array([-1 / slope, -value / slope])
-    half = float(norm.ppf(0.975) * np.sqrt(gradient @ fit.cov_params() @ gradient))
+    half = float(critical_value(LEVEL) * np.sqrt(gradient @ fit.cov_params() @ gradient))
     scale = float(effects.mean())
     return scale * value, scale * (value - half), scale * (value + half)
 
 
 def _quantile_of(
-    design: Design, goal: Goal, power: float, level: float, simulations: int, seed: int, reporter: Reporter | None
+    design: Design, goal: Goal, power: float, alpha: float, simulations: int, seed: int, reporter: Reporter | None
 ) -> Estimate:
     """Return the bound that so large a share of simulated studies meets, with the interval of the order statistics."""
     studied, population, outcome = prepare_studies(design, goal, 0.0)
@@ -152,15 +124,11 @@ def _quantile_of(
     with (reporter or Reporter()).task(f"Studies, {goal}", simulations) as advance:
         for number in range(simulations):
             answers = draw_answers(
-                studied.layout,
-                population,
-                np.random.default_rng([seed, number]),
-                outcome.predictor,
-                studied.screening,
+                studied, population, np.random.default_rng([seed, number]), outcome.predictor, studied.exclusions
             )
             measured = outcome.measure(answers)
             if goal == "equivalence":
-                measured = regress_means(measured[None], design.values).passing_margin(level)
+                measured = regress_means(measured[None], design.values).passing_margin(alpha)
             bounds[number] = measured[0]
             advance(1)
     ordered = np.sort(bounds)
@@ -171,7 +139,7 @@ def _quantile_of(
         float(ordered[place]),
         float(ordered[max(low - 1, 0)]),
         float(ordered[high - 1]),
-        f"bound that {power:.0%} of {simulations:,} simulated studies meet; {WORDS[goal]}, level {level:.3g}; "
+        f"bound that {power:.0%} of {simulations:,} simulated studies meet; {WORDS[goal]}, alpha {alpha:.3g}; "
         "interval by order statistics",
         simulations,
         UNITS[goal],

@@ -28,11 +28,10 @@ from analysis.power.simulation import Population
 from analysis.results import Record
 from analysis.variance_components import Components
 from benchmark.errors import AnalysisError
+from benchmark.estimate import LEVEL
 
 NODES = 41
 """Of the Gauss-Hermite quadrature over each random effect."""
-
-LEVEL = 0.95
 
 N = TypeVar("N", float, NDArray[np.float64])
 """A number, or an array of them: formulas take one design, or many at once."""
@@ -153,7 +152,7 @@ def expected_proportion(population: Population, middle: float, deviation: float)
 
 def expected_means(design: Design, slope: float = 0.0, condition: int = 0) -> NDArray[np.float64]:
     """Return each model's expected proportion correct, shape (models,), for a slope on the scale of the link."""
-    population = design.population
+    population = design.truth
     middle = population.intercept + population.conditions.get(design.conditions[condition], 0.0)
     total = latent_deviation(population)
     return np.array([expected_proportion(population, middle + slope * value, total) for value in design.values])
@@ -213,7 +212,7 @@ def link_difference(design: Design, points: float) -> float:
 
 
 @dataclass(frozen=True)
-class Counts(Generic[N]):
+class SampleSizes(Generic[N]):
     """How much is asked about one model, in one condition: of one design, or of many (arrays of one shape).
 
     Attributes
@@ -230,9 +229,9 @@ class Counts(Generic[N]):
     tasks: float = math.inf
 
     @staticmethod
-    def of(design: Design) -> Counts[float]:
-        """Return the counts of a design."""
-        return Counts(design.units, design.sessions, design.answers, design.tasks)
+    def of(design: Design) -> SampleSizes[float]:
+        """Return the sizes of a design."""
+        return SampleSizes(design.units, design.sessions, design.answers, design.tasks)
 
     @property
     def tasks_asked(self) -> N:
@@ -269,27 +268,27 @@ class Parts(Generic[N]):
         return {name: getattr(self, name) / self.variance if self.variance else 0.0 for name in names}
 
 
-def mean_variance(variances: Variances, counts: Counts[N], models: int = 1) -> Parts[N]:
+def mean_variance(variances: Variances, sizes: SampleSizes[N], models: int = 1) -> Parts[N]:
     """Return the variance of a model's mean, for new units and people.
 
     Parameters
     ----------
-    variances, counts
+    variances, sizes
         The components; what is asked about the model.
     models
         How many models a session mixes, at random: people then differ in how often they answer about this one.
     """
     people = variances.participant + variances.participant_model
     return Parts(
-        unit=variances.unit / counts.units,
-        participant=people / counts.people + people * _unevenness(counts, models) * (1 - 1 / models),
-        task=variances.task / counts.tasks_asked,
-        answer=variances.answer / counts.answers,
+        unit=variances.unit / sizes.units,
+        participant=people / sizes.people + people * _unevenness(sizes, models) * (1 - 1 / models),
+        task=variances.task / sizes.tasks_asked,
+        answer=variances.answer / sizes.answers,
     )
 
 
 def contrast_variance(
-    variances: Variances, counts: Counts[N], *, crossed: bool, models: int = 2, balanced: bool = False
+    variances: Variances, sizes: SampleSizes[N], *, crossed: bool, models: int = 2, balanced: bool = False
 ) -> Parts[N]:
     """Return what each model adds to the variance of a contrast between models: twice this is that of a difference.
 
@@ -298,7 +297,7 @@ def contrast_variance(
 
     Parameters
     ----------
-    variances, counts
+    variances, sizes
         The components; what is asked about one model.
     crossed
         Whether the same people answer about all models.
@@ -308,33 +307,33 @@ def contrast_variance(
         Whether a person answers equally often about each model; if not, trials fall as in the layout of a study:
         without replacement from all units.
     """
-    parts = mean_variance(variances, counts)
+    parts = mean_variance(variances, sizes)
     if not crossed:
         return parts
-    uneven = (0.0 if balanced else variances.participant) * _unevenness(counts, models)
-    return replace(parts, participant=variances.participant_model / counts.people + uneven)
+    uneven = (0.0 if balanced else variances.participant) * _unevenness(sizes, models)
+    return replace(parts, participant=variances.participant_model / sizes.people + uneven)
 
 
-def _unevenness(counts: Counts[N], models: int) -> N:
+def _unevenness(sizes: SampleSizes[N], models: int) -> N:
     """Return what uneven numbers of a person's answers per model add to a contrast, per participant variance.
 
     They are multivariate hypergeometric: a session's trials are drawn without replacement from all models' units.
     """
     if models == 1:
-        return 0.0 * counts.answers
-    trials, pool = counts.answers * models / counts.people, models * counts.units
-    uneven: N = np.maximum(pool - trials, 0.0) / np.maximum(pool - 1, 1.0) / counts.answers
+        return 0.0 * sizes.answers
+    trials, pool = sizes.answers * models / sizes.people, models * sizes.units
+    uneven: N = np.maximum(pool - trials, 0.0) / np.maximum(pool - 1, 1.0) / sizes.answers
     return uneven
 
 
-def difference_variance(variances: Variances, counts: Counts[N], *, crossed: bool, models: int = 2) -> Parts[N]:
+def difference_variance(variances: Variances, sizes: SampleSizes[N], *, crossed: bool, models: int = 2) -> Parts[N]:
     """Return the variance of the difference of two models' means."""
-    one = contrast_variance(variances, counts, crossed=crossed, models=models)
+    one = contrast_variance(variances, sizes, crossed=crossed, models=models)
     return Parts(2 * one.unit, 2 * one.participant, 2 * one.task, 2 * one.answer)
 
 
 def slope_variance(
-    variances: Variances, counts: Counts[N], *, spread: float, crossed: bool = False, models: int = 9
+    variances: Variances, sizes: SampleSizes[N], *, spread: float, crossed: bool = False, models: int = 9
 ) -> Parts[N]:
     """Return the variance of the slope of models' means on a predictor.
 
@@ -345,7 +344,7 @@ def slope_variance(
     """
     if not spread > 0:
         raise AnalysisError("Models that do not differ in the predictor have no slope on it.")
-    one = contrast_variance(variances, counts, crossed=crossed, models=models)
+    one = contrast_variance(variances, sizes, crossed=crossed, models=models)
     return Parts(
         one.unit / spread, one.participant / spread, one.task / spread, one.answer / spread, variances.model / spread
     )
@@ -386,8 +385,8 @@ def answers_for_difference(
 
     def excess(answers: float) -> float:
         people = answers * (models if crossed else 1) / trials
-        counts = Counts(answers / answers_per_unit, people, answers)
-        parts = contrast_variance(variances, counts, crossed=crossed, models=models, balanced=balanced)
+        sizes = SampleSizes(answers / answers_per_unit, people, answers)
+        parts = contrast_variance(variances, sizes, crossed=crossed, models=models, balanced=balanced)
         return parts.variance / allowed - 1
 
     # Every part falls as one over the answers, but for the small correction of uneven sessions.
@@ -416,7 +415,7 @@ def allocation_table(variances: Variances, allocations: list[tuple[int, int]], t
     """
     rows = []
     for units, people in allocations:
-        parts = mean_variance(variances, Counts(units, people, people * trials))
+        parts = mean_variance(variances, SampleSizes(units, people, people * trials))
         rows.append(
             {
                 "units": units,
@@ -450,14 +449,14 @@ def compare_sessions(design: Design, half_width: float = 0.03, variances: Varian
     answers; the share of a difference's variance that is the ``people's``; and the ``answers a model`` for the half
     width at the design's answers per unit, and at one answer per unit.
     """
-    found = Variances.from_population(design.population) if variances is None else variances
+    found = Variances.from_population(design.truth) if variances is None else variances
     rows = []
     for crossed in (False, True):
         people = design.answers / design.main_answers * (design.models if crossed else 1)
-        counts = Counts(design.units, people, design.answers, design.tasks)
+        sizes = SampleSizes(design.units, people, design.answers, design.tasks)
         mean, difference = (
-            mean_variance(found, counts, design.models if crossed else 1),
-            difference_variance(found, counts, crossed=crossed, models=design.models),
+            mean_variance(found, sizes, design.models if crossed else 1),
+            difference_variance(found, sizes, crossed=crossed, models=design.models),
         )
         row: dict[str, object] = {
             "sessions": "crossed" if crossed else "nested",
@@ -474,21 +473,21 @@ def compare_sessions(design: Design, half_width: float = 0.03, variances: Varian
     return pd.DataFrame(rows)
 
 
-def approximate_power(error: float, effect: float, freedom: float, level: float = 0.05) -> float:
+def approximate_power(error: float, effect: float, freedom: float, alpha: float = 0.05) -> float:
     """Return the power of a two-sided t test by the noncentral t distribution."""
     from scipy.stats import nct
 
     if error == 0:
-        return 1.0 if effect else level
-    critical, shift = float(t.ppf(1 - level / 2, freedom)), abs(effect) / error
+        return 1.0 if effect else alpha
+    critical, shift = float(t.ppf(1 - alpha / 2, freedom)), abs(effect) / error
     return float(np.clip(nct.sf(critical, freedom, shift) + nct.cdf(-critical, freedom, shift), 0, 1))
 
 
-def approximate_effect(error: float, power: float, freedom: float, level: float = 0.05) -> float:
+def approximate_effect(error: float, power: float, freedom: float, alpha: float = 0.05) -> float:
     """Return the effect that a two-sided t test finds with this power, by the noncentral t distribution."""
-    if not level < power < 1:
-        raise AnalysisError(f"A power must lie between the level {level:g} and 1, not at {power:g}.")
+    if not alpha < power < 1:
+        raise AnalysisError(f"A power must lie between alpha {alpha:g} and 1, not at {power:g}.")
     high = error
-    while approximate_power(error, high, freedom, level) < power:
+    while approximate_power(error, high, freedom, alpha) < power:
         high *= 2
-    return float(brentq(lambda effect: approximate_power(error, effect, freedom, level) - power, 0.0, high))
+    return float(brentq(lambda effect: approximate_power(error, effect, freedom, alpha) - power, 0.0, high))

@@ -28,7 +28,7 @@ from analysis.power import (
     smallest_detectable,
 )
 from analysis.power.design import published_sizes
-from analysis.power.smallest_effect import predict_error
+from analysis.power.goals import predict_error
 from analysis.power.variances import approximate_power
 
 # The nine models with torchvision's count for GoogLeNet, which spans 1.13 decades.
