@@ -125,9 +125,8 @@ def _explain(schema: type[BaseModel], problem: Any) -> str:
     if problem["type"] in ("tuple_type", "list_type") and isinstance(problem["input"], dict):
         return f"{_spell(location)}: there may be several, so it is written with two brackets: [[{key}]]"
     message = problem["msg"].removeprefix("Value error, ").rstrip(".")
-    return (
-        f"{place}: {message} (got {problem['input']!r})" if problem["type"] != "value_error" else f"{place}: {message}"
-    )
+    said = message if problem["type"] == "value_error" else f"{message} (got {problem['input']!r})"
+    return f"{place}: {said}" if place else said
 
 
 def _spell(location: list[int | str]) -> str:
