@@ -77,12 +77,16 @@ class Components(Record):
         Parameters
         ----------
         sessions
-            Sessions in all; infinity for the narrowest interval that so many units allow.
+            Sessions in all; may be infinity.
         units
             Units that are asked about, equally often.
         """
         people = (self.person * self.person_share * self.people + self.answer * self.people / self.answers) / sessions
         return 2 * _quantile(min(units, sessions)) * math.sqrt(self.unit / units + people)
+
+    def narrowest(self, units: int) -> float:
+        """Return how wide the interval stays with so many units, whatever the number of sessions."""
+        return self.width_after(math.inf, units)
 
     def sessions_for(self, width: float, units: int) -> float:
         """Return the number of sessions after which the interval is as narrow as asked; infinity if never."""
@@ -100,7 +104,7 @@ class Components(Record):
     def units_for(self, width: float) -> int:
         """Return how many units are needed for the width to be reached with any number of sessions."""
         count = 2
-        while 2 * _quantile(count) * math.sqrt(self.unit / count) > width:
+        while self.narrowest(count) > width:
             count = max(count + 1, int(count * 1.02))
         return count
 

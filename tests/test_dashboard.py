@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from analysis.judgement_table import judgements
 from analysis.power import sessions_until
-from analysis.power.forecast import more_sessions
+from analysis.power.forecast import look_out, more_sessions
 from analysis.variance_components import split_variance
 from benchmark.database import answers, sessions
 from benchmark.responses import read_responses
@@ -21,7 +21,6 @@ from benchmark.study import Study
 from tests.answered import answer_one, fallible, right_queries, take_part
 from tests.hosted import Clock, host, make_hosted_study, walk_to_practice
 from webapp import dashboard
-from webapp.dashboard import intervals
 from webapp.hosting import Hosting
 from webapp.participation import Device, add_evidence, arrive, check_device, decline
 from webapp.store import report_problem
@@ -64,7 +63,7 @@ def test_an_empty_study_has_numbers_too(hosting: Hosting) -> None:
     assert dashboard.reaction_times(hosting).quantiles == {}
     assert len(dashboard.found_problems(hosting).latest) == 0
     assert set(dashboard.coverage(hosting)["answers"]) == {0}
-    assert all(found.width is None and found.mean is None for found in dashboard.precision(hosting))
+    assert all(found.outlook is None and found.mean is None for found in dashboard.precision(hosting))
     money = dashboard.cost(hosting)
     assert money.so_far == 0 and math.isinf(money.expected.high)
     assert dashboard.kinds_present(hosting) == ["human"]
@@ -140,7 +139,7 @@ def test_a_full_study_covers_every_unit_alike_and_only_then_shows_means(hosting:
     assert (table["answers"] >= table["target"]).all()
     assert table["answers"].max() - table["answers"].min() <= 1
     late = dashboard.precision(hosting, KIND)
-    assert all(found.mean is not None or found.width is None for found in late)
+    assert all(found.mean is not None or found.outlook is None for found in late)
     assert any(found.mean is not None for found in late)
     assert all(found.mean is None for found in dashboard.precision(hosting, "human"))
     assert all(state.usable == state.slots for state in dashboard.slots(hosting))
@@ -186,7 +185,7 @@ def test_precision_says_when_no_number_of_sessions_helps(hosting: Hosting) -> No
     more = more_sessions(pieces, 6, 60, 0.05)
     assert math.isinf(more.value) and math.isinf(more.high)
     narrowest = pieces.width_after(math.inf, 6)
-    words = intervals._verdict(2 * pieces.half_width, narrowest, more, pieces.units_for(0.05), 6, 0.05)
+    words = look_out(("m", "natural", "easy"), pieces, 6, 60, 0.05).answer
     assert f"at best {narrowest:.3f}" in words and "No number of sessions" in words
     wide = more_sessions(pieces, 6, 60, 2 * narrowest)
     assert wide.low <= wide.value <= wide.high
@@ -204,15 +203,20 @@ def test_the_dashboard_and_the_forecast_say_the_same_of_sessions_still_needed(ho
         found = {
             (own.model, own.condition, own.difficulty): own
             for own in dashboard.precision(hosting, KIND)
-            if own.more_sessions is not None
+            if own.outlook is not None
         }
         said = sessions_until(table, target)
         assert found and said.outlooks
         for own in said.outlooks:
             beside = found[own.model, own.condition, own.difficulty]
-            assert beside.more_sessions is not None and beside.width == pytest.approx(own.width_now)
-            ends = [(e.value, e.low, e.high) for e in (own.more, beside.more_sessions)]
+            assert beside.outlook is not None and beside.outlook.width_now == pytest.approx(own.width_now)
+            ends = [(e.value, e.low, e.high) for e in (own.more, beside.outlook.more)]
             assert ends[0] == ends[1], (target, own.model)
+            assert own.sentence.endswith(beside.outlook.answer) and beside.verdict[1:] == beside.outlook.answer[1:]
+            assert (
+                own.narrowest == beside.outlook.narrowest
+                and own.units_needed.value == beside.outlook.units_needed.value
+            )
 
 
 def test_reaction_times_are_quantiles_over_sessions(hosting: Hosting) -> None:

@@ -15,11 +15,10 @@ from scipy.stats import chi2
 
 from analysis.estimands import spell_estimand
 from analysis.results import Record
-from analysis.variance_components import MOST_SESSIONS, Components, split_variance
+from analysis.variance_components import Components, split_variance
 from benchmark.errors import AnalysisError
-from benchmark.estimate import Estimate
+from benchmark.estimate import LEVEL, Estimate
 
-LEVEL = 0.95
 WIDTH = 0.02
 """Of an interval of +-1 point."""
 
@@ -71,11 +70,10 @@ class Outlook(Record):
         return math.isfinite(self.more.value)
 
     @property
-    def sentence(self) -> str:
-        """The answer in words."""
-        whose = f"{self.model} ({self.condition}, {self.difficulty})"
-        points = f"+-{100 * self.width / 2:g} points"
-        now = f"+-{100 * self.width_now / 2:.1f} points after {self.sessions:,} sessions"
+    def answer(self) -> str:
+        """The answer in words, without whose it is."""
+        points = f"+-{100 * self.width / 2:g} points (an interval {self.width:g} wide)"
+        now = f"known to +-{100 * self.width_now / 2:.1f} points after {self.sessions:,} sessions"
         if not self.reachable:
             possible = ""
             if math.isfinite(self.more.low):
@@ -83,15 +81,20 @@ class Outlook(Record):
             extra = self.sessions_with_more_units
             fresh = f", or {extra:,} sessions about {2 * int(self.units_needed.value):,} units" if extra else ""
             return (
-                f"{whose} is known to {now}. No number of sessions brings it to {points}: its {self.units:,} units "
-                f"alone leave +-{100 * self.narrowest / 2:.1f}. It needs at least {self.units_needed.value:,.0f} units "
+                f"{now}. No number of sessions brings it to {points}: its {self.units:,} units alone leave "
+                f"+-{100 * self.narrowest / 2:.1f}, at best {self.narrowest:.3f} wide. It needs at least "
+                f"{self.units_needed.value:,.0f} units "
                 f"[{self.units_needed.low:,.0f}, {self.units_needed.high:,.0f}]{fresh}.{possible}"
             )
         if self.more.value == 0:
-            return f"{whose} is known to {now}: {points} are reached."
+            return f"{now}: {points} are reached."
         high = f"{self.more.high:,.0f}" if math.isfinite(self.more.high) else "never"
-        more = f"{self.more.value:,.0f} more [{self.more.low:,.0f}, {high}]"
-        return f"{whose} is known to {now}; {more} bring it to {points}."
+        return f"{now}; {self.more.value:,.0f} more [{self.more.low:,.0f}, {high}] bring it to {points}."
+
+    @property
+    def sentence(self) -> str:
+        """The answer in words."""
+        return f"{self.model} ({self.condition}, {self.difficulty}) is {self.answer}"
 
 
 @dataclass(frozen=True)
@@ -193,16 +196,21 @@ def sessions_until(
     for (model, condition, difficulty), own in kept.groupby(KEYS, sort=True):
         components = components_of(own)
         if components is None or not components.spreads:
-            why = "all answers agree" if components else "too few units, people or answers"
-            unknown.append(f"Nothing can be said of {model} ({condition}, {difficulty}) yet: {why}.")
+            unknown.append(f"{model} ({condition}, {difficulty}): {why_unknown(components)}")
             continue
         alike = kept[(kept["condition"] == condition) & (kept["difficulty"] == difficulty)]
         everybody = alike["session"].nunique() if crossed else components.people
         count = components.units if units is None else units
-        outlooks.append(_look_out((model, condition, difficulty), components, count, everybody, width, level))
+        outlooks.append(look_out((model, condition, difficulty), components, count, everybody, width, level))
     if not outlooks:
         raise AnalysisError(f"Nothing can be forecast yet. {' '.join(unknown)}")
     return Forecast(width, crossed, tuple(outlooks), tuple(unknown), _total(outlooks, crossed, level))
+
+
+def why_unknown(components: Components | None) -> str:
+    """Say why nothing can be said of what more sessions would do."""
+    why = "all answers agree" if components else "too few units, people or answers"
+    return f"Nothing can be said yet: {why}."
 
 
 def components_of(table: pd.DataFrame) -> Components | None:
@@ -214,7 +222,7 @@ def components_of(table: pd.DataFrame) -> Components | None:
 
 
 def more_sessions(components: Components, units: int, sessions: int, width: float, level: float = LEVEL) -> Estimate:
-    """Estimate how many more sessions bring an interval to a width: what the dashboard and ``vimi power`` both say.
+    """Estimate how many more sessions bring an interval to a width.
 
     Parameters
     ----------
@@ -240,7 +248,7 @@ def more_sessions(components: Components, units: int, sessions: int, width: floa
 
     def more(own: Components) -> float:
         # What is reached is reached: the width of today's interval is no matter of luck.
-        if 2 * components.half_width <= width and units == components.units:
+        if 2 * components.half_width <= width:
             return 0.0
         wanted = own.sessions_for(width, units)
         return max(math.ceil(wanted / share) - sessions, 0.0) if math.isfinite(wanted) else math.inf
@@ -259,9 +267,19 @@ def _method(components: Components) -> str:
     )
 
 
-def _look_out(
-    names: tuple[str, str, str], components: Components, units: int, sessions: int, width: float, level: float
+def look_out(
+    names: tuple[str, str, str], components: Components, units: int, sessions: int, width: float, level: float = LEVEL
 ) -> Outlook:
+    """Say what more sessions would do for one mean: what the dashboard, the report and ``vimi power --until`` say.
+
+    Parameters
+    ----------
+    names
+        Model, condition and difficulty.
+    components, units, sessions, width, level
+        As for :func:`more_sessions`.
+    """
+    sessions = max(sessions, components.people)
     share = components.people / sessions
     low, high = component_ends(components, level)
     more = more_sessions(components, units, sessions, width, level)
@@ -277,7 +295,7 @@ def _look_out(
         sessions,
         units,
         2 * components.half_width,
-        components.width_after(MOST_SESSIONS, units),
+        components.narrowest(units),
         more,
         Estimate(needed[1], min(needed), max(needed), more.method, more.n, "units", more.estimand, level),
         fresh,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import pandas as pd
 import sqlalchemy as sa
 
 from analysis.confidence_sequences import estimate_at_any_time
-from analysis.power.forecast import more_sessions
+from analysis.power.forecast import Outlook, look_out, why_unknown
 from analysis.variance_components import split_variance
 from benchmark.database import answers, people, sessions
 from benchmark.estimate import LEVEL, Estimate
@@ -85,14 +84,8 @@ class Precision:
         Usable sessions in which they could be asked about.
     answers
         Their answers with references on both sides.
-    width
-        Width of the present interval, for new units and new people; None if there is too little to say.
-    narrowest
-        Width that no number of sessions gets below with these units.
-    more_sessions
-        Sessions that are still needed for the target; infinity where they would not help; None if unknown.
-    units_needed
-        Units that the target needs at least, where the present ones are too few.
+    outlook
+        The width of the present interval, and what more sessions would do; None if there is too little to say.
     verdict
         The same in a sentence.
     mean
@@ -107,10 +100,7 @@ class Precision:
     units: int
     sessions: int
     answers: int
-    width: float | None
-    narrowest: float | None
-    more_sessions: Estimate | None
-    units_needed: int | None
+    outlook: Outlook | None
     verdict: str
     mean: Estimate | None
     at_any_time: Estimate | None
@@ -197,32 +187,13 @@ def _precision(
             by_session["right"] / by_session["n"], unit="proportion correct", estimand=THESE_UNITS
         )
     if found is None or not found.spreads:
-        verdict = "Too few answers yet to say how wide the interval is."
-        return Precision(*key, units, sessions_, count or 0, None, None, None, None, verdict, None, at_any_time)
-    width = 2 * found.half_width
-    narrowest = found.width_after(math.inf, units)
-    more = more_sessions(found, units, sessions_, target)
-    needed = None if math.isfinite(more.value) else found.units_for(target)
+        return Precision(*key, units, sessions_, count or 0, None, why_unknown(found), None, at_any_time)
+    outlook = look_out(key, found, units, sessions_, target)
     if complete:
         mean = Estimate(
             found.mean, max(found.mean - found.half_width, 0.0), min(found.mean + found.half_width, 1.0),
             "variance components of units and people, Student's t", min(found.units, found.people),
             "proportion correct", NEW_UNITS, LEVEL,
         )  # fmt: skip
-    verdict = _verdict(width, narrowest, more, needed, units, target)
-    return Precision(*key, units, sessions_, count or 0, width, narrowest, more, needed, verdict, mean, at_any_time)
-
-
-def _verdict(width: float, narrowest: float, more: Estimate, needed: int | None, units: int, target: float) -> str:
-    if width <= target:
-        return f"The interval is {width:.3f} wide: as narrow as planned ({target:g})."
-    if needed is not None:
-        return (
-            f"No number of sessions reaches a width of {target:g} with {units} units: at best {narrowest:.3f}. "
-            f"It takes {needed} units or more."
-        )
-    if math.isinf(more.high):
-        range_ = f"at least {more.low:,.0f}; it may be that no number is enough"
-    else:
-        range_ = f"{more.low:,.0f} to {more.high:,.0f}"
-    return f"About {more.value:,.0f} more sessions ({range_}) until the interval is {target:g} wide."
+    verdict = outlook.answer[0].upper() + outlook.answer[1:]
+    return Precision(*key, units, sessions_, count or 0, outlook, verdict, mean, at_any_time)

@@ -137,9 +137,9 @@ def draw_widths(found: Sequence[Precision], target: float) -> Any:
     """
     table = pd.DataFrame(
         [
-            (item.model, item.condition, item.difficulty, item.width, item.narrowest, item.verdict)
+            (*names, item.outlook.width_now, item.outlook.narrowest, item.verdict)
             for item in found
-            if item.width is not None
+            if item.outlook and (names := (item.model, item.condition, item.difficulty))
         ],
         columns=["model", "condition", "difficulty", "width", "narrowest", "verdict"],
     )

@@ -287,7 +287,7 @@ def _show_precision(hosting: Hosting, kind: Kind) -> None:
             "Means are hidden until every planned slot is filled with a usable session. Whoever looks early and "
             "stops when they like what they see is wrong more often than the interval says."
         )
-    if any(item.width is not None for item in found):
+    if any(item.outlook for item in found):
         write_heading(
             "How wide the intervals are",
             f"The dashed line is the target, {target:g}. The dark tick is where no number of sessions gets below "
@@ -313,7 +313,7 @@ def _show_precision(hosting: Hosting, kind: Kind) -> None:
             "difficulty": item.difficulty,
             "sessions": item.sessions,
             "answers": item.answers,
-            "width": "–" if item.width is None else f"{item.width:.3f}",
+            "width": f"{item.outlook.width_now:.3f}" if item.outlook else "–",
             **({"mean": item.mean or "–"} if complete else {}),
             **({"at any time": item.at_any_time or "–"} if in_sequence else {}),
             "what it would take": item.verdict,

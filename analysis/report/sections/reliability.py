@@ -7,14 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.figures import plot_reliability_curve, plot_unit_distribution
-from analysis.power.forecast import sessions_until
+from analysis.power.forecast import WIDTH, sessions_until
 from analysis.proportions import estimate_proportions
 from analysis.reliability import ReliabilityCurve, estimate_reliability, noise_ceiling, reliability_curve
 from analysis.report.document import Section
 from analysis.report.material import Material, SectionDraft
-
-WIDTH = 0.02
-"""Width of an interval of one point on either side."""
 
 
 def describe_reliability(material: Material) -> Section:
