@@ -20,6 +20,7 @@ from analysis.exclusions import judge_sessions, protocol_rules, usable_responses
 from benchmark.database import answers, people, read_answers, read_sessions, sessions
 from benchmark.errors import HostingError
 from benchmark.randomness import generator_from
+from benchmark.simulation_settings import SimulationSettings
 from benchmark.study import Study
 from benchmark.units import UNIT_COLUMNS
 from tests.hosted import MODELS, Clock, host, make_hosted_study, walk_to_practice
@@ -394,8 +395,8 @@ def test_simulated_people_and_people_do_not_mix(crossed: Study, sqlite_url: str)
         with hosting.database.writing() as connection:
             connection.execute(people.update().where(people.c.id == person.id).values(kind="human"))
     with pytest.raises(HostingError, match=r"holds answers of 1 people.*--pilot"):
-        simulate_study(crossed, participants=2, url=other)
-    assert len(simulate_study(crossed, participants=2, url=other, pilot=True).stories) == 2
+        simulate_study(crossed, SimulationSettings(participants=2, database=other))
+    assert len(simulate_study(crossed, SimulationSettings(participants=2, database=other, pilot=True)).stories) == 2
 
 
 # ---------------------------------------------------------------- balance, whatever people do

@@ -23,6 +23,7 @@ from benchmark.database import answers, people
 from benchmark.errors import HostingError
 from benchmark.randomness import generator_from
 from benchmark.responses import read_responses
+from benchmark.simulation_settings import SimulationSettings
 from benchmark.study import Study
 from benchmark.tasks import assemble_tasks
 from benchmark.units import PLANTED, UNIT_COLUMNS
@@ -44,7 +45,7 @@ from webapp.bots import (
 )
 from webapp.hosting import Hosting
 from webapp.layout import place_pictures
-from webapp.simulation import simulate_over_http, simulate_study, simulation_url
+from webapp.simulation import simulate_study, simulation_url
 
 PLAIN = Population(
     inattentive=0, hasty=0, slow=0, unable=0, unwilling=0, small_window=0, dropout=0, double_click=0, position_sd=0
@@ -213,9 +214,8 @@ def test_reaction_times_and_confidence_follow_certainty(hosting: Hosting) -> Non
 def test_what_people_are_like_shows_in_what_becomes_of_them(
     study: Study, tmp_path: Path, population: Population, outcome: str, reason: str
 ) -> None:
-    made = simulate_study(
-        study, participants=3, population=population, url=f"sqlite:///{tmp_path / 'a.sqlite'}", interval=4000
-    )
+    settings = SimulationSettings(participants=3, database=f"sqlite:///{tmp_path / 'a.sqlite'}", interval=4000)
+    made = simulate_study(study, settings, population=population)
     assert made.outcomes == {outcome: 3}
     finished = made.judged[made.judged["session"].isin(
         made.sessions.loc[made.sessions["session_status"] == "complete", "session"]
@@ -244,7 +244,7 @@ def test_known_proportions_are_recovered_within_their_intervals(tmp_path: Path) 
         tmp_path / "study", units={"per_model": 10},
         session={"main_trials": 20, "catch_trials": 5, "responses_per_unit": 21, "references_none": 0.2},
     )  # fmt: skip
-    made = simulate_study(study, participants=150, until_full=True)
+    made = simulate_study(study, SimulationSettings(participants=150, until_full=True))
     assert made.database == simulation_url(study) and made.faster == 1
     assert made.balance["natural-easy"][0] >= 21 and np.ptp(made.balance["natural-easy"]) <= 1
     assert made.usable >= 21 and made.usable < len(made.sessions)
@@ -274,8 +274,8 @@ def test_known_proportions_are_recovered_within_their_intervals(tmp_path: Path) 
 
 def test_simulations_add_up(study: Study, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.sqlite'}"
-    first = simulate_study(study, participants=2, population=PLAIN, url=url)
-    second = simulate_study(study, participants=2, population=PLAIN, url=url)
+    first = simulate_study(study, SimulationSettings(participants=2, database=url), population=PLAIN)
+    second = simulate_study(study, SimulationSettings(participants=2, database=url), population=PLAIN)
     assert len(second.sessions) == 4 and len(first.sessions) == 2
     assert [story.traits for story in first.stories] != [story.traits for story in second.stories]
     pd.testing.assert_frame_equal(first.truth, second.truth)
@@ -375,13 +375,11 @@ def test_nothing_is_lost_or_doubled_though_connections_break(hosting: Hosting) -
 
 def test_a_simulation_over_http_says_that_time_ran_faster(hosting: Hosting) -> None:
     with serving(hosting) as address:
-        made = simulate_over_http(
-            hosting.study, address, participants=3, population=PLAIN, interval=1, speed=1e6,
-            url=hosting.database.url.render_as_string(),
-        )  # fmt: skip
-        alone = simulate_over_http(
-            hosting.study, address, participants=2, population=PLAIN, interval=1, speed=1e6
-        )  # fmt: skip
+        settings = SimulationSettings(
+            participants=3, http=address, interval=1, speed=1e6, database=hosting.database.url.render_as_string()
+        )
+        made = simulate_study(hosting.study, settings, population=PLAIN)
+        alone = simulate_study(hosting.study, replace(settings, participants=2, database=""), population=PLAIN)
     assert made.outcomes == {"complete": 3} and made.usable == 3
     assert "total time" not in {rule.name for rule in made.rules} and made.faster == 1e6
     assert alone.database == address and len(alone.sessions) == 0 and alone.recovered
@@ -395,7 +393,8 @@ def test_a_server_that_stays_away_is_named(study: Study) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with pytest.raises(HostingError, match=rf"{port} has not answered for 0.3 s .*Start it"):
-        simulate_over_http(study, f"http://127.0.0.1:{port}", participants=2, interval=0.1, speed=100, patience=0.3)
+        away = SimulationSettings(participants=2, http=f"http://127.0.0.1:{port}", interval=0.1, speed=100)
+        simulate_study(study, away, patience=0.3)
     with pytest.raises(HostingError, match="no server's address"):
         RemoteHost("localhost:8501")
 
@@ -403,7 +402,7 @@ def test_a_server_that_stays_away_is_named(study: Study) -> None:
 def test_a_server_without_bots_is_named(study: Study, tmp_path: Path) -> None:
     server = host(study, f"sqlite:///{tmp_path / 'a.sqlite'}", bots=False)
     with closing(server.database), serving(server) as address, pytest.raises(HostingError, match="started with --bots"):
-        simulate_over_http(study, address, participants=1, interval=0.1, speed=100)
+        simulate_study(study, SimulationSettings(participants=1, http=address, interval=0.1, speed=100))
 
 
 # ---------------------------------------------------------------- the verb

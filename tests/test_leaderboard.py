@@ -25,6 +25,7 @@ from analysis.published import published_means
 from benchmark.errors import DocumentError, LeaderboardError, NameNotFound
 from benchmark.plumbing import PLUMBING
 from benchmark.responses import machine_responses
+from benchmark.simulation_settings import SimulationSettings
 from benchmark.study import Study
 from benchmark.workflow import leaderboard as jobs
 from benchmark.workflow import observe_study, score_study, simulate
@@ -50,7 +51,7 @@ def answered(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Stu
     study = Study.open(folder)
     for observer in ("lowlevel", "label", LITE):
         observe_study(study, observer, references=("both", "none"))
-    simulate(study, 16, seed=1, dropout=0.1)
+    simulate(study, SimulationSettings(participants=16, seed=1, dropout=0.1))
     return study
 
 

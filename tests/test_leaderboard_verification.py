@@ -25,6 +25,7 @@ from benchmark.command_line import app
 from benchmark.errors import LeaderboardError
 from benchmark.hashing import hash_settings
 from benchmark.plumbing import PLUMBING
+from benchmark.simulation_settings import SimulationSettings
 from benchmark.study import Study
 from benchmark.workflow import observe_study, simulate
 
@@ -49,7 +50,7 @@ def answered(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Stu
     study = Study.open(folder)
     for observer in ("lowlevel", "label"):
         observe_study(study, observer)
-    simulate(study, 6, seed=1, dropout=0.0)
+    simulate(study, SimulationSettings(participants=6, seed=1, dropout=0.0))
     return study
 
 

@@ -18,7 +18,8 @@ from benchmark import schemas
 from benchmark.database import Database, hosting_identity, people, read_answers, read_sessions
 from benchmark.errors import HostingError
 from benchmark.estimate import Estimate
-from benchmark.progress import Advance
+from benchmark.progress import Advance, Reporter
+from benchmark.simulation_settings import SimulationSettings
 from benchmark.storage import write_text
 from benchmark.study import Study
 from benchmark.trials import study_cells
@@ -151,84 +152,78 @@ def simulation_url(study: Study) -> str:
 
 
 def simulate_study(
-    study: Study, *, participants: int, seed: int = 0, population: Population | None = None, url: str = "",
-    pilot: bool = False, interval: float = 60.0, until_full: bool = False, advance: Advance = lambda count: None,
-) -> Simulation:  # fmt: skip
-    """Let simulated people take part in this process, on a clock that jumps from one event to the next.
+    study: Study,
+    settings: SimulationSettings | None = None,
+    *,
+    population: Population | None = None,
+    patience: float = 60.0,
+    reporter: Reporter | None = None,
+) -> Simulation:
+    """Let simulated people of known ability take part in a study, and compare what they give with what is true.
 
     Parameters
     ----------
     study
         A study with trials.
-    participants
-        How many come.
-    seed
-        Of all that is random about them. What is true of the units follows from the experiment's own seed, so that
-        simulations add up.
+    settings
+        How many come, and how.
     population
-        What they are like.
-    url
-        The database; a file of their own if it is not given.
-    pilot
-        Whether they take part in the pilot.
-    interval
-        Mean seconds between two arrivals.
-    until_full
-        Let nobody come any more once every slot is filled.
-    advance
-        Is told of every bot whose way has ended.
+        What they are like; ordinary people with the settings' shares if None.
+    patience
+        Seconds for which the server may be away, over HTTP.
+    reporter
+        Is told of every simulated person whose way has ended.
+
+    Returns
+    -------
+    What became of it; tables of the truth are in the study's ``results/``.
 
     Raises
     ------
     HostingError
-        If the database holds answers of people: see :func:`webapp.assignment.refuse_mixing`.
+        If the database holds answers of people (see :func:`webapp.assignment.refuse_mixing`), or the server is away.
     """
+    given = settings or SimulationSettings()
+    people = population or Population(dropout=given.dropout, inattentive=given.inattentive)
+    with (reporter or Reporter()).task("simulated people", given.participants) as advance:
+        if given.http:
+            return _simulate_over_http(study, given, people, patience, advance)
+        return _simulate_here(study, given, people, advance)
+
+
+def _simulate_here(study: Study, settings: SimulationSettings, population: Population, advance: Advance) -> Simulation:
+    """Let simulated people take part in this process, on a clock that jumps from one event to the next."""
     begun = monotonic()
     clock = SimulatedClock(time())
-    hosting = open_hosting(study, url or simulation_url(study), pilot=pilot, bots=True, clock=clock)
+    url = settings.database or simulation_url(study)
+    hosting = open_hosting(study, url, pilot=settings.pilot, bots=True, clock=clock)
     try:
         refuse_mixing(hosting)
         came, seen = _earlier(hosting)
         clock.now = max(clock.now, seen)
-        crowd = _crowd(study, participants, seed, interval, population, came)
-        play(crowd.lives(LocalHost(hosting)), clock, advance, (lambda: is_full(hosting)) if until_full else _never)
-        return _summarise(study, crowd, hosting.database, pilot, begun, cells=_states(hosting))
+        crowd = _crowd(study, settings, population, came)
+        enough = (lambda: is_full(hosting)) if settings.until_full else _never
+        play(crowd.lives(LocalHost(hosting)), clock, advance, enough)
+        return _summarise(study, crowd, hosting.database, settings.pilot, begun, cells=_states(hosting))
     finally:
         hosting.database.close()
 
 
-def simulate_over_http(
-    study: Study, address: str, *, participants: int, seed: int = 0, population: Population | None = None,
-    url: str = "", pilot: bool = False, interval: float = 60.0, workers: int = 16, speed: float = 1.0,
-    patience: float = 60.0, advance: Advance = lambda count: None,
-) -> Simulation:  # fmt: skip
-    """Send simulated people through a running server, which must have been started with ``--bots``.
-
-    Parameters
-    ----------
-    study, participants, seed, population, pilot, interval, advance
-        As in :func:`simulate_study`.
-    address
-        Of the server.
-    url
-        The server's database, if it can be read from here: what is reported then comes from it. Without, it comes
-        from the bots' own accounts of what was acknowledged.
-    workers
-        How many bots can do something at the same moment.
-    speed
-        How much faster than people bots live. The server's clock knows nothing of it: where this is not 1, the
-        protocol's rules about time fail on the server, and are left out of what is reported here.
-    patience
-        Seconds for which the server may be away.
-    """
+def _simulate_over_http(
+    study: Study, settings: SimulationSettings, population: Population, patience: float, advance: Advance
+) -> Simulation:
+    """Send simulated people through a running server, which must have been started with ``--bots``."""
     begun = monotonic()
-    crowd = _crowd(study, participants, seed, interval, population)
-    host = RemoteHost(address, patience)
+    crowd = _crowd(study, settings, population)
+    host = RemoteHost(settings.http, patience)
     with closing(host):
-        play_in_real_time(crowd.lives(host), workers, speed, advance)
-    database = Database(url) if url else None
+        play_in_real_time(crowd.lives(host), settings.workers, settings.speed, advance)
+    database = Database(settings.database) if settings.database else None
     try:
-        return _summarise(study, crowd, database, pilot, begun, resent=host.resent, faster=speed, address=address)
+        return _summarise(
+            study, crowd, database, settings.pilot, begun, resent=host.resent, faster=settings.speed,
+            address=settings.http,
+        )  # fmt: skip
     finally:
         if database is not None:
             database.close()
@@ -257,16 +252,15 @@ def _earlier(hosting: Hosting) -> tuple[int, float]:
     return int(count), float(seen or 0.0)
 
 
-def _crowd(
-    study: Study, participants: int, seed: int, interval: float, population: Population | None, first: int = 0
-) -> Crowd:
-    if participants < 1:
-        raise HostingError(f"{participants} participants can't take part; send at least one.")
+def _crowd(study: Study, settings: SimulationSettings, population: Population, first: int = 0) -> Crowd:
+    if settings.participants < 1:
+        raise HostingError(f"{settings.participants} participants can't take part; send at least one.")
     rules = study.protocol.rules
     slowest = rules.exclusions.total_seconds[1] / rules.exclusions.trials
     return draw_crowd(
-        study.stimuli(), rules.session, participants=participants, seed=seed, interval=interval,
-        population=population, slow_seconds=1.3 * slowest, first=first, truth_seed=study.experiment.seed,
+        study.stimuli(), rules.session, participants=settings.participants, seed=settings.seed,
+        interval=settings.interval, population=population, slow_seconds=1.3 * slowest, first=first,
+        truth_seed=study.experiment.seed,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from scipy.stats import chi2
 
 from analysis.estimands import spell_estimand
 from analysis.results import Record
+from analysis.settings import Settings, choose
 from analysis.variance_components import Components, split_variance
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
@@ -162,7 +164,7 @@ class Forecast(Record):
 
 
 def sessions_until(
-    table: pd.DataFrame, width: float = WIDTH, *, units: int | None = None, level: float = LEVEL
+    table: pd.DataFrame, width: float = WIDTH, *, units: int | None = None, **settings: Unpack[Settings]
 ) -> Forecast:
     """Say how many more sessions are needed until each mean's interval is as narrow as asked.
 
@@ -174,15 +176,17 @@ def sessions_until(
         Width of the interval for new units and people: .02 for +-1 point.
     units
         Units of each model that will be asked about, if not those that answers are there for.
-    level
-        Of the intervals of the answers. Those combine chi-square intervals of the variance between units and of what
-        a session adds, each of a level that makes both hold together, so that they are rather too wide than too narrow.
+    settings
+        ``level`` is that of the intervals of the answers. Those combine chi-square intervals of the variance between
+        units and of what a session adds, each of a level that makes both hold together, so that they are rather too
+        wide than too narrow.
 
     Raises
     ------
     AnalysisError
         If the table has no such trials, or nothing can be said of any model.
     """
+    level = choose(settings).level
     if not 0 < width < 1:
         raise AnalysisError(f"The width of an interval of a proportion lies between 0 and 1, not at {width:g}.")
     if units is not None and units < 2:

@@ -7,7 +7,7 @@ number of models and units can be tried, and the best is the best there is, not 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from analysis.power.design import Design, published_sizes
 from analysis.power.goals import predict_error
 from analysis.power.variances import SampleSizes, Variances
 from analysis.results import Record
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL
 
@@ -121,7 +122,7 @@ def optimize(
     variances: Variances | None = None,
     most_units: int = 3000,
     most_models: int = 100,
-    level: float = LEVEL,
+    **settings: Unpack[Settings],
 ) -> Optimum:
     """Find the split of a budget over units, sessions and models that gives the narrowest interval.
 
@@ -139,8 +140,8 @@ def optimize(
         The components, as proportions; from the design's truth if None. ``model`` counts for slopes alone.
     most_units, most_models
         How many units a model has, and how many models there are to be had.
-    level
-        Coverage of the interval.
+    settings
+        ``level`` is the coverage of the interval.
 
     Raises
     ------
@@ -148,6 +149,7 @@ def optimize(
         If sessions cost nothing, or the budget is too small for any design: no unit twice in a session, each unit
         asked about at least once, two sessions, and three models for a slope.
     """
+    level = choose(settings).level
     budget = design.cost if budget is None else budget
     found = Variances.from_population(design.truth) if variances is None else variances
     if not design.session_cost > 0:

@@ -13,13 +13,14 @@ from benchmark.command_line.options import (
     MAINTAIN,
     Database,
     Pilot,
-    Seed,
     StudyFolder,
     app,
     complete_from,
+    takes_settings,
     terminal_reporter,
 )
 from benchmark.command_line.reporting import Told, reporting
+from benchmark.simulation_settings import SimulationSettings
 
 if TYPE_CHECKING:
     from webapp.submissions import Reconciliation
@@ -73,22 +74,8 @@ def serve(
 
 
 @reporting(app, "simulate", HOST)
-def simulate(
-    study: StudyFolder,
-    participants: Annotated[int, typer.Option(min=1, help="Send so many simulated people.")] = 50,
-    seed: Seed = 0,
-    dropout: Annotated[float, typer.Option(min=0, max=1, help="Let this share leave at a random moment.")] = 0.3,
-    inattentive: Annotated[float, typer.Option(min=0, max=1, help="Let this share always press one button.")] = 0.05,
-    interval: Annotated[float, typer.Option(min=0, help="Let so many seconds pass between two arrivals.")] = 60.0,
-    until_full: Annotated[bool, typer.Option("--until-full", help="Stop when every session slot is filled.")] = False,
-    pilot: Annotated[bool, typer.Option("--pilot", help="Take part in the pilot.")] = False,
-    database: Annotated[
-        str, typer.Option(metavar="URL", help="Use this database, not the study's simulation.sqlite.")
-    ] = "",
-    http: Annotated[str, typer.Option(metavar="URL", help="Use the server there, started with --bots.")] = "",
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Let so many bots act at once, with --http.")] = 16,
-    speed: Annotated[float, typer.Option(min=0.1, help="Live so much faster than people, with --http.")] = 1.0,
-) -> Told:
+@takes_settings(SimulationSettings)
+def simulate(study: StudyFolder, settings: SimulationSettings) -> Told:
     """Let simulated people take part, and check the results.
 
     The simulated people have known abilities. vimi compares what their answers give with what is true.
@@ -99,11 +86,7 @@ def simulate(
     from benchmark.command_line import facts
     from benchmark.command_line.tables import print_simulation
 
-    simulation = workflow.simulate(
-        study, participants, seed=seed, dropout=dropout, inattentive=inattentive, interval=interval,
-        until_full=until_full, pilot=pilot, database=database, http=http, workers=workers, speed=speed,
-        reporter=terminal_reporter(),
-    )  # fmt: skip
+    simulation = workflow.simulate(study, settings, reporter=terminal_reporter())
     return Told(lambda: facts.simulation_facts(simulation), lambda: print_simulation(simulation))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -103,3 +106,29 @@ def complete_card(incomplete: str) -> list[str]:
     """Complete the name of a model's card; only a folder is listed, so that a shell does not wait."""
     cards = Path(__file__).parent.parent / "cards"
     return sorted(path.stem for path in cards.glob("*.toml") if path.stem.startswith(incomplete))
+
+
+def takes_settings(settings: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a verb an option for each field of a class of settings; it is called with them, as ``settings``.
+
+    A field's metadata are what ``typer.Option`` takes.
+    """
+
+    def decorate(verb: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(verb)
+        def run(*args: Any, **values: Any) -> Any:
+            own = {field.name: values.pop(field.name) for field in fields(settings)}
+            return verb(*args, settings=settings(**own), **values)
+
+        hints, options = get_type_hints(settings), []
+        for field in fields(settings):
+            flags = [f"--{field.name.replace('_', '-')}"] if hints[field.name] is bool else []
+            annotation: Any = Annotated[hints[field.name], typer.Option(*flags, **field.metadata)]
+            kind = inspect.Parameter.KEYWORD_ONLY
+            options.append(inspect.Parameter(field.name, kind, default=field.default, annotation=annotation))
+        signature = inspect.signature(verb, eval_str=True)
+        others = [own for own in signature.parameters.values() if own.name != "settings"]
+        run.__signature__ = signature.replace(parameters=[*others, *options])  # type: ignore[attr-defined]
+        return run
+
+    return decorate

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.progress import Reporter, default_reporter
+from benchmark.simulation_settings import SimulationSettings
 from benchmark.study import Study
 
 if TYPE_CHECKING:
@@ -21,67 +22,12 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    study: Study | Path | str,
-    participants: int,
-    *,
-    seed: int = 0,
-    dropout: float = 0.3,
-    inattentive: float = 0.05,
-    interval: float = 60.0,
-    until_full: bool = False,
-    pilot: bool = False,
-    database: str = "",
-    http: str = "",
-    workers: int = 16,
-    speed: float = 1.0,
-    reporter: Reporter | None = None,
+    study: Study | Path | str, settings: SimulationSettings | None = None, *, reporter: Reporter | None = None
 ) -> Simulation:
-    """Let simulated people of known ability take part in a study, and compare what they give with what is true.
+    """Let simulated people of known ability take part in a study; see :func:`webapp.simulation.simulate_study`."""
+    from webapp.simulation import simulate_study
 
-    Parameters
-    ----------
-    study
-        A study with trials, or its folder.
-    participants
-        How many come.
-    seed
-        Of all that is random about them.
-    dropout, inattentive
-        Shares of people who leave at a random moment, and who press the same button all the time.
-    interval
-        Mean seconds between two arrivals.
-    until_full
-        Let nobody come any more once every slot is filled; only in this process.
-    pilot
-        Whether they take part in the pilot.
-    database
-        The database: by default ``simulation.sqlite`` in the study's folder, and over HTTP none.
-    http
-        Address of a server that was started with ``--bots``; in this process if not given.
-    workers, speed
-        Over HTTP: how many can do something at the same moment, and how much faster than people they live.
-    reporter
-        Shows progress.
-
-    Returns
-    -------
-    What became of it; tables of the truth are in the study's ``results/``.
-    """
-    from webapp.bots import Population
-    from webapp.simulation import simulate_over_http, simulate_study
-
-    study = Study.open(study)
-    population = Population(dropout=dropout, inattentive=inattentive)
-    with (reporter or default_reporter()).task("simulated people", participants) as advance:
-        if http:
-            return simulate_over_http(
-                study, http, participants=participants, seed=seed, population=population, url=database, pilot=pilot,
-                interval=interval, workers=workers, speed=speed, advance=advance,
-            )  # fmt: skip
-        return simulate_study(
-            study, participants=participants, seed=seed, population=population, url=database, pilot=pilot,
-            interval=interval, until_full=until_full, advance=advance,
-        )  # fmt: skip
+    return simulate_study(Study.open(study), settings, reporter=reporter or default_reporter())
 
 
 def back_up_study(study: Study | Path | str, out: Path | str, database: str = "") -> Backup:
