@@ -13,33 +13,41 @@ from matplotlib import pyplot
 
 from analysis import (
     MixedModel,
+    calibrate,
+    check_guessing,
     compare_intervals,
     compare_models,
     estimate_proportions,
     fit_scaling,
     judgements,
+    measure_confidence,
     published_models,
     rank_models,
+    reliability_curve,
     run_multiverse,
     simulate_dataset,
     tabulate_means,
 )
+from analysis.agreement import machine_answers
 from analysis.figures import plot_model_comparison
 from analysis.figures.output import figure_of
 from analysis.power import Layout, Population
 from analysis.psychophysics import DifficultyCurves
 from analysis.results import ResultList
+from analysis.simulated_dataset import SimulatedObserver
 from benchmark.errors import AnalysisError, NameNotFound
 
 NAMES = (
     "proportions", "one factor", "models", "ranks", "scaling", "multiverse", "fit", "means", "contrasts", "intervals",
+    "reliability", "confidence", "guessing", "calibration",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, Any]:
     layout = Layout(models=5, units=6, sessions=6, trials=12, conditions=("natural", "synthetic"))
-    dataset = simulate_dataset(layout, Population(), seed=2, models=published_models().iloc[:5])
+    made = SimulatedObserver("features:made")
+    dataset = simulate_dataset(layout, Population(), seed=2, models=published_models().iloc[:5], observers=[made])
     table = judgements(dataset.responses)
     natural = table[table["condition"] == "natural"]
     proportions = estimate_proportions(table)
@@ -55,6 +63,10 @@ def results() -> dict[str, Any]:
         "means": fit.marginal_means(("condition",)),
         "contrasts": fit.contrasts("condition"),
         "intervals": compare_intervals(natural),
+        "reliability": reliability_curve(table[table["references"] == "both"], answers=[2, 4], resamples=50),
+        "confidence": measure_confidence(table.assign(confidence=1 + np.arange(len(table)) % 3), resamples=50),
+        "guessing": check_guessing(table.assign(references="none")),
+        "calibration": calibrate(table, machine_answers(dataset.responses, "features:made"), bins=3, resamples=50),
     }
 
 

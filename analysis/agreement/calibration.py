@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, spell_group
 from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.intervals.quantiles import percentile_ends
-from analysis.results import Record, ResultList
+from analysis.results import Plotted, Record, ResultList
 from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -24,7 +25,7 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Calibration(Record):
+class Calibration(Plotted, Record):
     """Whether a machine is as sure as it should be.
 
     What is compared is how sure it is of the query it prefers (1/2 to 1), since nothing tells it which query is right.
@@ -51,6 +52,32 @@ class Calibration(Record):
     bins: pd.DataFrame
     error: Estimate
     brier: Estimate
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw how often answers were as the machine prefers, against how sure it was."""
+        return self._draw_all([self], **options)
+
+    @staticmethod
+    def _draw_all(found: Sequence[Calibration], **options: Any) -> Any:
+        """Draw several calibrations in one panel."""
+        from analysis.figures import plot_calibration
+
+        return plot_calibration(calibration_points(found), **options)
+
+
+def calibration_points(found: Sequence[Calibration]) -> pd.DataFrame:
+    """Return the data of the figure, one row a bin with an interval.
+
+    Returns
+    -------
+    Columns ``series``, ``predicted``, ``value``, ``low``, ``high``, ``n``, and the bin's ends ``from`` and ``to``.
+    """
+    names = {
+        "confidence": "predicted", "outcome": "value", "outcome_low": "low", "outcome_high": "high", "trials": "n",
+        "low": "from", "high": "to",
+    }  # fmt: skip
+    parts = [own.bins.rename(columns=names).assign(series=f"{own.observer}, {own.condition}") for own in found]
+    return pd.concat(parts, ignore_index=True).dropna(subset=["low", "high"]).reset_index(drop=True)
 
 
 def calibrate(

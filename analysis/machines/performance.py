@@ -15,7 +15,7 @@ bootstrap confidence intervals, JASA 82; Holm (1979), Scand. J. Stat. 6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from analysis.estimands import Drawing, known_weights, name_units, spell_estimand
 from analysis.intervals.means import Interval, estimate_mean, p_of_mean
 from analysis.multiple_tests import adjust_holm, spell_p
-from analysis.results import AnalysisResult, Record, spread_out
+from analysis.results import AnalysisResult, Plotted, Record, spread_out
 from analysis.settings import Chosen, Settings, choose
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
@@ -163,8 +163,21 @@ class MachineScore(Record):
         return row
 
 
-class MachineScores(list[MachineScore], AnalysisResult):
-    """Scores of machine observers; a notebook shows them as a table."""
+class MachineScores(list[MachineScore], Plotted, AnalysisResult):
+    """Scores of machine observers; a notebook shows them as a table.
+
+    ``plot(parameters={"resnet50": 25_600_000, ...})`` draws them against the size of the models.
+    """
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw scores against parameters, with twins and the low-level observer beside."""
+        from analysis.figures import plot_machine_scores
+
+        parameters: Mapping[str, int] = options.pop("parameters", {})
+        if not parameters:
+            raise AnalysisError("Scores are drawn against the size of models: plot(parameters={model: count, ...}).")
+        shown = [own for own in self if own.model in parameters and own.is_headline]
+        return plot_machine_scores(shown, dict(parameters), **options)
 
     def frame(self) -> pd.DataFrame:
         """Return one row a score, every number at full precision."""

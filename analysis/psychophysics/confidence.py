@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from analysis.psychophysics.cells import split_cells
 from analysis.psychophysics.confidence_bootstrap import Draws, Resampled, estimate_auroc, estimate_meta_d_prime
 from analysis.psychophysics.meta_d_prime import CONFIDENCES
-from analysis.results import Record, ResultList, spread_out
+from analysis.results import Plotted, Record, ResultList, spread_out
 from analysis.sandwich import Clusters, clustered_difference, clustered_estimate, clustered_proportion
 from analysis.settings import Chosen, Settings, choose
 from benchmark.errors import AnalysisError
@@ -61,7 +61,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Metacognition(Record):
+class Metacognition(Plotted, Record):
     """What confidence says in one cell: a model and a condition, say.
 
     Attributes
@@ -124,6 +124,37 @@ class Metacognition(Record):
         for name, estimate in estimates.items():
             row |= spread_out(name, estimate)
         return {**row, "reasons": " ".join(self.reasons)}
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw accuracy by confidence, and the type-2 area."""
+        return self._draw_all([self], **options)
+
+    @staticmethod
+    def _draw_all(found: Sequence[Metacognition], **options: Any) -> Any:
+        """Draw several cells, a panel for each model."""
+        from analysis.figures import plot_confidence
+
+        levels, areas = confidence_points(found)
+        return plot_confidence(levels, areas if len(areas) else None, **options)
+
+
+def confidence_points(found: Sequence[Metacognition]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the data of the figure: one row a cell and level of confidence, and one a cell with its type-2 area."""
+    levels = [
+        {
+            **own.cell, "confidence": level.confidence, "value": level.accuracy.value, "low": level.accuracy.low,
+            "high": level.accuracy.high, "share": level.share.value, "share_low": level.share.low,
+            "share_high": level.share.high,
+        }
+        for own in found
+        for level in own.levels
+    ]  # fmt: skip
+    areas = [
+        {**own.cell, "value": own.auroc.value, "low": own.auroc.low, "high": own.auroc.high}
+        for own in found
+        if own.auroc
+    ]
+    return pd.DataFrame(levels), pd.DataFrame(areas)
 
 
 def measure_confidence(

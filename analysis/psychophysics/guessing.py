@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from analysis.estimands import spell_estimand
 from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.psychophysics.cells import ALL_ANSWERS, main_trials
 from analysis.psychophysics.learning import straight_line
-from analysis.results import Record
+from analysis.results import Plotted, Record
 from analysis.sandwich import Clusters, clustered_estimate, clustered_proportion
 from analysis.settings import Settings, choose
 from analysis.variance_components import split_variance
@@ -30,7 +30,7 @@ GUESS = 0.5
 
 
 @dataclass(frozen=True)
-class GuessingCheck(Record):
+class GuessingCheck(Plotted, Record):
     """What trials without references say of the guess rate.
 
     Attributes
@@ -88,6 +88,29 @@ class GuessingCheck(Record):
             if count:
                 text += f" {count} of {len(table):,} {word}s {'departs' if count == 1 else 'depart'} from it (Holm)."
         return text
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw the proportion right of every person and unit."""
+        from analysis.figures import plot_guessing
+
+        return plot_guessing(*guessing_points(self), **options)
+
+
+def guessing_points(guessing: GuessingCheck) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the data of the figure: one row a person and unit, and the mean that stands behind both."""
+    parts = []
+    for kind, table in (("people", guessing.people), ("units", guessing.units)):
+        own = table.reset_index()
+        name = "participant" if "participant" in own else "unit" if "unit" in own else str(own.columns[0])
+        own = own.rename(columns={name: "name", "proportion": "value", "departs": "flagged"})
+        parts.append(own[["name", "value", "low", "high", "flagged", "answers"]].assign(kind=kind))
+    drawn = pd.concat(parts, ignore_index=True)
+    drawn["name"] = drawn["name"].astype(str)
+    whole = guessing.proportion
+    overall = pd.DataFrame(
+        [{"kind": kind, "value": whole.value, "low": whole.low, "high": whole.high} for kind in ("people", "units")]
+    )
+    return drawn, overall
 
 
 def check_guessing(table: pd.DataFrame, **settings: Unpack[Settings]) -> GuessingCheck:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,10 @@ from analysis.estimands import spell_estimand
 from analysis.groups import KEYS, LEAST_UNITS, count_answers, groups, spell_group
 from analysis.intervals.bootstrap import resample_weights
 from analysis.reliability.analysis_of_variance import intraclass
+from analysis.reliability.ceilings import noise_ceiling
 from analysis.reliability.intervals import keep_prefix, reliability_estimate, reliability_of_fewer
 from analysis.reliability.split_halves import SPLITS_RESAMPLED, mean_correlation, no_spread, split_answers
-from analysis.results import Record, ResultList, spread_out
+from analysis.results import Plotted, Record, ResultList, spread_out
 from analysis.settings import Chosen, Settings, choose
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -35,7 +36,7 @@ class CurvePoint(Record):
 
 
 @dataclass(frozen=True)
-class ReliabilityCurve(Record):
+class ReliabilityCurve(Plotted, Record):
     """Reliability against answers a unit, for one model and condition.
 
     Attributes
@@ -63,6 +64,41 @@ class ReliabilityCurve(Record):
                 for point in self.points
             ]
         )
+
+    def _draw(self, **options: Any) -> Any:
+        """Draw reliability and ceiling against answers for each unit."""
+        return self._draw_all([self], **options)
+
+    @staticmethod
+    def _draw_all(curves: Sequence[ReliabilityCurve], **options: Any) -> Any:
+        """Draw several curves in one panel."""
+        from analysis.figures import plot_reliability_curve
+
+        return plot_reliability_curve(curve_points(curves), **options)
+
+
+def curve_points(curves: Sequence[ReliabilityCurve]) -> pd.DataFrame:
+    """Return the data of the figure: the predicted curves, with what was observed where it could be.
+
+    Returns
+    -------
+    Columns ``series``, ``answers``, ``value``, ``low``, ``high``, ``ceiling`` and ``observed_value`` with their ends.
+    """
+    rows = []
+    for curve in curves:
+        for point in curve.points:
+            own, ceiling, observed = point.predicted, noise_ceiling(point.predicted), point.observed
+            rows.append(
+                {
+                    "series": f"{curve.model}, {curve.condition}" if len(curves) > 1 else curve.condition,
+                    "answers": point.answers, "value": own.value, "low": own.low, "high": own.high,
+                    "ceiling": ceiling.value, "ceiling_low": ceiling.low, "ceiling_high": ceiling.high,
+                    "observed_value": observed.value if observed else None,
+                    "observed_low": observed.low if observed else None,
+                    "observed_high": observed.high if observed else None,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def reliability_curve(

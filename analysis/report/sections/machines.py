@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from analysis.agreement import (
-    Calibration,
     calibrate,
     error_consistency,
     fit_temperature,
@@ -17,6 +16,7 @@ from analysis.agreement import (
     score_with_machine,
     unit_agreement,
 )
+from analysis.agreement.calibration import Calibration, calibration_points
 from analysis.figures import plot_calibration, plot_human_machine, plot_machine_scores
 from analysis.intervals.means import differs_from_zero
 from analysis.machines.performance import MachineScore, MachineScores, observer_check
@@ -167,7 +167,7 @@ def compare_with_people(material: Material) -> Section:
     draft = SectionDraft("agreement")
     people = material.headline
     seed = material.settings.seed
-    bins = []
+    calibrations: list[Calibration] = []
     machines: dict[str, pd.DataFrame] = {}
     for observer in machine_names(material.responses):
         with draft.trying(observer):
@@ -240,8 +240,7 @@ def compare_with_people(material: Material) -> Section:
                 "Log-loss in nats a trial; a coin has .693.",
             )  # fmt: skip
         with draft.trying(f"{observer}: calibration"):
-            for own in calibrate(people, machine, seed=seed):
-                bins.append(_bins(own))
+            calibrations += calibrate(people, machine, seed=seed)
         with draft.trying(f"{observer}: temperature"):
             draft.tabulate(
                 f"temperature-{_slug(observer)}", f"The temperature of {observer} that fits people",
@@ -279,8 +278,8 @@ def compare_with_people(material: Material) -> Section:
                 "that of a machine that knows every unit's true score. The score is unbiased only if units were "
                 "labelled at random: a small p speaks against it.",
             )  # fmt: skip
-    if bins:
-        data = pd.concat(bins, ignore_index=True)
+    if calibrations:
+        data = calibration_points(calibrations)
         with draft.trying("figure of calibration"):
             draft.draw("calibration", "Calibration against people's choices", plot_calibration(data), data)
     with draft.trying("figure of units"):
@@ -292,15 +291,6 @@ def compare_with_people(material: Material) -> Section:
         "Correlations over units, raw and freed of people's noise; errors on single tasks; how well machines predict "
         "single answers; and what their answers save.",
     )
-
-
-def _bins(own: Calibration) -> pd.DataFrame:
-    names = {
-        "confidence": "predicted", "outcome": "value", "outcome_low": "low", "outcome_high": "high", "trials": "n",
-        "low": "from", "high": "to",
-    }  # fmt: skip
-    renamed = own.bins.rename(columns=names).dropna(subset=["low", "high"])
-    return renamed.assign(series=f"{own.observer}, {own.condition}")
 
 
 def _slug(observer: str) -> str:

@@ -9,7 +9,6 @@ import pandas as pd
 from analysis.figures import plot_confidence, plot_difficulty, plot_guessing, plot_layers
 from analysis.proportions import Proportions
 from analysis.psychophysics import (
-    GuessingCheck,
     Metacognition,
     check_guessing,
     compare_references,
@@ -21,6 +20,8 @@ from analysis.psychophysics import (
     reaction_times,
     repeat_consistency,
 )
+from analysis.psychophysics.confidence import confidence_points
+from analysis.psychophysics.guessing import guessing_points
 from analysis.report.document import Section
 from analysis.report.material import Material, SectionDraft
 from benchmark.protocol import load_protocol
@@ -49,7 +50,7 @@ def check_controls(material: Material) -> Section:
                         }
                     ],
                 )  # fmt: skip
-                drawn, overall = _guessing_points(guessing)
+                drawn, overall = guessing_points(guessing)
                 draft.draw(
                     "guessing", "Guessing without references", plot_guessing(drawn, overall), drawn,
                     "In red: people and units that chance alone does not explain, after Holm. Bands: the means.",
@@ -144,14 +145,9 @@ def describe_confidence(material: Material) -> Section:
         for own in measured:
             if own.auroc is not None:
                 draft.find(own.verdict)
-        levels = pd.DataFrame([row for own in measured for row in _plain_levels(own)])
-        areas = [
-            {**own.cell, "value": own.auroc.value, "low": own.auroc.low, "high": own.auroc.high}
-            for own in measured
-            if own.auroc
-        ]
+        levels, areas = confidence_points(measured)
         if len(levels):
-            axes = plot_confidence(levels, pd.DataFrame(areas) if areas else None)
+            axes = plot_confidence(levels, areas if len(areas) else None)
             draft.draw("levels", "Accuracy by confidence", axes, levels)
     with draft.trying("signal detection"):
         detected = detect(material.headline)
@@ -187,22 +183,6 @@ def _levels(own: Metacognition) -> list[dict[str, Any]]:
             "confidence": str(level.confidence),
             "proportion correct": level.accuracy,
             "share of answers": level.share,
-        }
-        for level in own.levels
-    ]
-
-
-def _plain_levels(own: Metacognition) -> list[dict[str, Any]]:
-    return [
-        {
-            **own.cell,
-            "confidence": level.confidence,
-            "value": level.accuracy.value,
-            "low": level.accuracy.low,
-            "high": level.accuracy.high,
-            "share": level.share.value,
-            "share_low": level.share.low,
-            "share_high": level.share.high,
         }
         for level in own.levels
     ]
@@ -282,20 +262,3 @@ def _draw_layers(draft: SectionDraft, material: Material) -> None:
         "Depth 0 is the picture, 1 the output. Layers of few units have wide intervals; pale marks have none, since "
         "one unit is no sample of its layer.",
     )  # fmt: skip
-
-
-def _guessing_points(guessing: GuessingCheck) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return one row a person and unit, and the mean that stands behind both."""
-    parts = []
-    for kind, table in (("people", guessing.people), ("units", guessing.units)):
-        own = table.reset_index()
-        name = "participant" if "participant" in own else "unit" if "unit" in own else str(own.columns[0])
-        own = own.rename(columns={name: "name", "proportion": "value", "departs": "flagged"})
-        parts.append(own[["name", "value", "low", "high", "flagged", "answers"]].assign(kind=kind))
-    drawn = pd.concat(parts, ignore_index=True)
-    drawn["name"] = drawn["name"].astype(str)
-    whole = guessing.proportion
-    overall = pd.DataFrame(
-        [{"kind": kind, "value": whole.value, "low": whole.low, "high": whole.high} for kind in ("people", "units")]
-    )
-    return drawn, overall

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from analysis.figures import plot_reliability_curve, plot_unit_distribution
 from analysis.power.forecast import WIDTH, sessions_until
 from analysis.proportions import estimate_proportions
-from analysis.reliability import ReliabilityCurve, estimate_reliability, noise_ceiling, reliability_curve
+from analysis.reliability import estimate_reliability, reliability_curve
+from analysis.reliability.curves import curve_points
 from analysis.report.document import Section
 from analysis.report.material import Material, SectionDraft
 
@@ -41,7 +42,7 @@ def describe_reliability(material: Material) -> Section:
         )  # fmt: skip
     with draft.trying("reliability against answers per unit"):
         curves = reliability_curve(table, seed=seed)
-        points = pd.concat([_curve_points(curve, several=len(curves) > 1) for curve in curves], ignore_index=True)
+        points = curve_points(curves)
         # Where halves are opposed, Spearman and Brown's formula has a pole: such a series has no curve.
         shown = points.groupby("series")["value"].transform(lambda value: np.isfinite(value).all())
         for series in dict.fromkeys(points.loc[~shown, "series"]):
@@ -71,30 +72,6 @@ def describe_reliability(material: Material) -> Section:
         "How reliable are the scores of single units?",
         "How well the mean of a unit's answers would agree with the mean of as many new ones.",
     )
-
-
-def _curve_points(curve: ReliabilityCurve, several: bool) -> pd.DataFrame:
-    """Return the predicted curve, with what was observed where it could be."""
-    rows = []
-    for point in curve.points:
-        own = point.predicted
-        ceiling = noise_ceiling(own)
-        rows.append(
-            {
-                "series": f"{curve.model}, {curve.condition}" if several else curve.condition,
-                "answers": point.answers,
-                "value": own.value,
-                "low": own.low,
-                "high": own.high,
-                "ceiling": ceiling.value,
-                "ceiling_low": ceiling.low,
-                "ceiling_high": ceiling.high,
-                "observed_value": point.observed.value if point.observed else None,
-                "observed_low": point.observed.low if point.observed else None,
-                "observed_high": point.observed.high if point.observed else None,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def _noise(rows: pd.DataFrame, seed: int) -> NDArray[np.float64]:
