@@ -94,7 +94,16 @@ def test_every_estimator_takes_the_settings_in_the_same_words() -> None:
     assert beside == {"proportions.follow_mean"}
 
 
-CHAPTERS = ("agreement", "comparison", "machines", "proportions", "reliability", "scaling", "multiverse")
+CHAPTERS = (
+    "agreement",
+    "comparison",
+    "machines",
+    "proportions",
+    "reliability",
+    "psychophysics",
+    "scaling",
+    "multiverse",
+)
 
 
 @pytest.mark.parametrize(

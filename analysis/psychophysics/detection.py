@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -42,8 +42,9 @@ from analysis.sandwich import (
     clustered_proportion,
     difference_influence,
 )
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Detection(Record):
 
 
 def detect(
-    table: pd.DataFrame, by: Sequence[str] = ("model", "condition"), level: float = LEVEL
+    table: pd.DataFrame, by: Sequence[str] = ("model", "condition"), **settings: Unpack[Settings]
 ) -> ResultList[Detection]:
     """Estimate d', criterion and position bias in each cell.
 
@@ -120,8 +121,8 @@ def detect(
         Table of judgements.
     by
         Columns that make the cells.
-    level
-        Coverage of the intervals.
+    settings
+        As for every estimator: :class:`Settings`.
 
     Returns
     -------
@@ -132,6 +133,7 @@ def detect(
     AnalysisError
         If the table is empty, or a cell shows the maximal query on one side alone.
     """
+    level = choose(settings).level
     if table.empty:
         raise AnalysisError("There are no judgements to estimate d' from.")
     return ResultList(_detect_cell(own, cell, level) for cell, own in split_cells(table, by))

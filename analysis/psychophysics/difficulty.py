@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -42,8 +42,9 @@ from analysis.psychophysics.difficulty_model import GUESS, Counts, fit_parameter
 from analysis.psychophysics.quantiles import query_distance
 from analysis.results import Plotted, Record
 from analysis.sandwich import Clusters, clustered_difference, clustered_proportion
+from analysis.settings import Settings, choose
 from benchmark.errors import AnalysisError
-from benchmark.estimate import LEVEL, Estimate
+from benchmark.estimate import Estimate
 
 LEAST_DIFFICULTIES = 3
 _CURVE_POINTS = 61
@@ -161,7 +162,7 @@ def fit_difficulty_curves(
     by: Sequence[str] = ("model", "condition"),
     *,
     lapse: float = 0.0,
-    level: float = LEVEL,
+    **settings: Unpack[Settings],
 ) -> DifficultyCurves:
     """Fit a difficulty curve to each cell that was asked about at three difficulties or more.
 
@@ -175,14 +176,15 @@ def fit_difficulty_curves(
         Columns that make the cells.
     lapse
         Share of trials that are answered wrongly whatever is shown (from catch trials, say).
-    level
-        Coverage of the intervals.
+    settings
+        As for every estimator: :class:`Settings`.
 
     Raises
     ------
     AnalysisError
         If no cell can carry a curve, a difficulty has no quantile, or the lapse lies outside 0 to .5.
     """
+    level = choose(settings).level
     if table.empty:
         raise AnalysisError("There are no judgements to fit a difficulty curve to.")
     if not 0 <= lapse < 0.5:
