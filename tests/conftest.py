@@ -45,8 +45,9 @@ os.environ[VARIABLE] = "off"  # tests of work on pictures must see it done; test
 
 
 LONGEST = (
-    "leaderboard", "visualization_fast", "assignment", "browser", "build", "kill", "report", "analysis_figures",
-    "extension", "engines", "mixed_model", "backup", "export", "answer_verbs", "blindness", "forecast",
+    "browser", "leaderboard", "build", "extension", "analysis_figures", "report", "visualization_fast", "kill",
+    "assignment", "mixed_model", "engines", "command_line_json", "starters", "backup", "export", "answer_verbs",
+    "blindness", "forecast",
 )  # fmt: skip
 """Files that take longest, the longest first: the rest fills up whichever worker is done with them sooner."""
 
