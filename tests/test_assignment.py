@@ -26,7 +26,7 @@ from benchmark.units import UNIT_COLUMNS
 from tests.hosted import MODELS, Clock, host, make_hosted_study, walk_to_practice
 from webapp.answering import Answer, ShownTrial, current_trial, record_answer
 from webapp.assignment import cell_states, lease_slot, refuse_mixing, release_stale
-from webapp.bots import LocalHost, Population, draw_crowd, play
+from webapp.bots import BotPopulation, LocalHost, draw_crowd, play
 from webapp.bots.playing import Life
 from webapp.hosting import Hosting
 from webapp.participation import Device, Participant, agree, arrive, check_device, leave_comments, look_up, stop
@@ -430,7 +430,7 @@ def check_what_is_stored(hosting: Hosting, planned: int) -> None:
     assert given["response_id"].is_unique
 
 
-DROPPING = Population(dropout=0.3, inattentive=0.15, hasty=0.05, slow=0.05)
+DROPPING = BotPopulation(dropout=0.3, inattentive=0.15, hasty=0.05, slow=0.05)
 
 
 @pytest.mark.parametrize(("layout", "seed"), [("crossed", 2), ("nested", 1)])
@@ -483,7 +483,7 @@ def play_together(lives: Iterable[tuple[float, Life]], clock: Clock, workers: in
 
 def test_units_stay_balanced_with_two_servers_and_many_threads(crossed: Study, database_url: str) -> None:
     clock = Clock()
-    population = Population(dropout=0.3, inattentive=0.15, hasty=0, slow=0, double_click=0.3)
+    population = BotPopulation(dropout=0.3, inattentive=0.15, hasty=0, slow=0, double_click=0.3)
     rules = crossed.protocol.rules.session
     with (
         hosting_of(crossed, database_url, clock=clock) as first,

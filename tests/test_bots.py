@@ -30,8 +30,8 @@ from benchmark.units import PLANTED, UNIT_COLUMNS
 from tests.hosted import host, make_hosted_study
 from webapp.answering import Answer, ShownTrial, record_answer
 from webapp.bots import (
+    BotPopulation,
     LocalHost,
-    Population,
     Recognition,
     RemoteHost,
     SimulatedClock,
@@ -47,7 +47,7 @@ from webapp.hosting import Hosting
 from webapp.layout import place_pictures
 from webapp.simulation import simulate_study, simulation_url
 
-PLAIN = Population(
+PLAIN = BotPopulation(
     inattentive=0, hasty=0, slow=0, unable=0, unwilling=0, small_window=0, dropout=0, double_click=0, position_sd=0
 )
 """People to whom nothing happens."""
@@ -65,7 +65,7 @@ def hosting(study: Study, tmp_path: Path) -> Iterator[Hosting]:
         yield made
 
 
-def send(hosting: Hosting, population: Population, participants: int, seed: int = 1) -> list[Story]:
+def send(hosting: Hosting, population: BotPopulation, participants: int, seed: int = 1) -> list[Story]:
     """Send people through the study one after the other."""
     crowd = draw_crowd(
         hosting.study.stimuli(), hosting.rules, participants=participants, seed=seed, population=population
@@ -110,7 +110,7 @@ TASK = {
 
 
 def test_the_true_probability_is_that_of_people_drawn_at_random() -> None:
-    truth = Truth(4, Population(lapse=0.1, person_sd=1.2))
+    truth = Truth(4, BotPopulation(lapse=0.1, person_sd=1.2))
     ability = np.random.default_rng(0).normal(0, 1.2, size=400_000)
     knows = 0.9 * sigmoid(truth.logit(TASK, "both") + ability)
     assert truth.probability(TASK, "both") == pytest.approx(float((knows + (1 - knows) / 2).mean()), abs=1e-3)
@@ -133,7 +133,7 @@ def test_harder_tasks_and_fewer_references_are_known_less_often() -> None:
 
 def test_shares_are_checked() -> None:
     with pytest.raises(HostingError, match=r"dropout .* between 0 and 1, not 1.5"):
-        Population(dropout=1.5)
+        BotPopulation(dropout=1.5)
 
 
 # ---------------------------------------------------------------- recognising trials
@@ -212,7 +212,7 @@ def test_reaction_times_and_confidence_follow_certainty(hosting: Hosting) -> Non
     ids=["inattentive", "hasty", "slow", "unwilling", "small window", "unable", "goodbye", "silent", "back"],
 )
 def test_what_people_are_like_shows_in_what_becomes_of_them(
-    study: Study, tmp_path: Path, population: Population, outcome: str, reason: str
+    study: Study, tmp_path: Path, population: BotPopulation, outcome: str, reason: str
 ) -> None:
     settings = SimulationSettings(participants=3, database=f"sqlite:///{tmp_path / 'a.sqlite'}", interval=4000)
     made = simulate_study(study, settings, population=population)

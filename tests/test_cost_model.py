@@ -20,10 +20,10 @@ from tests.speed.cost_model import (
     PARTS,
     TERMS,
     CostModel,
-    Design,
     Hardware,
     Measurement,
     Network,
+    StudySize,
     core_seconds,
     fit_costs,
     makespan,
@@ -79,7 +79,7 @@ SMALL = Network(
     "small", 25.0, 8.0, 40.0, 112, 37760, 60416, 224, True,
     ((2, 2.0, 15.0, 0.1), (1, 4.0, 20.0, 0.2), (3, 7.0, 38.0, 0.4)),
 )  # fmt: skip
-STUDY = Design(
+STUDY = StudySize(
     20_000, 0.19, 6, 8, 100, synthetic=6, embedder=(0.8, 22.0), observers=((0.8, 22.0),), described=True
 )  # fmt: skip
 
@@ -88,7 +88,9 @@ def machines(model: CostModel, gpus: int = 1) -> Hardware:
     return Hardware(model.stages["accelerator"], gpus=gpus)
 
 
-def hours(model: CostModel, network: Network = SMALL, design: Design = STUDY, gpus: int = 1, count: int = 1) -> float:
+def hours(
+    model: CostModel, network: Network = SMALL, design: StudySize = STUDY, gpus: int = 1, count: int = 1
+) -> float:
     return predict_studies(model, [network] * count, design, machines(model, gpus)).hours.value
 
 

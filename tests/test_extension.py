@@ -37,7 +37,7 @@ from tests.hand_made import make_protocol, make_tasks
 from tests.hosted import MODELS, host, hosted_experiment, make_hosted_study, walk_to_practice
 from webapp.answering import Answer, current_trial, record_answer
 from webapp.hosting import Hosting
-from webapp.layout import Layout
+from webapp.layout import SessionSlots
 
 OLD, NEW = MODELS
 BOTH = [{"card": OLD}, {"card": NEW}]
@@ -185,7 +185,7 @@ def test_a_model_is_added_and_old_answers_trials_and_slots_stay_as_they_are(
     assert_balanced(main)
     assert_cells_are_the_trials(extended)
 
-    layout = Layout(extended)
+    layout = SessionSlots(extended)
     assert_same_rows(layout.trials("natural-easy-0003"), refill)
     assert_same_rows(layout.practice("natural-easy", 7), practice)
 
@@ -243,7 +243,7 @@ def test_a_condition_is_added_and_an_old_cell_is_repeated_as_its_anchor(
         assert_balanced(main_of(after, name))
         assert set(Counter(units_of(main_of(after, name))).values()) == {3}
     assert_cells_are_the_trials(extended)
-    assert set(Layout(extended).cells) == {"natural-easy", *cells}
+    assert set(SessionSlots(extended).cells) == {"natural-easy", *cells}
 
 
 def test_nested_sessions_get_a_cell_for_the_new_model_and_one_that_repeats_the_anchor(
@@ -681,7 +681,7 @@ def test_an_extension_that_is_killed_while_it_takes_its_place_can_be_read_and_is
 ) -> None:
     study = copy_of(made(), tmp_path / "study")
     wide = made(models=2, synthetic=True)
-    before, refill = study.trials(), Layout(study).trials("natural-easy-0003")
+    before, refill = study.trials(), SessionSlots(study).trials("natural-easy-0003")
     draft = extension.begin_extension(study, wide.experiment)
     build_draft(draft, wide)
     written = 0
@@ -713,8 +713,8 @@ def test_an_extension_that_is_killed_while_it_takes_its_place_can_be_read_and_is
             with pytest.raises(KeyboardInterrupt):
                 extension.finish_extension(study)
     half = Study.open(study.root)
-    layout = Layout(half)
-    assert_same_rows(layout.trials("natural-easy-0000"), Layout(made()).trials("natural-easy-0000"))
+    layout = SessionSlots(half)
+    assert_same_rows(layout.trials("natural-easy-0000"), SessionSlots(made()).trials("natural-easy-0000"))
     assert_same_rows(layout.trials("natural-easy-0003"), refill)
     if half.manifest["experiment"] == made().manifest["experiment"]:
         assert list(layout.cells) == ["natural-easy"]

@@ -13,14 +13,16 @@ import sqlalchemy as sa
 from benchmark.database import Database, answers, sessions
 from tests.hosted import make_hosted_study
 from tests.servers import Server, free_port, running
-from webapp.bots import Crowd, Population, RemoteHost, draw_crowd, play_in_real_time
+from webapp.bots import BotPopulation, Crowd, RemoteHost, draw_crowd, play_in_real_time
 
 pytest_plugins = ["tests.databases"]
 
 BOTS = 12
 KILLS = 3
 SESSION = {"main_trials": 6, "catch_trials": 2, "responses_per_unit": 20}
-PATIENT = Population(dropout=0, inattentive=0, unable=0, unwilling=0, small_window=0, slow=0, hasty=0, double_click=0.3)
+PATIENT = BotPopulation(
+    dropout=0, inattentive=0, unable=0, unwilling=0, small_window=0, slow=0, hasty=0, double_click=0.3
+)
 
 
 def draw_bots(server: Server, seed: int) -> Crowd:

@@ -18,7 +18,7 @@ from benchmark.errors import HostingError
 from benchmark.experiment import RecruitmentSettings
 from benchmark.protocol import SessionRules
 from benchmark.study import Study
-from webapp.layout import Layout
+from webapp.layout import SessionSlots
 from webapp.recruitment import RECRUITERS, Outcome, Recruiter, completion_code
 from webapp.renditions import Renditions
 from webapp.store import SECRET, open_store, read_setting, secret_key, write_setting
@@ -105,7 +105,7 @@ class Hosting:
     study: Study
     database: Database
     identity: str
-    layout: Layout
+    layout: SessionSlots
     wording: Wording
     keys: dict[str, bytes]
     pilot: bool = False
@@ -254,7 +254,7 @@ def open_hosting(
     DatabaseError
         If the database can't be used.
     """
-    layout = Layout(study)
+    layout = SessionSlots(study)
     wording = Wording(study.experiment.texts.language, study.root / "texts")
     database = open_store(database_url(study, url))
     with database.writing() as connection:

@@ -55,7 +55,7 @@ class _Cells(dict[str, CellPlan]):
         )
 
 
-class Layout:
+class SessionSlots:
     """The slots of all cells, planned ones and those behind the plan.
 
     Parameters

@@ -27,9 +27,9 @@ from benchmark.units import PLANTED, UNIT_COLUMNS
 from webapp.assignment import CellState, cell_states, own_rows, refuse_mixing
 from webapp.bots import (
     SIMULATED,
+    BotPopulation,
     Crowd,
     LocalHost,
-    Population,
     RemoteHost,
     SimulatedClock,
     Story,
@@ -155,7 +155,7 @@ def simulate_study(
     study: Study,
     settings: SimulationSettings | None = None,
     *,
-    population: Population | None = None,
+    population: BotPopulation | None = None,
     patience: float = 60.0,
     reporter: Reporter | None = None,
 ) -> Simulation:
@@ -184,14 +184,16 @@ def simulate_study(
         If the database holds answers of people (see :func:`webapp.assignment.refuse_mixing`), or the server is away.
     """
     given = settings or SimulationSettings()
-    people = population or Population(dropout=given.dropout, inattentive=given.inattentive)
+    people = population or BotPopulation(dropout=given.dropout, inattentive=given.inattentive)
     with (reporter or Reporter()).task("simulated people", given.participants) as advance:
         if given.http:
             return _simulate_over_http(study, given, people, patience, advance)
         return _simulate_here(study, given, people, advance)
 
 
-def _simulate_here(study: Study, settings: SimulationSettings, population: Population, advance: Advance) -> Simulation:
+def _simulate_here(
+    study: Study, settings: SimulationSettings, population: BotPopulation, advance: Advance
+) -> Simulation:
     """Let simulated people take part in this process, on a clock that jumps from one event to the next."""
     begun = monotonic()
     clock = SimulatedClock(time())
@@ -210,7 +212,7 @@ def _simulate_here(study: Study, settings: SimulationSettings, population: Popul
 
 
 def _simulate_over_http(
-    study: Study, settings: SimulationSettings, population: Population, patience: float, advance: Advance
+    study: Study, settings: SimulationSettings, population: BotPopulation, patience: float, advance: Advance
 ) -> Simulation:
     """Send simulated people through a running server, which must have been started with ``--bots``."""
     begun = monotonic()
@@ -252,7 +254,7 @@ def _earlier(hosting: Hosting) -> tuple[int, float]:
     return int(count), float(seen or 0.0)
 
 
-def _crowd(study: Study, settings: SimulationSettings, population: Population, first: int = 0) -> Crowd:
+def _crowd(study: Study, settings: SimulationSettings, population: BotPopulation, first: int = 0) -> Crowd:
     if settings.participants < 1:
         raise HostingError(f"{settings.participants} participants can't take part; send at least one.")
     rules = study.protocol.rules

@@ -28,7 +28,7 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
 
 
 @dataclass(frozen=True)
-class Design:
+class GroupDesign:
     """Who is asked what: people of each group, and how many of the units each of them answers once in each cell."""
 
     words: str
@@ -43,27 +43,29 @@ class Design:
 
 
 DESIGNS = (
-    Design("a laboratory: 10 and 10 people, 45 units, all of them asked of everybody", (10, 10), 45, 45),
-    Design("few: 6 and 6 people, 20 units, all of them asked of everybody", (6, 6), 20, 20),
-    Design("unequal: 60 and 12 people, 80 units, 40 asked of each", (60, 12), 80, 40),
-    Design("online: 100 and 100 people, 84 units, 40 asked of each", (100, 100), 84, 40),
-    Design("two cells: 20 and 20 people, 40 units, all of them in both", (20, 20), 40, 40, ("natural", "synthetic")),
-    Design("easy: 20 and 20 people, 60 units, all asked of everybody", (20, 20), 60, 60, intercept=2.5),
-    Design("people alike: 20 and 20 people, 40 units", (20, 20), 40, 40, person=0.0, unit_group=0.0),
-    Design("units alike: 20 and 20 people, 40 units", (20, 20), 40, 40, unit=0.0, unit_group=0.0),
-    Design("people differ much: 15 and 15 people, 60 units", (15, 15), 60, 60, person=1.2),
+    GroupDesign("a laboratory: 10 and 10 people, 45 units, all of them asked of everybody", (10, 10), 45, 45),
+    GroupDesign("few: 6 and 6 people, 20 units, all of them asked of everybody", (6, 6), 20, 20),
+    GroupDesign("unequal: 60 and 12 people, 80 units, 40 asked of each", (60, 12), 80, 40),
+    GroupDesign("online: 100 and 100 people, 84 units, 40 asked of each", (100, 100), 84, 40),
+    GroupDesign(
+        "two cells: 20 and 20 people, 40 units, all of them in both", (20, 20), 40, 40, ("natural", "synthetic")
+    ),
+    GroupDesign("easy: 20 and 20 people, 60 units, all asked of everybody", (20, 20), 60, 60, intercept=2.5),
+    GroupDesign("people alike: 20 and 20 people, 40 units", (20, 20), 40, 40, person=0.0, unit_group=0.0),
+    GroupDesign("units alike: 20 and 20 people, 40 units", (20, 20), 40, 40, unit=0.0, unit_group=0.0),
+    GroupDesign("people differ much: 15 and 15 people, 60 units", (15, 15), 60, 60, person=1.2),
 )
 EFFECTS = (0.0, 0.1)
 """Differences of proportions correct, lay minus expert; 0 is where the size is read."""
 
 
-def mean(eta: float, design: Design) -> float:
+def mean(eta: float, design: GroupDesign) -> float:
     """Return the mean proportion correct over new units and people."""
     spread = math.sqrt(design.unit**2 + design.unit_group**2 + design.person**2)
     return float((WEIGHTS / WEIGHTS.sum()) @ (GUESS + (1 - GUESS) * expit(eta + spread * NODES)))
 
 
-def draw(design: Design, eta: tuple[float, float], rng: np.random.Generator) -> pd.DataFrame:
+def draw(design: GroupDesign, eta: tuple[float, float], rng: np.random.Generator) -> pd.DataFrame:
     """Return one study's judgements; ``eta`` holds each group's intercept."""
     unit = rng.normal(0, design.unit, design.units)
     by_group = rng.normal(0, design.unit_group, (2, design.units))
@@ -100,7 +102,7 @@ def draw(design: Design, eta: tuple[float, float], rng: np.random.Generator) -> 
     ).astype(dict.fromkeys(("model", "difficulty", "references", "layer"), "category"))
 
 
-def measure(design: Design, effect: float, studies: int, seed: int) -> dict[str, object]:
+def measure(design: GroupDesign, effect: float, studies: int, seed: int) -> dict[str, object]:
     """Return how often p < .05, and how often intervals held the truth, by themselves and together."""
     expert = design.intercept
     goal = mean(expert, design) + effect

@@ -75,10 +75,10 @@ from tests.speed.cost_model import (
     PARTS,
     TERMS,
     CostModel,
-    Design,
     Hardware,
     Measurement,
     Network,
+    StudySize,
     core_seconds,
     fit_costs,
     model_work,
@@ -767,7 +767,7 @@ def show_builds(model: CostModel, records: Sequence[dict[str, Any]]) -> None:
     for name, members in builds.items():
         facts = {key: float(members[0][key]) for key in ("pictures", "megapixels", "sampled", "units", "extremes",
                                                         "synthetic", "steps", "canvas")}  # fmt: skip
-        design = Design(
+        design = StudySize(
             pictures=int(facts["pictures"]), megapixels=facts["megapixels"], units=int(facts["units"]),
             sampled=int(facts["sampled"]), extremes=int(facts["extremes"]), shown=40,
             synthetic=int(facts["synthetic"]), canvas=int(facts["canvas"]), steps=facts["steps"], copies=1, shards=1,
@@ -815,7 +815,7 @@ def show_networks(records: Sequence[dict[str, Any]]) -> None:
     show(title, ("per picture", "5 %", "25 %", "50 %", "75 %", "95 %", "mean", "largest"), rows)
 
 
-def designs_of(records: Sequence[dict[str, Any]]) -> dict[str, Design]:
+def designs_of(records: Sequence[dict[str, Any]]) -> dict[str, StudySize]:
     """Return what is made of a model: the release over the validation pictures, and that of 2023 over the others."""
     observers = tuple((each.gigaflops, each.megaelements) for each in networks_of(records, "observer").values())
     release = load_protocol("vimi1").for_pool(50_000)
@@ -825,10 +825,10 @@ def designs_of(records: Sequence[dict[str, Any]]) -> dict[str, Design]:
         "described": True,
     }  # fmt: skip
     return {
-        "validation": Design(
+        "validation": StudySize(
             pictures=50_000, extremes=release.windows(50_000, ("easy",)).reach, synthetic=84, parts=3, **common
         ),
-        "training": Design(
+        "training": StudySize(
             pictures=1_281_167, extremes=old.windows(1_281_167, ("easy",)).reach, synthetic=84, **common
         ),
     }
@@ -902,7 +902,7 @@ def show_sensitivity(model: CostModel, records: Sequence[dict[str, Any]], base: 
     nine, design = list(networks_of(records, "of the nine").values()), designs_of(records)["validation"]
     hardware = replace(base, gpus=8)
     plain = predict_studies(model, nine, design, hardware).hours.value
-    cases: list[tuple[str, Hardware, Design]] = [
+    cases: list[tuple[str, Hardware, StudySize]] = [
         ("cores per GPU: 4", replace(hardware, cores_per_gpu=4), design),
         ("cores per GPU: 16", replace(hardware, cores_per_gpu=16), design),
         ("cores half as fast as here", replace(hardware, core=0.5), design),

@@ -450,7 +450,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Design:
+class StudySize:
     """What is made of each network.
 
     Attributes
@@ -537,7 +537,7 @@ PARTS = (
 """Parts of a study. Activations and visualisations are cut into pieces; so are the pictures of observers."""
 
 
-def survey_work(design: Design) -> list[Work]:
+def survey_work(design: StudySize) -> list[Work]:
     """Return what is done once for a study, before any model."""
     count = float(design.pictures)
     work = [Work("survey", "threads", "survey", {"pictures": count, "megapixels": count * design.megapixels})]
@@ -552,7 +552,7 @@ def survey_work(design: Design) -> list[Work]:
     return work
 
 
-def model_work(network: Network, design: Design, sets: int = 2, place: int = 0) -> list[Work]:
+def model_work(network: Network, design: StudySize, sets: int = 2, place: int = 0) -> list[Work]:
     """Return what is done for one network and its twin, if it has one.
 
     Parameters
@@ -603,7 +603,9 @@ def model_work(network: Network, design: Design, sets: int = 2, place: int = 0) 
     return work
 
 
-def layer_work(network: Network, layer: tuple[int, float, float, float], design: Design, sets: int = 2) -> list[Work]:
+def layer_work(
+    network: Network, layer: tuple[int, float, float, float], design: StudySize, sets: int = 2
+) -> list[Work]:
     """Return what the synthetic pictures of a layer's units take, for one copy of the network.
 
     A step is a forward pass and its gradient, which is as much again; a look, and each set that leaves, is a forward
@@ -729,7 +731,7 @@ class _Part:
 def predict_studies(
     model: CostModel,
     networks: Sequence[Network],
-    design: Design,
+    design: StudySize,
     hardware: Hardware,
     manner: str = "one study",
     *,
@@ -785,7 +787,7 @@ def predict_studies(
 class _Predictor:
     """Puts the parts of studies together on given hardware."""
 
-    def __init__(self, model: CostModel, design: Design, hardware: Hardware) -> None:
+    def __init__(self, model: CostModel, design: StudySize, hardware: Hardware) -> None:
         self.model, self.design, self.hardware = model, design, hardware
         self.outside: set[str] = set()
         self._errors: dict[tuple[str, str], NDArray[np.float64]] = {}

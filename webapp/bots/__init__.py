@@ -12,10 +12,27 @@ from webapp.bots.crowd import Crowd, draw_crowd
 from webapp.bots.hosts import SIMULATED, Host, LocalHost, RemoteHost, Reply, handle_step
 from webapp.bots.lives import Acknowledged, Bot, Story, Traits
 from webapp.bots.playing import Life, SimulatedClock, play, play_in_real_time
-from webapp.bots.population import Population, Recognition, Truth, sigmoid
+from webapp.bots.population import BotPopulation, Recognition, Truth, sigmoid
 
 __all__ = [
-    "SIMULATED", "Acknowledged", "Bot", "Crowd", "Host", "Life", "LocalHost", "Population", "Recognition", "RemoteHost",
-    "Reply", "SimulatedClock", "Story", "Traits", "Truth", "draw_crowd", "handle_step", "play", "play_in_real_time",
+    "SIMULATED",
+    "Acknowledged",
+    "Bot",
+    "BotPopulation",
+    "Crowd",
+    "Host",
+    "Life",
+    "LocalHost",
+    "Recognition",
+    "RemoteHost",
+    "Reply",
+    "SimulatedClock",
+    "Story",
+    "Traits",
+    "Truth",
+    "draw_crowd",
+    "handle_step",
+    "play",
+    "play_in_real_time",
     "sigmoid",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from benchmark.tasks import assemble_tasks
 from webapp.bots.hosts import Host
 from webapp.bots.lives import Bot, Story
 from webapp.bots.playing import Life
-from webapp.bots.population import Population, Recognition, Truth
+from webapp.bots.population import BotPopulation, Recognition, Truth
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Crowd:
 
 def draw_crowd(
     stimuli: pd.DataFrame, rules: SessionRules, *, participants: int, seed: int = 0, interval: float = 60.0,
-    population: Population | None = None, slow_seconds: float = 75.0, first: int = 0, truth_seed: int | None = None,
+    population: BotPopulation | None = None, slow_seconds: float = 75.0, first: int = 0, truth_seed: int | None = None,
 ) -> Crowd:  # fmt: skip
     """Draw simulated people.
 
@@ -77,7 +77,7 @@ def draw_crowd(
     truth_seed
         Of what is true of the units, if it is not that of the people.
     """
-    given = population or Population()
+    given = population or BotPopulation()
     tasks = assemble_tasks(stimuli)
     truth = Truth(seed if truth_seed is None else truth_seed, given)
     recognition = Recognition(tasks)

@@ -14,7 +14,7 @@ from benchmark.randomness import generator_from
 from benchmark.units import PLANTED
 from webapp.answering import Answer, ShownTrial
 from webapp.bots.hosts import Host, Reply
-from webapp.bots.population import Population, Recognition, Truth, sigmoid
+from webapp.bots.population import BotPopulation, Recognition, Truth, sigmoid
 from webapp.participation import Participant
 
 
@@ -35,7 +35,7 @@ class Traits:
     comes_back: bool
 
     @classmethod
-    def draw(cls, population: Population, generator: np.random.Generator, moments: int) -> Traits:
+    def draw(cls, population: BotPopulation, generator: np.random.Generator, moments: int) -> Traits:
         """Draw a person; ``moments`` is the length of a whole way through the study, in steps."""
         given, chance = population, generator.random(9)
         return cls(
@@ -154,7 +154,7 @@ class Bot:
     """
 
     def __init__(
-        self, number: int, seed: int, population: Population, truth: Truth, recognition: Recognition,
+        self, number: int, seed: int, population: BotPopulation, truth: Truth, recognition: Recognition,
         rules: SessionRules, slow_seconds: float = 75.0, token: str = "",
     ) -> None:  # fmt: skip
         self._draws = generator_from(seed, "simulated person", number)

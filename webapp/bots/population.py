@@ -19,7 +19,7 @@ from webapp.answering import ShownTrial
 
 
 @dataclass(frozen=True)
-class Population:
+class BotPopulation:
     """What simulated people are like.
 
     Attributes
@@ -98,7 +98,7 @@ class Truth:
         What people are like.
     """
 
-    def __init__(self, seed: int, population: Population) -> None:
+    def __init__(self, seed: int, population: BotPopulation) -> None:
         self.seed = seed
         self.population = population
         self._logits: dict[tuple[Any, ...], float] = {}
