@@ -92,6 +92,9 @@ class TestLink:
         link, step = Link(name, guess, lapse), 1e-4
         places = np.array([eta - step, eta, eta + step])
         terms = link.terms(places, np.full(3, correct))
+        which = 0 if correct else 1
+        np.testing.assert_allclose(link.log_chances(places)[which], terms.log_likelihood, rtol=1e-13)
+        np.testing.assert_allclose(link.scores(places)[which], terms.score, rtol=1e-12)
 
         def slope(values):
             return (values[2] - values[0]) / (2 * step)

@@ -57,6 +57,23 @@ class Link:
         probability: Floats = self.guess + self.span * below
         return probability
 
+    def chances(self, eta: Floats) -> tuple[Floats, Floats]:
+        """Return the probabilities of a right and of a wrong answer, both without cancellation."""
+        below, above = self.distribution(np.clip(eta, -_FARTHEST[self.name], _FARTHEST[self.name]))
+        return np.asarray(self.guess + self.span * below), np.asarray(self.lapse + self.span * above)
+
+    def log_chances(self, eta: Floats) -> tuple[Floats, Floats]:
+        """Return their logarithms."""
+        right, wrong = self.chances(eta)
+        return np.log(right), np.log(wrong)
+
+    def scores(self, eta: Floats) -> tuple[Floats, Floats]:
+        """Return the first derivatives of these logarithms."""
+        eta = np.clip(eta, -_FARTHEST[self.name], _FARTHEST[self.name])
+        right, wrong = self.chances(eta)
+        slope = self.span * self.slopes(eta)[0]
+        return slope / right, -slope / wrong
+
     def slopes(self, eta: Floats) -> tuple[Floats, Floats, Floats]:
         """Return the first three derivatives of F."""
         below, above = self.distribution(eta)

@@ -14,16 +14,15 @@ from scipy.stats import chi2, t
 
 from analysis.arrays import Floats
 from analysis.estimands import spell_estimand
+from analysis.intervals.quantiles import critical_value
 from analysis.psychophysics.difficulty_model import (
     GUESS,
     LEAST_LOG_SPREAD,
     Counts,
-    answer_score,
     answer_scores,
     cholesky_factor,
     gradient_of,
     integrate,
-    log_chances,
     mean_chance,
 )
 from analysis.sandwich import Clusters, satterthwaite
@@ -74,7 +73,7 @@ class Inference:
         """Return the posterior covariance of a unit's score with log p(right) - log p(wrong), shape (units, d, 5)."""
         posterior = self.posterior
         one, _, two = cholesky_factor(parameters)
-        if_right, if_wrong = answer_score(posterior.eta, counts.lapse)
+        if_right, if_wrong = counts.link.scores(posterior.eta)
         by_eta = if_right * counts.right[:, None] + if_wrong * (counts.answers - counts.right)[:, None]
         plain, sloped = by_eta.sum(axis=-1), by_eta @ counts.x
         parts = (
@@ -87,7 +86,7 @@ class Inference:
         score = np.stack(parts, axis=-1)
         weights = posterior.weights
         score = score - np.einsum("unp,un->up", score, weights)[:, None]
-        log_right, log_wrong = log_chances(posterior.eta, counts.lapse)
+        log_right, log_wrong = counts.link.log_chances(posterior.eta)
         moved: Floats = np.einsum("unp,und,un->udp", score, log_right - log_wrong, weights, optimize=True)
         return moved
 
@@ -129,7 +128,7 @@ class Inference:
     def slope(self) -> Estimate:
         """Return the mean slope."""
         variance, freedom = self.variance(np.eye(5)[1])
-        half = float(t.ppf((1 + self.level) / 2, freedom)) * math.sqrt(variance)
+        half = critical_value(self.level, freedom) * math.sqrt(variance)
         value = float(self.parameters[1])
         return Estimate(
             value, value - half, value + half, self.method(freedom), self.clusters.smallest,
@@ -180,7 +179,7 @@ class Inference:
         place = np.array([x - centre])
         rise = (excess(x + 1e-5) - excess(x - 1e-5)) / 2e-5
         variance, freedom = self.variance(self._derivatives(place)[0] / -rise)
-        half = float(t.ppf((1 + self.level) / 2, freedom)) * math.sqrt(variance)
+        half = critical_value(self.level, freedom) * math.sqrt(variance)
         value, low, high = float(ndtr(-x)), float(ndtr(-x - half)), min(float(ndtr(-x + half)), 0.5)
         method = f"{self.method(freedom)}, delta method on the scale of the distance"
         estimate = Estimate(

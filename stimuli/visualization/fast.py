@@ -232,6 +232,8 @@ class Adam:
     def step(self) -> None:
         """Take a step down the gradients of all parameters."""
         gradients = [own.grad for own in self.parameters if own.grad is not None]
+        if len(gradients) < len(self.parameters):
+            raise ValueError("A parameter has no gradient: moments would go to the wrong one.")
         adam(
             self.parameters, gradients, self.means, self.squares, [], self.steps, fused=self.fused or None,
             amsgrad=False, beta1=0.9, beta2=0.999, lr=self.rate, weight_decay=0.0, eps=1e-8, maximize=False,
