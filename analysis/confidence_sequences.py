@@ -57,9 +57,9 @@ def follow_mean(values: ArrayLike, level: float = LEVEL) -> NDArray[np.float64]:
     """
     data = np.asarray(values, dtype=np.float64)
     if data.ndim != 1 or not np.all((data >= 0) & (data <= 1)):
-        raise ValueError("A confidence sequence takes one row of numbers in [0, 1].")
+        raise ValueError("A confidence sequence needs a one-dimensional array of numbers in [0, 1].")
     if not 0 < level < 1:
-        raise ValueError(f"The level of a confidence sequence lies between 0 and 1, not at {level}.")
+        raise ValueError(f"The level of a confidence sequence must lie between 0 and 1, not at {level}.")
     grid = np.linspace(0.0, 1.0, GRID + 1)
     stakes = _stakes(data, 1 - level)
     limit = np.log(2 / (1 - level))  # each gambler holds half the capital: hedged with theta = 1/2
@@ -124,7 +124,7 @@ def estimate_at_any_time(values: ArrayLike, *, unit: str, estimand: str, **setti
     level = choose(settings).level
     data = np.asarray(values, dtype=np.float64)
     if not len(data):
-        raise ValueError("There is nothing to estimate from.")
+        raise ValueError("There are no values to estimate from.")
     low, high = (float(end) for end in follow_mean(data, level)[-1])
     # The mean so far may lie outside an interval that earlier data narrowed; the interval is what holds.
     mean = min(max(float(data.mean()), low), high)

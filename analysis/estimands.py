@@ -107,7 +107,7 @@ def known_weights(units: pd.Series, layers: pd.DataFrame | None, drawing: Drawin
     unknown = ~(weights > 0)
     if unknown.any():
         raise AnalysisError(
-            f"The width of the layer of {int(unknown.sum())} of {len(units)} units is not in the table of units "
-            f"(first: {units.iloc[int(unknown.argmax())]}): the unit-uniform mean needs them all."
+            f"The table of units lacks the layer's width for {int(unknown.sum())} of {len(units)} units (first: "
+            f"{units.iloc[int(unknown.argmax())]}). The unit-uniform mean needs it for all units."
         )
     return weights

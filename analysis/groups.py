@@ -63,7 +63,7 @@ def count_answers(judgements: pd.DataFrame, *, least: int = 1, where: str = "thi
     kept = table[table["answers"] >= least]
     if len(kept) < LEAST_UNITS:
         raise AnalysisError(
-            f"{where}: {len(kept)} of {len(table)} units have {least} answers or more, and {LEAST_UNITS} are needed. "
-            "Collect more answers, or analyse conditions that have them."
+            f"{where}: {len(kept)} of {len(table)} units have {least} answers or more, but the analysis needs "
+            f"{LEAST_UNITS}. Collect more answers, or analyse conditions that have enough."
         )
     return kept.sort_values(["answers", "right", "unit"], kind="stable").reset_index(drop=True)

@@ -92,8 +92,8 @@ def convert_checkpoint(source: Path, target: Path) -> int:
     weights = max(_dictionaries(loaded), key=len, default={})
     if not weights:
         raise WeightsError(
-            f"{source} holds no dictionary of tensors and no network whose weights can be found. Where it was made, "
-            "save them alone: torch.save(network.state_dict(), FILE)."
+            f"{source} holds neither a dictionary of tensors nor a network whose weights vimi can find. On the "
+            "machine that made it, save the weights alone: torch.save(network.state_dict(), FILE)."
         )
     contents = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
     write_atomically(target, lambda unfinished: save_file(contents, unfinished))

@@ -276,7 +276,7 @@ def _with_driver(url: URL) -> URL:
     if url.drivername in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise ValueError(f"no known kind of database: {url.get_backend_name()}")
+        raise ValueError(f"unknown kind of database: {url.get_backend_name()}")
     return url
 
 
@@ -342,9 +342,9 @@ def _create_postgresql_engine(url: URL) -> Engine:
         encoding = connection.info.parameter_status("server_encoding") or "unknown"
         if encoding.upper() not in ("UTF8", "UTF-8", "UNICODE"):
             raise DatabaseError(
-                f"The database {url.render_as_string(hide_password=True)} keeps its texts in {encoding}, which has no "
-                "place for what people write. Make another one: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE "
-                "template0; and give its URL."
+                f"The database {url.render_as_string(hide_password=True)} stores text as {encoding}, which can't hold "
+                "every character that people may type. Create one in UTF-8: CREATE DATABASE name ENCODING 'UTF8' "
+                "TEMPLATE template0; then give its URL."
             )
 
     # Before SQLAlchemy's own first question, which a database without an encoding answers with bytes.

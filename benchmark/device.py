@@ -65,7 +65,7 @@ def set_threads() -> int:
     asked = os.environ.get("VIMI_THREADS", "")
     if asked:
         if not asked.isdecimal() or int(asked) < 1:
-            raise VimiError(f"VIMI_THREADS is {asked!r}; it must be a whole number above 0.")
+            raise VimiError(f"VIMI_THREADS is {asked!r}; it must be a whole number of at least 1.")
         torch.set_num_threads(int(asked))
     elif not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(max(1, min(torch.get_num_threads(), count_processors())))

@@ -68,7 +68,7 @@ class PoolSettings(Document):
     @model_validator(mode="after")
     def _split_of_something(self) -> PoolSettings:
         if self.split and not self.data_set:
-            raise ValueError("split needs data_set: which data set is it a split of?")
+            raise ValueError("split needs data_set: name the data set that it is a split of")
         return self
 
     @model_serializer(mode="wrap")
@@ -90,7 +90,7 @@ class ModelEntry(Document):
     @model_validator(mode="after")
     def _training(self) -> ModelEntry:
         if bool(self.training_data) != (self.training_images is not None):
-            raise ValueError("training_data and training_images belong together")
+            raise ValueError("training_data and training_images must be given together")
         return self
 
 

@@ -79,13 +79,13 @@ def begin_extension(study: Study, experiment: Experiment, anchor: str = "") -> E
     comparison = compare_experiments(study.experiment, experiment)
     if comparison.changed:
         raise StudyMismatch(
-            f"{study.root} can be extended by models, conditions and difficulties, and everything else must stay, but "
-            f"{'; '.join(comparison.changed[:5])}. Go back to the settings of the study, or build into another folder."
+            f"{study.root} can only be extended by models, conditions and difficulties. Other settings changed: "
+            f"{'; '.join(comparison.changed[:5])}. Restore the study's settings, or build into another folder."
         )
     asked = study.asked_models
     if anchor and anchor not in asked:
         raise NameNotFound(
-            "model to be the anchor", anchor, asked, "An anchor is a model that people were asked about."
+            "model to use as anchor", anchor, asked, "An anchor must be a model that people were already asked about."
         )
     draft = ExtensionDraft(study.root)
     wanted = {"of": study.hash, "anchor": anchor}
@@ -97,8 +97,8 @@ def begin_extension(study: Study, experiment: Experiment, anchor: str = "") -> E
     draft.discard()
     if made.get("trials") != hash_rows(study.trials()):
         raise StudyError(
-            f"{study.trials_path} does not hold the trials that the study was built with. Restore it from a backup "
-            "before extending the study."
+            f"{study.trials_path} is not the file that the study was built with. Restore it from a backup before you "
+            "extend the study."
         )
     manifest = study.manifest
     waves = study_waves(study, assemble_tasks(study.stimuli()))
@@ -135,9 +135,9 @@ def check_stage(study: Study, draft: ExtensionDraft, stage: Stage) -> None:
     if problem:
         draft.discard()
         raise StudyMismatch(
-            f"{study.root} can't be extended here: {problem}. What people were asked would not be the same any more. "
-            "Extend it with the pictures, weights, packages and device that it was built with (they are named in its "
-            "manifest.json), or build into another folder. The study is as it was."
+            f"{study.root} can't be extended here: {problem}. The trials that people have already answered would "
+            "change. Use the pictures, weights, packages and device that it was built with (see its manifest.json), "
+            "or build into another folder. vimi changed nothing."
         )
 
 

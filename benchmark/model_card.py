@@ -168,7 +168,7 @@ class ModelCard(Document):
     def _made_one_way(self) -> ModelCard:
         if self.is_own == bool(self.timm):
             raise ValueError(
-                "weights.source makes the network, so that 'timm' must be left out"
+                "weights.source makes the network, so leave 'timm' out"
                 if self.is_own
                 else "'timm' is required: timm's name of the architecture, unless weights.source is "
                 "python:MODULE:FUNCTION"
@@ -242,25 +242,25 @@ def card_from_timm(name: str) -> ModelCard:
     tags = [pretrained.partition(".")[2] for pretrained in timm.list_pretrained(f"{architecture}.*")]
     if point and not tag:
         raise CardError(
-            f"A tag is missing after the point of {name!r}. Write timm:{architecture} for timm's default weights, or "
-            f"add a tag: {', '.join(tags) or 'timm has no weights of it'}."
+            f"The tag is missing after the dot in {name!r}. Write timm:{architecture} for timm's default weights, or "
+            f"add a tag: {', '.join(tags) or 'timm has no weights for it'}."
         )
     if tag and tag not in tags:
         raise CardError(f"timm's {architecture} has no weights tagged {tag!r}. {suggest(tag, tags)}")
     config = timm.get_pretrained_cfg(name)
     if config is None:
-        raise CardError(f"timm says nothing about the input of {architecture!r}; write a card for it.")
+        raise CardError(f"timm does not record the input of {architecture!r}; write a model card for it.")
     channels, height, width = config.input_size
     if channels != 3 or height != width:
         raise CardError(
-            f"timm's {name} takes pictures of {channels} channels and {height} x {width} pixels; vimi shows square RGB "
-            "pictures. If it also runs on square ones, write a card that states its input, with size."
+            f"timm's {name} takes pictures of {channels} channels and {height} x {width} pixels; vimi shows square "
+            "RGB pictures. If it also runs on square ones, write a model card that states its input size."
         )
     crop_mode = config.crop_mode or "center"
     if crop_mode not in get_args(CropMode):
         raise CardError(
-            f"timm's {name} crops pictures in the mode {crop_mode!r}, which vimi does not have. Write a card that "
-            f"states its input, with crop_mode one of {', '.join(get_args(CropMode))}."
+            f"timm's {name} crops pictures in the mode {crop_mode!r}, which vimi does not support. Write a model card "
+            f"that states its input, with crop_mode one of {', '.join(get_args(CropMode))}."
         )
     # Without a tag, timm's default weights are meant: name them, so that they can't change silently.
     tag = tag or config.tag or ""
@@ -302,13 +302,14 @@ def _present_timm_name(name: str) -> str:
         if HUB.match(name).group(1).lower().startswith("hf") and owner == "timm" and model:  # type: ignore[union-attr]
             return _present_timm_name(model)
         raise CardError(
-            f"{name} is an address of weights, and vimi loads timm models by timm's own names. Fetch the checkpoint "
-            "and name its architecture: timm:ARCHITECTURE, with the file as weights under [[models]] or as --weights."
+            f"{name} is an address of weights, but vimi loads timm models by timm's own names. Download the "
+            "checkpoint, name its architecture (timm:ARCHITECTURE), and give the file as weights under [[models]] or "
+            "as --weights."
         )
     if "/" in name or "\\" in name:
         raise CardError(
-            f"timm has no model called {name!r}: its names hold no slash. Write timm:NAME, such as timm:"
-            f"{name.replace(chr(92), '/').rpartition('/')[2] or 'resnet50'}; a hub address begins with hf-hub:."
+            f"timm has no model called {name!r}: timm's names contain no slash. Write timm:NAME, such as "
+            f"timm:{name.replace(chr(92), '/').rpartition('/')[2] or 'resnet50'}; a hub address begins with hf-hub:."
         )
     from timm.models import _registry
 
@@ -318,7 +319,7 @@ def _present_timm_name(name: str) -> str:
         return name
     current = renamed[architecture]
     if current is None:
-        raise CardError(f"timm has removed the model {architecture!r}, and names no other one for it.")
+        raise CardError(f"timm has removed the model {architecture!r} and names no replacement.")
     present = f"{current.partition('.')[0]}.{tag}" if tag else current
     warnings.warn(f"timm calls {name} {present} today; vimi uses that name.", stacklevel=2)
     return present

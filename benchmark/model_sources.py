@@ -127,8 +127,8 @@ def _shipped_card(name: str) -> ModelCard:
     """Read a card that ships with vimi; an entry point of the same name is not used, and that is said."""
     if name in own_models.find_entry_points():
         warnings.warn(
-            f"An installed package offers a model {name!r} as well. vimi's card of that name is used; load the other "
-            f"as {own_models.find_entry_points()[name]!r}.",
+            f"An installed package also offers a model {name!r}. vimi uses its own card of that name; load the other "
+            f"one as {own_models.find_entry_points()[name]!r}.",
             stacklevel=4,
         )
     with resources.as_file(resources.files("benchmark") / "cards" / f"{name}.toml") as path:

@@ -246,8 +246,8 @@ def check_forward(module: nn.Module, card: ModelCard) -> Any:
     except Exception as error:
         assumed = f" (input {card.input_note})" if card.input_note else ""
         raise CardError(
-            f"{card.name} can't be run on two RGB pictures of {size} px{assumed}: {spell_error(error)} "
-            "State what it wants to see: input size, mean and std."
+            f"{card.name} can't be run on two RGB pictures of {size} px{assumed}: {spell_error(error)} State the "
+            "input that it expects: size, mean and std."
         ) from None
 
 
@@ -393,22 +393,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         try:
             return dict(load_file(path))
         except Exception as error:
-            raise WeightsError(f"{path} is no readable safetensors file: {error}.") from None
+            raise WeightsError(f"{path} is not a readable safetensors file: {error}.") from None
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
         try:
             asked_for = ", ".join(sorted(unknown_names(path))[:3]) or "unknown objects"
         except ValueError:
-            raise WeightsError(f"{path} is no readable checkpoint: torch.save did not write it.") from None
+            raise WeightsError(f"{path} is not a readable checkpoint: torch.save did not write it.") from None
         raise WeightsError(
-            f"{path} holds more than weights ({asked_for}), and reading all of it would run code from it. Take the "
-            f"weights out with\n  {spell_command('models', 'convert', path, path.with_suffix('.safetensors'))}\n"
-            "which runs none of it, and use the new file."
+            f"{path} holds more than weights ({asked_for}), and reading all of it would run code from the file. "
+            "Extract the weights with\n  "
+            f"{spell_command('models', 'convert', path, path.with_suffix('.safetensors'))}\nwhich runs no code from "
+            "it, and use the new file."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
         reason = first_line(error)
-        raise WeightsError(f"{path} is no readable checkpoint: {reason}") from None
+        raise WeightsError(f"{path} is not a readable checkpoint: {reason}") from None
     if not isinstance(loaded, dict):
         raise WeightsError(
             f"{path} holds a {type(loaded).__name__}, not a dictionary of weights. Save the weights alone: "
@@ -452,8 +453,8 @@ def load_weights_file(module: nn.Module, path: Path, card: ModelCard) -> None:
             raise WeightsError(
                 f"The weights in {path} are not those of {card.network}: missing "
                 f"{name_some(sorted(set(wanted) - set(tensors)))}; unexpected "
-                f"{name_some(sorted(set(tensors) - set(wanted)))}.{begin} Are they of this architecture, with this "
-                "number of classes?"
+                f"{name_some(sorted(set(tensors) - set(wanted)))}.{begin} Do they belong to this architecture, with "
+                "this number of classes?"
             )
         tensors = dict(zip(wanted, tensors.values()))
     for name, value in wanted.items():

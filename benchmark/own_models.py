@@ -123,7 +123,7 @@ def offer_model(
     from torch import nn
 
     if not isinstance(network, nn.Module):
-        raise CardError(f"A {type(network).__name__} was offered as {name!r}; a torch.nn.Module is needed.")
+        raise CardError(f"{name!r} is a {type(network).__name__}; offer a torch.nn.Module.")
     _check_name(name)
     if name in find_entry_points():
         raise CardError(f"An installed package offers a model {name!r} already; offer yours under another name.")
@@ -168,8 +168,8 @@ def find_entry_points() -> dict[str, str]:
         address = f"{entry.module}:{entry.attr}"
         if found.setdefault(entry.name, address) != address:
             raise CardError(
-                f"Two installed packages offer a model {entry.name!r}: {found[entry.name]} and {address}. Name the one "
-                "that is meant in that way, or uninstall the other."
+                f"Two installed packages offer a model {entry.name!r}: {found[entry.name]} and {address}. Use one of "
+                "these addresses as its name, or uninstall the other package."
             )
     return found
 
@@ -198,7 +198,7 @@ def card_from_function(address: str, name: str = "") -> ModelCard:
     facts = getattr(function, "card", {})
     if not isinstance(facts, Mapping):
         raise CardError(
-            f"{address} has a 'card' that is a {type(facts).__name__}; a dictionary is needed, with the keys of a "
+            f"{address} has a 'card' that is a {type(facts).__name__}; it must be a dictionary with the keys of a "
             'model card: {"input": {"size": 64}}.'
         )
     name = name or str(facts.get("name", address.replace(":", ".")))
@@ -301,7 +301,7 @@ def _reset(network: nn.Module, card: ModelCard) -> nn.Module:
     if left:
         raise CardError(
             f"{_twin_of(card)} would keep trained values: {name_some(left, NAMED)} belong to modules without "
-            f"reset_parameters(). Say how the network is made untrained: {_how_untrained(card)}"
+            f"reset_parameters(). Say how to make the untrained network: {_how_untrained(card)}"
         )
     return network
 
@@ -370,7 +370,7 @@ def _check_name(name: str) -> None:
     from benchmark.timm_loading import timm
 
     if name in card_names() or ("." in name and timm.is_model(name.partition(".")[0])):
-        raise CardError(f"{name!r} is the name of a model that vimi knows already; choose another one.")
+        raise CardError(f"{name!r} is already the name of a model in vimi; choose another name.")
 
 
 def _complete(
@@ -379,7 +379,7 @@ def _complete(
     """Make a card from what an author states, what the network tells and what has to be assumed."""
     for key in GIVEN:
         if key in facts:
-            raise CardError(f"{where}: {key!r} follows from the network itself; leave it out.")
+            raise CardError(f"{where}: {key!r} is read from the network itself; leave it out.")
     stated = facts.get("input", {})
     known: dict[str, Any] = dict(stated) if isinstance(stated, Mapping) else {}
     missing = [key for key in InputSpec.model_fields if key not in known]
@@ -445,7 +445,7 @@ def _recall(card: ModelCard) -> OfferedModel:
     """
     name = card.weights.source.partition(":")[2]
     if name not in _offered:
-        raise CardError(f"{card.name} is a network that another process was offered. {how_to_offer(name)}")
+        raise CardError(f"{card.name} is a network that was offered to another process. {how_to_offer(name)}")
     return _offered[name]
 
 
@@ -454,7 +454,9 @@ def _find_function(address: str) -> Callable[..., object]:
     path, _, name = address.partition(":")
     if path.endswith(".py") or "/" in path:
         plain = Path(path).stem
-        raise CardError(f"{address!r} names a file; name the module, from within its folder: {plain}:{name or 'make'}.")
+        raise CardError(
+            f"{address!r} names a file; run vimi in its folder and name the module: {plain}:{name or 'make'}."
+        )
     if not all(part.isidentifier() for part in [*path.split("."), *name.split(".")]):
         raise CardError(f"{address!r} names no function; write MODULE:FUNCTION, such as my_model:make.")
     module = _import(path)

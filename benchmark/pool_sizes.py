@@ -85,8 +85,8 @@ class PoolSize(Study):
         facts = self.facts
         if not facts:
             raise StudyError(
-                f"{self.folder} has no stimuli yet. Make them with stimuli.pool_sizes.make_pool_sizes, or let "
-                "observers answer with benchmark.workflow.observe_pool_sizes."
+                f"{self.folder} has no stimuli yet. Make them with stimuli.pool_sizes.make_pool_sizes, or make and "
+                "answer them with benchmark.workflow.observe_pool_sizes."
             )
         return hash_settings(["pool size", self.size, facts["outputs"]])
 

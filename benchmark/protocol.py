@@ -250,10 +250,10 @@ class Protocol:
         if problem:
             k, b = self.references_per_side, self.tasks_per_unit
             raise PoolTooSmall(
-                f"{size:,} pictures can't carry {_names(difficulties)} under {self.name} with K = {k} references a "
-                f"side and B = {b} tasks a unit: {problem}. The smallest pool that can has "
-                f"{self.smallest_pool(difficulties):,} pictures. Use a larger pool, fewer tasks ([stimuli] tasks) "
-                "or only easier difficulties."
+                f"{size:,} pictures are too few for {_names(difficulties)} under {self.name} with K = {k} references "
+                f"a side and B = {b} tasks per unit: {problem}. The smallest pool that works has "
+                f"{self.smallest_pool(difficulties):,} pictures. Use a larger pool, fewer tasks ([stimuli] tasks) or "
+                "only easier difficulties."
             )
         return windows
 

@@ -48,7 +48,7 @@ def aggregate(
     tokens = axis == work.ndim - 1 and work.shape[0] == batch and work.ndim in ((3, 4) if prefix_tokens else (3,))
     if aggregator == "cls":
         if not tokens or prefix_tokens < 1:
-            raise ActivationError("The aggregator 'cls' needs a sequence of tokens that begins with a class token.")
+            raise ActivationError("The aggregator 'cls' needs a sequence of tokens that starts with a class token.")
         work = work[..., :1, :]
     if aggregator == "patches" and tokens:
         work = work[..., prefix_tokens:, :]

@@ -56,7 +56,7 @@ class Release(Document):
     def _without_models(cls, value: dict[str, Any]) -> dict[str, Any]:
         given = [key for key in ("models", "pool") if key in value]
         if given:
-            raise ValueError(f"a release has no {given[0]}: they are named when a model is added")
+            raise ValueError(f"a release has no {given[0]}: name them when you add a model")
         return value
 
     def experiment_for(

@@ -65,7 +65,10 @@ def observe(
     models = study.manifest["models"]
     own = models_with_weights(study, observer.weights_hash)
     if not set(stimuli["model"].unique()) - own - {PLANTED}:
-        raise ObserverError(f"{observer.name} is the only model of this study, and no model is observed by itself.")
+        raise ObserverError(
+            f"{observer.name} is the only model of this study, and a model can't observe itself. Choose another "
+            "observer."
+        )
     labels = _labels(stimuli)
     tasks = assemble_tasks(stimuli[~stimuli["model"].isin(own)])
     parts = [
@@ -102,8 +105,8 @@ def _answer(
     upper = np.clip(observer.answer(trials), 0.0, 1.0)
     if np.isnan(upper).any():
         raise ObserverError(
-            f"{observer.name} has no answer (NaN) to {int(np.isnan(upper).sum())} of {len(tasks)} tasks, the first of "
-            f"them {trial[int(np.isnan(upper).argmax())]}. Its network may have overflowed on one of their pictures."
+            f"{observer.name} returned NaN for {int(np.isnan(upper).sum())} of {len(tasks)} tasks, the first of them "
+            f"{trial[int(np.isnan(upper).argmax())]}. Its network may have overflowed on one of their pictures."
         )
     coin = flip_coins(trial, seed, "coin", observer.name, references)
     chose_upper = np.where(upper == 0.5, coin, upper > 0.5)
@@ -201,7 +204,7 @@ def _read_files(study: Study) -> pd.DataFrame:
             if other != path.name:
                 raise StudyError(
                     f"{path} and {other} hold the same answer (response_id {identity!r}), which would count twice. "
-                    "Take one of the files out of the study's folder of responses."
+                    "Remove one of the files from the study's folder of responses."
                 )
     return schemas.concatenate(parts, schemas.RESPONSES)
 

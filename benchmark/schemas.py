@@ -133,9 +133,7 @@ class Schema:
             bent = values.astype(strict)
             return bent if column.nullable or strict == plain else bent.astype(plain)
         except (ValueError, TypeError) as error:
-            raise StudyError(
-                f"{self.name}: {column.name!r} holds something else than the kind {column.kind!r}: {error}"
-            ) from None
+            raise StudyError(f"{self.name}: {column.name!r} is not of type {column.kind!r}: {error}") from None
 
     def write(self, frame: pd.DataFrame, path: Path) -> None:
         """Check a table and write it as Parquet, atomically."""
@@ -157,7 +155,7 @@ class Schema:
         try:
             frame = pd.read_parquet(path)
         except (OSError, ValueError) as error:
-            raise StudyError(f"{path} is no readable Parquet file: {error}") from None
+            raise StudyError(f"{path} is not a readable Parquet file: {error}") from None
         return self.conform(frame)
 
 

@@ -300,9 +300,9 @@ class _Run:
         again, _ = build_network(self._own_card, weights=self.weights, seed=self.seed)
         if hash_state(again.state_dict()) != self.weights_hash:
             raise _Failure(
-                f"{self.card.network} has other weights each time it is made, so that a study could not be resumed. "
-                "Does it load its weights? Random ones must come from torch's generator, without a seed of its own; "
-                'an untrained network is studied with weights = "random".'
+                f"{self.card.network} has different weights each time it is made, so a study could not be resumed. "
+                "Does it load its weights? Random weights must come from torch's generator, without a seed of their "
+                'own. To study an untrained network, set weights = "random".'
             )
         return "made twice, the weights are the same"
 
@@ -353,8 +353,8 @@ class _Run:
         differing = self._differing(self._columns, again, 0.0 if self.device.type == "cpu" else ROUNDING)
         if differing:
             raise _Failure(
-                f"the same pictures give other activations the second time (first in {differing[0]}). Something is "
-                "random in evaluation mode: does dropout ask self.training, and does the network obey eval()?"
+                f"the same pictures give different activations the second time (first in {differing[0]}). Something "
+                "is random in evaluation mode: does dropout ask self.training, and does the network obey eval()?"
             )
         return f"two passes agree; {self.seconds_per_picture:.3g} s a picture on this {self.device.type}"
 
@@ -367,8 +367,8 @@ class _Run:
             differing = self._differing(self._columns[:1], self._read(first[:1]), ROUNDING)
         if differing:
             raise _Failure(
-                f"a picture's activations depend on which others are in its batch (first in {differing[0]}), so that "
-                "rankings would too. Does a batch norm use the batch's own statistics (track_running_stats), or does "
+                f"a picture's activations depend on the other pictures in its batch (first in {differing[0]}), and so "
+                "would the rankings. Does a batch norm use the batch's own statistics (track_running_stats), or does "
                 "the network compute anything across the batch?"
             )
         return "a picture's activations do not depend on the others in its batch"
@@ -382,8 +382,8 @@ class _Run:
         if share > MOST_CONSTANT:
             raise _Failure(
                 f"{100 * share:.0f} % of the channels are the same for {PICTURES} very different pictures{named}; "
-                "nobody can tell such units' pictures apart. Check the weights, mean and std of the input, and which "
-                "layers are named."
+                "nobody can distinguish the pictures of such units. Check the weights, the input's mean and std, and "
+                "which layers you named."
             )
         return f"{count:,} of {self._map.unit_count:,} are the same for {PICTURES} pictures{named}"
 
@@ -395,8 +395,8 @@ class _Run:
             module = copy.deepcopy(self._model.module)
         except Exception as error:
             raise _Failure(
-                f"the network can't be copied, as visualisations need it ({first_line(error)[:200]}). Keep no tensors "
-                "as attributes that are results of a computation."
+                f"the network can't be copied, as visualisations need it ({first_line(error)[:200]}). Don't keep "
+                "results of a computation as tensor attributes."
             ) from None
         for name in chosen:
             layer = self._map[name]
@@ -405,9 +405,9 @@ class _Run:
             problem = self._gradient_problem(module, layer, channel)
             if problem:
                 raise _Failure(
-                    f"{problem} from unit {channel} of layer {name} to the pixels, so that synthetic pictures can't be "
-                    'made. Does the network detach, round or use numpy on the way? conditions = ["natural"] needs no '
-                    "gradient."
+                    f"{problem} from unit {channel} of layer {name} to the pixels, so vimi can't make synthetic "
+                    'pictures. Does the network detach, round or use numpy on the way? conditions = ["natural"] '
+                    "needs no gradient."
                 )
         return f"reaches the pixels from {', '.join(chosen)}"
 
@@ -432,8 +432,8 @@ class _Run:
         mine, state = {name: value.cpu() for name, value in self._network.state_dict().items()}, twin.state_dict()
         if mine.keys() != state.keys() or any(mine[name].shape != state[name].shape for name in mine):
             raise _Failure(
-                "the untrained network has other parameters than the trained one, so that their units can't be "
-                "compared. Both must be the same architecture."
+                "the untrained network's parameters differ from the trained one's, so their units can't be compared. "
+                "Both must be the same architecture."
             )
         learned = [name for name, _ in self._network.named_parameters()]
         kept = [name for name in learned if torch.equal(mine[name], state[name]) and not _is_constant(mine[name])]
@@ -447,7 +447,7 @@ class _Run:
             again = build_untrained(self._own_card.as_twin(), self.seed).state_dict()
             if hash_state(again) != hash_state(state):
                 raise _Failure(
-                    "the random-weight twin is another one each time it is made: random weights must come from torch's "
+                    "the random-weight twin differs each time it is made. Random weights must come from torch's "
                     "generator, which vimi seeds."
                 )
         if self.layer_map is not None:
@@ -455,7 +455,7 @@ class _Run:
             if [(layer.name, layer.width) for layer in found.layers] != [
                 (layer.name, layer.width) for layer in self.layer_map.layers
             ]:
-                raise _Failure("the random-weight twin has other eligible layers than the model.")
+                raise _Failure("the random-weight twin's eligible layers differ from the model's.")
             doubt = self._read_twin(twin, found)
             if doubt:
                 return _Doubt(doubt)
@@ -473,13 +473,15 @@ class _Run:
             columns = reader.read(model.prepare(torch.from_numpy(self._pictures(0)))).cpu()
         found = [_values(columns, layer) for layer in layers.layers]
         if not all(np.isfinite(values).all() for values in found):
-            raise _Failure("the random-weight twin's activations are NaN or infinite: how is it made untrained?")
+            raise _Failure(
+                "the random-weight twin's activations are NaN or infinite. Check how the untrained network is made."
+            )
         constant = sum(int(_constant(values).sum()) for values in found)
         share = constant / layers.unit_count
         if share > MOST_CONSTANT:
             raise _Failure(
                 f"{100 * share:.0f} % of the random-weight twin's channels are the same for {PICTURES} very different "
-                "pictures, so that it is no control. Let it be initialised as a network is before it is trained."
+                "pictures, so it can't serve as a control. Initialise it as the network was before training."
             )
         if share <= MANY_CONSTANT:
             return ""

@@ -107,7 +107,7 @@ class Study:
         study = cls(root)
         if not study.manifest_path.is_file():
             raise StudyError(
-                f"{root} is no study: it has no manifest.json. Build one with: "
+                f"{root} is not a study: it has no manifest.json. Build one with: "
                 + spell_command("build", "EXPERIMENT.toml", "--out", str(root))
             )
         return study
@@ -134,7 +134,7 @@ class Study:
             raise StudyError(f"{root} is a file; a study is a folder.")
         strangers = [p.name for p in study.root.iterdir() if p.name != ".lock"] if study.root.is_dir() else []
         if strangers and "experiment.toml" not in strangers:
-            raise StudyError(f"{root} is not empty and is no study (it holds {strangers[0]}). Choose another folder.")
+            raise StudyError(f"{root} is neither empty nor a study (it holds {strangers[0]}). Choose another folder.")
         study._freeze(experiment)
         study.write_manifest(
             {
@@ -159,8 +159,8 @@ class Study:
         own = self.root / "experiment.toml"
         if own.is_file() and (forgotten := forgotten_reception(read_experiment(own), experiment)):
             raise StudyMismatch(
-                f"{own} says how people are received, and the experiment file that is being built does not: "
-                f"{'; '.join(forgotten)}. Copy that into the experiment file, or take it out of the study's."
+                f"{own} has settings for hosting that your experiment file lacks: {'; '.join(forgotten)}. Copy them "
+                "into your file, or remove them from the study's."
             )
         changes = compare_texts(self.root / "texts", experiment.texts)
         path = self.tables / "experiment.toml"
@@ -197,13 +197,13 @@ class Study:
         if not comparison.changed:
             added = ", ".join(comparison.added) or "what an unfinished extension adds"
             raise StudyMismatch(
-                f"{self.root} was built without {added}. To add that to the study, so that its trials and answers stay "
-                "as they are, run the same command with --extend; for a study of its own, build into another folder."
+                f"{self.root} was built without {added}. To add that and keep all trials and answers, run the same "
+                "command with --extend. For a separate study, build into another folder."
             )
         differences = setting_differences(self.experiment.model_dump(mode="json"), experiment.model_dump(mode="json"))
         raise StudyMismatch(
             f"{self.root} was built from another experiment: {'; '.join(differences[:5]) or 'its settings differ'}. "
-            "Build into another folder, or go back to the settings of this one."
+            "Build into another folder, or restore the settings of this one."
         )
 
     @contextmanager
@@ -286,7 +286,7 @@ class Study:
             raise StudyError(f"{self.manifest_path} can't be read: {error}") from None
         missing = {"experiment", "notes", "stages"} - set(values if isinstance(values, dict) else ())
         if missing:
-            raise StudyError(f"{self.manifest_path} is no manifest of a study: it lacks {', '.join(sorted(missing))}.")
+            raise StudyError(f"{self.manifest_path} is not a study's manifest: it lacks {', '.join(sorted(missing))}.")
         return values
 
     @property

@@ -93,8 +93,8 @@ def compare_texts(folder: Path, settings: TextSettings) -> TextChanges:
             continue
         if here is not None and here != came:
             raise StudyError(
-                f"{folder / name} was edited in the study, and the text that it came from has changed as well. Bring "
-                f"your edits into the source named in [texts], delete {folder / name}, and build again."
+                f"{folder / name} was edited in the study, and its source has changed too. Copy your edits into the "
+                f"source named in [texts], delete {folder / name}, and build again."
             )
         written[name] = content
     gone = [name for name in record if name not in sources]
@@ -111,7 +111,7 @@ def _read_sources(settings: TextSettings) -> Iterator[tuple[str, bytes]]:
         for path in sorted(root.glob("*")):
             if path.suffix in KINDS:
                 raise DocumentError(
-                    f"[texts] folder: {path} stands outside a language. Move it to {root / settings.language}."
+                    f"[texts] folder: {path} is not in a language's folder. Move it to {root / settings.language}."
                 )
             if path.is_dir() and _LANGUAGE.fullmatch(path.name):
                 for text in sorted(path.glob("*")):
@@ -120,14 +120,14 @@ def _read_sources(settings: TextSettings) -> Iterator[tuple[str, bytes]]:
     if settings.consent:
         path = Path(settings.consent)
         if path.suffix != ".md":
-            raise DocumentError(f"[texts] consent: {path} is no Markdown file; its name must end in .md.")
+            raise DocumentError(f"[texts] consent: {path} is not a Markdown file; its name must end in .md.")
         yield f"{settings.language}/consent.md", _read_source(path, "consent")
 
 
 def _read_source(path: Path, key: str) -> bytes:
     try:
         if path.stat().st_size > LARGEST_TEXT:
-            raise DocumentError(f"[texts] {key}: {path} has more than {LARGEST_TEXT // 1000} kB; shorten it.")
+            raise DocumentError(f"[texts] {key}: {path} is larger than {LARGEST_TEXT // 1000} kB; shorten it.")
         content = path.read_bytes()
         content.decode("utf-8")
     except UnicodeDecodeError:

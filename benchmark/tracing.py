@@ -491,7 +491,7 @@ class _Tracer(TorchFunctionMode):
 def batch_norm_affine(norm: nn.modules.batchnorm._BatchNorm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return scale and shift, each of shape (channels,), of a batch norm in evaluation mode."""
     if norm.running_mean is None or norm.running_var is None:
-        raise ValueError("A batch norm without running statistics is no fixed affine map.")
+        raise ValueError("A batch norm without running statistics is not a fixed affine map.")
     scale = 1.0 / np.sqrt(norm.running_var.detach().double().cpu().numpy() + norm.eps)
     if norm.weight is not None:
         scale = scale * norm.weight.detach().double().cpu().numpy()

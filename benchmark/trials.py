@@ -272,5 +272,5 @@ def check_units(cell: str, units: int, main_trials: int) -> None:
     if units < main_trials:
         raise DocumentError(
             f"A session of {main_trials} main trials that shows no unit twice needs as many units, but {cell} has "
-            f"{units}. Set [session] main_trials to at most {units}, or take more units or models."
+            f"{units}. Set [session] main_trials to at most {units}, or add units or models."
         )

@@ -63,11 +63,13 @@ class Unit:
         """
         match = _SPELLING.match(text)
         if match is None:
-            raise VimiError(f"{text!r} is no unit; write model/layer/index, such as resnet50/layer3.2.conv1/17.")
+            raise VimiError(f"{text!r} is not a unit; write model/layer/index, such as resnet50/layer3.2.conv1/17.")
         parts = match.groupdict()
         aggregator = cast(Aggregator, parts["aggregator"] or "mean")
         if aggregator not in get_args(Aggregator):
-            raise NameNotFound("aggregator", aggregator, get_args(Aggregator), f"{text!r} names it behind the colon.")
+            raise NameNotFound(
+                "aggregator", aggregator, get_args(Aggregator), (f"It is the part of {text!r} after the colon.")
+            )
         return cls(parts["model"], parts["layer"], int(parts["index"]), parts["basis"] or NEURON, aggregator)
 
     def fields(self) -> dict[str, Any]:

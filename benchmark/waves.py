@@ -149,7 +149,9 @@ def next_wave(
     answered = {model for _, _, model in known}
     old = [name for name in asked if name in answered]
     if anchor and anchor not in old:
-        raise NameNotFound("model to be the anchor", anchor, old, "An anchor is a model that people were asked about.")
+        raise NameNotFound(
+            "model to use as anchor", anchor, old, ("An anchor must be a model that people were already asked about.")
+        )
     new = [group for group in _groups(tasks, asked) if group not in known]
     if not new:
         return None

@@ -286,8 +286,8 @@ class ShardPiece(Piece[ActivationPlan, None]):
         if tools.identity != self.identity:
             raise StudyMismatch(
                 f"{socket.gethostname()} has other weights, pictures or settings for {tools.model.name} than the "
-                "process that hands out the work: nothing was measured there. Copy the weights and the pool, or "
-                "share the folders that they lie in."
+                "machine that runs the study, so nothing was measured there. Copy the weights and the pool, or share "
+                "the folders that hold them."
             )
         places = range(self.start, self.stop)
         path = shard_path(self.folder, places)
@@ -370,7 +370,7 @@ def read_shard(path: Path, plan: ActivationPlan) -> Shard:
         If it is not one of the plan's.
     """
     if not _is_shard_of(path, plan.identity):
-        raise StudyMismatch(f"{path} is no shard of {plan.model.name} over this pool; remove it and build again.")
+        raise StudyMismatch(f"{path} is not a shard of {plan.model.name} over this pool; remove it and build again.")
     arrays = load_file(path)
     return Shard(
         arrays["places"],
@@ -475,8 +475,8 @@ def read_activations(folder: Path, plan: ActivationPlan | None = None) -> Activa
     if plan is not None and header != json.loads(json.dumps(plan.header)):
         differing = [key for key, value in plan.header.items() if header.get(key) != value]
         raise StudyMismatch(
-            f"The activations in {folder} were made with other {', '.join(differing)}. They can't be mixed with these: "
-            "build into another folder, or remove that one."
+            f"The activations in {folder} were made with different {', '.join(differing)}, and vimi does not mix "
+            "them. Build into another folder, or remove that one."
         )
     return Activations(
         tuple(Unit.parse(name) for name in header["sampled"]),
@@ -528,6 +528,6 @@ def _check_finite(plan: ActivationPlan, members: list[int], columns: torch.Tenso
                 index = int(bad[0])
                 raise NonFiniteActivation(
                     f"{plan.model.name} gives {float(values[index])} for picture "
-                    f"{plan.survey.table['source'].iloc[member]} in layer {layer.name}, unit {index}. Activations that "
-                    "are not finite can't be ranked: check the weights, or leave the picture out."
+                    f"{plan.survey.table['source'].iloc[member]} in layer {layer.name}, unit {index}. Only finite "
+                    "activations can be ranked: check the weights, or leave the picture out."
                 )

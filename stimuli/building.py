@@ -263,8 +263,8 @@ class Builder(Materials):
             ]
         elif not any(used):
             raise ActivationError(
-                f"All {len(flags)} units drawn from {model.name} are constant over the pool, so none can be explained. "
-                "Check its weights, or leave the model out."
+                f"All {len(flags)} units drawn from {model.name} are constant over the pool, so no unit can be "
+                "explained. Check its weights, or leave the model out."
             )
         units = [unit for unit, kept in zip(plan.units, used) if kept]
         pool, identity = self.survey.table, protocol.identity

@@ -87,8 +87,8 @@ def decode(source: bytes | Path, name: str) -> Image.Image:
         raise UnreadablePicture(f"{name} is missing.") from None
     except Exception as error:  # a damaged file makes decoders raise anything: struct.error, NotImplementedError, ...
         raise UnreadablePicture(
-            f"{name} can't be read: {_reason(error)}. Repair or remove it, or build with --skip-unreadable, which "
-            "leaves it out and counts it in the manifest."
+            f"{name} can't be read: {_reason(error)}. Repair or remove it. Or build with --skip-unreadable, which "
+            "skips it and counts it in the manifest."
         ) from None
 
 
@@ -169,7 +169,7 @@ def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
     values = np.asarray(image)
     least, most = float(values.min()), float(values.max())
     if not np.isfinite([least, most]).all():
-        raise ValueError("it has values that are not finite")
+        raise ValueError("it has NaN or infinite values")
     low, high = 0.0, 1.0 if image.mode == "F" else 65535.0
     if image.mode == "I" and most <= 255:
         high = 255.0

@@ -114,14 +114,14 @@ def _checked_sizes(study: Study, sizes: Sequence[int] | None) -> list[int]:
     for size in sizes:
         if not 0 < size <= whole:
             raise StudyError(
-                f"The pool of {study.root} has {whole:,} pictures, so none of {size:,} can be taken from it. Ask for "
+                f"The pool of {study.root} has {whole:,} pictures; a pool of {size:,} can't be drawn from it. Give "
                 f"sizes between 1 and {whole:,}."
             )
         view = PoolSize(study.root, size)
         if not view.difficulties:
             view.protocol.windows(size, (next(name for name in DIFFICULTIES if name in wanted),))  # says what is wrong
     if not sizes:
-        raise StudyError("No size of the pool was asked for. Name at least one, or leave sizes out for all that fit.")
+        raise StudyError("No pool size was given. Name at least one, or leave sizes out to use all that fit.")
     return sorted(set(sizes), reverse=True)
 
 
@@ -235,8 +235,8 @@ def _read_rankings(study: Study, materials: Materials) -> list[Ranking]:
         other = [what for what in ("weights", "pictures") if measured.header[what] != plan.header[what]]
         if other:
             raise StudyMismatch(
-                f"The activations of {name} in {study.root} were made with other {' and '.join(other)} than those that "
-                "are there now. Restore them, or build the study again."
+                f"The activations of {name} in {study.root} were made with a different {' and '.join(other)} from "
+                "what is there now. Restore the old state, or build the study again."
             )
         used = set(read_units(statistics[(statistics["model"] == name) & statistics["used"]]))
         kept = [row for row, unit in enumerate(measured.units) if unit in used]
@@ -257,7 +257,7 @@ def _store_pictures(study: Study, pool: Pool, table: pd.DataFrame, pictures: set
     if lost:
         raise StudyError(
             f"The pool {study.experiment.pool.source} has changed since {study.root} was built: {lost[0]} is gone. "
-            "Restore it: smaller pools show pictures that the study has not stored."
+            "Restore it: smaller pools use pictures that the study has not stored."
         )
     wanted = {places[source]: picture for source, picture in zip(missing["source"], missing["picture"])}
     for place, picture in store_crops(study, pool, wanted, study.experiment.pool.crop, reporter).items():

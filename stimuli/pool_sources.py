@@ -122,8 +122,8 @@ def open_pool(source: str, data_set: str = "", split: str = "") -> Pool:
     pool = KINDS[kind](PoolSource(kind, place, data_set, split))
     if data_set and data_set_name(data_set) != pool.data_set:
         raise PoolError(
-            f"The pool {source} can't be called {data_set!r}: what it is follows from its source. Give a data set to "
-            "folder:PATH, imagefolder:PATH or webdataset:SHARDS."
+            f"The pool {source} can't be called {data_set!r}: its source already names its data set. Only "
+            "folder:PATH, imagefolder:PATH and webdataset:SHARDS take data_set."
         )
     if not len(pool):
         beside = "".join(f" {notice}" for notice in pool.notices())

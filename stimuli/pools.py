@@ -185,8 +185,8 @@ class FilePool(Pool):
         for first, second in pairwise(order):
             if spelled[first] == spelled[second]:
                 raise PoolError(
-                    f"The pool has two files that are both spelled {spelled[first]}: one name is not UTF-8, and the "
-                    "other one looks like its spelling. Rename one of them."
+                    f"The pool has two files that would both be called {spelled[first]}: one file name is not UTF-8, "
+                    "and the other equals its escaped form. Rename one of them."
                 )
         self.entries = [Entry(spelled[n], labels[n] if labels is not None else None) for n in order]
         self._paths = [paths[n] for n in order]
@@ -253,8 +253,8 @@ def image_folder_pool(root: Path, data_set: str = "", split: str = "", kind: str
     loose = [path for path in paths if path.parent == top]
     if loose:
         raise PoolError(
-            f"{spell_path(top)} has pictures outside any class folder ({spell_path(loose[0].name)}). The layout is "
-            f"CLASS/PICTURE; for a plain folder use folder:PATH in place of {kind}:PATH."
+            f"{spell_path(top)} has pictures outside any class folder ({spell_path(loose[0].name)}). The layout must "
+            f"be CLASS/PICTURE. For a plain folder, use folder:PATH instead of {kind}:PATH."
         )
     labels = [spell_path(path.relative_to(top).parts[0]) for path in paths]
     name = data_set_name(data_set) if data_set else "imagefolder"
@@ -315,7 +315,8 @@ def imagenette_pool(root: Path) -> FilePool:
         data = Imagenette(str(root), split="val", size="full", download=not have)
     except Exception as error:
         raise PoolError(
-            f"Imagenette is not in {root} and could not be fetched: {error}. Fetch it where there is a network."
+            f"Imagenette is not in {root} and could not be downloaded: {error}. Download it on a machine with "
+            "internet access."
         ) from None
     top = root / "imagenette2" / "val"
     samples = [(Path(path), data.wnids[label]) for path, label in data._samples]
@@ -341,8 +342,8 @@ class WebDatasetPool(Pool):
         for first, second in pairwise(members):
             if first.source == second.source:
                 raise PoolError(
-                    f"The pool has two pictures called {first.source}, in {first.shard} and {second.shard}: pictures "
-                    "are named by their shard and their place in it. Give every shard a name of its own."
+                    f"The pool has two pictures called {first.source}, in {first.shard} and {second.shard}: vimi "
+                    "names pictures by their shard and their position in it. Give every shard its own name."
                 )
         self.left_out = left_out
         self.entries = [Entry(member.source, member.label) for member in members]
@@ -368,7 +369,7 @@ def _check_folder(root: Path) -> None:
     if not root.exists():
         raise PoolError(f"The pool's folder {spell_path(root)} does not exist.")
     if not root.is_dir():
-        raise PoolError(f"The pool {spell_path(root)} is a file; a folder of pictures is needed.")
+        raise PoolError(f"The pool {spell_path(root)} is a file; give a folder of pictures.")
 
 
 def _files(root: Path) -> tuple[list[Path], dict[str, list[str]]]:
@@ -492,14 +493,14 @@ def _fetch_shard(address: str) -> Path:
     import torch
 
     if not address.startswith(("https://", "http://")):
-        raise PoolError(f"Shards are fetched by https, not from {address}.")
+        raise PoolError(f"Shards can only be downloaded over https, not from {address}.")
     target = Path.home() / ".cache" / "vimi" / "shards" / re.sub(r"[^\w.-]", "_", address.partition("://")[2])
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(address, str(target))
         except Exception as error:
-            raise PoolError(f"The shard {address} could not be fetched: {error}.") from None
+            raise PoolError(f"The shard {address} could not be downloaded: {error}.") from None
     return target
 
 
@@ -552,7 +553,7 @@ def _index_shard(shard: Path) -> tuple[list[_Member], dict[str, list[str]]]:
         raise PoolError(f"The shard {spell_path(shard)} does not exist.") from None
     except (tarfile.TarError, OSError, UnicodeError, ValueError) as error:
         raise PoolError(
-            f"The shard {spell_path(shard)} is no readable, uncompressed tar file: {first_line(error)}."
+            f"The shard {spell_path(shard)} is not a readable, uncompressed tar file: {first_line(error)}."
         ) from None
     members: list[_Member] = []
     for sample in samples.values():

@@ -373,8 +373,8 @@ def _join(pool: Pool, shards: list[_Shard], device: torch.device | str, problem:
     if not len(places):
         name, reason = failures[0]
         raise PoolError(
-            f"The pool {pool.name!r} holds no readable picture: none of its {len(failures):,} files is one. The first, "
-            f"{name}: {reason}"
+            f"The pool {pool.name!r} has no readable picture among its {len(failures):,} files. The first, {name}: "
+            f"{reason}"
         )
     pictures = [name for shard in shards for name in unpack_hashes(shard["pictures"])]
     _, first = np.unique(pictures, return_index=True)

@@ -67,9 +67,9 @@ def preset_settings(
         return recipe2023.RecipeSettings.shrunk(canvas, settings.most_steps, images)
     if settings.version != FAST_VERSION:
         raise StudyError(
-            f"This study's synthetic pictures are those of version {settings.version} of the preset 'fast', and this "
-            f"vimi makes version {FAST_VERSION}: the two would not be alike. What is built can be shown, observed and "
-            "analysed as it is; build what is missing into another folder."
+            f"This study's synthetic pictures come from version {settings.version} of the preset 'fast', but this "
+            f"vimi makes version {FAST_VERSION}. The two must not be mixed. You can still show, observe and analyse "
+            "what is built; build what is missing into another folder."
         )
     return fast.FastSettings(
         canvas=canvas,

@@ -536,11 +536,11 @@ def test_activations_of_something_else_are_refused_with_what_differs(
         "batch_size": replace(plan, batch_size=16),
     }
     for view in ({"view": "model"}, {"crop": 40}):
-        with pytest.raises(StudyMismatch, match=r"other preprocessing\."):
+        with pytest.raises(StudyMismatch, match=r"different preprocessing\."):
             read_activations(tmp_path / "a", replace(plan, **view))
     for key, other in others.items():
         for take in (measure_activations, lambda plan, folder: read_activations(folder, plan)):
-            with pytest.raises(StudyMismatch, match=rf"made with other {key}\..*another folder"):
+            with pytest.raises(StudyMismatch, match=rf"made with different {key}\..*another folder"):
                 take(other, tmp_path / "a")
     assert read_activations(tmp_path / "a", plan).hash == measured.hash
     assert read_activations(tmp_path / "a").hash == measured.hash

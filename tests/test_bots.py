@@ -172,7 +172,7 @@ def test_units_with_the_same_queries_are_told_apart_by_their_references(study: S
 
 def test_pictures_of_another_study_are_named_as_such(study: Study) -> None:
     task = assemble_tasks(study.stimuli()).iloc[0].to_dict()
-    with pytest.raises(HostingError, match="Is the address that of a server of this study"):
+    with pytest.raises(HostingError, match="Check that the address is a server of this study"):
         Recognition(assemble_tasks(study.stimuli())).find(shown({**task, "query_max": "other"}))
 
 
@@ -305,7 +305,7 @@ def test_messages_that_make_no_sense_are_refused(hosting: Hosting) -> None:
 
 def test_a_server_for_people_lets_no_bots_in(study: Study, tmp_path: Path) -> None:
     server = host(study, f"sqlite:///{tmp_path / 'a.sqlite'}", bots=False)
-    with closing(server.database), pytest.raises(HostingError, match="lets no bots in"):
+    with closing(server.database), pytest.raises(HostingError, match="does not accept bots"):
         handle_step(server, {"step": "arrive"})
 
 
@@ -392,10 +392,10 @@ def test_a_server_that_stays_away_is_named(study: Study) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with pytest.raises(HostingError, match=rf"{port} has not answered for 0.3 s .*Start it"):
+    with pytest.raises(HostingError, match=rf"{port} has not responded for 0.3 s .*Start it"):
         away = SimulationSettings(participants=2, http=f"http://127.0.0.1:{port}", interval=0.1, speed=100)
         simulate_study(study, away, patience=0.3)
-    with pytest.raises(HostingError, match="no server's address"):
+    with pytest.raises(HostingError, match="not a server's address"):
         RemoteHost("localhost:8501")
 
 

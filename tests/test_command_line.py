@@ -189,7 +189,7 @@ def test_an_unknown_observer_is_refused_with_the_known_ones(place: Place) -> Non
     refused(vimi("observe", place.study, "--observer", "lowlevl"), "lowlevl", "Did you mean 'lowlevel'?")
     refused(vimi("observe", place.study, "--observer", "features:efficientnet_lite9"), "'efficientnet_lite")
     refused(vimi("observe", place.study, "--observer", "features"), "features:CARD")
-    refused(vimi("observe", place.study, "--observer", "oracle:more"), "nothing behind a colon")
+    refused(vimi("observe", place.study, "--observer", "oracle:more"), "takes no argument after a colon")
 
 
 def test_an_unknown_kind_of_references_is_refused_with_the_known_ones(place: Place) -> None:
@@ -206,7 +206,7 @@ def test_a_folder_that_is_no_study_is_refused_with_how_to_build_one(place: Place
     for arguments in (["observe", tmp_path, "--observer", "random"], ["gallery", tmp_path]):
         refused(vimi(*arguments), f"{tmp_path} is no study", "vimi build")
     (tmp_path / "photographs").mkdir()
-    refused(vimi("build", place.experiment, "--out", tmp_path), "not empty and is no study", "photographs")
+    refused(vimi("build", place.experiment, "--out", tmp_path), "is neither empty nor a study", "photographs")
 
 
 def test_a_file_in_place_of_the_study_is_refused(place: Place, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_people_take_part_through_a_pooler_of_transactions(study: Study, postgre
 def test_a_database_that_can_not_keep_every_text_is_refused_at_the_start(postgresql: str, encoding: str) -> None:
     pytest.importorskip("psycopg")
     url = new_database(postgresql, encoding)
-    with pytest.raises(DatabaseError, match=f"keeps its texts in {encoding}.*ENCODING 'UTF8'"):
+    with pytest.raises(DatabaseError, match=f"stores text as {encoding}.*ENCODING 'UTF8'"):
         open_store(url)
 
 

@@ -147,7 +147,7 @@ def test_what_holds_no_answers_is_refused_with_what_to_do(tmp_path: Path) -> Non
     with pytest.raises(ImportFailure, match="pickle"):
         read_dataset(tmp_path / "a.pkl")
     (tmp_path / "a.parquet").write_text("hello")
-    with pytest.raises(ImportFailure, match="no readable Parquet"):
+    with pytest.raises(ImportFailure, match="not a readable Parquet"):
         read_dataset(tmp_path / "a.parquet")
 
 
@@ -214,7 +214,7 @@ def test_writing_again_replaces_an_import_but_nothing_else(imported: Dataset, tm
     imported.write(folder)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ImportFailure, match="holds no import"):
+    with pytest.raises(ImportFailure, match="is neither empty nor an import"):
         imported.write(tmp_path / "other")
     with pytest.raises(ImportFailure, match="is a file"):
         imported.write(tmp_path / "other" / "thesis.txt")
@@ -223,7 +223,7 @@ def test_writing_again_replaces_an_import_but_nothing_else(imported: Dataset, tm
 
 def test_a_study_is_never_written_over(imported: Dataset, tiny_study: Study) -> None:
     before = tiny_study.manifest_path.read_bytes()
-    with pytest.raises(ImportFailure, match="holds no import"):
+    with pytest.raises(ImportFailure, match="is neither empty nor an import"):
         imported.write(tiny_study.root)
     assert tiny_study.manifest_path.read_bytes() == before
 
@@ -290,7 +290,7 @@ def test_a_table_of_models_can_be_given_later(imported: Dataset, tmp_path: Path)
         ("model,top1\nresnet50,76.1\n", r"row 2: top1 is '76.1'; an accuracy is a share"),
         ("model,year\nresnet50,old\n", "row 2: year is 'old'; no number"),
         ("model,year\nresnet50,1\nresnet50,2\n", "row 3: model is 'resnet50'"),
-        ("model,year\nunasked,1\n", "says nothing of the models"),
+        ("model,year\nunasked,1\n", "has no row for any model"),
     ],
 )
 def test_a_table_of_models_that_is_wrong_is_refused_in_words(

@@ -33,7 +33,7 @@ def test_the_number_of_threads_can_be_set(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("VIMI_THREADS", "3")
     assert set_threads() == torch.get_num_threads() == 3
     monkeypatch.setenv("VIMI_THREADS", "0")
-    with pytest.raises(VimiError, match="VIMI_THREADS is '0'; it must be a whole number above 0"):
+    with pytest.raises(VimiError, match="VIMI_THREADS is '0'; it must be a whole number of at least 1"):
         set_threads()
 
 

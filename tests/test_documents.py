@@ -82,7 +82,7 @@ def test_the_place_of_a_problem_is_spelled_as_in_the_file(tmp_path: Path) -> Non
 
 def test_a_problem_of_a_whole_table_names_the_table(tmp_path: Path) -> None:
     message = refusal(tmp_path, ONE_MODEL + '[[models]]\ncard = "vit_b32"\ntraining_data = ["imagenet-1k"]\n')
-    assert "[[models]] number 2: training_data and training_images belong together" in message
+    assert "[[models]] number 2: training_data and training_images must be given together" in message
 
 
 def test_a_problem_in_a_list_names_the_list_and_the_place(tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_rules_combine_as_logic_does() -> None:
     assert (~(slow | careful)).name == "not (instruction time or catch)"
     assert all_of(slow, careful, name="attentive").name == "attentive"
     assert "At least 50 s on the instructions. At least 80% of the catch trials are right." in (slow & careful).meaning
-    with pytest.raises(AnalysisError, match="no rules"):
+    with pytest.raises(AnalysisError, match="at least one rule"):
         all_of()
 
 
@@ -283,7 +283,7 @@ def test_rules_have_names() -> None:
     assert named_rule("authenticity") is AUTHENTIC
     with pytest.raises(NameNotFound, match="catch"):
         named_rule("catsh")
-    with pytest.raises(AnalysisError, match="'catch' has other settings"):
+    with pytest.raises(AnalysisError, match="'catch' does not take these settings"):
         named_rule("catch", most=3)
 
 

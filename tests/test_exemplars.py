@@ -127,10 +127,10 @@ def test_a_pool_that_is_too_small_is_refused_with_the_smallest_that_would_do() -
     for difficulties, smallest in ((("easy",), 400), (("very_hard",), 1200), (("hard",), 3600), (("medium",), 18_000)):
         assert protocol.smallest_pool(difficulties) == smallest  # type: ignore[arg-type]
         protocol.windows(smallest, difficulties)  # type: ignore[arg-type]
-        with pytest.raises(PoolTooSmall, match=f"smallest pool that can has {smallest:,} pictures"):
+        with pytest.raises(PoolTooSmall, match=f"smallest pool that works has {smallest:,} pictures"):
             protocol.windows(smallest - 1, difficulties)  # type: ignore[arg-type]
     protocol.windows(1000, ("easy",))
-    with pytest.raises(PoolTooSmall, match=r"1,000 pictures can't carry 'easy', 'hard'.*K = 9.*B = 20"):
+    with pytest.raises(PoolTooSmall, match=r"1,000 pictures are too few for 'easy', 'hard'.*K = 9.*B = 20"):
         protocol.windows(1000, ("easy", "hard"))
 
 

@@ -549,7 +549,7 @@ def test_strangers_folders_are_left_alone(exported: Exported, tmp_path: Path) ->
         export_study(exported.study, "csv", tmp_path / "link")
     for place in (tmp_path, exported.study.root):
         before = sorted(path.name for path in place.iterdir())
-        with pytest.raises(HostingError, match="no export of vimi"):
+        with pytest.raises(HostingError, match="an export by vimi"):
             export_study(exported.study, "csv", place)
         assert sorted(path.name for path in place.iterdir()) == before
 
@@ -579,7 +579,7 @@ def test_what_a_killed_export_leaves_is_no_export(exported: Exported, tmp_path: 
         unfinished.write("responses.csv", "x\n")
         assert not (tmp_path / "out").exists()
         assert unfinished.root.name.startswith(".out.")
-        with pytest.raises(HostingError, match="no export of vimi"):
+        with pytest.raises(HostingError, match="an export by vimi"):
             read_export(unfinished.root)
     assert (tmp_path / "out").is_dir()
 
@@ -707,5 +707,5 @@ def test_the_verb_writes_an_export(exported: Exported, tmp_path: Path) -> None:
     assert "comments: 1 rows" in done.out and str(tmp_path / "out") in done.out
     assert break_psych_ds_rules(tmp_path / "out") == []
     refused(vimi("export", exported.study.root, "--format", "bid"), "'bids'")
-    refused(vimi("export", exported.study.root, "--out", exported.study.root), "no export of vimi", "--out")
+    refused(vimi("export", exported.study.root, "--out", exported.study.root), "an export by vimi", "--out")
     refused(vimi("export", tmp_path / "nothing"), "no study")

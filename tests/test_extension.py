@@ -443,7 +443,7 @@ def test_a_study_without_trials_and_a_folder_without_a_study_can_not_be_extended
     with pytest.raises(StudyError, match="is no study"):
         build(changed(), tmp_path / "nothing", extend=True)
     assert not (tmp_path / "nothing").exists()
-    with pytest.raises(DocumentError, match="--extend with --anchor"):
+    with pytest.raises(DocumentError, match="--extend together with --anchor"):
         build(changed(), tmp_path / "nothing", anchor=OLD)
 
 

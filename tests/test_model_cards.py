@@ -271,8 +271,8 @@ def test_a_name_that_timm_has_changed_leads_where_timm_leads_and_that_is_said() 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("timm:resnet50.", r"tag is missing after the point.*timm:resnet50 .*a1_in1k"),
-        ("resnet50.", r"tag is missing after the point"),
+        ("timm:resnet50.", r"tag is missing after the dot.*timm:resnet50 .*a1_in1k"),
+        ("resnet50.", r"tag is missing after the dot"),
         ("hf-hub:somebody/net", r"address of weights.*timm:ARCHITECTURE.*--weights"),
         ("local-dir:/weights", r"address of weights"),
         ("timm:timm/resnet50", r"no slash.*timm:resnet50"),

@@ -172,7 +172,12 @@ def test_a_function_may_name_its_model_and_a_name_that_is_taken_is_refused(folde
     line = "def make():\n    return Net()\nmake.card = {'name': %r}\n"
     assert load_card(write(folder, line % "net-8")).name == "net-8"
     for number, (name, word) in enumerate(
-        [("resnet50", "knows already"), ("a/b", "letters, digits"), ("x-twin", "'-twin'"), ("resnet18.a1", "already")]
+        [
+            ("resnet50", "is already the name of a model"),
+            ("a/b", "letters, digits"),
+            ("x-twin", "'-twin'"),
+            ("resnet18.a1", "already"),
+        ]
     ):
         with pytest.raises(CardError, match=word):
             load_card(write(folder, line % name, f"other{number}"))
@@ -267,7 +272,7 @@ def test_a_card_in_a_file_may_name_a_function_in_place_of_timm(folder: Path) -> 
     path.write_text(text.format(source="python:my_model:make", more=""))
     assert load_model(load_card("filed.toml")).weights_hash == hash_state(trained().state_dict())
     path.write_text(text.format(source="python:my_model:make", more='timm = "test_resnet"'))
-    with pytest.raises(DocumentError, match="'timm' must be left out"):
+    with pytest.raises(DocumentError, match="leave 'timm' out"):
         read_card(path)
     path.write_text(text.format(source="timm", more=""))
     with pytest.raises(DocumentError, match="'timm' is required"):
@@ -351,7 +356,7 @@ def test_what_can_not_be_offered_is_refused(
     package("something", tiny="my_model:make")
     for network, name, facts, word in (
         ({}, "mine", {}, "A dict was offered"),
-        (trained(), "resnet50", {}, "knows already"),
+        (trained(), "resnet50", {}, "is already the name of a model"),
         (trained(), "a:b", {}, "no ':'"),
         (trained(), "tiny", {}, "An installed package"),
         (trained(), "mine", {"inputs": {"size": 3}}, "'input'"),
@@ -523,7 +528,7 @@ def with_one_picture(x: torch.Tensor) -> torch.Tensor:
     [
         (with_nan, "forward pass", ["NaN or infinity", "mean and std"]),
         (with_dropout, "evaluation mode", ["second time", "blocks.0.conv1", "dropout"]),
-        (with_batch, "neighbours", ["depend on which others", "batch norm"]),
+        (with_batch, "neighbours", ["depend on the other pictures", "batch norm"]),
         (torch.zeros_like, "channels", ["100 % of the channels", "all of blocks.0.conv1"]),
         (torch.Tensor.detach, "gradient", ["no gradient", "blocks.0.conv1", '["natural"]']),
         (with_one_picture, "activations", ["a batch of 6 pictures raises ValueError", "any number"]),
@@ -554,7 +559,7 @@ def test_a_network_of_other_parameters_or_layers_than_its_card_is_found(offered:
     found = failures(smoke_test(offered(trained(), parameters=5), device="cpu"))
     assert set(found) == {"parameters"} and "says 5 parameters" in found["parameters"]
     found = failures(smoke_test(offered(trained(), untrained=Scaled), device="cpu"))
-    assert set(found) == {"twin"} and "other parameters than the trained one" in found["twin"]
+    assert set(found) == {"twin"} and "parameters differ from the trained one's" in found["twin"]
 
 
 def test_what_is_no_control_is_no_twin(offered: Callable[..., ModelCard]) -> None:
@@ -570,7 +575,7 @@ def test_what_is_no_control_is_no_twin(offered: Callable[..., ModelCard]) -> Non
         nn.init.constant_(network[2].weight, float("nan"))  # type: ignore[arg-type]
         return network
 
-    for untrained, words in ((dead, "is no control"), (broken, "NaN or infinite")):
+    for untrained, words in ((dead, "can't serve as a control"), (broken, "NaN or infinite")):
         card = offered(plain_network(), untrained=untrained, layers=["1", "2"])
         found = failures(smoke_test(card, synthetic=False, device="cpu"))
         assert set(found) == {"twin"} and words in found["twin"]

@@ -115,7 +115,7 @@ def test_settings_of_the_process_are_left_as_they_were(results: dict[str, Any]) 
 
 def test_axes_outside_a_grid_are_refused(results: dict[str, Any]) -> None:
     figure = pyplot.figure()
-    with pytest.raises(AnalysisError, match=r"no place in a grid.*plt.subplots"):
+    with pytest.raises(AnalysisError, match=r"not in a grid.*plt.subplots"):
         results["ranks"].plot(figure.add_axes((0, 0, 1, 1)))
 
 

@@ -224,7 +224,7 @@ def test_what_does_not_fit_is_refused_in_words(made: Study, tmp_path: Path) -> N
     for size in (61, 0):
         with pytest.raises(StudyError, match="60 pictures"):
             make_pool_sizes(made, [size])
-    with pytest.raises(PoolTooSmall, match="smallest pool that can has 24"):
+    with pytest.raises(PoolTooSmall, match="smallest pool that works has 24"):
         make_pool_sizes(made, [60, 23])
     with pytest.raises(StudyError, match="at least one"):
         make_pool_sizes(made, [])

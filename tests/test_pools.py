@@ -206,7 +206,7 @@ def test_names_that_are_not_utf8_are_spelled_and_their_pictures_read(tmp_path: P
 def test_two_names_that_would_be_spelled_alike_are_refused(tmp_path: Path) -> None:
     for name in (os.fsdecode(b"a\xff.png"), "a\\xff.png"):
         (tmp_path / name).write_bytes(png(0))
-    with pytest.raises(PoolError, match="two files that are both spelled"):
+    with pytest.raises(PoolError, match="two files that would both be called"):
         open_pool(f"folder:{tmp_path}")
 
 
@@ -339,7 +339,7 @@ def test_a_shard_that_is_truncated_compressed_or_no_tar_is_named(tmp_path: Path)
     with tarfile.open(tmp_path / "packed.tar", "w:gz") as tar:
         tar.add(tmp_path / "whole.tar", "a.png")
     for name in ("half.tar", "text.tar", "packed.tar"):
-        with pytest.raises(PoolError, match=f"{name} is no readable, uncompressed tar"):
+        with pytest.raises(PoolError, match=f"{name} is not a readable, uncompressed tar"):
             open_pool(f"webdataset:{tmp_path / name}")
 
 

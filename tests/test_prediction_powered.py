@@ -255,9 +255,9 @@ def test_what_can_not_be_estimated_is_said() -> None:
         score_with_machine(people.assign(correct=1.0), machine)
     with pytest.raises(AnalysisError, match="averages 'probability' or 'correct'"):
         score_with_machine(people, machine, score="confidence")  # type: ignore[arg-type]
-    with pytest.raises(AnalysisError, match="the work of 1 people"):
+    with pytest.raises(AnalysisError, match="come from 1 people"):
         simulate_coverage(20, 20, 2, 0.5)
-    with pytest.raises(AnalysisError, match="No such population"):
+    with pytest.raises(AnalysisError, match="No population between"):
         simulate_coverage(20, 20, 20, 0.5, mean=0.9, unit_deviation=0.4, answers_per_person=10)
 
 

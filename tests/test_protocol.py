@@ -135,7 +135,7 @@ def test_the_error_names_the_smallest_pool(name: str, difficulties: tuple[Diffic
         protocol.windows(smallest - 1, difficulties)
     message = str(caught.value)
     assert f"{smallest - 1:,} pictures" in message
-    assert f"smallest pool that can has {smallest:,} pictures" in message
+    assert f"smallest pool that works has {smallest:,} pictures" in message
     assert "K = 9" in message and "B = 20" in message and name in message
     assert all(repr(difficulty) in message for difficulty in difficulties)
 

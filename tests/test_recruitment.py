@@ -329,7 +329,7 @@ def test_people_of_the_pilot_are_left_alone(study: Study, hosting: Hosting) -> N
     ("content", "words"),
     [
         (None, "can't be read: No such file"),
-        (b"a,b\n1,2\n", "is no export of Prolific: it needs the columns"),
+        (b"a,b\n1,2\n", "is not an export from Prolific: it needs the columns"),
         (b"", "is empty. In Prolific"),
         (b"\xef\xbb\xbf", "is empty. In Prolific"),
         (b"\xef\xbb\xbfsep=;\n", "has none"),
@@ -420,8 +420,8 @@ class Interface:
         (429, "", "asked too often"),
         (500, "", "status 500"),
         (200, "<html>", "did not answer with JSON"),
-        (200, "[]", "does not answer as Prolific"),
-        (200, '{"results": [{"id": 1}]}', "does not answer as Prolific"),
+        (200, "[]", "does not answer like Prolific"),
+        (200, '{"results": [{"id": 1}]}', "does not answer like Prolific"),
         (200, '{"results": [{"id": 1, "status": "ODD"}]}', "no submission has a status that is known here, but ODD"),
     ],
 )

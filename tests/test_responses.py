@@ -173,8 +173,8 @@ def test_a_study_of_planted_units_alone_has_nobody_to_observe(study: Study) -> N
         ("observer_kind", "robot", "'observer_kind' is 'robot' in row 1"),
         ("model", None, "responses: 'model' is empty in row 1"),
         ("correct", None, "responses: 'correct' is empty in row 1"),
-        ("index", "seven", "responses: 'index' holds something else than the kind 'integer'"),
-        ("probability", "likely", "responses: 'probability' holds something else than the kind 'number'"),
+        ("index", "seven", "responses: 'index' is not of type 'integer'"),
+        ("probability", "likely", "responses: 'probability' is not of type 'number'"),
     ],
 )
 def test_a_row_that_breaks_the_schema_is_named(study: Study, column: str, value: object, message: str) -> None:

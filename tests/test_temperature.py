@@ -147,7 +147,7 @@ def test_probabilities_without_evidence_are_refused() -> None:
         fit_temperature(people, machine.assign(probability=machine["correct"]))
     with pytest.raises(AnalysisError, match="all probabilities are one half"):
         fit_temperature(people, machine.assign(probability=0.5))
-    with pytest.raises(AnalysisError, match="Say which it answered with"):
+    with pytest.raises(AnalysisError, match="Give the one it answered with"):
         fit_temperature(people, machine.assign(observer="lpips"))
     assert fit_temperature(people, machine.assign(observer="lpips"), used=0.05, resamples=20)[0].used == 0.05
     with pytest.raises(AnalysisError, match="above 0"):

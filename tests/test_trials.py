@@ -323,7 +323,7 @@ def test_too_few_units_are_an_error_that_says_what_to_set() -> None:
     message = str(caught.value)
     assert "natural-easy has 7" in message
     assert "main_trials to at most 7" in message
-    assert "more units or models" in message
+    assert "add units or models" in message
     check_units("anything", 8, 8)
 
 

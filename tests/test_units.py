@@ -75,7 +75,9 @@ def test_the_spelling_is_the_documented_one(unit: Unit, spelled: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "resnet50", "resnet50/layer1", "resnet50/layer1/", "resnet50/layer1/x", "a/b/-1"])
 def test_what_names_no_unit_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(VimiError, match=r"is no unit; write model/layer/index, such as resnet50/layer3\.2\.conv1/17"):
+    with pytest.raises(
+        VimiError, match=r"is not a unit; write model/layer/index, such as resnet50/layer3\.2\.conv1/17"
+    ):
         Unit.parse(text)
 
 

@@ -311,7 +311,7 @@ def test_a_study_that_has_moved_goes_on_with_what_it_took_over(source: Source) -
         ({"folder": "nowhere"}, r"\[texts\] folder: there is no folder .*nowhere"),
         ({"consent": "nowhere.md"}, r"\[texts\] consent: .*nowhere\.md can't be read: No such file"),
         ({"consent": "consent.txt"}, "must end in .md"),
-        ({"folder": "flat"}, "stands outside a language"),
+        ({"folder": "flat"}, "is not in a language's folder"),
         ({"consent": "large.md"}, "has more than 200 kB"),
         ({"consent": "latin.md"}, "save it as UTF-8"),
     ],
@@ -350,7 +350,7 @@ def test_building_again_forgets_nothing_that_was_filled_in_in_the_study(source: 
     own = source.study / "experiment.toml"
     filled = own.read_text(encoding="utf-8").replace('ethics_approval = ""', 'ethics_approval = "2026-117"')
     own.write_text(filled, encoding="utf-8")
-    with pytest.raises(StudyMismatch, match=r"recruitment\.ethics_approval = '2026-117'\. Copy that"):
+    with pytest.raises(StudyMismatch, match=r"recruitment\.ethics_approval = '2026-117'\. Copy them"):
         source.build(texts={})
     assert own.read_text(encoding="utf-8") == filled
     source.build(texts={}, recruitment={"ethics_approval": "2026-118"})

@@ -69,8 +69,8 @@ def hash_password(password: str) -> str:
     """
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
         raise HostingError(
-            f"A password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters, this one {len(password)}: behind it "
-            "are people's answers. Take a longer one."
+            f"A password must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters; this one has "
+            f"{len(password)}. It protects people's answers: choose another one."
         )
     return PasswordHasher().hash(password)
 
@@ -89,8 +89,8 @@ def check_hash(value: str, where: str) -> str:
             extract_parameters(value)
     except InvalidHashError:
         raise HostingError(
-            f"{where} holds no Argon2 hash. Make one with vimi password, and put it there in single quotes: shells "
-            "and compose files take its dollar signs for variables."
+            f"{where} is not an Argon2 hash. Make one with vimi password and put it in single quotes: shells and "
+            "compose files read its dollar signs as variables."
         ) from None
     return value
 

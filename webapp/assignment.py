@@ -113,12 +113,13 @@ def refuse_mixing(hosting: Hosting) -> None:
         return
     if hosting.bots:
         raise HostingError(
-            f"{hosting.database} holds answers of {count} people to this study: simulated people would take their "
-            "slots. Name a database of their own with --database, or send them into the pilot with --pilot."
+            f"{hosting.database} holds answers of {count} people to this study, and simulated people would take their "
+            "slots. Name a separate database with --database, or send the simulated people into the pilot with "
+            "--pilot."
         )
     raise HostingError(
-        f"{hosting.database} holds answers of {count} simulated people to this study: they would take people's slots. "
-        "Name another database with --database."
+        f"{hosting.database} holds answers of {count} simulated people to this study, who would take real people's "
+        "slots. Name another database with --database."
     )
 
 

@@ -141,7 +141,7 @@ def _refuse_to_overwrite(out: Path) -> None:
     try:
         _read_facts(out)
     except DatabaseError:
-        raise DatabaseError(f"{out} is there already and is no backup; choose another name.") from None
+        raise DatabaseError(f"{out} exists and is not a backup; choose another name.") from None
 
 
 def _check_version(connection: Connection, database: Database) -> None:
@@ -153,8 +153,8 @@ def _check_version(connection: Connection, database: Database) -> None:
     newest = ScriptDirectory.from_config(migration_settings(connection)).get_current_head()
     if current != newest:
         raise DatabaseError(
-            f"The tables of {database} are of version {current}, this vimi has {newest}. Back up with the version of "
-            "vimi that serves the study, or start vimi serve once with this one."
+            f"The tables of {database} have version {current}, but this vimi uses version {newest}. Back up with the "
+            "version of vimi that serves the study, or start vimi serve once with this one."
         )
 
 
@@ -181,7 +181,7 @@ def _write_backup(connection: Connection, identity: str, out: Path) -> Backup:
         with closing(sqlite3.connect(unfinished)) as plain:
             plain.execute("PRAGMA journal_mode = DELETE")  # one file, that can be read from a read-only disk
         if read_backup(unfinished).counts != counts:
-            raise DatabaseError(f"The backup {out} does not hold what was copied; nothing was written. Try again.")
+            raise DatabaseError(f"The backup {out} differs from what was copied, so vimi discarded it. Try again.")
 
     write_atomically(out, write, mode=_OWNER_ONLY)
     return read_backup(out)
@@ -250,7 +250,7 @@ def read_backup(path: Path | str) -> Backup:
             sound = False
     if not sound:
         raise DatabaseError(
-            f"The backup {path} is damaged: it does not hold what it held when it was made. Use another."
+            f"The backup {path} is damaged: its content has changed since it was made. Use another backup."
         )
     return Backup(
         path, facts["study"], float(facts["made_at"]), facts["version"], counts, facts["has_secret"] == "1"
@@ -265,13 +265,13 @@ def _count(connection: sqlite3.Connection, table: str) -> int:
 def _read_facts(path: Path) -> dict[str, str]:
     """Return what a backup says of itself."""
     if not path.is_file():
-        raise DatabaseError(f"There is no file {path}; name a backup that vimi backup has made.")
+        raise DatabaseError(f"There is no file {path}; name a backup made by vimi backup.")
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             facts = dict(connection.execute(str(sa.select(_facts))).fetchall())
         return {**facts, "study": str(facts["study"])}
     except (sqlite3.Error, KeyError):
-        raise DatabaseError(f"{path} is no backup of a study; name one that vimi backup has made.") from None
+        raise DatabaseError(f"{path} is not a backup of a study; name one made by vimi backup.") from None
 
 
 # -------------------------------------------------------------------- restoring
@@ -304,7 +304,7 @@ def restore(study: Study, backup: Path | str, url: str = "", *, replace: bool = 
     known = hosting_identity(study)
     if known and known != found.study:
         raise DatabaseError(
-            f"{found.path} is a backup of another study ({found.study}) than the one in {study.root} ({known})."
+            f"{found.path} is a backup of another study ({found.study}), not of the one in {study.root} ({known})."
         )
     database = open_store(database_url(study, url))
     try:
@@ -356,8 +356,8 @@ def _clear(target: Connection, study: Study, identity: str, tables: list[sa.Tabl
     elif not replace:
         given = target.execute(sa.select(sa.func.count()).select_from(rows_of(answers, identity).subquery())).scalar()
         raise DatabaseError(
-            f"The database holds {there} people and {given} answers of this study already. Restore into an empty "
-            "database, or give --replace: what is there is then kept as a backup first."
+            f"The database already holds {there} people and {given} answers of this study. Restore into an empty "
+            "database, or give --replace, which first backs up what is there."
         )
     else:
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
@@ -412,8 +412,8 @@ def _restore_keys(source: Connection, target: Connection, identity: str) -> None
         others = target.execute(sa.select(people.c.id).where(people.c.study != identity).limit(1)).first()
         if row.name in there and others is not None:
             raise DatabaseError(
-                "The database keeps other studies with other keys than the backup's: nobody of either would be "
-                "recognised. Restore into a database of its own, with --database."
+                "The database holds other studies with other keys than the backup's, so returning participants would "
+                "not be recognised. Restore into a separate database with --database."
             )
         target.execute(keys.delete().where(keys.c.name == row.name))
         target.execute(keys.insert().values(name=row.name, value=row.value))

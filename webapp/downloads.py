@@ -57,7 +57,7 @@ class SharedDownloads(MemoryMediaFileStorage):  # type: ignore[misc]
         try:
             head, _, content = self._place(name).read_bytes().partition(b"\n")
         except OSError as error:
-            raise MediaFileStorageError(f"There is no file {filename!r} any more.") from error
+            raise MediaFileStorageError(f"The file {filename!r} no longer exists.") from error
         mimetype, kind, called = json.loads(head)
         return MemoryFile(content, mimetype, MediaFileKind(kind), called)
 
@@ -68,7 +68,7 @@ class SharedDownloads(MemoryMediaFileStorage):  # type: ignore[misc]
 
     def _place(self, name: str) -> Path:
         if not name.isalnum():
-            raise MediaFileStorageError(f"{name!r} names no file.")
+            raise MediaFileStorageError(f"{name!r} is not the name of a file.")
         return self.folder / name
 
 

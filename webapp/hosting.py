@@ -282,8 +282,8 @@ def check_texts(hosting: Hosting) -> None:
         texts = hosting.study.experiment.texts
         source = texts.folder or texts.consent or hosting.study.root / "texts"
         raise HostingError(
-            f'Texts for participants still say "{BLANK}": {", ".join(blanks)}. Fill the blanks in {source}, and start '
-            "again. Until then, --preview shows the pages."
+            f'Texts for participants still say "{BLANK}": {", ".join(blanks)}. Fill in the blanks in {source} and '
+            "start again. Until then, --preview shows the pages."
         )
 
 
@@ -309,8 +309,9 @@ def check_key(hosting: Hosting, accept: bool = False) -> None:
         known = read_setting(connection, hosting.identity, "key", mark)
         if known != mark and not accept:
             raise HostingError(
-                f"The key by which people are recognised is not the one that {hosting.study.root} was hosted with "
-                f"before: {SECRET} was set, changed or forgotten. Set it as it was. If it is lost, --new-key goes on "
-                "with the present one; people who took part before are then no longer known."
+                f"The key that recognises returning participants is not the one that {hosting.study.root} was hosted "
+                f"with before: {SECRET} was set, changed or left out. Set it to its old value. If that is lost, give "
+                "--new-key to continue with the present key; vimi then no longer recognises people who took part "
+                "before."
             )
         write_setting(connection, hosting.identity, "key", mark)

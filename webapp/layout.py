@@ -51,7 +51,8 @@ class _Cells(dict[str, CellPlan]):
     def __missing__(self, name: str) -> CellPlan:
         # A study that is extended while it is hosted has cells that an older server has never seen.
         raise HostingError(
-            f"This server knows no cell {name!r}: the study was extended after the server started. Restart it."
+            f"This server does not know the cell {name!r}: the study was extended after the server started. Restart "
+            "the server."
         )
 
 

@@ -285,7 +285,7 @@ def decline(hosting: Hosting, token: str) -> Participant:
 def answer_colour_vision(hosting: Hosting, token: str, answer: str) -> Participant:
     """Record the answer to the question on colour vision."""
     if answer not in COLOUR_VISION:
-        raise HostingError(f"{answer!r} is no answer to the question on colour vision.")
+        raise HostingError(f"{answer!r} is not an answer to the question on colour vision.")
     return _step(hosting, token, "colour vision", colour_vision=answer)
 
 
@@ -443,7 +443,7 @@ def count_right(hosting: Hosting, participant: int) -> tuple[int, int]:
 def jump(hosting: Hosting, token: str, phase: Phase) -> Participant:
     """Go to any phase, in a preview."""
     if not hosting.preview:
-        raise HostingError("Only a preview lets you go to any page: start vimi serve with --preview.")
+        raise HostingError("You can only jump between pages in a preview: start vimi serve with --preview.")
     with hosting.database.writing() as connection:
         known = _at(connection, hosting, token)
         end_session(connection, hosting, known.id, "returned")
@@ -500,7 +500,7 @@ def begin_session(connection: Connection, hosting: Hosting, participant: Partici
     connection.execute(_INSERT_SESSION, begun)
     session = open_session(connection, participant.id)
     if session is None:
-        raise HostingError("The session that was just begun is gone; reload the page.")
+        raise HostingError("The session that just began no longer exists; reload the page.")
     return session
 
 
@@ -521,7 +521,7 @@ def _at(connection: Connection, hosting: Hosting, token: str) -> Participant:
     """Return the participant with a token; whoever calls this sees to it that a step out of turn changes nothing."""
     known = find(connection, hosting, token)
     if known is None:
-        raise HostingError("No participant has this link. Open the link that you were given once more.")
+        raise HostingError("No participant has this link. Open the link that you were given again.")
     return known
 
 

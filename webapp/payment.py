@@ -143,8 +143,8 @@ def write_payroll(payroll: Payroll, path: Path | str, form: Form = "general") ->
     table = table[table["payment"] == ("full" if form == "prolific-approve" else "partial")]
     if (table["recruiter_id"] == "").any() or (len(table) and not (table["recruiter"] == "prolific").all()):
         raise HostingError(
-            f"A file of the form {form} can't be made. {payroll.note or 'These people did not come from Prolific.'} "
-            "The form general works without identifiers."
+            f"vimi can't make a payment file of the form {form}. "
+            f"{payroll.note or 'These people did not come from Prolific.'} The form general works without identifiers."
         )
     lines = (
         [str(name) for name in table["recruiter_id"]]

@@ -131,7 +131,7 @@ def run_processes(count: int, work: Callable[[], None], abandoned: Callable[[], 
         os.close(held)
         os.close(watched)
     if failed:
-        raise HostingError("A process of the server ended as soon as it had begun; what it said stands above.")
+        raise HostingError("A server process stopped right after it started; its messages are above.")
 
 
 def _be_one(watched: int, work: Callable[[], None], abandoned: Callable[[], None]) -> None:

@@ -78,7 +78,7 @@ class Rendition:
         """
         match = NAME.fullmatch(name)
         if match is None or (match[3] and match[3] != "full" and int(match[3]) not in SIZES):
-            raise HostingError(f"There is no rendition {name!r}. Choose original, lossless-160 or compact-full, say.")
+            raise HostingError(f"There is no rendition {name!r}. Examples: original, lossless-160, compact-full.")
         if match[1] == "original":
             return cls()
         return cls("lossless" if match[2] == "lossless" else "compact", None if match[3] == "full" else int(match[3]))

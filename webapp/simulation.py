@@ -256,7 +256,7 @@ def _earlier(hosting: Hosting) -> tuple[int, float]:
 
 def _crowd(study: Study, settings: SimulationSettings, population: BotPopulation, first: int = 0) -> Crowd:
     if settings.participants < 1:
-        raise HostingError(f"{settings.participants} participants can't take part; send at least one.")
+        raise HostingError(f"{settings.participants} participants are too few; send at least one.")
     rules = study.protocol.rules
     slowest = rules.exclusions.total_seconds[1] / rules.exclusions.trials
     return draw_crowd(

@@ -106,8 +106,8 @@ def migrate(database: Database) -> None:
             command.upgrade(migration_settings(connection), "head")
         except CommandError as error:
             raise DatabaseError(
-                f"The tables of {database} can't be brought up to date: {error}. They were probably made by a newer "
-                "version of vimi; use that one."
+                f"The tables of {database} can't be updated: {error}. A newer version of vimi probably made them; use "
+                "that version."
             ) from None
 
 

@@ -134,7 +134,7 @@ def _check_statuses(found: list[Submission], where: str) -> list[Submission]:
     if found and all(one.state == "left out" for one in found):
         words = ", ".join(dict.fromkeys(one.status for one in found[:5]))
         raise HostingError(
-            f"{where}: no submission has a status that is known here, but {words}. Known: {', '.join(_STATES)}. If all "
+            f"{where}: no submission has a status that vimi knows; found {words}. Known: {', '.join(_STATES)}. If all "
             "are being processed, wait a minute and run this again."
         )
     return found
@@ -173,10 +173,10 @@ def read_prolific_export(path: Path | str) -> list[Submission]:
                 return _check_statuses(found, str(path))
         header = ", ".join(next(csv.reader(lines[:1], delimiter=delimiters[0]), []) or ["none"])
     except csv.Error:
-        raise HostingError(f"{path} can't be read: it is no CSV file in UTF-8.") from None
+        raise HostingError(f"{path} can't be read: it is not a CSV file in UTF-8.") from None
     raise HostingError(
-        f"{path} is no export of Prolific: it needs the columns 'Submission id' and 'Status', and has {header}. In "
-        "Prolific, choose the study, then Download > CSV."
+        f"{path} is not an export from Prolific: it needs the columns 'Submission id' and 'Status', and has {header}. "
+        "In Prolific, choose the study, then Download > CSV."
     )
 
 
@@ -199,8 +199,8 @@ def fetch_prolific_submissions(study: str, address: str = PROLIFIC_ADDRESS) -> l
     token = os.environ.get(PROLIFIC_TOKEN, "").strip()
     if not token:
         raise HostingError(
-            f"{PROLIFIC_TOKEN} is not set. Make a token in Prolific under Settings > API tokens, and put it into that "
-            "environment variable; or use the CSV export."
+            f"{PROLIFIC_TOKEN} is not set. Create a token in Prolific under Settings > API tokens and put it into "
+            "that environment variable, or use the CSV export."
         )
     _check_address(address)
     found: dict[str, Submission] = {}
@@ -216,7 +216,7 @@ def fetch_prolific_submissions(study: str, address: str = PROLIFIC_ADDRESS) -> l
             more = values["_links"]["next"]["href"] if "_links" in values else len(found) > before
         except (KeyError, TypeError):
             raise HostingError(
-                f"{urlsplit(address).netloc} does not answer as Prolific's interface does; use the CSV export."
+                f"{urlsplit(address).netloc} does not answer like Prolific's API; use the CSV export."
             ) from None
         if not more:
             return _check_statuses(list(found.values()), f"The list of {urlsplit(address).netloc}")
@@ -236,7 +236,9 @@ def _check_address(address: str) -> None:
     """Check that the token would not go out in the clear."""
     parts = urlsplit(address)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1")):
-        raise HostingError(f"The token is only sent encrypted: {address} must begin with https://.")
+        raise HostingError(
+            f"vimi sends the token only over an encrypted connection: {address} must begin with https://."
+        )
 
 
 def _fetch(page: str, token: str) -> Any:
@@ -255,7 +257,7 @@ def _fetch(page: str, token: str) -> Any:
         reason = getattr(error, "reason", None) or type(error).__name__
         raise HostingError(f"{host} can't be reached: {reason}. Run the same command again.") from None
     if len(body) > LARGEST_PAGE:
-        raise HostingError(f"{host} sent more than {LARGEST_PAGE // 1_000_000} MB for a page; use the CSV export.")
+        raise HostingError(f"{host} sent a page of more than {LARGEST_PAGE // 1_000_000} MB; use the CSV export.")
     try:
         return json.loads(body)
     except ValueError:

@@ -69,7 +69,7 @@ class Question(Document):
         if self.right > len(self.options):
             raise ValueError(f"right is {self.right}, but there are only {len(self.options)} options")
         if len(set(self.options)) != len(self.options):
-            raise ValueError("an option is given twice")
+            raise ValueError("an option appears twice")
         return self
 
     @property
@@ -124,7 +124,7 @@ class Wording:
         for folder in self._folders:
             if (folder / name).is_file():
                 return folder / name
-        raise HostingError(f"There is no text {name}; it should stand in {self._own}.")
+        raise HostingError(f"There is no text {name}; it should be in {self._own}.")
 
     def page(self, name: str, **values: object) -> str:
         """Return a page, ``consent`` for example, with values filled in.
@@ -221,7 +221,7 @@ def _read_labels(path: Path) -> dict[str, str]:
         raise HostingError(f"{path} has no table [labels]; begin it with that line.")
     wrong = [name for name, text in labels.items() if not isinstance(text, str)]
     if wrong:
-        raise HostingError(f"{path}: {wrong[0]} must be a text in quotation marks.")
+        raise HostingError(f"{path}: {wrong[0]} must be text in quotation marks.")
     return labels
 
 
@@ -239,7 +239,7 @@ def _check_own(folder: Path) -> None:
     for path in sorted(folder.glob("*.md")):
         numbered = _NUMBERED.fullmatch(path.stem)
         if path.stem not in pages and not (numbered and numbered[1] == "instructions"):
-            raise HostingError(f"{path} is the text of no page. {suggest(path.stem, pages)} Rename or remove it.")
+            raise HostingError(f"{path} does not belong to any page. {suggest(path.stem, pages)} Rename or remove it.")
         _check_fields(str(path), fields(_read(path)), FIELDS.get(path.stem, ()))
     if (folder / LABELS).is_file():
         for name, text in _read_labels(folder / LABELS).items():
@@ -253,4 +253,4 @@ def _check_own(folder: Path) -> None:
 def _check_fields(where: str, used: set[str], known: tuple[str, ...] | set[str]) -> None:
     for name in sorted(used - set(known)):
         hint = suggest(name, known) if known else "This text knows no values."
-        raise HostingError(f"{where}: nothing is known of {{{name}}}. {hint}")
+        raise HostingError(f"{where}: unknown placeholder {{{name}}}. {hint}")

@@ -106,7 +106,7 @@ def calibrate(
     """
     chosen = choose(settings)
     if bins < 1:
-        raise AnalysisError("Calibration needs one bin at least.")
+        raise AnalysisError("Calibration needs at least one bin.")
     results = []
     for names, own, theirs in shared_groups(people, machine, KEYS[1:]):
         where = spell_group({"model": ALL_MODELS, **names})

@@ -14,8 +14,8 @@ def check_spread(human: Floats, machine: Floats, where: str, what: str) -> None:
     for name, values in (("people", human), ("the machine observer", machine)):
         if np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())):
             raise AnalysisError(
-                f"{where}: {name} scored all {len(values)} {what} alike ({values.mean():.3f}), and nothing correlates "
-                "with what does not vary. Compare mean scores instead, or use harder queries."
+                f"{where}: {name} gives all {len(values)} {what} the same score ({values.mean():.3f}), so no "
+                "correlation is defined. Compare mean scores instead, or use harder queries."
             )
 
 

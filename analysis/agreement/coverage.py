@@ -89,12 +89,14 @@ def simulate_coverage(
         If no such population exists, or the design is too small to be simulated.
     """
     if labelled < 3 or unlabelled < 3 or answers_per_unit < 1 or answers_per_person < 1 or studies < 2:
-        raise AnalysisError("A simulation needs three units of either kind, an answer each, and two studies at least.")
+        raise AnalysisError(
+            "A simulation needs at least three units of either kind, one answer per unit and two studies."
+        )
     people = round(labelled * answers_per_unit / answers_per_person)
     if people < LEAST_PEOPLE:
         raise AnalysisError(
-            f"{labelled * answers_per_unit} answers are the work of {people} people with {answers_per_person} answers "
-            f"each, and an interval for new people needs {LEAST_PEOPLE}. Let each person answer about fewer units."
+            f"{labelled * answers_per_unit} answers come from {people} people with {answers_per_person} answers each; "
+            f"an interval for new people needs {LEAST_PEOPLE} people. Let each person answer about fewer units."
         )
     centre, unit_sd, person_sd = _match_moments(mean, unit_deviation, person_deviation)
     truth, unit_variance, person_variance = _moments(centre, unit_sd, person_sd)
@@ -160,7 +162,9 @@ def _match_moments(mean: float, unit_deviation: float, person_deviation: float) 
     """Return centre and deviations on the latent scale that give probabilities the moments asked for."""
     wanted = np.array([mean, unit_deviation, person_deviation])
     if not (0.5 < mean < 1 and min(unit_deviation, person_deviation) >= 0):
-        raise AnalysisError(f"Simulated people are right between 1/2 and 1 of the time, not {mean}.")
+        raise AnalysisError(
+            f"The mean proportion correct of simulated people must lie between 1/2 and 1, not at {mean}."
+        )
     slope = 0.5 / ((mean - 0.5) * (1 - mean))
 
     def miss(latent: Floats) -> Floats:
@@ -171,7 +175,7 @@ def _match_moments(mean: float, unit_deviation: float, person_deviation: float) 
     found = least_squares(miss, start, bounds=([-30, 0, 0], [30, 30, 30]), xtol=1e-10, max_nfev=50)
     if np.abs(found.fun).max() > 1e-4:
         raise AnalysisError(
-            f"No such population: a mean of {mean} with a deviation of {unit_deviation} between units and "
-            f"{person_deviation} between people can't be had between 1/2 and 1."
+            f"No population between 1/2 and 1 has a mean of {mean} with standard deviations of "
+            f"{unit_deviation} between units and {person_deviation} between people. Take smaller deviations."
         )
     return float(found.x[0]), float(found.x[1]), float(found.x[2])

@@ -95,13 +95,13 @@ def _error_consistency(
     pairs = pairs[trials >= 2].reset_index(drop=True)
     if pairs.empty:
         raise AnalysisError(
-            f"{where}: nobody answered two tasks that {observer} answered as well. Let the observer answer the study "
+            f"{where}: nobody answered two tasks that {observer} also answered. Let the observer answer the study "
             "that people answered."
         )
     if pairs["unit"].nunique() < LEAST_UNITS:
         raise AnalysisError(
-            f"{where}: the shared trials are about {pairs['unit'].nunique()} units, and {LEAST_UNITS} are needed for "
-            "an interval that speaks for new ones."
+            f"{where}: the shared trials cover {pairs['unit'].nunique()} units; an interval that generalises to new "
+            f"units needs {LEAST_UNITS}."
         )
     person = pd.Categorical(pairs["participant"]).codes.astype(np.int64)
     unit = pd.Categorical(pairs["unit"]).codes.astype(np.int64)
@@ -114,8 +114,8 @@ def _error_consistency(
     below = 1 - agree + above
     if below.sum() <= 1e-9 * len(h):
         raise AnalysisError(
-            f"{where}: people and {observer} agree in all trials because neither makes errors, and the consistency of "
-            "errors is 0/0. Use harder queries."
+            f"{where}: people and {observer} make no errors, so their error consistency is undefined (0/0). Use "
+            "harder queries."
         )
     kappa = float(above.sum() / below.sum())
     half, spread = _two_way_half_width(above - kappa * below, person, unit, float(below.sum()), level)

@@ -37,8 +37,8 @@ def known_temperature(observer: str) -> float:
     """Return the temperature that a similarity observer answers with if nothing else is said."""
     if observer.split(":")[0] in OTHER_EVIDENCE:
         raise AnalysisError(
-            f"The observer {observer!r} has not the temperature of similarity observers. Say which it answered with: "
-            "used=..., in the units of its evidence."
+            f"The observer {observer!r} does not use the temperature of similarity observers. Give the one it "
+            "answered with, in the units of its evidence: used=..."
         )
     return SimilarityObserver.temperature
 
@@ -48,8 +48,8 @@ def evidence_behind(probability: Floats, used: float, where: str) -> Floats:
     if ((probability <= 0) | (probability >= 1)).any():
         count = int(((probability <= 0) | (probability >= 1)).sum())
         raise AnalysisError(
-            f"{where}: {count} of {len(probability)} probabilities are 0 or 1, and say nothing of how much evidence is "
-            "behind them. A temperature can be fitted to observers that are never certain."
+            f"{where}: {count} of {len(probability)} probabilities are 0 or 1, which don't reveal how strong the "
+            "evidence was. A temperature can only be fitted to observers that are never certain."
         )
     return np.asarray(used * (np.log(probability) - np.log1p(-probability)))
 
@@ -68,7 +68,8 @@ def gather_tasks(people: pd.DataFrame, machine: pd.DataFrame, used: float, where
     evidence = evidence_behind(table["probability"].to_numpy(dtype=np.float64), used, where)
     if not np.abs(evidence).max() > 1e-12:
         raise AnalysisError(
-            f"{where}: all probabilities are one half. The observer prefers no query, whatever its temperature."
+            f"{where}: all probabilities are one half. The observer has no preference between the queries at any "
+            "temperature."
         )
     return AnsweredTasks(
         evidence,

@@ -93,7 +93,7 @@ def score_forecasts(
     """
     chosen = choose(settings)
     if not 0 <= clip < 0.5:
-        raise AnalysisError(f"Probabilities are clipped between 0 and 1/2, not at {clip}.")
+        raise AnalysisError(f"The clip of probabilities must lie between 0 and 1/2, not at {clip}.")
     results = []
     for names, own, theirs in shared_groups(people, machine, KEYS[1:]):
         where = spell_group({"model": ALL_MODELS, **names})

@@ -73,8 +73,8 @@ def machine_answers(
     probability = own["probability"].to_numpy(dtype=np.float64)
     if np.isnan(probability).any():
         raise AnalysisError(
-            f"{observer} has given no probability in {int(np.isnan(probability).sum())} of {len(own)} answers: "
-            "only observers that say how sure they are can be compared with people here."
+            f"{observer} has given no probability in {int(np.isnan(probability).sum())} of {len(own)} answers: this "
+            "comparison needs an observer that reports how sure it is."
         )
     table = table.assign(probability=probability, observer=observer)
     table = table.astype({"observer": "category"})[list(MACHINE_COLUMNS)]
@@ -82,7 +82,7 @@ def machine_answers(
     if twice.any():
         raise AnalysisError(
             f"{observer} answered {int(twice.sum())} tasks twice, the first of them "
-            f"{table.loc[twice, 'task'].iloc[0]}. Answers to old stimuli may be among them: keep those of one study."
+            f"{table.loc[twice, 'task'].iloc[0]}. They may include answers to older stimuli: keep those of one study."
         )
     return table
 
@@ -91,5 +91,5 @@ def observer_name(machine: pd.DataFrame) -> str:
     """Return the name of the one observer in a table of machine answers."""
     names = machine["observer"].astype(str).unique() if "observer" in machine.columns else np.array(["the machine"])
     if len(names) != 1:
-        raise AnalysisError(f"One machine observer at a time is compared with people, not {len(names)}.")
+        raise AnalysisError(f"Only one machine observer at a time can be compared with people, not {len(names)}.")
     return str(names[0])

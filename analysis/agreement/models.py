@@ -77,8 +77,8 @@ def model_agreement(
         where = spell_group({"model": ALL_MODELS, **names})
         if count < LEAST_MODELS:
             raise AnalysisError(
-                f"{where}: {count} models are shared by people and machine; a correlation over models needs "
-                f"{LEAST_MODELS} at least, and says little with fewer than ten. Compare units instead."
+                f"{where}: people and machine share {count} models. A correlation over models needs at least "
+                f"{LEAST_MODELS}, and is uninformative with fewer than ten. Compare units instead."
             )
         human, other = means["human"].to_numpy(), means["machine"].to_numpy()
         check_spread(human, other, where, "models")

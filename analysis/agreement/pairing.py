@@ -32,8 +32,8 @@ def shared_groups(
             yield dict(zip(keys, names)), own, theirs[names]
     if not found:
         raise AnalysisError(
-            f"People and {observer_name(machine)} have no {', '.join(keys)} in common: nothing can be compared. People "
-            f"answered {'/'.join(sorted(map(str, people['condition'].unique())))} with references "
+            f"People and {observer_name(machine)} have no {', '.join(keys)} in common, so they can't be compared. "
+            f"People answered {'/'.join(sorted(map(str, people['condition'].unique())))} with references "
             f"{'/'.join(sorted(map(str, people['references'].unique())))}, the observer "
             f"{'/'.join(sorted(map(str, machine['condition'].unique())))} with "
             f"{'/'.join(sorted(map(str, machine['references'].unique())))}."
@@ -48,7 +48,7 @@ def unit_table(people: pd.DataFrame, machine: pd.DataFrame, score: Score, where:
     parts = []
     for side, table, column in (("human", people, "correct"), ("machine", machine, score)):
         if column not in table.columns:
-            raise AnalysisError(f"Machines are compared by 'probability' or 'correct', not by {column!r}.")
+            raise AnalysisError(f"Machines can be compared by 'probability' or 'correct', not by {column!r}.")
         values = pd.DataFrame(
             {
                 "unit": table["unit"].astype(str),
@@ -63,8 +63,9 @@ def unit_table(people: pd.DataFrame, machine: pd.DataFrame, score: Score, where:
     units = pd.concat(parts, axis=1, join="inner").reset_index()
     if len(units) < LEAST_UNITS:
         raise AnalysisError(
-            f"{where}: people and {observer_name(machine)} share {len(units)} units, and {LEAST_UNITS} are needed. Let "
-            "the observer answer the study that people answered, or collect answers about more units."
+            f"{where}: people and {observer_name(machine)} share {len(units)} units, but the comparison needs "
+            f"{LEAST_UNITS}. Let the observer answer the study that people answered, or collect answers about more "
+            "units."
         )
     for side in ("human", "machine"):
         units[side] = units[f"{side}_total"] / units[f"{side}_count"]
@@ -90,8 +91,9 @@ def number_units(pairs: pd.DataFrame, where: str, observer: str) -> Integers:
     units = pairs["unit"].nunique()
     if units < LEAST_UNITS:
         raise AnalysisError(
-            f"{where}: people and {observer} answered tasks of {units} shared units, and {LEAST_UNITS} are needed. Let "
-            "the observer answer the study that people answered, or collect answers about more units."
+            f"{where}: people and {observer} answered tasks of {units} shared units, but the comparison needs "
+            f"{LEAST_UNITS}. Let the observer answer the study that people answered, or collect answers about more "
+            "units."
         )
     facts = pairs.groupby("unit")[["correct", "probability"]].agg(["size", "sum"])
     facts.columns = ["size", "right", "_", "probability"]

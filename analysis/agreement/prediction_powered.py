@@ -170,7 +170,7 @@ def score_with_machine(
 def gather_tasks(people: pd.DataFrame, machine: pd.DataFrame, score: Score, where: str) -> tuple[Labels, int]:
     """Return the answers about shared units, in an order that does not depend on names, and how many units lack."""
     if score not in ("probability", "correct"):
-        raise AnalysisError(f"A machine's score averages 'probability' or 'correct', not {score!r}.")
+        raise AnalysisError(f"A machine's score must be the mean of 'probability' or of 'correct', not of {score!r}.")
     scores = machine.groupby(machine["unit"].astype(str), sort=True)[score].mean()
     own = pd.DataFrame(
         {
@@ -185,27 +185,27 @@ def gather_tasks(people: pd.DataFrame, machine: pd.DataFrame, score: Score, wher
     further = np.sort(scores[~scores.index.isin(facts.index)].to_numpy(dtype=np.float64))
     if len(facts) < LEAST_LABELLED:
         raise AnalysisError(
-            f"{where}: people and {observer_name(machine)} both answered about {len(facts)} units, and "
-            f"{LEAST_LABELLED} are needed: with fewer, how often the interval covers is unknown. Collect answers "
-            "about more units."
+            f"{where}: people and {observer_name(machine)} both answered about {len(facts)} units, but the estimate "
+            f"needs {LEAST_LABELLED}: with fewer, the coverage of the interval is unknown. Collect answers about more "
+            "units."
         )
     if len(further) < LEAST_UNLABELLED:
         raise AnalysisError(
-            f"{where}: {observer_name(machine)} answered about {len(further)} units beyond those of people, and "
-            f"{LEAST_UNLABELLED} are needed: it can only help by what it says about further units. Build the study "
-            "with more units, which only machines need to answer."
+            f"{where}: {observer_name(machine)} answered about {len(further)} units beyond those of people, but the "
+            f"estimate needs {LEAST_UNLABELLED}: the machine only helps through further units. Build the study with "
+            "more units, which only machines need to answer."
         )
     every = scores.to_numpy(dtype=np.float64)
     if np.ptp(facts["machine"].to_numpy()) <= 1e-9 or np.ptp(every) <= 1e-9:
         raise AnalysisError(
-            f"{where}: {observer_name(machine)} scores all units alike ({every.mean():.3f}), and predicts nothing "
-            "about them. Use the human answers alone, or another observer."
+            f"{where}: {observer_name(machine)} gives all units the same score ({every.mean():.3f}), so it predicts "
+            "nothing. Use the human answers alone, or another observer."
         )
     if np.ptp((facts["sum"] / facts["size"]).to_numpy()) == 0:
         raise AnalysisError(
             f"{where}: all units have the same proportion of right answers "
-            f"({facts['sum'].sum() / facts['size'].sum():.3f}); without any variance, an interval can't be had. "
-            "Collect more answers."
+            f"({facts['sum'].sum() / facts['size'].sum():.3f}); without variance there is no interval. Collect more "
+            "answers."
         )
     order = facts.reset_index().sort_values(["size", "sum", "machine", "unit"], kind="stable")
     unit = pd.Index(order["unit"]).get_indexer(own["unit"]).astype(np.int64)
@@ -229,7 +229,7 @@ def _estimate(
     if labelling < REFUSE:
         raise AnalysisError(
             f"{where}: {_spell_labelling(labels, observer, labelling)} The correction needs units that were labelled "
-            "at random. Use the human answers alone, draw the labelled units at random from all, or take a machine "
+            "at random. Use the human answers alone, draw the labelled units at random from all, or use a machine "
             "that was not made with them."
         )
     people = int(labels.person.max()) + 1

@@ -41,9 +41,7 @@ def saving_bound(
         If a variance is negative, all are 0, or a number of answers is not positive.
     """
     if min(unit, person, answer) < 0 or answers_per_unit <= 0 or answers_per_person <= 0 or labelled < 1:
-        raise AnalysisError(
-            "A bound on savings needs variances of 0 or more, and numbers of answers and units above 0."
-        )
+        raise AnalysisError("A bound on savings needs variances of at least 0, and at least one answer and one unit.")
     luck = (answers_per_person * person + answer) / answers_per_unit
     if unit + luck == 0:
         raise AnalysisError("All variances are 0: there is nothing to save.")

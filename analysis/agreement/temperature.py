@@ -112,7 +112,7 @@ def fit_temperature(
     observer = observer_name(machine)
     used = known_temperature(observer) if used is None else used
     if not (math.isfinite(used) and used > 0):
-        raise AnalysisError(f"A temperature is a number above 0; {used} is not.")
+        raise AnalysisError(f"A temperature must be above 0, not {used}.")
     results = []
     for names, own, theirs in shared_groups(people, machine, ["condition", "difficulty", "references"]):
         where = spell_group({"model": observer, **names})
@@ -176,7 +176,9 @@ def change_temperature(machine: pd.DataFrame, new: float, *, used: float, lapse:
         If the evidence can't be had back from the probabilities.
     """
     if not (new > 0 and used > 0 and math.isfinite(used) and 0 <= lapse <= 1):
-        raise AnalysisError(f"Temperatures are above 0 and lapse rates from 0 to 1; got {used}, {new} and {lapse}.")
+        raise AnalysisError(
+            f"Temperatures must be above 0 and lapse rates between 0 and 1; got {used}, {new} and {lapse}."
+        )
     evidence = evidence_behind(machine["probability"].to_numpy(dtype=np.float64), used, observer_name(machine))
     return machine.assign(probability=lapse / 2 + (1 - lapse) * expit(evidence / new))
 
@@ -194,7 +196,7 @@ def _cross_validate(
     """Return log-loss before and after the fit, and their difference; each unit's fit knows nothing of the unit."""
     units = weights.shape[1]
     if folds < 2:
-        raise AnalysisError("Cross-validation needs two folds at least.")
+        raise AnalysisError("Cross-validation needs at least two folds.")
     fold = rng.permutation(np.arange(units) % min(folds, units))
     after = np.empty(len(tasks.unit))
     for number in range(min(folds, units)):
@@ -219,8 +221,8 @@ def _cross_validate(
         value = float(total.sum() / count.sum())
         if not math.isfinite(value):
             raise AnalysisError(
-                f"{observer}: people follow its evidence so closely in some folds that a certain forecast fails in "
-                "another, and the loss is infinite. Fit a lapse rate (lapse=True), or collect more answers."
+                f"{observer}: in some folds people follow its evidence so closely that a certain prediction fails in "
+                "another fold, and the loss is infinite. Fit a lapse rate (lapse=True), or collect more answers."
             )
         replicates = weights @ total / (weights @ count)
         found.append(

@@ -89,8 +89,8 @@ def join_means(means: ClusteredMeans, names: Sequence[str], words: str = "") -> 
         if count.min() < 2:
             name = names[int(count.argmin())]
             raise AnalysisError(
-                f"{name} rests on 1 {what}, which can't speak for new ones: a difference from it has no error. Leave "
-                "it out, or gather more answers."
+                f"{name} rests on 1 {what}. One is not enough to generalise to new ones: a difference from it has no "
+                "standard error. Leave it out, or collect more answers."
             )
     # What is drawn must not depend on names: the best comes first.
     order = np.array(sorted(range(len(names)), key=lambda k: (-round(float(means.values[k]), 12), names[k])))

@@ -44,7 +44,7 @@ def model_means(
                 raise NameNotFound("model with answers", name, known)
         own = own[own["model"].isin(models)]
     if own["model"].nunique() < 2:
-        raise AnalysisError("A comparison needs two models with answers.")
+        raise AnalysisError("A comparison needs at least two models with answers.")
     check_one_model_a_name(own)
     answers = read_answers(own, ("model",), drawing=drawing, units=units)
     places = _places(answers, group_models(answers.model_names.tolist(), same_units))
@@ -67,7 +67,7 @@ def choose_condition(table: pd.DataFrame, condition: str | None) -> pd.DataFrame
     known = sorted(table["condition"].astype(str).unique())
     if condition is None:
         if len(known) > 1:
-            raise AnalysisError(f"The judgements mix the conditions {', '.join(known)}: name the one to compare in.")
+            raise AnalysisError(f"The judgements mix the conditions {', '.join(known)}: name one with condition=....")
         return table
     if str(condition) not in known:
         raise NameNotFound("condition with answers", str(condition), known)

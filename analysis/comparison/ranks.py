@@ -196,16 +196,20 @@ def rank_values(
     data, matrix = np.asarray(values, dtype=np.float64), np.asarray(covariance, dtype=np.float64)
     matrix = np.diag(matrix) if matrix.ndim == 1 else matrix
     if len(names) < 2 or len(set(names)) != len(names):
-        raise AnalysisError(f"A ranking needs two things with names of their own; there are {len(set(names))}.")
+        raise AnalysisError(f"A ranking needs at least two different names; there are {len(set(names))}.")
     if data.shape != (len(names),) or matrix.shape != (len(names), len(names)):
-        raise AnalysisError(f"A ranking of {len(names)} needs as many values, and a variance for each or a covariance.")
+        raise AnalysisError(
+            f"A ranking of {len(names)} needs as many values, and either their variances or their covariance."
+        )
     if not (np.isfinite(data).all() and np.isfinite(matrix).all()):
         raise AnalysisError("A value or a variance to rank by is missing or infinite.")
     order = np.array(sorted(range(len(names)), key=lambda k: (-round(float(data[k]), 12), names[k])))
     data, matrix = data[order], matrix[np.ix_(order, order)]
     variance = np.diag(matrix)[:, None] + np.diag(matrix)[None, :] - 2 * matrix
     if (variance[~np.eye(len(names), dtype=bool)] <= 0).any():
-        raise AnalysisError("A difference has no error: its variance is not above 0, and no chance is left to weigh.")
+        raise AnalysisError(
+            "A difference has no sampling error: its variance is not above 0, so ranks have no uncertainty to estimate."
+        )
     joint = JointMeans(
         tuple(names[k] for k in order), data, matrix, np.sqrt(np.maximum(variance, 0.0)),
         np.full(matrix.shape, freedom, dtype=np.float64), "given errors", np.full(matrix.shape, count, dtype=np.int64),

@@ -57,9 +57,11 @@ def compare_unit_means(table: pd.DataFrame, *, condition: str | None = None) -> 
     means = own.groupby(["model", "unit"], observed=True)["correct"].mean().reset_index()
     names = sorted(means["model"].astype(str).unique())
     if len(names) < 2:
-        raise AnalysisError("A comparison needs two models with answers.")
+        raise AnalysisError("A comparison needs at least two models with answers.")
     if len(means) <= len(names) or np.ptp(means["correct"].to_numpy()) == 0:
-        raise AnalysisError("The unit means can't be ranked: there is one unit a model, or all units agree.")
+        raise AnalysisError(
+            "The unit means can't be ranked: each model has only one unit, or all units have the same mean."
+        )
     ranks = means["correct"].round(12).rank()
     groups = [ranks[(means["model"] == name).to_numpy()].to_numpy() for name in names]
     count, size = np.array([len(group) for group in groups]), len(ranks)

@@ -152,7 +152,7 @@ def _check_target(root: Path) -> None:
     if not root.is_dir() or not any(root.iterdir()):
         return
     if read_manifest(root).get("kind") != KIND:
-        raise ImportFailure(f"{root} is not empty and holds no import. Choose another folder.")
+        raise ImportFailure(f"{root} is neither empty nor an import. Choose another folder.")
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def with_models(dataset: Dataset, path: Path | str) -> Dataset:
     known = dataset.models.set_index("model")
     strange = sorted(set(given["model"]) - set(known.index))
     if strange and not set(given["model"]) & set(known.index):
-        raise ImportFailure(f"{path} says nothing of the models in {dataset.name}: {', '.join(sorted(known.index))}.")
+        raise ImportFailure(f"{path} has no row for any model in {dataset.name}: {', '.join(sorted(known.index))}.")
     table = given[given["model"].isin(known.index)].set_index("model")
     said = _columns_of(Path(path))
     for column in [name for name in MODEL_FACTS if name in said and name != "model"]:

@@ -81,8 +81,8 @@ def _read_path(path: Path, database: str, pilot: bool) -> Dataset:
         if (path / name).is_file():
             return _read_export(path, path / name, manifest)
     raise ImportFailure(
-        f"{path} holds no answers: it is no study, no import, and has no responses.parquet or responses.csv. Tables of "
-        "another shape come in with vimi import-csv, the 2023 release with vimi import-imi."
+        f"{path} holds no answers: it is neither a study nor an import, and has no responses.parquet or "
+        "responses.csv. Read other tables with vimi import-csv, and the 2023 release with vimi import-imi."
     )
 
 
@@ -92,8 +92,8 @@ def _read_study(study: Study, database: str, pilot: bool) -> Dataset:
     responses = checked_answers(read_responses(study, database, pilot=pilot), study.root)
     if responses.empty:
         raise ImportFailure(
-            f"{study.root} has no answers yet. People answer with vimi serve, machines with vimi observe, simulated "
-            "people with vimi simulate."
+            f"{study.root} has no answers yet. Collect people's answers with vimi serve, machines' with vimi observe, "
+            "simulated people's with vimi simulate."
         )
     manifest = study.manifest
     stored = _study_sessions(study, database, pilot)
@@ -131,7 +131,7 @@ def _study_sessions(study: Study, url: str, pilot: bool) -> pd.DataFrame:
 
 def _read_import(root: Path, manifest: dict[str, Any]) -> Dataset:
     if manifest.get("state") != "complete":
-        raise ImportFailure(f"The import in {root} was interrupted while it was written. Import again.")
+        raise ImportFailure(f"The import in {root} was interrupted before it was complete. Import again.")
     responses = checked_answers(schemas.RESPONSES.read(root / "responses.parquet"), root / "responses.parquet")
     units = unit_facts(responses)
     stored = root / "units.parquet"
@@ -167,9 +167,9 @@ def _read_export(root: Path, table: Path, manifest: dict[str, Any]) -> Dataset:
 def _read_file(path: Path) -> Dataset:
     """Read a file in the schema of responses."""
     if path.suffix in (".pkl", ".pickle"):
-        raise ImportFailure(f"{path} is a pickle, which can run code when it is read: vimi reads none. Give the CSV.")
+        raise ImportFailure(f"{path} is a pickle. Reading one can run code, so vimi reads none. Give the CSV.")
     if not path.name.lower().endswith((".parquet", ".csv", ".csv.gz")):
-        raise ImportFailure(f"{path} is neither Parquet nor CSV. Other formats come in with vimi import-csv.")
+        raise ImportFailure(f"{path} is neither Parquet nor CSV. Read other formats with vimi import-csv.")
     responses = checked_answers(_read_table(path, schemas.RESPONSES), path)
     sessions = derive_sessions(responses)
     return _assemble(name_without_ending(path.name), responses, sessions, (), {path.name: hash_file(path)})
@@ -211,14 +211,14 @@ def _read_table(path: Path, schema: schemas.Schema, *, extra: bool = False) -> p
     strange = [name for name in known if name not in names]
     if strange and not extra:
         raise ImportFailure(
-            f"{path}: unknown column {strange[0]!r}. {suggest(strange[0], names)} A table of another shape "
-            "comes in with vimi import-csv and a mapping."
+            f"{path}: unknown column {strange[0]!r}. {suggest(strange[0], names)} Read a table of another shape with "
+            "vimi import-csv and a mapping."
         )
     missing = [c for c in schema.columns if not c.nullable and c.name not in known]
     if missing:
         raise ImportFailure(
-            f"{path}: the column {missing[0].name!r} is missing ({missing[0].meaning}). A table of another shape comes "
-            "in with vimi import-csv and a mapping."
+            f"{path}: the column {missing[0].name!r} is missing ({missing[0].meaning}). Read a table of another shape "
+            "with vimi import-csv and a mapping."
         )
     faults = Faults(str(path), frame)
     columns = {}
@@ -249,8 +249,8 @@ def checked_answers(responses: pd.DataFrame, where: Path) -> pd.DataFrame:
         name = responses["response_id"].iloc[row]
         first = int((responses["response_id"] == name).to_numpy().argmax())
         raise ImportFailure(
-            f"{where}: {int(twice.sum()):,} of {len(responses):,} answers are there twice (first: response_id "
-            f"{name!r}, answers {first + 1:,} and {row + 1:,}). Answers count once: take the copies out."
+            f"{where}: {int(twice.sum()):,} of {len(responses):,} answers appear twice (first: response_id {name!r}, "
+            f"answers {first + 1:,} and {row + 1:,}). Each answer must count once: remove the copies."
         )
     _check_one(responses, "session", "observer", where, "Name sessions by their observer too")
     for column in responses.columns:

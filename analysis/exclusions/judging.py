@@ -145,7 +145,9 @@ def exclude(responses: pd.DataFrame, sessions: pd.DataFrame, rules: Sequence[Rul
     """
     names = [rule.name for rule in rules]
     if len(set(names)) < len(names):
-        raise AnalysisError(f"Two rules are called {next(n for n in names if names.count(n) > 1)!r}: give one a name.")
+        raise AnalysisError(
+            f"Two rules are called {next(n for n in names if names.count(n) > 1)!r}: give one of them another name."
+        )
     table = tabulate_sessions(sessions, responses)
     judged, verdicts = _judge(table, rules)
     report = describe_exclusions(judged, rules)

@@ -93,7 +93,7 @@ def tabulate_sessions(sessions: pd.DataFrame, responses: pd.DataFrame) -> Sessio
     """
     names = pd.Index(sessions["session"].astype(str))
     if not names.is_unique:
-        raise AnalysisError(f"The session {names[names.duplicated()][0]!r} stands twice in the table of sessions.")
+        raise AnalysisError(f"The session {names[names.duplicated()][0]!r} appears twice in the table of sessions.")
     place = names.get_indexer(pd.Index(responses["session"].astype(str)))
     own = (place >= 0) & (responses["kind"] != "practice").to_numpy()
     rows, place = responses[own], place[own]
@@ -206,7 +206,7 @@ def _compose(rules: Sequence[Rule], word: str, combine: Callable[..., Any], name
         If there are none.
     """
     if not rules:
-        raise AnalysisError("A rule can't be composed of no rules.")
+        raise AnalysisError("A combined rule needs at least one rule.")
 
     def verdicts(table: SessionTable) -> Verdicts:
         combined: Verdicts = combine(np.stack([rule.judge(table) for rule in rules]), axis=0)
@@ -403,7 +403,7 @@ def named_rule(name: str, **settings: float) -> Rule:
     try:
         return make(**settings)
     except TypeError as error:
-        raise AnalysisError(f"The rule {name!r} has other settings: {error}.") from None
+        raise AnalysisError(f"The rule {name!r} does not take these settings: {error}.") from None
 
 
 def protocol_rules(protocol: Protocol) -> tuple[Rule, ...]:

@@ -76,8 +76,8 @@ def plot_pool_sizes(table: pd.DataFrame, *, note: str = "") -> NDArray[Any]:
     for name in ("condition", "difficulty", "references"):
         if name in own.columns and own[name].nunique() > 1:
             raise AnalysisError(
-                f"The figure 'pool sizes' shows one {name} at a time, and its table has "
-                f"{', '.join(sorted(map(str, own[name].unique())))}: draw a figure for each."
+                f"The figure 'pool sizes' shows one {name} at a time, but its table has "
+                f"{', '.join(sorted(map(str, own[name].unique())))}: draw one figure for each."
             )
     check_numbers(own, "pool sizes", ["pool_size"])
     panels = sorted(set(zip(own["model"].astype(str), own["observer"].astype(str))))

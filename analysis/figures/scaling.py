@@ -251,7 +251,7 @@ def plot_leverage(
     check_numbers(own, "leverage", ["leverage", *(["residual"] if "residual" in own.columns else [])])
     if own["cooks_distance"].isna().any():
         raise AnalysisError(
-            "The figure 'leverage' can't show a missing Cook's distance; infinity stands for leverage 1."
+            "The figure 'leverage' can't show a missing Cook's distance. For leverage 1, give infinity."
         )
     own["model"] = own["model"].astype(str)
     own = own.sort_values(["leverage", "model"], ascending=[False, True], ignore_index=True)

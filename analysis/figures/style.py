@@ -326,7 +326,7 @@ def _part_of_figure(axes: Axes, note: str, key: Sequence[tuple[Any, str]], foot:
     place = axes.get_subplotspec()
     if place is None:
         raise AnalysisError(
-            "These axes have no place in a grid, so that panels can't be put there. Make them with plt.subplots() or "
+            "These axes are not in a grid, so vimi can't put panels there. Make them with plt.subplots() or "
             "figure.add_subplot()."
         )
     whole = axes.figure

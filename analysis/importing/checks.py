@@ -150,7 +150,7 @@ def check_copies(
     if ((whole["nunique"] * 2 <= whole["size"]) & (whole["size"] >= 4)).any():
         raise ImportFailure(
             f"{origin.what}: {len(again):,} rows repeat another row in every cell, reaction times included (first: "
-            f"{said}): the file seems to hold its answers twice. Take the copies out."
+            f"{said}). The file seems to hold its answers twice: remove the copies."
         )
     return [f"{len(again):,} rows repeat another row in every cell, reaction times included (first: {said})"]
 
@@ -173,8 +173,8 @@ def _check_files(table: pd.DataFrame, single: bool, origin: Faults) -> None:
     rows, of = int(wrong["rows"].iloc[0]), int(wrong["of"].iloc[0])
     raise ImportFailure(
         f"{origin.what}: {rows:,} of {of:,} answers in {file} are in {other} too (first: "
-        f"{origin.name_row(int(wrong['place'].iloc[0]))}). Answers count once: leave one of the files out. If they are "
-        "different answers, map what tells them apart, such as a session or a time."
+        f"{origin.name_row(int(wrong['place'].iloc[0]))}). Each answer must count once: leave one of the files out. "
+        "If the answers are different, map a column that distinguishes them, such as a session or a time."
     )
 
 

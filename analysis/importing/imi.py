@@ -102,7 +102,7 @@ def import_imi(path: Path | str, *, table: Table = "main") -> Dataset:
 def _find(path: Path, table: Table) -> Path:
     if path.suffix in (".pkl", ".pickle"):
         raise ImportFailure(
-            f"{path} is a pickle, which can run code when it is read: vimi reads none. Give the .csv beside it."
+            f"{path} is a pickle. Reading one can run code, so vimi reads none. Give the .csv beside it."
         )
     if path.is_file():
         return path
@@ -129,12 +129,12 @@ def _read(file: Path) -> pd.DataFrame:
         missing = [name for name in NEEDED if name not in header]
         if missing:
             raise ImportFailure(
-                f"{file}: the column {missing[0]!r} of the release is missing. {suggest(missing[0], header)} A table "
-                "of another shape comes in with vimi import-csv and a mapping."
+                f"{file}: the column {missing[0]!r} of the release is missing. {suggest(missing[0], header)} Read a "
+                "table of another shape with vimi import-csv and a mapping."
             )
         twice = [name for name in NEEDED if header.count(name) > 1]
         if twice:
-            raise ImportFailure(f"{file}: two columns are called {twice[0]!r}. Take one of them out.")
+            raise ImportFailure(f"{file}: two columns are called {twice[0]!r}. Remove one of them.")
         types = {name: pa.string() if name in ("rt", "trial_index") else few for name in NEEDED}
         table = csv.read_csv(
             str(file) if file.suffix == ".csv" else pa.input_stream(str(file), compression="detect"),

@@ -76,7 +76,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         raise ImportFailure(f"There is no encoding {encoding!r}; common ones are utf-8, utf-16, latin-1.") from None
     except UnicodeError as error:
         raise ImportFailure(
-            f"{path} can't be read as {encoding} text: {error}. If it is text, say its encoding in the mapping: "
+            f"{path} can't be read as {encoding} text: {error}. If it is text, state its encoding in the mapping: "
             '[file] encoding = "latin-1" or "utf-16".'
         ) from None
 
@@ -116,14 +116,14 @@ def _check_kind(path: Path, content: bytes) -> None:
     """
     for magic, what in _NO_TEXT.items():
         if content.startswith(magic):
-            raise ImportFailure(f"{path} is no text, but {what}.")
+            raise ImportFailure(f"{path} is not text, but {what}.")
 
 
 def _checked_text(path: Path, text: str, encoding: str) -> str:
     if "\x00" in text:
         raise ImportFailure(
-            f"{path} can't be read as {encoding} text: it holds zero bytes, as UTF-16 without its mark does. Say its "
-            'encoding in the mapping: [file] encoding = "utf-16-le".'
+            f"{path} can't be read as {encoding} text: it contains zero bytes, like UTF-16 without a byte order mark. "
+            'State its encoding in the mapping: [file] encoding = "utf-16-le".'
         )
     return text
 
@@ -351,9 +351,9 @@ def _check_quotes(frame: pd.DataFrame, names: Sequence[str], path: Path, separat
             inner = str(frame[name].iloc[row]).splitlines()
             if any(line.count(separator) == len(names) - 1 for line in inner[1:]):
                 raise ImportFailure(
-                    f"{path}: in row {int(frame[ROW].iloc[row]):,} the cell {name!r} holds whole rows of the table: "
-                    "the quote that opens it is never closed. Close it, or say in the mapping that quotes enclose "
-                    "nothing: [file] quote = ''."
+                    f"{path}: in row {int(frame[ROW].iloc[row]):,} the cell {name!r} contains whole rows of the "
+                    "table, because its opening quote is never closed. Close it, or turn quoting off in the mapping: "
+                    "[file] quote = ''."
                 )
 
 
@@ -417,7 +417,7 @@ def _trials(records: Iterable[Any], rows: str, path: Path) -> Iterator[dict[str,
         if isinstance(record, list):
             yield from _trials(record, rows, path)
         elif not isinstance(record, dict):
-            raise ImportFailure(f"{path}: {json.dumps(record)[:60]} stands where a trial is expected.")
+            raise ImportFailure(f"{path}: {json.dumps(record)[:60]} was found where a trial is expected.")
         elif rows:
             inner: Any = record
             for part in rows.split("."):
@@ -425,7 +425,7 @@ def _trials(records: Iterable[Any], rows: str, path: Path) -> Iterator[dict[str,
             if isinstance(inner, str):
                 inner = _parse_json(inner)
             if not isinstance(inner, list):
-                raise ImportFailure(f"{path}: a record holds no list of trials under {rows!r}.")
+                raise ImportFailure(f"{path}: a record has no list of trials under {rows!r}.")
             shared = {name: value for name, value in _flat(record).items() if not _below(name, rows)}
             for trial in inner:
                 yield shared | _flat(trial)
@@ -491,7 +491,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise ImportFailure(f"There is no file {path}.") from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise ImportFailure(f"{path} is no readable Parquet file: {error}") from None
+        raise ImportFailure(f"{path} is not a readable Parquet file: {error}") from None
     return frame
 
 
@@ -532,7 +532,7 @@ def find_files(given: Path | str | Sequence[Path | str], pattern: str = "") -> l
     if not path.exists():
         raise ImportFailure(f"There is no file {path}.")
     if path.suffix in (".pkl", ".pickle"):
-        raise ImportFailure(f"{path} is a pickle, which can run code when it is read: vimi reads none. Give text.")
+        raise ImportFailure(f"{path} is a pickle. Reading one can run code, so vimi reads none. Give a text file.")
     return [path]
 
 
@@ -547,7 +547,7 @@ def call_files(paths: Sequence[Path]) -> dict[str, Path]:
     whole = [path.resolve() for path in paths]
     twice = [path for number, path in enumerate(whole) if path in whole[:number]]
     if twice:
-        raise ImportFailure(f"{twice[0]} is given twice: its answers would count twice. Give it once.")
+        raise ImportFailure(f"{twice[0]} is given twice, so its answers would count twice. Give it once.")
     if len({name_without_ending(path.name) for path in paths}) == len(paths):
         return {path.name: path for path in paths}
     common = Path(os.path.commonpath([path.parent for path in whole]))

@@ -128,7 +128,8 @@ class FileLayout(Document):
         if self.name:
             if self.name in frame.columns:
                 raise ImportFailure(
-                    f"[file] name: {path} has a column {self.name!r} already; call the file's name differently."
+                    f"[file] name: {path} already has a column {self.name!r}; choose another name for the column with "
+                    "the file's name."
                 )
             frame[self.name] = name_without_ending(called or path.name)
         return frame
@@ -326,7 +327,7 @@ class Mapping(Document):
     def _complete(self) -> Mapping:
         lacking = [name for name in ("observer", "model", "layer", "index", "condition") if name not in self.columns]
         if lacking:
-            raise ValueError(f"[columns] must say {lacking[0]} ({COLUMNS[lacking[0]].meaning})")
+            raise ValueError(f"[columns] must name {lacking[0]} ({COLUMNS[lacking[0]].meaning})")
         if not self._tells_correct:
             raise ValueError(
                 "[columns] must say which answers are right: correct, or choice (max, min), or answer and "
@@ -338,7 +339,7 @@ class Mapping(Document):
                 'that was chosen. If that was never recorded, write positions = "unknown" at the top of the mapping'
             )
         if "kind" in self.columns and self.kinds:
-            raise ValueError("kinds are told either by [[kinds]] or by kind in [columns]")
+            raise ValueError("give the kinds of trials either by [[kinds]] or by kind in [columns], not both")
         return self
 
     @property

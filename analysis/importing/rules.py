@@ -31,7 +31,7 @@ def _check_pattern(pattern: str) -> str:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression ({error})") from None
+            raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
     return pattern
 
 
@@ -67,7 +67,9 @@ class Test(Document):
     @model_validator(mode="after")
     def _something(self) -> Test:
         if not self.model_fields_set:
-            raise ValueError("say what the cell must be: is, not, above, below, at_least, at_most, matches or missing")
+            raise ValueError(
+                "state what the cell must be: is, not, above, below, at_least, at_most, matches or missing"
+            )
         return self
 
 
@@ -140,11 +142,11 @@ class MappingRule(Document):
     def _one_source(self) -> MappingRule:
         given = [name for name in ("column", "template", "value") if name in self.model_fields_set]
         if len(given) != 1:
-            raise ValueError("say where it comes from, in one way: column, template or value")
+            raise ValueError("give exactly one source: column, template or value")
         if self.template and not _FIELD.search(self.template):
-            raise ValueError("a template names columns in braces; for a constant write value")
+            raise ValueError("a template must name columns in braces; for a constant, use value")
         if list(self.bins) != sorted(set(self.bins)):
-            raise ValueError("the ends of bins must rise")
+            raise ValueError("the upper ends of the bins must increase")
         return self
 
     @property
@@ -320,7 +322,7 @@ class TextTable:
             same = twice[twice["\x00made"] == twice["\x00made"].iloc[0]]
             said = " and ".join(repr(tuple(row)) for row in same[fields].head(2).itertuples(index=False))
             raise ImportFailure(
-                f"The template {rule.template!r} makes {same[chr(0) + 'made'].iloc[0]!r} of {said}. Put something "
+                f"The template {rule.template!r} gives {same[chr(0) + 'made'].iloc[0]!r} for {said}. Put a separator "
                 "between the columns, such as a slash."
             )
 

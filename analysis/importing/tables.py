@@ -120,7 +120,7 @@ def _refuse_identical(sources: dict[str, str]) -> None:
         other = seen.setdefault(digest, name)
         if other != name:
             raise ImportFailure(
-                f"{name} and {other} hold the same bytes: their answers would count twice. Leave one of them out."
+                f"{name} and {other} are identical, so their answers would count twice. Leave one of them out."
             )
 
 
@@ -194,7 +194,8 @@ def _reshape(
         keys = ", ".join(here for here, _ in entry.pairs)
         if absent.all():
             raise ImportFailure(
-                f"[[join]] {entry.file}: it has no row for any row of the files. Do both spell {keys} alike?"
+                f"[[join]] {entry.file}: none of its rows matches a row of the files. Check that both spell {keys} in "
+                "the same way."
             )
         if not entry.optional:
             lacking[f"{entry.file} has no row for it ({keys})"] = absent

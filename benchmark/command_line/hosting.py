@@ -130,7 +130,10 @@ def recruitment(
     if every and prolific_api:
 
         def refuse() -> dict[str, object]:
-            raise typer.BadParameter("it never ends, so there is no one document; leave it out", param_hint="--every")
+            raise typer.BadParameter(
+                "--every never ends, so it prints no single JSON document; leave one of the two out",
+                param_hint="--every",
+            )
 
         def repeat() -> None:
             while True:

@@ -51,7 +51,7 @@ def print_leaderboard(leaderboard: Leaderboard, form: str = "table") -> None:
         If there is no such format.
     """
     if form not in FORMATS:
-        raise LeaderboardError(f"There is no format {form!r} of the leaderboard. Known: {', '.join(FORMATS)}.")
+        raise LeaderboardError(f"Unknown format {form!r}. The leaderboard can be printed as: {', '.join(FORMATS)}.")
     if form != "table":
         sys.stdout.write(write_rows(leaderboard, form))
         return

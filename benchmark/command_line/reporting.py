@@ -128,4 +128,4 @@ def plain(value: Any) -> Any:
         return plain(value.item())
     if type(value).__name__ == "NAType":
         return None
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")

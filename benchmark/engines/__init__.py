@@ -61,7 +61,10 @@ def _local(address: str, reporter: Reporter | None) -> Engine:
     from benchmark.engines.local import LocalEngine
 
     if address:
-        raise EngineError(f"The local engine is this process and has no address; use --engine ray for {address}.")
+        raise EngineError(
+            f"The local engine runs in this process, so it takes no address. To use the cluster at {address}, add "
+            "--engine ray."
+        )
     return LocalEngine()
 
 

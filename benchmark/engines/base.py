@@ -151,7 +151,7 @@ def check_sendable(card: ModelCard) -> None:
     """
     if card.weights.source.partition(":")[0] == "object":
         raise EngineError(
-            f"The model {card.name} is a network of this process: workers of a cluster can't load it. Write a function "
-            "that makes it, in a module that is installed on every machine, and name it as MODULE:FUNCTION; or use "
+            f"The model {card.name} exists only in this process, so a cluster's workers can't load it. Write a "
+            "function that makes it, in a module installed on every machine, and name it as MODULE:FUNCTION. Or use "
             "the local engine."
         )

@@ -43,8 +43,8 @@ except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "ray":
         raise
     raise EngineError(
-        "The engine 'ray' is an extra that is not installed: uv pip install 'vimi[cluster]', here and on every machine "
-        "of the cluster."
+        "The engine 'ray' needs an extra that is not installed. Run uv pip install 'vimi[cluster]' here and on every "
+        "machine of the cluster."
     ) from None
 
 MOST_LOSSES = 5
@@ -218,7 +218,7 @@ class RayEngine(Engine):
         most = _most_of_a_node("CPU")
         if options["num_cpus"] > most:
             raise EngineError(
-                f"A task wants {options['num_cpus']:g} cores, and no node of the Ray cluster has more than {most:g}."
+                f"A task needs {options['num_cpus']:g} cores, but no node of the Ray cluster has more than {most:g}."
             )
         return ray.remote(**options)(_do_piece)
 
@@ -228,8 +228,8 @@ class RayEngine(Engine):
         reason = first_line(error)
         if losses >= MOST_LOSSES:
             raise EngineError(
-                f"{losses} workers in turn died while they did {piece}: {reason} Most likely they had too little "
-                "memory, or the accelerator's driver fails. What is finished is kept."
+                f"{losses} workers died one after another on {piece}: {reason} They probably ran out of memory, or "
+                "the accelerator's driver fails. Finished work is kept."
             )
         self.reporter.say(f"A worker of the cluster was lost ({type(error).__name__}); its piece is done again.")
 
@@ -243,8 +243,8 @@ def _connect(address: str) -> None:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, ImportError, TimeoutError, AssertionError) as error:
         raise EngineError(
-            f"There is no Ray cluster at {address}: {first_line(error)} Start one with ray start --head, and give the "
-            "address that it prints; from a machine that is no node of it, give ray://HOST:10001."
+            f"There is no Ray cluster at {address}: {first_line(error)} Start one with ray start --head and give the "
+            "address that it prints. From a machine outside the cluster, give ray://HOST:10001."
         ) from None
 
 
@@ -263,7 +263,9 @@ def _knock(address: str) -> None:
     place = address.removeprefix("ray://")
     host, _, port = place.rpartition(":")
     if not host or not port.isdigit():
-        raise EngineError(f"The address {address!r} is not one of Ray's: write HOST:PORT, ray://HOST:PORT or auto.")
+        raise EngineError(
+            f"The address {address!r} is not an address of a Ray cluster. Write HOST:PORT, ray://HOST:PORT or auto."
+        )
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER) as connection:
             speaks = _speaks_http2(connection)
@@ -274,8 +276,8 @@ def _knock(address: str) -> None:
         ) from None
     if not speaks and os.environ.get("RAY_USE_TLS", "0") != "1":
         raise EngineError(
-            f"Something answers at {place}, but it is no Ray cluster. Give the address that ray start --head prints; "
-            "from a machine that is no node of the cluster, ray://HOST:10001."
+            f"Something answers at {place}, but it is not a Ray cluster. Give the address that ray start --head "
+            "prints. From a machine outside the cluster, give ray://HOST:10001."
         )
 
 
@@ -343,8 +345,8 @@ def _check_versions(terms: WorkerTerms) -> None:
     ]
     if differing:
         raise EngineError(
-            f"The worker on {socket.gethostname()} has {', '.join(differing)}. Numbers of one study come from one set "
-            "of packages: install the same on every machine of the cluster."
+            f"The worker on {socket.gethostname()} has {', '.join(differing)}. All machines must run the same package "
+            "versions, or their numbers could differ: install the same on every machine of the cluster."
         )
 
 

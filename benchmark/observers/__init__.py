@@ -43,7 +43,7 @@ def create_observer(
 
 def _plain(name: str, argument: str) -> None:
     if argument:
-        raise ObserverError(f"The observer {name!r} takes nothing behind a colon, but got {argument!r}.")
+        raise ObserverError(f"The observer {name!r} takes no argument after a colon, but got {argument!r}.")
 
 
 @OBSERVERS.register("random")

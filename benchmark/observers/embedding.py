@@ -88,14 +88,14 @@ def _classifier_input(model: Model, pictures: torch.Tensor) -> torch.Tensor:
             handle.remove()
     if not seen:
         raise ObserverError(
-            f"{model.name} has no last feature layer that vimi can find: no linear layer runs in its forward pass. "
-            "Give the network a method get_classifier() that returns its classifier, or observe with eligible layers: "
-            f"features:NAME@{model.layer_map.layers[-1].name}."
+            f"{model.name} has no last feature layer that vimi can find: its forward pass runs no linear layer. Give "
+            "the network a method get_classifier() that returns its classifier, or observe with one of its eligible "
+            f"layers: features:NAME@{model.layer_map.layers[-1].name}."
         )
     if seen[-1].shape[0] != len(pictures):
         raise ObserverError(
-            f"What goes into the last linear layer of {model.name} has shape {tuple(seen[-1].shape)}, which is not one "
-            "row a picture. Give the network a method get_classifier() that returns its classifier."
+            f"The input of the last linear layer of {model.name} has shape {tuple(seen[-1].shape)}; vimi needs one "
+            "row per picture. Give the network a method get_classifier() that returns its classifier."
         )
     return seen[-1]
 
@@ -257,8 +257,8 @@ class EmbeddingPiece(Piece[Embedder, NDArray[np.float32]]):
         """
         if _embedding_key(tools.model, tools.layers) != self.key:
             raise ObserverError(
-                f"{socket.gethostname()} has other weights for {tools.model.name} than the process that hands out the "
-                "work. Copy them there, or share the folder that they lie in."
+                f"{socket.gethostname()} has other weights for {tools.model.name} than the machine that runs the "
+                "study. Copy them there, or share the folder that holds them."
             )
         return tools.embed(self.pictures, advance)
 
@@ -290,7 +290,7 @@ class _InHand(Equipment[Embedder]):
     key: str
 
     def load(self) -> Embedder:
-        raise ObserverError("An embedder of this process can't be loaded by another one.")
+        raise ObserverError("An embedder made in this process can't be loaded in another one.")
 
 
 def resized(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:

@@ -36,7 +36,9 @@ class DreamSimObserver(SimilarityObserver):
 
     def __init__(self, study: Study, device: torch.device | str = "cpu", reporter: Reporter | None = None) -> None:
         if find_spec("dreamsim") is None:
-            raise ObserverError("The observer 'dreamsim' is an extra that is not installed: uv pip install dreamsim")
+            raise ObserverError(
+                "The observer 'dreamsim' needs a package that is not installed: uv pip install dreamsim"
+            )
         folder = Path(torch.hub.get_dir()).parent / "dreamsim"
         from dreamsim import dreamsim
 
@@ -46,7 +48,7 @@ class DreamSimObserver(SimilarityObserver):
             reason = first_line(error)
             raise ObserverError(
                 f"DreamSim's weights (DINO, CLIP and OpenCLIP ViT-B/16, about 1 GB) are not in {folder} and could not "
-                f"be fetched: {reason}. Fetch them where there is a network and copy that folder here."
+                f"be downloaded: {reason}. Download them on a machine with internet access and copy that folder here."
             ) from None
         self.study, self.device, self.reporter = study, device, reporter or Reporter()
 
@@ -88,7 +90,7 @@ class LpipsObserver(Observer):
 
     def __init__(self, study: Study, device: torch.device | str = "cpu", reporter: Reporter | None = None) -> None:
         if find_spec("lpips") is None:
-            raise ObserverError("The observer 'lpips' is an extra that is not installed: uv pip install lpips")
+            raise ObserverError("The observer 'lpips' needs a package that is not installed: uv pip install lpips")
         backbone = Path(torch.hub.get_dir()) / "checkpoints" / _LPIPS_BACKBONE
         import lpips
 
@@ -97,8 +99,8 @@ class LpipsObserver(Observer):
         except Exception as error:
             reason = first_line(error)
             raise ObserverError(
-                f"LPIPS needs torchvision's AlexNet, which is not at {backbone} and could not be fetched: {reason}. "
-                "Fetch it where there is a network and copy the file there."
+                f"LPIPS needs torchvision's AlexNet, which is not at {backbone} and could not be downloaded: "
+                f"{reason}. Download it on a machine with internet access and copy the file there."
             ) from None
         self.study, self.device, self.reporter = study, device, reporter or Reporter()
         self._pixels: dict[str, torch.Tensor] = {}

@@ -77,7 +77,7 @@ def build(
     if stage is not None and stage not in STAGES:
         raise NameNotFound("stage", stage, STAGES)
     if anchor and not extend:
-        raise DocumentError("An anchor is chosen when a study is extended: give --extend with --anchor.")
+        raise DocumentError("An anchor is only used to extend a study: give --extend together with --anchor.")
     check_sessions(experiment)
     study = Study.open(out) if extend else Study(out)
     from benchmark.engines import opened_engine

@@ -363,7 +363,7 @@ def verify_results(
     from analysis.leaderboard.verification import verify_results as verify
 
     if bool(files) == bool(against):
-        raise LeaderboardError("Name result files to verify, or the branch that they are to be added to (--against).")
+        raise LeaderboardError("Name result files to verify, or the branch to compare with (--against).")
     opened = None if study is None else Study.open(study)
     return verify(
         [find_contribution(against)] if against else files, study=opened, database=database,
@@ -408,7 +408,7 @@ class _Stages:
             # A network of somebody's own may fail in any way: its author needs the whole story, but not here.
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-            raise LeaderboardError(f"{where} {spell_error(error)} (the whole story is in {log}).{again}") from None
+            raise LeaderboardError(f"{where} {spell_error(error)} (details are in {log}).{again}") from None
         log.unlink(missing_ok=True)
         self.seconds[stage] = round(perf_counter() - begun, 1)
         return value
@@ -464,7 +464,7 @@ def _observe(study: Study, release: Release, device: str, engine: Engine, report
     observe_study_together(study, asked, references=wanted, device=device, engine=engine, reporter=reporter)
     if LOW_LEVEL not in able:
         raise ObserverError(
-            f"The release {release.name} lacks the observer {LOW_LEVEL}: without it no score has a headline."
+            f"The release {release.name} lacks the observer {LOW_LEVEL}, which every headline score is compared with."
         )
     return tuple(able)
 

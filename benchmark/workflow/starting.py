@@ -105,7 +105,7 @@ def start(folder: Path | str, story: str = "build") -> Started:
     if root.is_file():
         raise DocumentError(f"{root} is a file. Choose another name for the new folder.")
     if root.is_dir() and any(root.iterdir()):
-        raise DocumentError(f"{root} is not empty, and nothing is overwritten. Choose another name.")
+        raise DocumentError(f"{root} is not empty, and vimi overwrites nothing. Choose another name.")
     contents = _contents(chosen)
     for name, text in contents.items():
         write_text(root / name, text)

@@ -102,7 +102,7 @@ def handle_step(hosting: Hosting, message: Mapping[str, Any]) -> dict[str, Any]:
         If bots are not let in here, or the message can't be understood.
     """
     if not hosting.bots:
-        raise HostingError("This server lets no bots in. Start it with --bots, on a database of their own.")
+        raise HostingError("This server does not accept bots. Start it with --bots, on a separate database.")
     try:
         read = _StepMessage.model_validate(dict(message))
     except ValidationError as error:
@@ -183,7 +183,7 @@ class RemoteHost:
     def __init__(self, address: str, patience: float = 60.0) -> None:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise HostingError(f"{address!r} is no server's address. Give one such as http://localhost:8501")
+            raise HostingError(f"{address!r} is not a server's address. Give one such as http://localhost:8501")
         self._parts = parts
         self._patience = patience
         self._idle: list[http.client.HTTPConnection] = []
@@ -208,13 +208,13 @@ class RemoteHost:
                     return dict(json.loads(body))
                 trouble = f"it answers {status}: {body[:200].decode(errors='replace')}"
                 if status < 500 and status != 429:
-                    raise HostingError(f"The server refuses {path} of a bot: {trouble}. Was it started with --bots?")
+                    raise HostingError(f"The server refuses {path} from a bot: {trouble}. Was it started with --bots?")
             except (OSError, http.client.HTTPException, ValueError) as error:
                 trouble = str(error) or type(error).__name__
             if time.monotonic() + pause > until:
                 raise HostingError(
-                    f"The server {self._parts.geturl()} has not answered for {self._patience:g} s ({trouble}). "
-                    "Start it, and send the bots again."
+                    f"The server {self._parts.geturl()} has not responded for {self._patience:g} s ({trouble}). Start "
+                    "it, and send the bots again."
                 )
             self.resent += 1
             time.sleep(pause)

@@ -84,7 +84,7 @@ class BotPopulation:
         for name in ("lapse", "inattentive", "hasty", "slow", "unable", "unwilling", "small_window", "dropout",
                      "goodbye", "back", "double_click"):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
-                raise HostingError(f"{name} of simulated people is a share between 0 and 1, not {getattr(self, name)}.")
+                raise HostingError(f"{name} of simulated people must be between 0 and 1, not {getattr(self, name)}.")
 
 
 class Truth:
@@ -171,7 +171,8 @@ class Recognition:
         ]
         if not fitting:
             raise HostingError(
-                "A bot was shown pictures that are no task of the study. Is the address that of a server of this study?"
+                "A bot was shown pictures that belong to no task of the study. Check that the address is a server of "
+                "this study."
             )
         sides = (bool(shown.left), bool(shown.right))
         return fitting[0], {(True, True): "both", (True, False): "min", (False, True): "max"}.get(sides, "none")

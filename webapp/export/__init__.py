@@ -110,7 +110,7 @@ def export_study(
     given = [f"--{name.replace('_', '-')}" for name, value in {**options, "database": database}.items() if value]
     if format in TRIALS and given:
         raise HostingError(
-            f"The format {format!r} holds trials and no answers: {given[0]} means nothing. Leave it out."
+            f"The format {format!r} holds trials without answers, so {given[0]} does not apply. Leave it out."
         )
     target = Path(out) if out is not None else _usual_folder(study, format, options)
     with new_export(target, ExportSource.of(study, format, options)) as folder:

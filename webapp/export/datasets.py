@@ -369,7 +369,7 @@ def read_export(folder: Path | str) -> pd.DataFrame:
     manifest = read_manifest(root)
     changes = find_changes(root)
     if changes:
-        raise HostingError(f"{root} is not as it was exported: {changes[0]}. Export the study once more.")
+        raise HostingError(f"{root} has changed since it was exported: {changes[0]}. Export the study again.")
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         "csv": lambda path: _read_csv(path / "responses.csv"),
         "parquet": lambda path: schemas.RESPONSES.read(path / "responses.parquet"),
@@ -377,7 +377,7 @@ def read_export(folder: Path | str) -> pd.DataFrame:
         "bids": _read_bids,
     }
     if manifest["format"] not in readers:
-        raise HostingError(f"{root} holds trials ({manifest['format']}) and no answers.")
+        raise HostingError(f"{root} holds trials ({manifest['format']}) without answers.")
     return readers[manifest["format"]](root)
 
 

@@ -169,7 +169,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         values = None
     if not isinstance(values, dict) or values.get("kind") != EXPORT:
-        raise HostingError(f"{folder} is no export of vimi: it has no {MANIFEST} that says so.")
+        raise HostingError(f"{folder} is not an export by vimi: it has no valid {MANIFEST}.")
     return values
 
 
@@ -199,19 +199,19 @@ def check_target(target: Path) -> None:
         If it is a file, holds something else, or holds an export that was changed since.
     """
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise HostingError(f"{target} is no folder; an export is one. Choose another name with --out.")
+        raise HostingError(f"{target} is not a folder; an export needs a folder. Choose another name with --out.")
     if not target.is_dir() or not any(target.iterdir()):
         return
     try:
         changes = [change for change in find_changes(target) if not change.endswith(" is missing")]
     except HostingError:
         raise HostingError(
-            f"{target} is not empty and is no export of vimi, so that nothing is written there. Choose a new folder "
-            "with --out."
+            f"{target} is neither empty nor an export by vimi, so vimi writes nothing there. Choose a new folder with "
+            "--out."
         ) from None
     if changes:
         raise HostingError(
-            f"{target} is an earlier export that was changed since ({changes[0]}), and would be replaced. Choose a "
+            f"{target} is an earlier export that has changed since ({changes[0]}). vimi won't replace it: choose a "
             "new folder with --out, or remove this one."
         )
 

@@ -186,7 +186,7 @@ def _check_database(study: Study, url: str, pilot: bool) -> None:
         raise DatabaseError(f"There is no database {path}. Check --database; nothing was exported.")
     if (url or pilot) and not hosting_identity(study):
         raise HostingError(
-            f"{study.root} has never been hosted, so that no database has people's answers to it. Export it without "
+            f"{study.root} has never been hosted, so no database holds people's answers to it. Export it without "
             "--database and --pilot, or host it with vimi serve."
         )
 
