@@ -156,7 +156,7 @@ def _checked(responses: pd.DataFrame) -> pd.DataFrame:
         numbers = _as_numbers(plain[name], name)
         if numbers.isna().any() or (numbers != numbers.round()).any():
             row = int((numbers.isna() | (numbers != numbers.round())).to_numpy().argmax())
-            raise AnalysisError(f"The column {name!r} of the responses holds no whole number in row {row}.")
+            raise AnalysisError(f"The column {name!r} of the responses must hold whole numbers; row {row} has none.")
         plain[name] = numbers.astype(np.int64)
     return plain
 
@@ -179,7 +179,9 @@ def _as_numbers(values: pd.Series, name: str) -> pd.Series:
     wrong = (numbers.isna() & values.notna()).to_numpy()
     if wrong.any():
         row = int(wrong.argmax())
-        raise AnalysisError(f"The column {name!r} of the responses is {values.iloc[row]!r} in row {row}: no number.")
+        raise AnalysisError(
+            f"The column {name!r} of the responses is {values.iloc[row]!r} in row {row}; it must be a number."
+        )
     return numbers
 
 
@@ -208,8 +210,8 @@ def require(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     missing = [name for name in names if name not in table.columns]
     if missing:
         raise AnalysisError(
-            f"The table of judgements has no column {missing[0]!r}. {suggest(missing[0], map(str, table.columns))} "
-            "judgements(responses) makes such a table."
+            f"The table of judgements has no column {missing[0]!r}. "
+            f"{suggest(missing[0], map(str, table.columns))} judgements(responses) makes one."
         )
     return table
 
@@ -263,7 +265,7 @@ def plain(table: pd.DataFrame, *, outcome: str = "correct") -> pd.DataFrame:
         If two columns have one name, or the outcome is neither right nor wrong somewhere.
     """
     if not isinstance(table, pd.DataFrame):
-        raise AnalysisError(f"A table of judgements is a pandas DataFrame, and this is a {type(table).__name__}.")
+        raise AnalysisError(f"A table of judgements must be a pandas DataFrame, not a {type(table).__name__}.")
     twice = table.columns[table.columns.duplicated()]
     if len(twice):
         raise AnalysisError(f"Two columns of the table are called {str(twice[0])!r}: rename or drop one.")
@@ -331,8 +333,7 @@ def _as_right(column: pd.Series) -> pd.Series:
     if np.isinf(numbers).any():
         strange = values[np.isinf(numbers)].iloc[0]
         raise AnalysisError(
-            f"The column {column.name!r} holds {strange!r}, which is neither right nor wrong: give 1 and 0, or True "
-            "and False."
+            f"The column {column.name!r} holds {strange!r}. Code right and wrong answers as 1 and 0, or True and False."
         )
     return numbers
 

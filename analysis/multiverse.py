@@ -85,7 +85,7 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.protocol not in self.options:
-            raise AnalysisError(f"The choice {self.name!r} has no option {self.protocol!r}, which is the protocol's.")
+            raise AnalysisError(f"The choice {self.name!r} lacks the protocol's option {self.protocol!r}.")
 
 
 @dataclass(frozen=True)
@@ -454,9 +454,11 @@ def run_multiverse(
             everything = everything[everything[column] == usual].reset_index(drop=True)
     named = headlines if isinstance(headlines, Mapping) else HEADLINES if headlines is None else {"": headlines}
     if len({choice.name for choice in choices}) < len(choices) or "mean over" in {choice.name for choice in choices}:
-        raise AnalysisError("Two choices of the multiverse have one name; 'mean over' is the choice of the headline.")
+        raise AnalysisError(
+            "Two choices of the multiverse have the same name. 'mean over' is reserved for the choice of headline."
+        )
     if not named:
-        raise AnalysisError("A multiverse needs a headline.")
+        raise AnalysisError("A multiverse needs at least one headline.")
 
     table = tabulate_sessions(sessions, responses)
     place = pd.Index(table.sessions["session"].astype(str)).get_indexer(pd.Index(everything["session"].astype(str)))
@@ -521,7 +523,7 @@ def run_multiverse(
             advance(1)
     if not specifications:
         raise AnalysisError(
-            f"None of the {len(picked):,} specifications leaves anything to estimate from. The first: {failed[0][1]}"
+            f"None of the {len(picked):,} specifications leaves answers to estimate from. The first: {failed[0][1]}"
         )
     return Multiverse(tuple(specifications), tuple(name for name, _, _ in axes), tuple(failed), grid, settled)
 

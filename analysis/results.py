@@ -213,7 +213,9 @@ class ResultList(tuple[Item, ...], AnalysisResult):
             raise AnalysisError("There are no results to draw.")
         draw = getattr(type(self[0]), "_draw_all", None)
         if draw is None:
-            raise AnalysisError(f"There is no figure of several {type(self[0]).__name__}; .frame() has the numbers.")
+            raise AnalysisError(
+                f"There is no figure for several {type(self[0]).__name__} results; .frame() has the numbers."
+            )
         with drawing_into(ax):
             return draw(self, **options)
 

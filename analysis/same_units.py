@@ -104,7 +104,8 @@ def check_one_model_a_name(table: pd.DataFrame, model: str = "model") -> None:
             values = pairs.loc[pairs[model] == name, column].map(str).tolist()
             raise AnalysisError(
                 f"The name {str(name)!r} stands for {len(values)} models: the column {column!r} holds "
-                f"{', '.join(values[:4])}{', …' if len(values) > 4 else ''} for it. Models of one name are not merged. "
-                f"Name them apart, e.g. table.assign({model}=table.{model}.astype(str) + '@' + "
-                f"table.{column}.astype(str)), and their units with them; drop the column if it says nothing of models."
+                f"{', '.join(values[:4])}{', …' if len(values) > 4 else ''} for it. vimi does not merge models that "
+                f"share a name. Give each its own name, e.g. table.assign({model}=table.{model}.astype(str) + '@' + "
+                f"table.{column}.astype(str)), and rename their units too. If the column does not describe models, "
+                "drop it."
             )

@@ -134,7 +134,7 @@ def _check_models(models: pd.DataFrame | None, layout: Layout) -> pd.DataFrame:
     given = pd.DataFrame({"model": names}) if models is None else models.reset_index(drop=True)
     strange = [column for column in given.columns if column not in MODEL_FACTS]
     if "model" not in given or strange:
-        raise AnalysisError(f"A table of models has the column model and any of {', '.join(MODEL_FACTS[1:])}.")
+        raise AnalysisError(f"A table of models needs the column model, and may have {', '.join(MODEL_FACTS[1:])}.")
     if len(given) != layout.models or given["model"].duplicated().any():
         raise AnalysisError(f"The layout has {layout.models} models; the table must name each of them once.")
     filled = model_facts(given["model"]).set_index("model").loc[given["model"]].reset_index()

@@ -136,7 +136,7 @@ def test_the_local_engine_loads_once_and_takes_what_is_there(tmp_path: Path) -> 
 def test_names_and_addresses_of_engines() -> None:
     with pytest.raises(NameNotFound, match=r"There is no engine 'rai'\. Did you mean 'ray'"):
         create_engine("rai")
-    with pytest.raises(EngineError, match="takes no address.*add --engine ray"):
+    with pytest.raises(EngineError, match=r"takes no address.*add --engine ray"):
         create_engine("local", "127.0.0.1:6379")
     engine = LocalEngine()
     with opened_engine(engine) as opened:
@@ -427,7 +427,7 @@ def test_addresses_that_nobody_answers_at_fail_before_ray_waits_for_them(
     for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
         with pytest.raises(EngineError, match=f"Nothing answers at 127.0.0.1:{port} .*ray start --head"):
             create_engine("ray", address)
-    with pytest.raises(EngineError, match="'cluster' is not an address of a Ray cluster. Write HOST:PORT"):
+    with pytest.raises(EngineError, match=r"'cluster' is not an address of a Ray cluster\. Write HOST:PORT"):
         create_engine("ray", "cluster")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -183,10 +183,10 @@ def test_no_name_leaves_the_folder(name: str) -> None:
     ("change", "words"),
     [
         (lambda v: v.update(extra=1), "unknown key"),
-        (lambda v: v.update(format=9), "layout 9"),
-        (lambda v: v["machines"][0].update(right=v["machines"][0]["right"][:-1]), "one number a unit"),
-        (lambda v: v["machines"][0].update(answered=[0] * 84), "more often than it was asked"),
-        (lambda v: v["machines"].append(v["machines"][0]), "stands twice"),
+        (lambda v: v.update(format=9), "format 9"),
+        (lambda v: v["machines"][0].update(right=v["machines"][0]["right"][:-1]), "one number per unit"),
+        (lambda v: v["machines"][0].update(answered=[0] * 84), "more right answers than answers"),
+        (lambda v: v["machines"].append(v["machines"][0]), "appears twice"),
         (lambda v: v["scores"][0].update(low=0.99999, high=1.0), "within its interval"),
         (lambda v: v["scores"][0].update(value="nan"), "within its interval"),
         (lambda v: v["people"][0]["unit"].__setitem__(0, 84), "does not have"),
@@ -405,7 +405,7 @@ def test_files_that_contradict_each_other_are_refused_and_replaced_ones_are_not_
     with pytest.raises(LeaderboardError, match="different counts of model/natural/easy/both/features:seer"):
         build_leaderboard([old, new])
     units = (old.units[0].model_copy(update={"flag": "dead"}), *old.units[1:])
-    with pytest.raises(LeaderboardError, match="other units, or flag others"):
+    with pytest.raises(LeaderboardError, match="differ in their units or flags"):
         build_leaderboard([old, old.model_copy(update={"units": units}).sealed()])
     newer = new.model_copy(update={"replaces": (old.hash,)}).sealed()
     assert present_results([old, newer]) == [newer]

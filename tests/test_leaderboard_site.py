@@ -275,7 +275,7 @@ def test_any_name_is_a_safe_part_of_a_path() -> None:
 @pytest.mark.parametrize("address", ["../x.html", "/x.html", "a/../../x", "a\\b", ""])
 def test_nothing_is_written_outside_of_the_site(tmp_path: Path, address: str) -> None:
     (tmp_path / "site").mkdir()
-    with pytest.raises(LeaderboardError, match="no address"):
+    with pytest.raises(LeaderboardError, match="not an address"):
         SiteFolder(tmp_path / "site").write(address, "x")
 
 
@@ -342,7 +342,7 @@ def strip_of_noise(columns: int, side: int) -> str:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"side": 5_000_000}, "more than any sheet"),
+        ({"side": 5_000_000}, "more than a sheet"),
         ({"columns": 5}, "5 columns"),
         ({"columns": 2_000_000, "side": 1}, "2000000 columns"),
         ({"webp": "AAAA"}, "can't be read"),
@@ -393,7 +393,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
             other.write_text("x")
         else:
             other.symlink_to(out, target_is_directory=True)
-        with pytest.raises(LeaderboardError, match="no folder of its own"):
+        with pytest.raises(LeaderboardError, match="a folder of its own"):
             build_site(results, other)
 
 

@@ -260,7 +260,7 @@ TAMPERED: dict[str, tuple[Change, str, str]] = {
     "an experiment of nothing": (_set("made", "experiment", to={"protocol": "vimi1"}), "experiment", "models"),
     "undescribed stimuli": (_set("stimuli", to=[]), "stimuli", "what was shown is not said"),
     "no picture": (_set("pictures", 0, "webp", to="AAAA"), "pictures", "can't be read"),
-    "a picture of another size": (_set("pictures", 0, "side", to=1), "pictures", "pixels in place of"),
+    "a picture of another size": (_set("pictures", 0, "side", to=1), "pictures", "pixels instead of"),
     "what can't be seen": (_set("model", "title", to="good\u202emodel"), "text", "model.title"),
     "escape sequences": (_set("model", "title", to="\x1b[2Jgone"), "text", "model.title"),
     "a source for what was measured": (_set("source", to="a paper"), "published", "this one is trained"),
@@ -280,9 +280,9 @@ def test_a_tampered_file_with_the_right_hash_is_found(whole: Result, tmp_path: P
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "no readable result file"),
+        ("", "not a readable result file"),
         ("[]", "not an object"),
-        ("[" * 100_000, "no readable result file"),
+        ("[" * 100_000, "not a readable result file"),
         ('{"format": 9}', "reads 1"),
         ('{"format": 9, "made": 3}', "no result file"),
         ('{"format": 1, "model": {}}', "required"),
@@ -301,7 +301,7 @@ def test_what_is_no_result_file_is_said(tmp_path: Path, text: str, said: str) ->
     ("change", "said"),
     [
         (_set("fame", to=1), "fame"),
-        (_set("machines", 0, "right", 0, to=10**9), "rightly more often"),
+        (_set("machines", 0, "right", 0, to=10**9), "more right answers than answers"),
         (_set("scores", 0, "value", to="nan"), "within its interval"),
         (_set("scores", 0, "value", to=9.0), "within its interval"),
         (_set("machines", 0, "right", to=[1]), "one number"),

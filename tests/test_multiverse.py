@@ -205,17 +205,17 @@ def test_specifications_that_leave_nothing_are_named() -> None:
     found = run_multiverse(RESPONSES, SESSIONS, choices=choices, headlines=HEADLINES["units"])
     assert found.failed == (({"catch": "impossible"}, "No answers are left."),)
     assert len(found.specifications) == 2
-    with pytest.raises(AnalysisError, match="None of the 1 specifications leaves anything"):
+    with pytest.raises(AnalysisError, match="None of the 1 specifications leaves answers"):
         run_multiverse(RESPONSES, SESSIONS, choices=(Choice("catch", {"impossible": nobody}, "impossible"),),
                        headlines=HEADLINES["units"])  # fmt: skip
 
 
 def test_grids_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(AnalysisError, match="no option '70%'"):
+    with pytest.raises(AnalysisError, match="lacks the protocol's option '70%'"):
         Choice("catch", {OFF: None}, "70%")
     with pytest.raises(AnalysisError, match="one name"):
         run_multiverse(RESPONSES, SESSIONS, choices=(*CHOICES, CHOICES[0]))
-    with pytest.raises(AnalysisError, match="needs a headline"):
+    with pytest.raises(AnalysisError, match="needs at least one headline"):
         run_multiverse(RESPONSES, SESSIONS, choices=CHOICES, headlines={})
     assert math.prod(len(choice.options) for choice in rule_choices()) == 1296
     assert named_rule("catch", least=0.8).meaning == catch_rule(0.8).meaning

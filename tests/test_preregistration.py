@@ -92,11 +92,11 @@ def add_people(study: Study, kind: str = "human") -> pd.DataFrame:
 def test_a_draft_knows_the_study_and_leaves_decisions_blank(study: Study) -> None:
     path = write_plan_template(study)
     assert path == study.root / "plan.toml"
-    with pytest.raises(DocumentError, match="still to be filled in") as caught:
+    with pytest.raises(DocumentError, match="please fill in") as caught:
         read_plan(path)
     for blank in ("title", "smallest_effect.parameters", "stopping.rule", "estimand.primary"):
         assert blank in str(caught.value)
-    with pytest.raises(DocumentError, match="exists already"):
+    with pytest.raises(DocumentError, match="exists, and vimi does not overwrite it"):
         write_plan_template(study)
     plan = read_plan(fill(study))
     assert plan.design.experiment == study.experiment.hash
@@ -113,7 +113,7 @@ def test_a_draft_knows_the_study_and_leaves_decisions_blank(study: Study) -> Non
         ("parameters = 0.03", "parameters = 0", "greater than 0"),
         ("parameters = 0.03", "parameters = 0.03\nsize = 0.03", "'size', which is not among the predictors"),
         ("parameters = 0.03", 'parameters = "some"', "parameters"),
-        ('rule = "all sessions"', 'rule = "width"', "width belongs"),
+        ('rule = "all sessions"', 'rule = "width"', "takes width"),
         ('rule = "all sessions"', 'rule = "date"\nlast_day = "soon"', "last_day"),
         ('rule = "all sessions"', 'rule = "when significant"', "rule"),
         ('rung = "robust"', 'rung = "least square"', "rung"),
@@ -138,7 +138,7 @@ def test_freezing_keeps_content_hash_date_and_the_state_of_the_study(study: Stud
     assert frozen.plan == read_plan(plan)
     assert read_preregistration(frozen.path, frozen.hash) == frozen
     assert len(frozen.hash) == 32
-    with pytest.raises(AnalysisError, match="another plan than the one noted"):
+    with pytest.raises(AnalysisError, match="not the plan that was noted"):
         read_preregistration(frozen.path, "0" * 32)
 
 
@@ -185,7 +185,7 @@ def test_another_spelling_of_the_same_content_is_no_edit(study: Study) -> None:
 def test_what_is_no_frozen_plan_is_said(tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match="can't be read"):
         read_preregistration(tmp_path / "missing.json")
-    for text, message in (("{", "can't be read"), ("[]", "is no frozen plan"), ('{"format": 9}', "is no frozen plan")):
+    for text, message in (("{", "can't be read"), ("[]", "not a frozen plan"), ('{"format": 9}', "not a frozen plan")):
         (tmp_path / "x.json").write_text(text, encoding="utf-8")
         with pytest.raises(AnalysisError, match=message):
             read_preregistration(tmp_path / "x.json")
@@ -193,7 +193,7 @@ def test_what_is_no_frozen_plan_is_said(tmp_path: Path) -> None:
 
 def test_a_plan_is_frozen_once_and_amended_openly(study: Study) -> None:
     plan = fill(study)
-    with pytest.raises(AnalysisError, match="no frozen plan that could be amended"):
+    with pytest.raises(AnalysisError, match="no frozen plan to amend"):
         preregister(study, plan, amend=True)
     first = preregister(study, plan)
     with pytest.raises(AnalysisError, match="was frozen before"):

@@ -255,7 +255,7 @@ def test_layer_types_and_thirds_of_depth_come_from_the_table_of_units() -> None:
         by_type.cell(layer_type="pool")
     with pytest.raises(AnalysisError, match="needs the table of units"):
         estimate_proportions(table, ("depth",))
-    with pytest.raises(AnalysisError, match=r"says nothing of 1 of 6 units \(first: m/f\)"):
+    with pytest.raises(AnalysisError, match=r"has no value for 1 of 6 units \(first: m/f\)"):
         estimate_proportions(table, ("depth",), units=units.iloc[:5])
 
 

@@ -267,5 +267,5 @@ def test_what_can_t_be_simulated_is_refused() -> None:
         simulated(observers=[SimulatedObserver("machine"), SimulatedObserver("machine")])
     with pytest.raises(AnalysisError, match="2 models"):
         simulated(models=pd.DataFrame({"model": ["one"]}))
-    with pytest.raises(AnalysisError, match="has the column model"):
+    with pytest.raises(AnalysisError, match="needs the column model"):
         simulated(models=pd.DataFrame({"model": ["one", "two"], "size": [1, 2]}))

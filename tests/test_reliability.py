@@ -98,7 +98,7 @@ def test_an_interval_as_narrow_as_chance_implies_no_reliability() -> None:
 
 @pytest.mark.parametrize("figures", [(1.0, 0.9, 1.0, 84, 30), (0.8, 0.9, 0.95, 84, 30), (0.8, 0.7, 0.9, 84, 1)])
 def test_figures_that_are_no_interval_are_refused(figures: tuple[float, float, float, int, float]) -> None:
-    with pytest.raises(AnalysisError, match="No reliability follows"):
+    with pytest.raises(AnalysisError, match="can't compute a reliability"):
         implied_reliability(*figures)
 
 

@@ -327,7 +327,7 @@ def test_declared_families_are_corrected_apart() -> None:
     for wrong, message in (
         ({"size": families["size"]}, "no declared family"),
         ({**families, "again": families["size"]}, "more than one family"),
-        ({**families, "more": [("hard", "parameters")]}, "not among the conditions"),
+        ({**families, "more": [("hard", "parameters")]}, "which is not analysed"),
     ):
         with pytest.raises(AnalysisError, match=message):
             fit_scaling(
@@ -520,7 +520,7 @@ def test_order_of_rows_and_names_of_models_do_not_matter() -> None:
         (lambda means, models: (pd.concat([means, means.iloc[:1]]), models), "two means"),
         (lambda means, models: (means, pd.concat([models, models.iloc[:1]])), "two rows"),
         (lambda means, models: (means, models.iloc[1:]), "says nothing of googlenet"),
-        (lambda means, models: (means.assign(value=np.nan), models), "is no number"),
+        (lambda means, models: (means.assign(value=np.nan), models), "is not a number"),
         (lambda means, models: (means.iloc[:0], models), "no means"),
         (lambda means, models: (means, models.assign(parameters=-1.0)), "positive number"),
         (lambda means, models: (means, models.assign(top1=76.1)), "share between 0 and 1"),

@@ -41,16 +41,16 @@ def find_contribution(against: str, repository: Path | str = ".") -> Path:
     added = sorted(name for name, change in changes.items() if change == "A")
     if wrong:
         raise LeaderboardError(
-            f"Result files are never changed: {'; '.join(wrong)}. Put them back (git checkout {against} -- {FOLDER}); "
-            "a new result names those that it takes the place of under 'replaces'."
+            f"Existing result files must not change: {'; '.join(wrong)}. Restore them (git checkout {against} -- "
+            f"{FOLDER}). A new result lists the ones that it replaces under 'replaces'."
         )
     if len(added) != 1:
         found = f"{len(added)} are new: {', '.join(added[:5])}" if added else "none is new"
-        raise LeaderboardError(f"A contribution is exactly one new file below {FOLDER}; {found}.")
+        raise LeaderboardError(f"A contribution must be exactly one new file in {FOLDER}; {found}.")
     path = root / added[0]
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode) or path.suffix != ".json":
-        raise LeaderboardError(f"{added[0]} is no result file: a plain file whose name ends with .json is needed.")
+        raise LeaderboardError(f"{added[0]} is not a result file: it must be a plain file whose name ends in .json.")
     return path
 
 
@@ -64,7 +64,9 @@ def _git(folder: Path | str, *arguments: str) -> str:
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, encoding="utf-8", check=False
         )
     except FileNotFoundError:
-        raise LeaderboardError("git is not installed; without it, what a checkout changes can't be told.") from None
+        raise LeaderboardError(
+            "git is not installed, and vimi needs it to see what a checkout changes. Install git."
+        ) from None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise LeaderboardError(f"git {arguments[0]} failed in {folder}: {reason}")

@@ -93,7 +93,7 @@ def make_results(
         own = responses[responses["model"].isin([name, name + TWIN_SUFFIX])]
         if own.empty:
             raise LeaderboardError(
-                f"Nobody has answered about {name} in {study.root} yet. Let machines answer: "
+                f"There are no answers about {name} in {study.root} yet. Let machines answer: "
                 + spell_command(
                     "observe", study.root, "--observer", "lowlevel", "--observer", "features:efficientnet_lite2"
                 )

@@ -74,13 +74,13 @@ def open_sheet(sheet: Sheet) -> Image.Image:
     expected = (sheet.columns * sheet.side, len(sheet.units) * sheet.side)
     try:
         if expected[0] * expected[1] > MOST_PIXELS:
-            raise ValueError(f"{expected[0]:,} x {expected[1]:,} pixels are more than any sheet has")
+            raise ValueError(f"{expected[0]:,} x {expected[1]:,} pixels are more than a sheet may have")
         with warnings.catch_warnings():
             # A picture that says it is far larger than its sheet is turned away before it is decoded.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(base64.b64decode(sheet.webp, validate=True)), formats=["WEBP"])
         if image.size != expected:
-            raise ValueError(f"{image.size} pixels in place of {expected}")
+            raise ValueError(f"{image.size} pixels instead of {expected}")
         return image.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise LeaderboardError(f"A sheet of pictures ({sheet.condition}) can't be read: {error}") from None

@@ -204,9 +204,9 @@ class MachineCounts(Document):
     @model_validator(mode="after")
     def _consistent(self) -> MachineCounts:
         if len(self.right) != len(self.answered) or (self.probability and len(self.probability) != len(self.right)):
-            raise ValueError("right, answered and probability must have one number a unit each")
+            raise ValueError("right, answered and probability must each have one number per unit")
         if any(not 0 <= right <= answered for right, answered in zip(self.right, self.answered)):
-            raise ValueError("a unit can't be answered rightly more often than it was asked about")
+            raise ValueError("a unit can't have more right answers than answers")
         return self
 
     @property
@@ -251,11 +251,11 @@ class PeopleCounts(Document):
     @model_validator(mode="after")
     def _consistent(self) -> PeopleCounts:
         if len({len(self.person), len(self.unit), len(self.right), len(self.answered)}) > 1:
-            raise ValueError("person, unit, right and answered must have one number an entry each")
+            raise ValueError("person, unit, right and answered must each have one number per entry")
         if any(not 0 <= person < len(self.people) for person in self.person):
             raise ValueError("an entry names a person who is not among the people")
         if any(not 0 <= right <= answered for right, answered in zip(self.right, self.answered)):
-            raise ValueError("nobody can be right more often than they were asked")
+            raise ValueError("a person can't have more right answers than answers")
         return self
 
     @property
@@ -387,7 +387,7 @@ class Result(Document):
         keys = [value.key for value in values]
         if len(set(keys)) != len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"{'/'.join(map(str, twice))} stands twice")
+            raise ValueError(f"{'/'.join(map(str, twice))} appears twice")
         return values
 
     @model_validator(mode="after")
@@ -478,7 +478,7 @@ def write_result(result: Result, folder: Path | str) -> Path:
     path = Path(folder) / sealed.place
     if path.is_file():
         if read_result(path) != sealed:
-            raise LeaderboardError(f"{path} exists and says something else. A result file is never changed: move it.")
+            raise LeaderboardError(f"{path} exists with other content, and vimi never changes a result file. Move it.")
         return path
     write_text(path, _spell({**sealed.content, "hash": sealed.hash}) + "\n")
     return path
@@ -496,16 +496,16 @@ def read_result(path: Path | str) -> Result:
     path = Path(path)
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise LeaderboardError(f"{path} is larger than any result file ({path.stat().st_size / 2**20:.0f} MiB).")
+            raise LeaderboardError(f"{path} is too large for a result file ({path.stat().st_size / 2**20:.0f} MiB).")
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise LeaderboardError(f"{path} is no readable result file: {error}") from None
+        raise LeaderboardError(f"{path} is not a readable result file: {error}") from None
     if not isinstance(values, dict):
-        raise LeaderboardError(f"{path} is no result file: it holds a {type(values).__name__}, not an object.")
+        raise LeaderboardError(f"{path} is not a result file: it holds a {type(values).__name__}, not an object.")
     if values.get("format") != FORMAT:
         raise LeaderboardError(
-            f"{path} has the layout {values.get('format')!r}, and this version of vimi reads {FORMAT}. Use the version "
-            f"that wrote it ({values.get('made', {}).get('versions', {}).get('vimi', 'not said')})."
+            f"{path} has the format {values.get('format')!r}, but this version of vimi reads {FORMAT}. Use the "
+            f"version that wrote it ({values.get('made', {}).get('versions', {}).get('vimi', 'not said')})."
         )
     try:
         return parse(Result, values, str(path))
@@ -531,8 +531,8 @@ def read_results(*folders: Path | str) -> list[Result]:
             result = read_result(path)
             if not result.is_sealed:
                 raise LeaderboardError(
-                    f"{path} was changed after it was written: its hash is not that of its content. Restore it, or see "
-                    f"what differs: {spell_command('leaderboard', 'verify', path)}"
+                    f"{path} was changed after it was written: its hash does not match its content. Restore it, or "
+                    f"see what differs: {spell_command('leaderboard', 'verify', path)}"
                 )
             found.setdefault(result.hash, result)
     return list(found.values())

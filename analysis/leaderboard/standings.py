@@ -514,8 +514,8 @@ def _check_agreement(results: Sequence[Result]) -> None:
     for result in results:
         if not result.has_units_of(results[0]):
             raise LeaderboardError(
-                f"Two result files of {result.label} show the same pictures and have other units, or flag others: "
-                f"{results[0].place} and {result.place}. Keep one, or name it under the other's 'replaces'."
+                f"Two result files of {result.label} show the same pictures but differ in their units or flags: "
+                f"{results[0].place} and {result.place}. Keep one, or list it under 'replaces' in the other."
             )
         cells = [(own.key, own) for own in result.machines] + [(own.key, own) for own in result.people]
         for key, counts in cells:
@@ -523,8 +523,8 @@ def _check_agreement(results: Sequence[Result]) -> None:
             before, others = known.setdefault(key, (result, asked))
             if others != asked:
                 raise LeaderboardError(
-                    f"Two result files of {result.label} give different counts of {'/'.join(key)}: "
-                    f"{before.place} and {result.place}. Keep one, or name it under the other's 'replaces'."
+                    f"Two result files of {result.label} give different counts of {'/'.join(key)}: {before.place} and "
+                    f"{result.place}. Keep one, or list it under 'replaces' in the other."
                 )
 
 

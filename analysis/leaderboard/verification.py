@@ -218,7 +218,7 @@ def _find_files(paths: Iterable[Path | str]) -> list[Path]:
         if path.is_dir():
             found = sorted(path.rglob("*.json"))
             if not found:
-                raise LeaderboardError(f"{path} holds no result file. Make one: vimi leaderboard add MODEL")
+                raise LeaderboardError(f"There is no result file in {path}. Make one: vimi leaderboard add MODEL")
             files += found
         elif path.is_file():
             files.append(path)

@@ -250,7 +250,8 @@ def score_machines(
     if machines["protocol"].nunique() > 1:
         names = " and ".join(sorted(map(str, machines["protocol"].unique())))
         raise AnalysisError(
-            f"Machines answered under {names}, and results of two protocols never share a table: analyse one at a time."
+            f"Machines answered under {names}, and results of different protocols can't share a table. Analyse one at "
+            "a time."
         )
     machines, apart = set_flagged_apart(machines, statistics)
     scores = MachineScores()

@@ -223,8 +223,8 @@ def score_pool_sizes(
     chosen = choose(settings)
     if "pool_size" not in responses:
         raise AnalysisError(
-            "The responses don't say which pool each was given over (column pool_size). Answers over smaller pools "
-            "come from benchmark.workflow.observe_pool_sizes."
+            "The responses don't say which pool each was given over (column pool_size). Collect answers over smaller "
+            "pools with benchmark.workflow.observe_pool_sizes."
         )
     points: dict[tuple[str, ...], dict[int, MachineScore]] = {}
     for size, part in responses.groupby("pool_size", sort=True):
@@ -316,7 +316,7 @@ def _change(
         )
     score = changes.pop("score")
     if score is None:
-        raise AnalysisError(f"No unit was asked about over all pools of {', '.join(map(str, sizes))} pictures.")
+        raise AnalysisError(f"No unit has answers over all pools of {', '.join(map(str, sizes))} pictures.")
     return PoolSizeChange(sizes[0], sizes[-1], float(halvings[-1]), per_halving, score, **changes)
 
 

@@ -99,11 +99,11 @@ def preregister(
     earlier = preregistrations(study)
     if earlier and not amend:
         raise AnalysisError(
-            f"A plan was frozen before: {earlier[-1].path} ({earlier[-1]}). It stays as it is; to add a changed plan "
-            "that names it, freeze an amendment."
+            f"A plan is already frozen: {earlier[-1].path} ({earlier[-1]}). It can't be changed. To change the plan, "
+            "freeze an amendment."
         )
     if amend and not earlier:
-        raise AnalysisError(f"{study.root} has no frozen plan that could be amended.")
+        raise AnalysisError(f"{study.root} has no frozen plan to amend.")
     responses = read_responses(study, database)
     main = responses[responses["kind"] == "main"]
     human = main[main["observer_kind"] == "human"]
@@ -165,16 +165,16 @@ def read_preregistration(path: Path | str, expected: str = "") -> Preregistratio
     except (OSError, ValueError) as error:
         raise AnalysisError(f"{path} can't be read as a frozen plan: {error}") from None
     if not isinstance(values, dict) or values.get("format") != _FORMAT or "hash" not in values:
-        raise AnalysisError(f"{path} is no frozen plan of this version of vimi.")
+        raise AnalysisError(f"{path} is not a frozen plan that this version of vimi reads.")
     stated = values.pop("hash")
     found = hash_settings(values)
     if stated != found:
         raise AnalysisError(
-            f"{path} was edited after it was frozen: it states the hash {stated}, and its content has {found}. Restore "
-            "the file; changes belong into an amendment."
+            f"{path} was edited after it was frozen: it states the hash {stated}, but its content has {found}. "
+            "Restore the file, and make changes in an amendment."
         )
     if expected and expected != stated:
-        raise AnalysisError(f"{path} has the hash {stated}, not {expected}: it is another plan than the one noted.")
+        raise AnalysisError(f"{path} has the hash {stated}, not {expected}: it is not the plan that was noted.")
     try:
         state = values["state"]
         return Preregistration(
@@ -183,4 +183,4 @@ def read_preregistration(path: Path | str, expected: str = "") -> Preregistratio
             int(state["simulated_answers"]), str(values["amends"]), path,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
-        raise AnalysisError(f"{path} lacks something that a frozen plan has: {error}") from None
+        raise AnalysisError(f"{path} is not a complete frozen plan: {error}") from None

@@ -106,9 +106,9 @@ class StoppingPlan(Document):
     @model_validator(mode="after")
     def _complete(self) -> StoppingPlan:
         if (self.rule == "width") != (self.width is not None):
-            raise ValueError("width belongs to the rule 'width', and to no other")
+            raise ValueError("only the rule 'width' takes width")
         if (self.rule == "date") != (self.last_day is not None):
-            raise ValueError("last_day belongs to the rule 'date', and to no other")
+            raise ValueError("only the rule 'date' takes last_day")
         return self
 
 
@@ -180,7 +180,7 @@ def read_plan(path: Path | str) -> Plan:
     values = read_toml(path)
     blanks = sorted(set(_blanks(values)))
     if blanks:
-        raise DocumentError(f"{path}: still to be filled in: {', '.join(blanks)}.")
+        raise DocumentError(f"{path}: please fill in {', '.join(blanks)}.")
     return parse(Plan, values, str(path))
 
 
@@ -219,7 +219,7 @@ def check_plan(plan: Plan, study: Study) -> None:
     ]
     if problems:
         raise AnalysisError(
-            f"The plan is not about {study.root}: {'; '.join(problems)}. Draft one anew, or correct these."
+            f"The plan is not about {study.root}: {'; '.join(problems)}. Correct these, or draft a new plan."
         )
 
 
@@ -270,7 +270,7 @@ def write_plan_template(study: Study | Path | str, path: Path | str | None = Non
     study = Study.open(study)
     target = Path(path) if path is not None else study.root / "plan.toml"
     if target.exists():
-        raise DocumentError(f"{target} exists already; it is not overwritten. Edit it, or give another name.")
+        raise DocumentError(f"{target} exists, and vimi does not overwrite it. Edit it, or give another name.")
     design = study_design(study)
     predictors = ["parameters", "training images", "accuracy"]
     values = {

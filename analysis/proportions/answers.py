@@ -170,7 +170,7 @@ def read_answers(
     weight = known_weights(pd.Series(unit_list), named, drawing)
     correct = table["correct"].to_numpy(dtype=np.float64)
     if not np.isin(correct, (0.0, 1.0)).all():
-        raise AnalysisError("The column 'correct' of the judgements holds something else than 0 and 1.")
+        raise AnalysisError("The column 'correct' of the judgements must hold only 0 and 1.")
     return Answers(correct, cell, unit, person, model, cells, weight, unit_list, model_list)
 
 
@@ -190,8 +190,9 @@ def _check_pooling(table: pd.DataFrame, by: Sequence[str]) -> None:
     if (within > 1).any():
         shown = ", ".join(sorted(table[number].astype(str).unique()))
         raise AnalysisError(
-            f"The judgements mix different numbers of references a side ({shown}). Name references_per_side as a "
-            "factor, keep the answers of one number, or make conditions of them with split_conditions(judgements)."
+            f"The judgements mix different numbers of references a side ({shown}). Add references_per_side as a "
+            "factor, keep the answers of one number, or make each number a condition with "
+            "split_conditions(judgements)."
         )
 
 
@@ -209,8 +210,8 @@ def layer_labels(unit_list: NDArray[np.str_], named: pd.DataFrame | None, factor
     facts = named.drop_duplicates("unit").set_index("unit")[column].reindex(unit_list)
     if facts.isna().any():
         raise AnalysisError(
-            f"The table of units says nothing of {int(facts.isna().sum())} of {len(unit_list)} units "
-            f"(first: {unit_list[int(facts.isna().to_numpy().argmax())]})."
+            f"The table of units has no value for {int(facts.isna().sum())} of {len(unit_list)} units (first: "
+            f"{unit_list[int(facts.isna().to_numpy().argmax())]})."
         )
     if factor == "layer_type":
         return [str(value) for value in facts]

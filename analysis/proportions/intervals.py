@@ -61,7 +61,8 @@ def choose_interval(interval: Interval | None, scope: Scope | None, by: Sequence
     if scope is not None and SPEAKS_FOR[how] != scope:
         fitting = [name for name, own in SPEAKS_FOR.items() if own == scope]
         raise AnalysisError(
-            f"The interval {how!r} speaks for {SPEAKS_FOR[how]!r}, not {scope!r}; that takes {' or '.join(fitting)}."
+            f"The interval {how!r} generalises to {SPEAKS_FOR[how]!r}, not to {scope!r}; for that, use "
+            f"{' or '.join(fitting)}."
         )
     if how == "models" and "model" in by:
         raise AnalysisError("An estimate for new models is a mean over models: leave 'model' out of the factors.")

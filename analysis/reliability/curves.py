@@ -141,7 +141,7 @@ def reliability_curve(
         whole = reliability_estimate(value, intraclass(weights, k, right)[1], "", len(counts), estimand, chosen.level)
         wanted = _steps(float(k.mean())) if answers is None else sorted(set(answers))
         if any(count < 1 for count in wanted):
-            raise AnalysisError("A learning curve counts answers from 1.")
+            raise AnalysisError("Numbers of answers must be at least 1.")
         points = []
         for count in wanted:
             predicted = reliability_of_fewer(

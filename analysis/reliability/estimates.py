@@ -114,7 +114,7 @@ def estimate_reliability(
     chosen = choose(settings)
     level = chosen.level
     if not 0 < target < 1:
-        raise AnalysisError(f"A target reliability lies between 0 and 1; {target} does not.")
+        raise AnalysisError(f"A target reliability must lie between 0 and 1, not at {target}.")
     results = []
     for names, own in groups(judgements):
         where = spell_group(names)

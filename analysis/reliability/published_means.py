@@ -70,8 +70,9 @@ def implied_reliability(
     """
     if not (0 < mean < 1 and low < high and low <= mean <= high and units >= 2 and answers > 1):
         raise AnalysisError(
-            f"No reliability follows from a mean of {mean} [{low}, {high}] with {units} units and {answers} answers a "
-            "unit: the mean must lie between 0 and 1 and within its interval, with two units and two answers at least."
+            f"vimi can't compute a reliability from a mean of {mean} [{low}, {high}] with {units} units and "
+            f"{answers} answers per unit. The mean must lie between 0 and 1 and within its interval, with at least "
+            "two units and two answers."
         )
     error = (high - low) / (2 * critical_value(choose(settings).level))
     observed = error**2 * units

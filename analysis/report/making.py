@@ -76,7 +76,7 @@ def make_report(
     machines = bool(machine_names(material.responses))
     if not material.has_people and not machines:
         raise AnalysisError(
-            f"{dataset.name} has no main answers left to analyse: {material.exclusion.sentence()} Loosen the rules "
+            f"{dataset.name} has no main answers left to analyse: {material.exclusion.sentence()} Relax the rules "
             "with --rules, or collect answers first."
         )
     steps: list[tuple[str, Callable[[], Section]]] = [("answers", lambda: describe_answers(material))]

@@ -52,7 +52,7 @@ def write_report(report: Report, folder: Path | str) -> Written:
     if folder.is_file():
         raise StudyError(f"{folder} is a file; a report needs a folder.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / PAGE).is_file():
-        raise StudyError(f"{folder} holds something else than a report; name an empty folder with --out.")
+        raise StudyError(f"{folder} holds something other than a report; name an empty folder with --out.")
     figures = [(section, figure) for section in report.sections for figure in section.figures]
     tables = [(section, table) for section in report.sections for table in section.tables]
     for part in ("figures", "tables"):

@@ -111,9 +111,9 @@ def jzs_bayes_factor(r_squared: float, n: int, predictors: int = 1, scale: float
 
 def _check(r_squared: float, n: int, predictors: int, scale: float) -> None:
     if predictors < 1 or n < predictors + 2:
-        raise AnalysisError(f"{n} models carry no Bayes factor of a regression on {predictors} predictors.")
+        raise AnalysisError(f"{n} models are too few for the Bayes factor of a regression on {predictors} predictors.")
     if not 0 <= r_squared < 1:
-        raise AnalysisError(f"R squared is {r_squared}; a Bayes factor needs one of at least 0 and below 1.")
+        raise AnalysisError(f"R squared is {r_squared}; for a Bayes factor it must be at least 0 and below 1.")
     if not (np.isfinite(scale) and scale > 0):
         raise AnalysisError(f"The scale of the prior is {scale}; it must be positive.")
 
@@ -273,8 +273,8 @@ def savage_dickey(
     if len(values) < 10 * _BATCHES or beyond < least_beyond:
         raise AnalysisError(
             f"{beyond} of {len(values):,} posterior draws lie beyond {null:g}; its density can't be estimated with "
-            f"fewer than {least_beyond}. Draw more; if that does not help, the posterior excludes {null:g}, and a "
-            "Bayes factor is better had by bridge sampling."
+            f"fewer than {least_beyond}. Draw more. If that does not help, the posterior excludes {null:g}: compute "
+            "the Bayes factor by bridge sampling."
         )
 
     def density(sample: NDArray[np.float64]) -> float:

@@ -75,12 +75,14 @@ def declare_families(
     for test in made:
         if declared.count(test) != 1:
             where = "no declared family" if test not in declared else "more than one family"
-            raise AnalysisError(f"The slope on {test[1]} in the condition {test[0]} is in {where}: put it into one.")
+            raise AnalysisError(
+                f"The slope on {test[1]} in the condition {test[0]} is in {where}: put it into exactly one."
+            )
     for test in declared:
         if test not in made:
             raise AnalysisError(
-                f"A family holds the slope on {test[1]} in the condition {test[0]}, which is not among the conditions "
-                f"({', '.join(conditions)}) and predictors ({', '.join(predictors)}) that are analysed."
+                f"A family contains the slope on {test[1]} in the condition {test[0]}, which is not analysed. "
+                f"Conditions: {', '.join(conditions)}; predictors: {', '.join(predictors)}."
             )
     return {name: tuple((str(test[0]), str(test[1])) for test in tests) for name, tests in families.items() if tests}
 

@@ -45,9 +45,9 @@ class Slope(Record):
     def __post_init__(self) -> None:
         if not (np.isfinite(self.estimate.value) and self.standard_error > 0 and self.degrees_of_freedom >= 1):
             raise AnalysisError(
-                f"The slope on {self.predictor} has value {self.estimate.value}, standard error {self.standard_error} "
-                f"and {self.degrees_of_freedom} degrees of freedom: nothing can be tested with these. A slope needs a "
-                "positive standard error and at least 1 degree of freedom."
+                f"The slope on {self.predictor} has value {self.estimate.value}, standard error "
+                f"{self.standard_error} and {self.degrees_of_freedom} degrees of freedom, so it can't be tested. A "
+                "slope needs a positive standard error and at least 1 degree of freedom."
             )
 
     @property
@@ -215,7 +215,7 @@ def meta_regression(
         If a standard error is not positive, predictors are collinear, or no degree of freedom is left.
     """
     if not (np.isfinite(standard_errors).all() and (standard_errors > 0).all()):
-        raise AnalysisError("A meta-regression needs a positive standard error for every model's mean.")
+        raise AnalysisError("A meta-regression needs a positive standard error for each model's mean.")
     design = np.column_stack([np.ones(len(y)), x])
     _check_design(design)
     variance = standard_errors**2
@@ -229,7 +229,7 @@ def meta_regression(
     grid = most * np.linspace(0, 1, 101) ** 2
     best = int(np.argmin([misfit(extra) for extra in grid]))
     if best == len(grid) - 1:
-        raise AnalysisError("The variance between models has no maximum of the likelihood that could be found.")
+        raise AnalysisError("The variance between models can't be estimated: no maximum of its likelihood was found.")
     found = minimize_scalar(
         misfit, bounds=(grid[max(best - 1, 0)], grid[best + 1]), method="bounded", options={"xatol": 1e-12 * most}
     )
@@ -237,7 +237,7 @@ def meta_regression(
     coefficients, covariance, statistic = _weighted_fit(design, y, variance + extra)
     scale = statistic / freedom
     if scale <= 0:
-        raise AnalysisError("The means lie exactly on a line: there is nothing to measure an error from.")
+        raise AnalysisError("The means lie exactly on a line, so no standard error can be estimated.")
     low, high = (_profile(design, y, variance, float(chi2.ppf(share, freedom))) for share in (0.975, 0.025))
     at_zero = _weighted_fit(design, y, variance)[2]
     return MetaRegressionFit(
@@ -302,12 +302,12 @@ def _check_design(design: NDArray[np.float64]) -> None:
     models, coefficients = design.shape
     if models <= coefficients:
         raise AnalysisError(
-            f"{models} models can't carry {coefficients} coefficients: no degree of freedom is left. Use fewer "
+            f"{models} models are too few for {coefficients} coefficients: no degrees of freedom are left. Use fewer "
             "predictors, or more models."
         )
     spread = design[:, 1:].std(axis=0)
     if (spread <= 1e-12 * (1 + np.abs(design[:, 1:]).max(axis=0))).any():
-        raise AnalysisError("A predictor has the same value for every model: there is no slope on it.")
+        raise AnalysisError("A predictor has the same value for every model, so it has no slope.")
     if condition_number(design[:, 1:]) > 1e8:
         raise AnalysisError("The predictors are collinear: one is a combination of the others.")
 

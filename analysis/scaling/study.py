@@ -61,8 +61,8 @@ def tabulate_means(proportions: Proportions) -> pd.DataFrame:
     """
     if set(proportions.by) != {"model", "condition"}:
         raise AnalysisError(
-            f"The proportions are by {', '.join(proportions.by)}; slopes need one for each model and condition: "
-            'estimate_proportions(table, by=("model", "condition")).'
+            f"The proportions are by {', '.join(proportions.by)}; slopes need one proportion for each model and "
+            'condition: estimate_proportions(table, by=("model", "condition")).'
         )
     return pd.DataFrame(
         [
@@ -139,7 +139,7 @@ def fit_scaling(
     if rung not in RUNGS:
         raise NameNotFound("rung", str(rung), RUNGS)
     if rung == "mixed model" and mixed_model is None:
-        raise AnalysisError("Verdicts can't rest on the mixed model without one: give mixed_model.")
+        raise AnalysisError("Verdicts from the mixed model need a fit: give mixed_model.")
     for name in smallest_effect or {}:
         find_predictor(name)
     tests = declare_families(named, predictors, families)
@@ -209,12 +209,12 @@ def _check_means(means: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
         raise AnalysisError(f"{twice['model'].iloc[0]} has two means in the condition {twice['condition'].iloc[0]}.")
     wrong = table[~np.isfinite(table["value"])]
     if len(wrong):
-        raise AnalysisError(f"The mean of {wrong['model'].iloc[0]} in {wrong['condition'].iloc[0]} is no number.")
+        raise AnalysisError(f"The mean of {wrong['model'].iloc[0]} in {wrong['condition'].iloc[0]} is not a number.")
     if "standard_error" not in table:
         table["standard_error"] = np.nan
     unknown = sorted(set(table["model"]) - set(models["model"].astype(str)))
     if unknown:
-        raise AnalysisError(f"The table of models says nothing of {', '.join(unknown)}.")
+        raise AnalysisError(f"The table of models has no row for {', '.join(unknown)}.")
     known = models["family"].astype("str") if "family" in models.columns else pd.Series("", index=models.index)
     family = dict(zip(models["model"].astype(str), known.fillna("")))
     return table.assign(family=table["model"].map(family))

@@ -99,12 +99,12 @@ def _check_result(result: Result) -> None:
     """Check that a result is what its hash says, and that its file stays within the site."""
     if not result.is_sealed:
         raise LeaderboardError(
-            f"The content of {result.label} is not that of its hash {result.hash[:8]!r}: it was changed after it was "
-            "written. Look at it with vimi leaderboard verify, and leave it out."
+            f"The content of {result.label} does not match its hash {result.hash[:8]!r}: it was changed after it was "
+            "written. Check it with vimi leaderboard verify, and leave it out."
         )
     parts = PurePosixPath(result.place.as_posix()).parts
     if len(parts) != 4 or any(part in (".", "..") for part in parts) or result.place.is_absolute():
-        raise LeaderboardError(f"{result.model.name}: the hash of its weights, {result.model.weights!r}, is none.")
+        raise LeaderboardError(f"{result.model.name}: {result.model.weights!r} is not a valid hash of weights.")
 
 
 def _copy_result(result: Result, site: SiteFolder) -> None:

@@ -254,8 +254,9 @@ def _exhibits(results: Iterable[Result]) -> Iterator[Exhibit]:
         units = [[unit_of(result.model.name, facts) for facts in result.units] for result in own]
         if any(other != units[0] for other in units):
             raise LeaderboardError(
-                f"Two result files of {own[0].label} name the same stimuli and different units: "
-                f"{' and '.join(str(result.place) for result in own)}. One of them is wrong: vimi leaderboard verify."
+                f"Two result files of {own[0].label} have the same stimuli but different units: "
+                f"{' and '.join(str(result.place) for result in own)}. One of them is wrong. Check them with vimi "
+                "leaderboard verify."
             )
     several = len({own[0].model.weights for own in sets.values()}) > 1
     names = [_exhibit_name(own[0], several) for own in sets.values()]

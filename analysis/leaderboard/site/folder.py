@@ -43,7 +43,7 @@ class SiteFolder:
         data = content.encode("utf-8", "replace") if isinstance(content, str) else content
         parts = PurePosixPath(address).parts
         if not parts or address.startswith("/") or "\\" in address or any(part in ("", ".", "..") for part in parts):
-            raise LeaderboardError(f"{address!r} is no address within a site.")
+            raise LeaderboardError(f"{address!r} is not an address within a site.")
         digest = hashlib.sha256(data).hexdigest()
         if self.files.setdefault(address, digest) != digest:
             raise LeaderboardError(f"Two pages of the site would have the address {address}.")
@@ -112,7 +112,7 @@ def check_replaceable(out: Path) -> None:
         If it is a file, or holds files that no earlier build has written.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise LeaderboardError(f"{out} is no folder of its own; a site needs one. Name another with --out.")
+        raise LeaderboardError(f"{out} can't be used: a site needs a folder of its own. Name another with --out.")
     if not out.is_dir() or not any(out.iterdir()):
         return
     try:
@@ -122,13 +122,13 @@ def check_replaceable(out: Path) -> None:
         known = set()
     if not known:
         raise LeaderboardError(
-            f"{out} holds something else than a leaderboard's site, and is not overwritten. Name an empty folder "
-            "with --out."
+            f"{out} holds something other than a leaderboard's site, so vimi does not overwrite it. Name an empty "
+            "folder with --out."
         )
     for path in sorted(out.rglob("*")):
         own = path.relative_to(out).as_posix()
         if (path.is_file() or path.is_symlink()) and own not in known:
             raise LeaderboardError(
-                f"{out} holds {own}, which no build of the leaderboard has written and a new one would remove. "
-                "Move it away, or name another folder with --out."
+                f"{out} holds {own}, which vimi leaderboard build did not write and would remove. Move it away, or "
+                "name another folder with --out."
             )

@@ -63,8 +63,8 @@ def cut_sheet(result: Result, sheet: Sheet, site: SiteFolder) -> dict[int, Strip
     """
     if sheet.columns > MOST_COLUMNS or sheet.columns < 4 or sheet.columns % 2:
         raise LeaderboardError(
-            f"{result.place}: the sheet of {sheet.condition} pictures has {sheet.columns} columns; a task has as many "
-            "maximal as minimal references, and two queries."
+            f"{result.place}: the sheet of {sheet.condition} pictures has {sheet.columns} columns. A sheet needs "
+            "equally many maximal and minimal references, and two queries."
         )
     try:
         picture = open_sheet(sheet)
