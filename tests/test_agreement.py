@@ -398,9 +398,9 @@ def test_neither_order_nor_names_matter() -> None:
 def test_a_machine_that_scores_all_units_alike_is_refused(probability: float) -> None:
     people = crossed()
     machine = machine_of(people).assign(probability=probability, correct=1.0)
-    with pytest.raises(AnalysisError, match="the machine observer scored all 20 units alike"):
+    with pytest.raises(AnalysisError, match="all 20 units have the same score from the machine observer"):
         unit_agreement(people, machine)
-    with pytest.raises(AnalysisError, match="people scored all 20 units alike"):
+    with pytest.raises(AnalysisError, match="all 20 units have the same score from people"):
         unit_agreement(people.assign(correct=1.0), machine_of(people))
 
 

@@ -84,7 +84,7 @@ def test_analyze_says_what_is_wrong_with_its_options(imported: Path, tmp_path: P
     refused(vimi("analyze", tmp_path / "nowhere"), "nowhere")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("years of work")
-    refused(vimi("analyze", imported, "--quick", "--out", tmp_path / "full"), "something else")
+    refused(vimi("analyze", imported, "--quick", "--out", tmp_path / "full"), "something other")
     refused(vimi("analyze", imported, "--quick", "--smallest-effect", "parameter=0.03"), "parameters")
     refused(vimi("analyze", imported, "--quick", "--smallest-effect", "parameters=-1"), "above 0")
     refused(vimi("analyze", imported, "--quick", "--rules", "catsh"), "catch")

@@ -263,9 +263,9 @@ def test_what_is_no_backup_is_not_restored(study: Study, tmp_path: Path) -> None
     with pytest.raises(DatabaseError, match="no file"):
         restore(study, tmp_path / "missing")
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(DatabaseError, match="no backup"):
+    with pytest.raises(DatabaseError, match="not a backup"):
         restore(study, tmp_path / "text")
-    with pytest.raises(DatabaseError, match="no backup"):
+    with pytest.raises(DatabaseError, match="not a backup"):
         restore(study, study.root / "study.sqlite")
     with closing(sqlite3.connect(made.path)) as connection, connection:
         connection.execute("DELETE FROM answers WHERE id = 1")

@@ -204,7 +204,7 @@ def test_an_unknown_stage_and_an_unknown_device_are_refused(place: Place, tmp_pa
 
 def test_a_folder_that_is_no_study_is_refused_with_how_to_build_one(place: Place, tmp_path: Path) -> None:
     for arguments in (["observe", tmp_path, "--observer", "random"], ["gallery", tmp_path]):
-        refused(vimi(*arguments), f"{tmp_path} is no study", "vimi build")
+        refused(vimi(*arguments), f"{tmp_path} is not a study", "vimi build")
     (tmp_path / "photographs").mkdir()
     refused(vimi("build", place.experiment, "--out", tmp_path), "is neither empty nor a study", "photographs")
 

@@ -347,7 +347,7 @@ def test_imported_sessions_of_which_nothing_is_known_are_kept() -> None:
 
 def test_what_can_not_be_reported_is_refused() -> None:
     rows = sessions_table(session_row("a"), session_row("a"))
-    with pytest.raises(AnalysisError, match="'a' stands twice"):
+    with pytest.raises(AnalysisError, match="'a' appears twice"):
         exclude(answers("a"), rows)
     with pytest.raises(AnalysisError, match="Two rules are called 'catch'"):
         exclude(answers("a"), rows.iloc[:1], [catch_rule(0.8), catch_rule(1.0)])

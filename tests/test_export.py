@@ -543,9 +543,9 @@ def test_only_an_unchanged_export_is_replaced(exported: Exported, tmp_path: Path
 def test_strangers_folders_are_left_alone(exported: Exported, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(HostingError, match="no folder"):
+    with pytest.raises(HostingError, match="not a folder"):
         export_study(exported.study, "csv", tmp_path / "file")
-    with pytest.raises(HostingError, match="no folder"):
+    with pytest.raises(HostingError, match="not a folder"):
         export_study(exported.study, "csv", tmp_path / "link")
     for place in (tmp_path, exported.study.root):
         before = sorted(path.name for path in place.iterdir())
@@ -708,4 +708,4 @@ def test_the_verb_writes_an_export(exported: Exported, tmp_path: Path) -> None:
     assert break_psych_ds_rules(tmp_path / "out") == []
     refused(vimi("export", exported.study.root, "--format", "bid"), "'bids'")
     refused(vimi("export", exported.study.root, "--out", exported.study.root), "an export by vimi", "--out")
-    refused(vimi("export", tmp_path / "nothing"), "no study")
+    refused(vimi("export", tmp_path / "nothing"), "not a study")

@@ -440,7 +440,7 @@ def test_a_study_without_trials_and_a_folder_without_a_study_can_not_be_extended
     study = Study.create(tmp_path / "study", hosted_experiment(models=BOTH[:1]))
     with pytest.raises(StageMissing, match="has no trials yet"):
         build(changed(), study.root, extend=True)
-    with pytest.raises(StudyError, match="is no study"):
+    with pytest.raises(StudyError, match="is not a study"):
         build(changed(), tmp_path / "nothing", extend=True)
     assert not (tmp_path / "nothing").exists()
     with pytest.raises(DocumentError, match="--extend together with --anchor"):

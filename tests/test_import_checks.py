@@ -318,7 +318,7 @@ def test_copies_of_files_and_files_that_others_were_joined_to_are_refused(tmp_pa
     given = mapping(tmp_path)
     assert len(import_csv(folder, given).responses) == 4
     for name, text, words in (
-        ("a (1).csv", (folder / "a.csv").read_text(), "hold the same bytes"),
+        ("a (1).csv", (folder / "a.csv").read_text(), "are identical"),
         ("copy.csv", (folder / "a.csv").read_text().replace("\n", "\r\n"), "2 of 2 answers"),
         ("all.csv", PLAIN, "2 of 2 answers in"),
         ("later.csv", header + "C,1,true,501\nA,1,true,500\n", "1 of 2 answers"),
@@ -339,7 +339,7 @@ def test_the_same_answer_twice_is_an_error_in_every_reader(tmp_path: Path) -> No
     answers = found.responses
     twice = pd.concat([answers, answers.iloc[[1]]], ignore_index=True)
     shared = answers.assign(session="001")
-    for wrong, words in ((twice, "there twice"), (shared, "the session '001' has several values of observer")):
+    for wrong, words in ((twice, "appear twice"), (shared, "the session '001' has several values of observer")):
         wrong.to_csv(tmp_path / "r.csv", index=False)
         wrong.to_parquet(tmp_path / "r.parquet")
         for name in ("r.csv", "r.parquet"):
@@ -347,7 +347,7 @@ def test_the_same_answer_twice_is_an_error_in_every_reader(tmp_path: Path) -> No
                 read_dataset(tmp_path / name)
     found.write(tmp_path / "out")
     twice.to_parquet(tmp_path / "out" / "responses.parquet")
-    with pytest.raises(ImportFailure, match="there twice"):
+    with pytest.raises(ImportFailure, match="appear twice"):
         read_dataset(tmp_path / "out")
 
 

@@ -157,7 +157,7 @@ def test_a_file_is_written_once_and_reads_as_it_was(trained: Result, tmp_path: P
     before = path.stat().st_mtime_ns
     assert write_result(trained, tmp_path) == path and path.stat().st_mtime_ns == before
     path.write_text(path.read_text().replace('"title": "test', '"title": "best'))
-    with pytest.raises(LeaderboardError, match="never changed"):
+    with pytest.raises(LeaderboardError, match="never changes"):
         write_result(trained, tmp_path)
 
 

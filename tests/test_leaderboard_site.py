@@ -346,7 +346,7 @@ def strip_of_noise(columns: int, side: int) -> str:
         ({"columns": 5}, "5 columns"),
         ({"columns": 2_000_000, "side": 1}, "2000000 columns"),
         ({"webp": "AAAA"}, "can't be read"),
-        ({"webp": strip_of_noise(6, 9)}, "in place of"),
+        ({"webp": strip_of_noise(6, 9)}, "instead of"),
     ],
 )
 def test_hostile_pictures_are_refused_and_leave_the_old_site_alone(
@@ -366,7 +366,7 @@ def test_hostile_pictures_are_refused_and_leave_the_old_site_alone(
 def test_what_was_changed_after_it_was_written_is_refused(tmp_path: Path) -> None:
     result = made_up_result("plain", units=3)
     better = result.model_copy(update={"model": result.model.model_copy(update={"title": "better"})})
-    with pytest.raises(LeaderboardError, match="not that of its hash"):
+    with pytest.raises(LeaderboardError, match="does not match its hash"):
         build_site([better], tmp_path / "site")
     with pytest.raises(LeaderboardError, match="no results"):
         build_site([], tmp_path / "site")
@@ -378,7 +378,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
     out = tmp_path / "site"
     out.mkdir()
     (out / "thesis.txt").write_text("all of it")
-    with pytest.raises(LeaderboardError, match="something else"):
+    with pytest.raises(LeaderboardError, match="something other"):
         build_site(results, out)
     assert (out / "thesis.txt").read_text() == "all of it"
     (out / "thesis.txt").unlink()

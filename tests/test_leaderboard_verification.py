@@ -284,7 +284,7 @@ def test_a_tampered_file_with_the_right_hash_is_found(whole: Result, tmp_path: P
         ("[]", "not an object"),
         ("[" * 100_000, "not a readable result file"),
         ('{"format": 9}', "reads 1"),
-        ('{"format": 9, "made": 3}', "no result file"),
+        ('{"format": 9, "made": 3}', "not a result file"),
         ('{"format": 1, "model": {}}', "required"),
         ("\x80", "no r"),
     ],
@@ -316,7 +316,7 @@ def test_a_key_that_stands_twice_is_found(whole: Result, tmp_path: Path) -> None
     path = write(contents(whole), tmp_path / "result.json")
     path.write_text(path.read_text().replace('"licence"', '"licence": "free", "licence"', 1))
     assert failures(verify_result(path, known=[])) == {
-        "text": "The file holds what vimi never writes. the key 'licence' stands twice in one place"
+        "text": "The file holds what vimi never writes. the key 'licence' appears twice in one place"
     }
 
 
@@ -453,7 +453,7 @@ def test_the_same_result_twice_is_said(whole: Result, tmp_path: Path) -> None:
     paths = [write_result(whole, tmp_path / "one"), write_result(whole, tmp_path / "two")]
     found = [failures(verification) for verification in verify_results(paths)]
     assert all("is also in" in own["once"] for own in found)
-    with pytest.raises(LeaderboardError, match="no result file"):
+    with pytest.raises(LeaderboardError, match="There is no result file"):
         verify_results([tmp_path / "nowhere"])
 
 

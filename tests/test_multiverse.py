@@ -213,7 +213,7 @@ def test_specifications_that_leave_nothing_are_named() -> None:
 def test_grids_that_make_no_sense_are_refused() -> None:
     with pytest.raises(AnalysisError, match="lacks the protocol's option '70%'"):
         Choice("catch", {OFF: None}, "70%")
-    with pytest.raises(AnalysisError, match="one name"):
+    with pytest.raises(AnalysisError, match="the same name"):
         run_multiverse(RESPONSES, SESSIONS, choices=(*CHOICES, CHOICES[0]))
     with pytest.raises(AnalysisError, match="needs at least one headline"):
         run_multiverse(RESPONSES, SESSIONS, choices=CHOICES, headlines={})

@@ -790,7 +790,7 @@ def test_an_extra_without_its_weights_says_which_and_where_they_belong(
     message = str(caught.value)
     assert missing in message
     assert "no network" in message and "and more lines" not in message
-    assert "where there is a network" in message
+    assert "on a machine with internet access" in message
     assert Path(torch.hub.get_dir()).parent.name in message
 
 

@@ -315,7 +315,7 @@ def test_a_card_wins_over_an_entry_point_and_that_is_said(package: Callable[...,
 
     package("something", googlenet="my_model:make")
     model_sources._shipped_card.cache_clear()
-    with pytest.warns(UserWarning, match=r"'googlenet' as well.*'my_model:make'"):
+    with pytest.warns(UserWarning, match=r"offers a model 'googlenet'.*'my_model:make'"):
         assert load_card("googlenet").timm
     model_sources._shipped_card.cache_clear()
 

@@ -79,7 +79,7 @@ def test_the_bound_needs_further_units_and_units_that_differ() -> None:
     assert bound(person=0.0, answer=0.0) == math.inf
     with pytest.raises(AnalysisError, match="nothing to save"):
         bound(unit=0.0, person=0.0, answer=0.0)
-    with pytest.raises(AnalysisError, match="0 or more"):
+    with pytest.raises(AnalysisError, match="at least 0"):
         bound(unit=-1.0)
 
 
@@ -245,7 +245,7 @@ def welch(people: pd.DataFrame, machine: pd.DataFrame) -> float:
 def test_what_can_not_be_estimated_is_said() -> None:
     people, machine = study(8, 0.8)
     own = machine["unit"].isin(people["unit"])
-    with pytest.raises(AnalysisError, match="scores all units alike"):
+    with pytest.raises(AnalysisError, match="gives all units the same score"):
         score_with_machine(people, machine.assign(probability=1.0))
     with pytest.raises(AnalysisError, match="0 units beyond those of people"):
         score_with_machine(people, machine[own])

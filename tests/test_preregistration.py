@@ -196,7 +196,7 @@ def test_a_plan_is_frozen_once_and_amended_openly(study: Study) -> None:
     with pytest.raises(AnalysisError, match="no frozen plan to amend"):
         preregister(study, plan, amend=True)
     first = preregister(study, plan)
-    with pytest.raises(AnalysisError, match="was frozen before"):
+    with pytest.raises(AnalysisError, match="is already frozen"):
         preregister(study, plan)
     second = preregister(study, fill(study, change=("parameters = 0.03", "parameters = 0.05")), amend=True)
     assert second.amends == first.hash and second.path.name == "preregistration-2.json"

@@ -198,7 +198,9 @@ def test_wider_scope_wider_interval() -> None:
 
 
 def test_an_interval_that_does_not_speak_for_the_scope_is_refused() -> None:
-    with pytest.raises(AnalysisError, match="speaks for 'new units', not 'new units and people'; that takes two-way"):
+    with pytest.raises(
+        AnalysisError, match="generalises to 'new units', not to 'new units and people'; for that, use two-way"
+    ):
         estimate_proportions(SMALL, interval="units", scope="new units and people")
     with pytest.raises(AnalysisError, match="leave 'model' out"):
         estimate_proportions(SMALL, ("model",), scope="new models")
@@ -331,7 +333,7 @@ def test_a_smaller_two_way_variance_gives_way_to_the_larger_one() -> None:
 def test_tables_that_can_not_be_read_are_refused() -> None:
     with pytest.raises(AnalysisError, match="no answers"):
         estimate_proportions(SMALL.iloc[:0])
-    with pytest.raises(AnalysisError, match="something else than 0 and 1"):
+    with pytest.raises(AnalysisError, match="must hold only 0 and 1"):
         estimate_proportions(SMALL.assign(correct=0.3))
     broken = SMALL.astype({"participant": object})
     broken.loc[3, "participant"] = None

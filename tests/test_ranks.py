@@ -132,7 +132,7 @@ def test_ties_share_a_rank() -> None:
         (["a"], [1.0], [1.0], "at least two different names"),
         (["a", "a"], [1.0, 2.0], [1.0, 1.0], "different names"),
         (["a", "b"], [1.0, np.nan], [1.0, 1.0], "missing or infinite"),
-        (["a", "b"], [1.0, 2.0], [0.0, 0.0], "no error"),
+        (["a", "b"], [1.0, 2.0], [0.0, 0.0], "no sampling error"),
         (["a", "b"], [1.0, 2.0, 3.0], [1.0, 1.0], "as many values"),
     ],
 )

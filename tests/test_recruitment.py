@@ -335,7 +335,7 @@ def test_people_of_the_pilot_are_left_alone(study: Study, hosting: Hosting) -> N
         (b"\xef\xbb\xbfsep=;\n", "has none"),
         (b"Submission id,Status\n1,VANISHED\n", "no submission has a status that is known here, but VANISHED"),
         (b"Submission id,Status\n1\n", r"no submission has a status that is known here, but \(none\)"),
-        (b"\xff\xfe\x00", "no CSV file in UTF-8"),
+        (b"\xff\xfe\x00", "not a CSV file in UTF-8"),
     ],
 )
 def test_a_file_that_is_no_export_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:

@@ -229,7 +229,7 @@ def test_the_folder_holds_every_figure_table_and_estimate(report: Report, tmp_pa
 
 def test_a_folder_with_something_else_in_it_is_left_alone(report: Report, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(StudyError, match="something else"):
+    with pytest.raises(StudyError, match="something other"):
         write_report(report, tmp_path)
     with pytest.raises(StudyError, match="is a file"):
         write_report(report, tmp_path / "thesis.txt")

@@ -60,7 +60,7 @@ def test_a_starter_has_what_its_commands_name_and_a_readme_with_them(story: Stor
 def test_nothing_is_overwritten_and_a_story_must_exist(here: Path) -> None:
     (here / "mine").mkdir()
     (here / "mine" / "thesis.txt").write_text("years of work")
-    refused(vimi("new", "mine"), "mine is not empty", "nothing is overwritten")
+    refused(vimi("new", "mine"), "mine is not empty", "vimi overwrites nothing")
     refused(vimi("new", "mine/thesis.txt"), "is a file")
     refused(vimi("new", "other", "--story", "hots"), "Did you mean 'host'?")
     assert [path.name for path in here.rglob("*")] == ["mine", "thesis.txt"]
@@ -121,11 +121,20 @@ def test_a_blank_in_a_field_counts_as_not_filled(here: Path) -> None:
     assert recruitment.stated("controller") == "" and recruitment.stated("contact") == "lab@example.org"
 
 
-def test_the_texts_of_a_starter_are_texts_that_vimi_reads() -> None:
-    folder = start("mine", "host").folder
-    wording = Wording("en", folder / "texts")
-    assert "Who we are" in wording.page("consent")
+@pytest.mark.parametrize(("language", "heading"), [("en", "Who we are"), ("de", "Wer wir sind")])
+def test_the_texts_of_a_starter_are_texts_that_vimi_reads(language: str, heading: str, here: Path) -> None:
+    outcome = vimi("new", "mine", "--story", "host", "--language", language)
+    assert outcome.code == 0 and f"Fill in texts/{language}/consent.md" in outcome.out
+    wording = Wording(language, here / "mine" / "texts")
+    assert heading in wording.page("consent")
     assert [place.rpartition(", ")[2] for place in wording.blanks()] == ["line 3", "line 5"]
+    assert read_experiment(here / "mine" / "experiment.toml").texts.language == language
+    assert f"`texts/{language}/consent.md`" in (here / "mine" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_language_of_a_starter_must_have_texts() -> None:
+    refused(vimi("new", "mine", "--story", "host", "--language", "fr"), "Known: de, en")
+    refused(vimi("new", "mine", "--language", "de"), "has no texts for participants")
 
 
 def test_the_example_of_the_mapping_is_imported_and_described(here: Path) -> None:

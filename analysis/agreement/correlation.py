@@ -14,7 +14,7 @@ def check_spread(human: Floats, machine: Floats, where: str, what: str) -> None:
     for name, values in (("people", human), ("the machine observer", machine)):
         if np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())):
             raise AnalysisError(
-                f"{where}: {name} gives all {len(values)} {what} the same score ({values.mean():.3f}), so no "
+                f"{where}: all {len(values)} {what} have the same score from {name} ({values.mean():.3f}), so no "
                 "correlation is defined. Compare mean scores instead, or use harder queries."
             )
 

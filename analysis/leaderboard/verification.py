@@ -269,7 +269,7 @@ def _check_plain(path: Path, result: Result) -> Inspection:
         return dict(pairs)
 
     json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=note_twice)
-    wrong += [f"the key {key!r} stands twice in one place" for key in dict.fromkeys(twice)]
+    wrong += [f"the key {key!r} appears twice in one place" for key in dict.fromkeys(twice)]
     for place, value in _walk(result.model_dump(mode="python"), ""):
         if isinstance(value, str) and not place.endswith(".webp") and not _is_plain(value):
             wrong.append(f"{place} holds characters that can't be seen: {value[:60]!r}")
@@ -279,7 +279,7 @@ def _check_plain(path: Path, result: Result) -> Inspection:
             wrong.append(f"{place} is {value}")
         elif isinstance(value, int) and abs(value) > 2**53:
             wrong.append(f"{place} is larger than any number that vimi writes")
-    sentence = "Every number is finite, no key stands twice, and no text holds what can't be seen."
+    sentence = "Every number is finite, no key appears twice, and no text contains invisible characters."
     return conclude("text", wrong, sentence, "The file holds what vimi never writes.")
 
 

@@ -36,6 +36,9 @@ def new(
             autocompletion=complete_from("build", "host", "analyse", "leaderboard"),
         ),
     ] = "build",
+    language: Annotated[
+        str, typer.Option(help="Write participants' texts in this language.", autocompletion=complete_from("en", "de"))
+    ] = "en",
 ) -> Told:
     """Start a folder with files that you can use at once.
 
@@ -45,7 +48,7 @@ def new(
     """
     from benchmark.workflow.starting import start
 
-    started = start(name, story)
+    started = start(name, story, language)
 
     def show() -> None:
         print(f"Wrote {started.folder}: " + ", ".join(map(str, started.files)))

@@ -17,12 +17,19 @@ Story = Literal["build", "host", "analyse", "leaderboard"]
 OWN_TEXTS = ("welcome.md", "consent.md", "debriefing.md")
 """Pages that nearly every laboratory writes anew."""
 
-_WHO = f"""**Who we are.** {BLANK}: the laboratory and the people who run this study.
+_WHO = {
+    "en": f"""**Who we are.** {BLANK}: the laboratory and the people who run this study.
 
 **Before you use this page.** {BLANK}: replace this line once your ethics committee has approved the text.
 
-"""
-"""What only the laboratory knows of a consent text; vimi refuses to show it to participants as it is."""
+""",
+    "de": f"""**Wer wir sind.** {BLANK}: das Labor und die Personen, die diese Studie durchführen.
+
+**Bevor Sie diese Seite verwenden.** {BLANK}: Ersetzen Sie diese Zeile, sobald die Ethikkommission zugestimmt hat.
+
+""",
+}
+"""By language, what only the laboratory knows of a consent text; vimi refuses to show it to participants as it is."""
 
 _SUFFIX_OF_CODE = ".txt"
 """What is behind the name of a file of code here, so that no tool takes it for a part of vimi."""
@@ -54,7 +61,7 @@ _FILL_IN: dict[Story, dict[str, str]] = {
     "build": {"experiment.toml": "models and pictures of your own"},
     "host": {
         "experiment.toml": "the five empty fields of [recruitment]",
-        "texts/en/consent.md": f'every "{BLANK}"; vimi serve refuses to show them to participants',
+        "texts/LANGUAGE/consent.md": f'every "{BLANK}"; vimi serve refuses to show them to participants',
     },
     "analyse": {"mapping.toml": "the columns of your own table"},
     "leaderboard": {"my_model.py": "your network, its weights, and what it was trained on"},
@@ -77,7 +84,7 @@ _NEXT: dict[Story, tuple[tuple[str, ...], ...]] = {
 }
 
 
-def start(folder: Path | str, story: str = "build") -> Started:
+def start(folder: Path | str, story: str = "build", language: str = "en") -> Started:
     """Write the files that a story begins with into a new folder; they work as they are.
 
     Parameters
@@ -87,13 +94,15 @@ def start(folder: Path | str, story: str = "build") -> Started:
     story
         ``build`` a study, ``host`` an experiment, ``analyse`` a table of answers, or add a model to the
         ``leaderboard``.
+    language
+        Language of the texts for participants, which only the story ``host`` has: ``en`` or ``de``.
 
     Raises
     ------
     NameNotFound
-        If there is no such story.
+        If there is no such story, or vimi ships no texts in the language.
     DocumentError
-        If the folder holds something: nothing is overwritten.
+        If the folder holds something: nothing is overwritten. Or if a story without texts is given a language.
     StorageError
         If it can't be written.
     """
@@ -101,21 +110,28 @@ def start(folder: Path | str, story: str = "build") -> Started:
     chosen = next((name for name in stories if name == story), None)
     if chosen is None:
         raise NameNotFound("story", story, stories)
+    if language not in _WHO:
+        raise NameNotFound("language of texts for participants", language, _WHO)
+    if chosen != "host" and language != "en":
+        raise DocumentError(
+            f"The story {chosen!r} has no texts for participants. Leave the language out, or use 'host'."
+        )
     root = Path(folder)
     if root.is_file():
         raise DocumentError(f"{root} is a file. Choose another name for the new folder.")
     if root.is_dir() and any(root.iterdir()):
         raise DocumentError(f"{root} is not empty, and vimi overwrites nothing. Choose another name.")
-    contents = _contents(chosen)
+    contents = _contents(chosen, language)
     for name, text in contents.items():
         write_text(root / name, text)
     return Started(
-        root, tuple(map(Path, sorted(contents))), _FILL_IN[chosen],
+        root, tuple(map(Path, sorted(contents))),
+        {name.replace("LANGUAGE", language): what for name, what in _FILL_IN[chosen].items()},
         tuple(spell_command(*words) for words in _NEXT[chosen]),
     )  # fmt: skip
 
 
-def _contents(story: Story) -> dict[str, str]:
+def _contents(story: Story, language: str) -> dict[str, str]:
     """Return the text of every file of a story."""
     folder = resources.files("benchmark") / "starters" / story
     files = {
@@ -126,8 +142,14 @@ def _contents(story: Story) -> dict[str, str]:
     if story == "host":
         from webapp.wording import ENGLISH, SHIPPED
 
+        for name in ("README.md", "experiment.toml"):
+            files[name] = files[name].replace(f"texts/{ENGLISH}", f"texts/{language}")
+        files["experiment.toml"] = files["experiment.toml"].replace(
+            f'language = "{ENGLISH}"', f'language = "{language}"'
+        )
         for name in OWN_TEXTS:
-            files[f"texts/{ENGLISH}/{name}"] = (SHIPPED / ENGLISH / name).read_text(encoding="utf-8")
-        title, _, rest = files["texts/en/consent.md"].partition("\n\n")
-        files["texts/en/consent.md"] = f"{title}\n\n{_WHO}{rest}"
+            files[f"texts/{language}/{name}"] = (SHIPPED / language / name).read_text(encoding="utf-8")
+        consent = f"texts/{language}/consent.md"
+        title, _, rest = files[consent].partition("\n\n")
+        files[consent] = f"{title}\n\n{_WHO[language]}{rest}"
     return files

@@ -184,7 +184,7 @@ def take_part(browser: Any, server: Server, hosting: Hosting, kind: Kind, draws:
     page.get_by_role("button", name="I have read this").click()
     token = page.evaluate("new URL(location).searchParams.get('p')")
     page.get_by_text("As far as I know").click()
-    page.get_by_text("The lower one" if kind.person else "Both are equally long").click()
+    page.get_by_text("The lower one" if kind.person else "Both are the same length").click()
     page.get_by_role("button", name="Continue", disabled=False).click()
     for heading in ("Your choice", "Good to know", "Practice"):
         last = {"Your choice": "The two groups", "Good to know": "Your choice", "Practice": "Good to know"}[heading]
