@@ -280,7 +280,7 @@ def test_people_are_ranked_by_themselves_and_crossed_people_are_known_again() ->
     [
         ({"related": True}, "relative"),
         ({"low_level": None}, "low-level observer has not answered"),
-        ({"twin": None}, "no random-weight twin"),
+        ({"twin": None}, "its random-weight twin has no score"),
         ({"units": 60}, "60 of 84 units"),
         ({"followed": False}, "score over smaller pools was not measured"),
         ({"kind": "untrained"}, "random weights"),
@@ -304,7 +304,7 @@ def test_people_need_enough_judgements_of_every_unit() -> None:
     own = standing(next(row for row in rows if row.name == "few"), "people")
     assert own.rank is None and own.answers == 12 * 84 and own.missing == ("12 of 27 judgements a unit at least",)
     other = standing(next(row for row in rows if row.name == "one"), "people")
-    assert other.missing == ("nothing to be ranked against",)
+    assert other.missing == ("no other model to rank it against",)
     simulated = made_up_result("bots", people={"study": 0.9}, people_kind="simulated")
     assert "simulated people" in standing(only(build_leaderboard([simulated]))[0], "people").missing
 
@@ -326,7 +326,7 @@ def test_flagged_units_are_no_part_of_a_score_and_keep_no_model_from_its_rank() 
         ({"flags": dict.fromkeys(range(43), "dead")}, "less than half of its units count"),
         ({"flags": dict.fromkeys(range(83), "dead")}, "less than half of its units count"),
         ({"flags": dict.fromkeys(range(84), "dead")}, ""),
-        ({"score": 1.0, "low_level": 0.0}, "all units agree"),
+        ({"score": 1.0, "low_level": 0.0}, "all units have the same score"),
     ],
 )
 def test_what_can_not_be_ranked_takes_no_rank_from_others(changes: dict[str, object], reason: str) -> None:

@@ -175,7 +175,7 @@ def test_a_unit_page_has_the_counts_of_the_file(board: Leaderboard, site: Path) 
             assert shown == sorted((str(right), str(answered)) for right, answered in expected)
             assert all(answered in (TASKS, 30) for _, answered in expected)
     dead = (site / unit_address(Unit(HOSTILE, "layer1", 1))).read_text(encoding="utf-8")
-    assert "It is dead" in dead and "no part of any score" in dead
+    assert "It is dead" in dead and "counts in no score" in dead
 
 
 def test_the_answer_that_is_revealed_is_the_right_one(board: Leaderboard, site: Path) -> None:
@@ -204,7 +204,7 @@ def test_slopes_are_given_where_models_carry_them_and_refused_elsewhere(site: Pa
     assert "whether interpretability changes with parameters is undecided" in published
     assert "one model (clip_resnet50) against six" in published
     assert "a slope needs at least 4" in page.text("scaling-vimi1-photographs")
-    assert "a plumbing check carries no slope" in page.text("scaling-vimi1-crops")
+    assert "this is a plumbing check" in page.text("scaling-vimi1-crops")
     assert list((site / "figures").glob("scaling-imi2023-*.svg"))
 
 

@@ -241,30 +241,30 @@ TAMPERED: dict[str, tuple[Change, str, str]] = {
     "trained at random": (_set("model", "kind", to="untrained"), "model", "says that it is untrained"),
     "a negative size": (_set("model", "parameters", to=-1), "model", "parameters is -1"),
     "more answers than tasks": (_more_than_all, "counts", "was asked about 1,000,000 times"),
-    "a unit that one observer was not asked about": (_left_out, "counts", "not asked as often about every unit as"),
-    "more answers than memory": (_set("machines", 0, "answered", 0, to=10**15), "counts", "more than any file has"),
+    "a unit that one observer was not asked about": (_left_out, "counts", "answers per unit differs from that of"),
+    "more answers than memory": (_set("machines", 0, "answered", 0, to=10**15), "counts", "more than a file may have"),
     "a number without end": (_set("machines", 0, "answered", 0, to=10**40), "text", "larger than any number"),
     "probabilities above 1": (_set("machines", 0, "probability", 0, to=99.0), "counts", "can't add up to 99"),
-    "a share above 1": (_set("units", 0, "tie_share", to=7.0), "units", "can't be"),
+    "a share above 1": (_set("units", 0, "tie_share", to=7.0), "units", "are impossible"),
     "not a number": (_set("units", 0, "tie_share", to="nan"), "text", "units[0].tie_share is nan"),
     "no note": (_unmarked, "notes", f"2.0% of pictures repeat a group of their task, and the note '{PLUMBING}'"),
     "the bundled pool without its note": (_bundled, "notes", "the bundled one"),
     "a hidden relative": (_relative, "counts", "a relative of the model"),
     "a name in other letters": (_set("model", "name", to="r\u0435snet50"), "model", "can't be called"),
-    "a formula": (_set("model", "family", to='=HYPERLINK("http://x")'), "text", "a spreadsheet would compute it"),
-    "a pool without a hash": (_set("pool", "identity", to="imagenet"), "notes", "identity is no hash"),
+    "a formula": (_set("model", "family", to='=HYPERLINK("http://x")'), "text", "a spreadsheet would compute"),
+    "a pool without a hash": (_set("pool", "identity", to="imagenet"), "notes", "identity is not a hash"),
     "an invented flag": (_set("units", 0, "flag", to="hard"), "units", "a flag that there is not: hard"),
     "a unit twice": (_twice, "units", "stands 2 times"),
     "another seed": (_another_seed, "experiment", "seed"),
-    "another experiment": (_set("made", "experiment", "stimuli", "tasks", to=1), "experiment", "not the file's"),
+    "another experiment": (_set("made", "experiment", "stimuli", "tasks", to=1), "experiment", "other rules than the file's"),
     "an experiment of nothing": (_set("made", "experiment", to={"protocol": "vimi1"}), "experiment", "models"),
-    "undescribed stimuli": (_set("stimuli", to=[]), "stimuli", "what was shown is not said"),
+    "undescribed stimuli": (_set("stimuli", to=[]), "stimuli", "its stimuli are not described"),
     "no picture": (_set("pictures", 0, "webp", to="AAAA"), "pictures", "can't be read"),
     "a picture of another size": (_set("pictures", 0, "side", to=1), "pictures", "pixels instead of"),
     "what can't be seen": (_set("model", "title", to="good\u202emodel"), "text", "model.title"),
     "escape sequences": (_set("model", "title", to="\x1b[2Jgone"), "text", "model.title"),
     "a source for what was measured": (_set("source", to="a paper"), "published", "this one is trained"),
-    "a model that takes its own place": (_set("replaces", to=["0"]), "others", "which is no other file"),
+    "a model that takes its own place": (_set("replaces", to=["0"]), "others", "which is not the hash of another file"),
 }
 
 
@@ -329,7 +329,7 @@ def test_people_can_not_answer_more_than_a_session(genuine: Result, tmp_path: Pa
         values["people"][0]["people"][0] = values["people"][0]["people"][1]
 
     assert "has answered 1,0" in tampered(genuine, flood, tmp_path)["counts"]
-    assert "two people have one code" in tampered(genuine, double, tmp_path)["counts"]
+    assert "two people have the same code" in tampered(genuine, double, tmp_path)["counts"]
 
 
 # -------------------------------------------------------------------- what only the study tells
@@ -353,7 +353,7 @@ def test_the_study_confirms_its_file(genuine: Result, answered: Study, database:
 def test_only_the_study_tells_of_tampered_counts(genuine: Result, answered: Study, tmp_path: Path) -> None:
     path = write_result(cheat(genuine.model_copy(update={"people": ()})), tmp_path)
     without = verify_result(path)
-    assert without.holds and "whoever changes counts" in without.left_open
+    assert without.holds and "someone who changes counts" in without.left_open
     found = failures(verify_result(path, study=answered))
     assert set(found) == {"counts of the study", "scores of the study"}
     assert "by lowlevel, of the model" in found["counts of the study"]
@@ -370,7 +370,7 @@ def test_the_study_tells_of_other_weights_and_pictures(whole: Result, answered: 
     found = failures(verify_result(write_result(other, tmp_path), study=answered))
     assert "model weights: the file says 000000" in found["study"]
     assert "no such answers" in found["counts of the study"]  # the made-up observer's
-    assert "something else" in found["pictures of the study"]
+    assert "differs from what" in found["pictures of the study"]
 
 
 # -------------------------------------------------------------------- published results
@@ -413,10 +413,10 @@ def test_files_must_not_contradict_each_other(whole: Result, tmp_path: Path) -> 
     write_result(whole, folder)
     write_result(cheat(whole), folder)
     found = [failures(verification) for verification in verify_results([folder])]
-    assert all("counts otherwise" in own["others"] for own in found) and len(found) == 2
+    assert all("has other counts" in own["others"] for own in found) and len(found) == 2
     units = (whole.units[0].model_copy(update={"flag": "dead"}), *whole.units[1:])
     (verification,) = verify_results([write_result(whole.model_copy(update={"units": units}).sealed(), folder)])
-    assert "has other units, or flags others" in failures(verification)["others"]
+    assert "differs in its units or flags" in failures(verification)["others"]
 
 
 @pytest.mark.usefixtures("unscored")
@@ -441,7 +441,7 @@ def test_a_file_takes_the_place_of_its_own_models_alone(whole: Result, tmp_path:
     assert "lacks counts that are there" in failures(verification)["others"]
     nowhere = better.model_copy(update={"replaces": ("f" * 32,)}).sealed()
     (verification,) = verify_results([write_result(nowhere, tmp_path / "more" / "results")])
-    assert "which is not there" in failures(verification)["others"]
+    assert "which does not exist" in failures(verification)["others"]
     model = better.model.model_copy(update={"name": "mine", "weights": "1" * 32})
     rival = better.model_copy(update={"replaces": (whole.hash,), "model": model}).sealed()
     (verification,) = verify_results([write_result(rival, folder)])

@@ -111,7 +111,7 @@ def test_one_count_of_answers_runs_through_the_report(three: Report) -> None:
     counted, headline = facts["Answers that count"].split(",")[0], facts["Headline numbers"].split(" ")[0]
     sentences = " ".join(finding.sentence for finding in three.section("answers").findings)
     assert f"{counted} of {counted} answers count" in sentences
-    assert f"rest on {headline} of these {counted} answers" in sentences
+    assert f"use {headline} of these {counted} answers" in sentences
 
 
 def test_layers_and_difficulties_come_in_their_own_order() -> None:

@@ -403,7 +403,7 @@ def table_of(x: np.ndarray, y: np.ndarray, **columns: object) -> tuple[pd.DataFr
 @pytest.mark.parametrize(
     ("x", "reason"),
     [
-        ([6, 7, 8], "3 models, and a slope needs at least 4"),
+        ([6, 7, 8], "3 models, but a slope needs at least 4"),
         ([7, 7, 7, 7, 7], "all 5 models have the same parameters"),
         ([6, 7, 7, 7, 7], "one model (m0) against four"),
         ([6, 6, 7, 7, 7, 7], "two values only: two models (m0, m1) against four"),
@@ -552,7 +552,7 @@ def test_too_few_known_values_are_told_from_too_few_models() -> None:
     models["top1"] = models["top1"].where(models["model"].isin(["googlenet", "resnet50"]))
     refused = fit_scaling(published_means(), models, predictors=["accuracy"]).result("natural", "accuracy")
     assert isinstance(refused, Refusal)
-    assert refused.reason == "2 models, and a slope needs at least 4, and the predictor is not known of the other 7"
+    assert refused.reason == "2 models, but a slope needs at least 4, and the predictor is unknown for the other 7"
 
 
 def test_cards_make_the_table_of_models() -> None:
@@ -567,7 +567,7 @@ def test_a_condition_without_means_is_refused_and_holds_its_place() -> None:
         published_means(), published_models(), predictors=["parameters"], conditions=["natural", "hard"]
     )
     refused = study.result("hard", "parameters")
-    assert isinstance(refused, Refusal) and refused.reason == "0 models, and a slope needs at least 4"
+    assert isinstance(refused, Refusal) and refused.reason == "0 models, but a slope needs at least 4"
     assert study.places["all slopes"]["hard", "parameters"].p == 1.0
     assert fitted(study, "natural", "parameters").place.size == 2
 

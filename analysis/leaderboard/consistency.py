@@ -97,7 +97,7 @@ def check_measured(result: Result, reporter: Reporter | None) -> list[Inspection
         counts,
         _check_scores(result, reporter)
         if counts.holds
-        else Inspection("scores", False, "Not computed: no scores can be made of these counts."),
+        else Inspection("scores", False, "Not computed: these counts give no scores."),
         _check_pictures(result),
     ]
 
@@ -112,7 +112,7 @@ def _check_protocol(result: Result) -> tuple[Inspection, Protocol | None]:
         summary = load_protocol(given.name).rules.summary  # a file has the rules alone
         protocol = Protocol(parse(Rules, {**given.rules, "summary": summary}, "protocol.rules"))
     except VimiError as error:
-        return Inspection("protocol", False, f"Its rules are no protocol's: {error}"), None
+        return Inspection("protocol", False, f"Its rules do not form a protocol: {error}"), None
     wrong = []
     if protocol.name != given.name:
         wrong.append(f"the file says {given.name}, its rules are called {protocol.name}")
@@ -124,7 +124,7 @@ def _check_protocol(result: Result) -> tuple[Inspection, Protocol | None]:
             f"{result.pool.size:,}"
         )
     found = conclude(
-        "protocol", wrong, f"{given.identity} is what its rules give.", "Its identity is not that of its rules."
+        "protocol", wrong, f"The identity {given.identity} matches its rules.", "Its identity does not match its rules."
     )
     return found, protocol
 
@@ -143,22 +143,22 @@ def _check_making(result: Result, protocol: Protocol | None) -> Inspection:
     # Compared without the size of the pool, which an experiment does not know.
     if protocol is not None and resolved.for_pool(1).identity != protocol.for_pool(1).identity:
         wrong.append(
-            f"the experiment asks for {resolved.name} with rules that are not the file's: with this pool they would be "
+            f"the experiment asks for {resolved.name} with other rules than the file's: for this pool they would give "
             f"{resolved.for_pool(max(result.pool.size, 1)).identity}, and the file says {result.protocol.identity}"
         )
     if experiment.seed != made.seed:
         wrong.append(f"the experiment's seed is {experiment.seed}, and the file says {made.seed}")
     if not 0 <= made.seed < 2**63:
-        wrong.append(f"the seed {made.seed} can't be one")
+        wrong.append(f"{made.seed} is not a valid seed")
     names = [entry.card.removeprefix("timm:") for entry in experiment.models if not entry.weights]
     shipped = len(names) == len(experiment.models) and all(name in card_names() for name in names)
     if shipped and result.model.name not in (*names, *(f"{name}@random" for name in names)):
-        wrong.append(f"the experiment has the models {', '.join(names)}, and the file is about {result.model.name}")
+        wrong.append(f"the experiment has the models {', '.join(names)}, but the file is about {result.model.name}")
     if not HASH.fullmatch(made.study):
         wrong.append("the study has no hash")
     return conclude(
-        "experiment", wrong, "The experiment in it gives its protocol, and has its model.",
-        "The experiment in it is not the one that it can have been made from.",
+        "experiment", wrong, "The experiment in the file matches its protocol and its model.",
+        "The file can't have been made from the experiment in it.",
     )  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def _check_model(result: Result) -> Inspection:
     if not NAME.fullmatch(model.name):
         wrong.append(f"a model can't be called {model.name[:60]!r}")
     if untrained != (model.kind == "untrained"):
-        wrong.append(f"the model is called {model.name}, and the file says that it is {model.kind}")
+        wrong.append(f"the model is called {model.name}, but the file says that it is {model.kind}")
     if model.kind == "untrained" and (model.training or model.accuracy):
         wrong.append("random weights have no training data and no accuracy")
     if not HASH.fullmatch(model.weights):
@@ -186,11 +186,11 @@ def _check_model(result: Result) -> Inspection:
         wrong.append(f"it has {model.canonical_units:,} canonical units of {model.units:,}")
     base = model.name.removesuffix(TWIN_SUFFIX).partition("@")[0]
     if base not in card_names():
-        good = f"vimi has no card of {model.name}: its facts are its author's own words."
-        return conclude("model", wrong, good, "What it says of the model can't be.")
+        good = f"vimi has no card of {model.name}: its author states its facts."
+        return conclude("model", wrong, good, "Its facts about the model are impossible.")
     wrong += _compare_card(result, load_card(base))
-    return conclude("model", wrong, f"Its facts are those of vimi's card {base}.",
-                  f"What it says of the model is not what vimi's card {base} says.")  # fmt: skip
+    return conclude("model", wrong, f"Its facts match vimi's card {base}.",
+                  f"Its facts about the model differ from vimi's card {base}.")  # fmt: skip
 
 
 def _compare_card(result: Result, card: ModelCard) -> Iterator[str]:
@@ -219,18 +219,22 @@ def _check_stimuli(result: Result) -> Inspection:
     wrong += [f"{condition} is described {count} times" for condition, count in shown.items() if count > 1]
     asked = {counts.condition for counts in every_count(result)}
     asked |= {score.condition for score in result.scores}
-    wrong += [f"{condition} was asked about, and what was shown is not said" for condition in sorted(asked - {*shown})]
+    wrong += [
+        f"{condition} was asked about, but its stimuli are not described" for condition in sorted(asked - {*shown})
+    ]
     for facts in result.stimuli:
         if not HASH.fullmatch(facts.hash):
             wrong.append(f"the stimuli of {facts.condition} have no hash")
         if not 0 <= facts.repeated_groups <= 1 or not 0 <= (facts.accepted or 0) <= 1:
-            wrong.append(f"a share of {facts.condition} is none: {facts.repeated_groups}, {facts.accepted}")
+            wrong.append(
+                f"a share of {facts.condition} is not between 0 and 1: {facts.repeated_groups}, {facts.accepted}"
+            )
         if (facts.condition == "natural") == bool(facts.method):
             wrong.append(f"{facts.condition} stimuli are made by {facts.method or 'nothing'}")
         elif facts.method and not {"preset", "canvas", "steps"} <= set(facts.method):
-            wrong.append(f"how {facts.condition} stimuli were made is not said: {facts.method}")
-    return conclude("stimuli", wrong, f"{' and '.join(shown) or 'Nothing'}: what was shown is described.",
-                  "What was shown is not described as it must be.")  # fmt: skip
+            wrong.append(f"the method of the {facts.condition} stimuli is missing: {facts.method}")
+    return conclude("stimuli", wrong, f"{' and '.join(shown) or 'Nothing'}: the stimuli are described.",
+                  "The stimuli are not described as they must be.")  # fmt: skip
 
 
 def _check_notes(result: Result, protocol: Protocol | None) -> Inspection:
@@ -244,32 +248,32 @@ def _check_notes(result: Result, protocol: Protocol | None) -> Inspection:
         if name in facts and facts[name] != getattr(result.pool, name):
             wrong.append(f"the pool's {name} is {getattr(result.pool, name)!r}, and among its facts {facts[name]!r}")
     if not HASH.fullmatch(result.pool.identity):
-        wrong.append(f"the pool's identity is no hash: {result.pool.identity[:40]!r}")
+        wrong.append(f"the pool's identity is not a hash: {result.pool.identity[:40]!r}")
     if PLUMBING not in result.notes:
         if few:
-            wrong.append(f"the pool is the bundled one, and the note {PLUMBING!r} is missing")
+            wrong.append(f"the pool is the bundled one, but the note {PLUMBING!r} is missing")
         if repeats_groups(repeated, protocol):
             wrong.append(
-                f"{repeated:.1%} of pictures repeat a group of their task, and the note {PLUMBING!r} is missing"
+                f"{repeated:.1%} of pictures repeat a group of their task, but the note {PLUMBING!r} is missing"
             )
     said = f"It says that it is a {PLUMBING}." if PLUMBING in result.notes else (
-        f"Its pool keeps groups apart ({repeated:.1%} of pictures repeat one): no note is needed."
+        f"Its pool keeps groups apart ({repeated:.1%} of pictures repeat one), so it needs no note."
     )  # fmt: skip
-    return conclude("notes", wrong, said, "It does not say what its numbers are worth.")
+    return conclude("notes", wrong, said, "Its note on validity is missing.")
 
 
 def _check_units(result: Result) -> Inspection:
     keys = Counter((unit.layer, unit.basis, unit.index, unit.aggregator) for unit in result.units)
-    wrong = [f"{'/'.join(map(str, key))} stands {count} times" for key, count in keys.items() if count > 1]
+    wrong = [f"{'/'.join(map(str, key))} appears {count} times" for key, count in keys.items() if count > 1]
     for unit in result.units:
         shares = (unit.depth, unit.tie_share, unit.positive_share)
         if unit.index < 0 or any(share is not None and not 0 <= share <= 1 for share in shares):
-            wrong.append(f"what is said of {unit.layer}:{unit.index} can't be")
+            wrong.append(f"the facts about {unit.layer}:{unit.index} are impossible")
         if not {unit.flag, unit.twin_flag} <= set(FLAGS):
-            wrong.append(f"{unit.layer}:{unit.index} has a flag that there is not: {unit.flag or unit.twin_flag}")
+            wrong.append(f"{unit.layer}:{unit.index} has an unknown flag: {unit.flag or unit.twin_flag}")
     if not result.units:
         wrong.append("it has none")
-    return conclude("units", wrong, f"{len(result.units)} units, no two alike.", "Its units can't be.")
+    return conclude("units", wrong, f"{len(result.units)} units, no two alike.", "Its units are impossible.")
 
 
 # -------------------------------------------------------------------- counts
@@ -279,7 +283,7 @@ def _check_counts(result: Result, protocol: Protocol | None) -> Inspection:
     """Check that the counts can be those of answers under the protocol."""
     wrong: list[str] = []
     if protocol is None:
-        wrong.append("without the protocol's rules nobody can tell how often a unit may be asked about")
+        wrong.append("the protocol's rules are unknown, so counts can't be checked against them")
     else:
         for machine in result.machines:
             wrong += [f"{name_cell(machine)}: {problem}" for problem in _machine_problems(machine, result, protocol)]
@@ -288,37 +292,37 @@ def _check_counts(result: Result, protocol: Protocol | None) -> Inspection:
         wrong += _unequal_tasks(result)
     total = sum(sum(counts.answered) for counts in every_count(result))
     if total > MOST_ANSWERS:
-        wrong.append(f"{total:,} answers are more than any file has")
+        wrong.append(f"{total:,} answers are more than a file may have")
     if not total:
         wrong.append("nobody has answered")
     if any(counts.subject == "twin" for counts in result.machines) and not result.model.twin_weights:
-        wrong.append("its twin was asked about, and the twin's weights are not named")
+        wrong.append("it has answers about its twin, but does not name the twin's weights")
     machines = sum(sum(counts.answered) for counts in result.machines)
-    said = f"{machines:,} answers by machines and {total - machines:,} by people are possible under the protocol."
-    return conclude("counts", wrong, said, "These counts can't be those of answers under the protocol.")
+    said = f"{machines:,} answers by machines and {total - machines:,} by people are consistent with the protocol."
+    return conclude("counts", wrong, said, "These counts are impossible under the protocol.")
 
 
 def _machine_problems(counts: MachineCounts, result: Result, protocol: Protocol) -> Iterator[str]:
     yield from _cell_problems(counts, result)
     size = counts.pool_size
     if not 0 < size <= result.pool.size:
-        yield f"a pool of {size:,} pictures is no part of one of {result.pool.size:,}"
+        yield f"a pool of {size:,} pictures can't be part of one of {result.pool.size:,}"
         return
     # A smaller pool is another protocol: its size is among the rules.
     identity = result.protocol.identity if size == result.pool.size else protocol.for_pool(size).identity
     if counts.protocol != identity:
-        yield f"answered under {counts.protocol}, and not under {identity}"
+        yield f"answered under {counts.protocol}, not under {identity}"
     most = max(counts.answered, default=0)
     if most > protocol.tasks_per_unit:
-        yield f"a unit was asked about {most:,} times, and has {protocol.tasks_per_unit} tasks"
+        yield f"a unit was asked about {most:,} times, but has {protocol.tasks_per_unit} tasks"
     if counts.observer.endswith(SHUFFLED):
-        yield "shuffled references are no observer of a leaderboard"
+        yield "an observer with shuffled references can't be on a leaderboard"
     for value, answered in zip(counts.probability, counts.answered):
         if not -1e-9 <= value <= answered + 1e-6:
             yield f"probabilities of {answered} answers can't add up to {value}"
             break
     if not counts.related and _is_relative(counts.observer, result):
-        yield "this observer is a relative of the model, and the file says that it is none"
+        yield "this observer is a relative of the model, but the file says that it is not"
 
 
 def _unequal_tasks(result: Result) -> Iterator[str]:
@@ -328,7 +332,7 @@ def _unequal_tasks(result: Result) -> Iterator[str]:
         cell = (counts.subject, counts.condition, counts.difficulty, counts.references, counts.pool_size)
         first = known.setdefault(cell, counts)
         if first.answered != counts.answered:
-            yield f"{name_cell(counts)}: it was not asked as often about every unit as {first.observer}"
+            yield f"{name_cell(counts)}: its number of answers per unit differs from that of {first.observer}"
 
 
 def _is_relative(observer: str, result: Result) -> bool:
@@ -344,28 +348,28 @@ def _is_relative(observer: str, result: Result) -> bool:
 def _people_problems(counts: PeopleCounts, result: Result, protocol: Protocol) -> Iterator[str]:
     yield from _cell_problems(counts, result)
     if len(set(counts.people)) != len(counts.people):
-        yield "two people have one code"
+        yield "two people have the same code"
     if len(set(zip(counts.person, counts.unit))) != len(counts.person):
-        yield "a person and a unit stand together twice"
+        yield "a person and a unit appear together twice"
     if len(set(counts.person)) != len(counts.people):
-        yield "somebody is listed who has not answered"
+        yield "a listed person has no answers"
     if counts.excluded < 0:
-        yield f"{counts.excluded} sessions can't have been left out"
+        yield f"{counts.excluded} is an impossible number of excluded sessions"
     by_person: Counter[int] = Counter()
     for person, answered in zip(counts.person, counts.answered):
         by_person[person] += answered
     most, allowed = max(by_person.values(), default=0), protocol.rules.session.main_trials
     if most > allowed:
-        yield f"somebody has answered {most:,} times, and a session has {allowed} trials"
+        yield f"a person has answered {most:,} times, but a session has {allowed} trials"
 
 
 def _cell_problems(counts: MachineCounts | PeopleCounts, result: Result) -> Iterator[str]:
     if counts.difficulty not in DIFFICULTIES:
-        yield f"there is no difficulty {counts.difficulty!r}"
+        yield f"unknown difficulty {counts.difficulty!r}"
     if counts.references not in REFERENCES:
-        yield f"there is no way to show references {counts.references!r}"
+        yield f"unknown mode of references {counts.references!r}"
     if result.shown(counts.condition) is None:
-        yield "what was shown is not described"
+        yield "the stimuli are not described"
 
 
 def every_count(result: Result) -> list[Counts]:
@@ -397,7 +401,7 @@ def _check_scores(result: Result, reporter: Reporter | None) -> Inspection:
         f"All {len(computed)} were computed again from the counts, by the file's own method, and agree: values within "
         f"{VALUE_TOLERANCE:g}, "
         f"intervals within {END_TOLERANCE:.0%} of their width.",
-        f"{len(wrong)} of {max(len(computed), len(result.scores))} differ from what its counts give.",
+        f"{len(wrong)} of {max(len(computed), len(result.scores))} differ from the scores computed from its counts.",
     )  # fmt: skip
 
 
@@ -467,14 +471,14 @@ def _check_pictures(result: Result) -> Inspection:
     shown = Counter(sheet.condition for sheet in result.pictures)
     for sheet in result.pictures:
         if shown[sheet.condition] > 1 or result.shown(sheet.condition) is None:
-            wrong.append(f"a sheet of {sheet.condition} is one too many")
+            wrong.append(f"there is more than one sheet of {sheet.condition}")
         if len(set(sheet.units)) != len(sheet.units):
             wrong.append(f"the sheet of {sheet.condition} shows a unit twice")
         try:
             open_sheet(sheet)
         except Exception as error:  # a picture from a stranger: whatever the decoder finds wrong with it, it is no good
             wrong.append(str(error).strip() or f"a sheet of {sheet.condition} can't be read: {type(error).__name__}")
-    good = f"Sheets of pictures: {len(result.pictures)}, which can be read and have the size that they say."
+    good = f"Sheets of pictures: {len(result.pictures)}, all readable and of the stated size."
     if not result.pictures:
         good = "The file has no pictures."
-    return conclude("pictures", wrong, good, "Its sheets of pictures are not what they say.")
+    return conclude("pictures", wrong, good, "Its sheets of pictures do not match their description.")

@@ -54,7 +54,7 @@ def find_contribution(against: str, repository: Path | str = ".") -> Path:
     return path
 
 
-_WORDS = {"M": "changed", "D": "deleted", "T": "made another kind of file"}
+_WORDS = {"M": "changed", "D": "deleted", "T": "changed to another type of file"}
 
 
 def _git(folder: Path | str, *arguments: str) -> str:

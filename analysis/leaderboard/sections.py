@@ -181,7 +181,8 @@ def _describe(pairs: Sequence[tuple[Row, Standing]]) -> str:
     anew = [row.name for row, _ in pairs if row.is_computed_anew] if first.observer_kind == "machine" else []
     if anew:
         made.append(
-            f"computed from the files' counts for {', '.join(anew)}, since the files hold intervals of an older method"
+            f"recomputed from the files' counts for {', '.join(anew)}, because these files hold intervals of an older "
+            "method"
         )
     return f"{said}; {'; '.join(made)}"
 

@@ -555,7 +555,7 @@ def _machines(results: Sequence[Result], condition: str, difficulty: str) -> Ite
         if "excess" not in own:
             missing.append("the low-level observer has not answered")
         if "trained_minus_twin" not in own and first.model.kind != "untrained":
-            missing.append("no random-weight twin has been scored beside it")
+            missing.append("its random-weight twin has no score")
         if condition == NATURAL and not _is_followed(results, observer, difficulty):
             missing.append("its score over smaller pools was not measured")
         twin = own.get("trained_minus_twin")
@@ -563,7 +563,7 @@ def _machines(results: Sequence[Result], condition: str, difficulty: str) -> Ite
             missing.append("less than half of its units count in the random-weight twin")
         excesses = _excesses(results, observer, condition, difficulty)
         if not missing and (len(excesses) < 2 or np.ptp(excesses) <= ROUNDING):
-            missing.append("all units agree: a rank would have no error")
+            missing.append("all units have the same score, so its rank has no uncertainty to estimate")
         yield Standing(
             "machine", observer, quantity, own[quantity], own["score"], own["score"].n, sum(counts.answered),
             tuple(missing), quantities={name: value for name, value in own.items() if name != "score"},
@@ -660,7 +660,7 @@ def _ranked(table: StandingsTable, kind: str, observer: str) -> tuple[Row, ...]:
     """Return the rows of a table with their ranks by one observer."""
     eligible = [row for row in table.rows if (own := row.standing(kind, observer)) and not own.missing]
     if len(eligible) < 2:
-        reason = ("nothing to be ranked against",) if eligible else ()
+        reason = ("no other model to rank it against",) if eligible else ()
         return tuple(
             _with(row, kind, observer, lambda own: replace(own, missing=own.missing or reason)) for row in table.rows
         )

@@ -44,11 +44,11 @@ def compare_with_study(
         if mine != theirs
     ]
     return [
-        conclude("study", facts, f"Weights, stimuli, pool, protocol and units are those of {study.root}.",
-               f"It was not made from {study.root} as that is now."),
+        conclude("study", facts, f"Weights, stimuli, pool, protocol and units match {study.root}.",
+               f"It was not made from the present state of {study.root}."),
         _compare_counts(result, made),
         conclude("scores of the study", wrong := list(compare_scores(result.scores, made.scores, "the study gives")),
-               f"All {len(made.scores)} are what the study gives.", f"{len(wrong)} are not what the study gives."),
+               f"All {len(made.scores)} match the study.", f"{len(wrong)} do not match the study."),
         _compare_pictures(result, made),
     ]  # fmt: skip
 
@@ -87,8 +87,8 @@ def _compare_counts(result: Result, made: Result) -> Inspection:
         wrong += [f"{name_cell(mine[key])}: {text}" for text in _count_differences(mine[key], theirs[key], result)]
     answers = sum(sum(counts.answered) for counts in theirs.values())
     hint = "; if people have answered since, make a new file" if result.people else ""
-    return conclude("counts of the study", sorted(wrong), f"All counts are those of the study's {answers:,} answers.",
-                  f"Its counts are not those of the study's answers{hint}.")  # fmt: skip
+    return conclude("counts of the study", sorted(wrong), f"All counts match the study's {answers:,} answers.",
+                  f"Its counts do not match the study's answers{hint}.")  # fmt: skip
 
 
 def _count_differences(mine: Counts, theirs: Counts, result: Result) -> Iterator[str]:
@@ -98,7 +98,7 @@ def _count_differences(mine: Counts, theirs: Counts, result: Result) -> Iterator
                 f"the file says {sum(mine.right):,} of {sum(mine.answered):,} right, the study "
                 f"{sum(theirs.right):,} of {sum(theirs.answered):,}" + (
                     "" if (sum(mine.right), sum(mine.answered)) != (sum(theirs.right), sum(theirs.answered))
-                    else ", by other people or about other units"
+                    else ", but by other people or about other units"
                 )
             )  # fmt: skip
         return
@@ -120,12 +120,12 @@ def _count_differences(mine: Counts, theirs: Counts, result: Result) -> Iterator
 def _compare_pictures(result: Result, made: Result) -> Inspection:
     theirs = {sheet.condition: sheet for sheet in made.pictures}
     wrong = [
-        f"the sheet of {sheet.condition} shows something else than the study did"
+        f"the sheet of {sheet.condition} differs from what the study showed"
         for sheet in result.pictures
         if sheet.condition not in theirs or not _shows_the_same(sheet, theirs[sheet.condition])
     ]
-    return conclude("pictures of the study", wrong, "Its pictures are those of the study.",
-                  "Its pictures are not those of the study.")  # fmt: skip
+    return conclude("pictures of the study", wrong, "Its pictures match the study.",
+                  "Its pictures do not match the study.")  # fmt: skip
 
 
 def _shows_the_same(one: Sheet, other: Sheet) -> bool:

@@ -108,7 +108,8 @@ class _Panel:
         """Published means were measured without any of these controls."""
         return ValidityCheck(
             "controls", "unknown",
-            "Published means: no random twin, no low-level observer, no trials without references were reported.",
+            "Published means: the publication reports no random twin, no low-level observer and no trials without "
+            "references.",
         )  # fmt: skip
 
     def twin(self) -> list[ValidityCheck]:
@@ -120,8 +121,7 @@ class _Panel:
             for score in self.whole(quantity="trained_minus_twin", references="both")
         ]
         sentence = (
-            "No random-weight twin was scored in this condition: nothing says that a network with random weights would "
-            "not do as well."
+            "No random-weight twin was scored in this condition, so a network with random weights might do as well."
         )
         return found or [ValidityCheck("random twin", "unknown", sentence)]
 
@@ -147,7 +147,7 @@ class _Panel:
         if not self.first.pool.labelled:
             return [
                 ValidityCheck(
-                    "labels", "unknown", "The pool has no classes, so what labels alone would give is not known."
+                    "labels", "unknown", "The pool has no classes, so the score from labels alone is unknown."
                 )
             ]
         found = self.whole(quantity="score", references="both", observer="label")
@@ -200,7 +200,7 @@ class _Panel:
                 )
             )  # fmt: skip
         return found or [
-            ValidityCheck("pool size", "unknown", "How the score depends on the pool's size was not measured.")
+            ValidityCheck("pool size", "unknown", "The effect of the pool's size on the score was not measured.")
         ]
 
     def groups(self) -> list[ValidityCheck]:
@@ -222,7 +222,7 @@ class _Panel:
             "unseen": "The model was not trained on the pictures of the pool.",
         }
         verdicts: dict[str, Verdict] = {"seen": "warns", "unseen": "holds"}
-        sentence = sentences.get(seen, "Whether the model was trained on the pictures of the pool is not known.")
+        sentence = sentences.get(seen, "It is unknown whether the model was trained on the pictures of the pool.")
         return [ValidityCheck("training", verdicts.get(seen, "unknown"), sentence)]
 
     def ties(self) -> list[ValidityCheck]:
@@ -246,7 +246,7 @@ class _Panel:
         return [
             ValidityCheck(
                 "dead units", "warns",
-                f"{counted} of {len(self.first.units)} units; they are kept apart and no part of any score.",
+                f"{counted} of {len(self.first.units)} units; they are kept apart and count in no score.",
             )
         ]  # fmt: skip
 
@@ -259,8 +259,8 @@ class _Panel:
         return [
             ValidityCheck(
                 "visualisations", "warns" if few else "holds",
-                f"{shown.accepted:.0%} of synthetic pictures belong to a set that excites its unit as its best natural "
-                f"exemplars do ({shown.words}).",
+                f"{shown.accepted:.0%} of synthetic pictures belong to a set that excites its unit as strongly as its "
+                f"best natural exemplars ({shown.words}).",
             )
         ]  # fmt: skip
 
@@ -283,7 +283,7 @@ class _Panel:
                     )
                 )  # fmt: skip
         if not found:
-            found.append(ValidityCheck("guessing", "unknown", "People were shown no trials without references."))
+            found.append(ValidityCheck("guessing", "unknown", "People answered no trials without references."))
         return [
             *found,
             ValidityCheck("exclusions", "holds", f"{excluded:,} sessions were left out by the protocol's rules."),
@@ -294,7 +294,7 @@ def _told_apart(model: str, score: Score, models: int) -> tuple[Verdict, str]:
     """Return the verdict on trained minus twin, corrected for the models of the table, and its sentence."""
     difference = score.estimate
     if not differs_from_zero(difference, models):
-        end = f", which {models} models together do not tell from 0" if difference.excludes_zero else " includes 0"
+        end = f", which is not significant over {models} models" if difference.excludes_zero else " includes 0"
         return "warns", (
             f"By {score.observer}, {model} is indistinguishable from its random-weight twin: trained minus twin "
             f"{difference}{end}."

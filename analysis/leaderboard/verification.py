@@ -87,14 +87,14 @@ class Verification:
             return ""
         if self.result.model.kind == "published":
             return (
-                "A published result has no counts: nothing in it can be computed again. It was compared with the "
+                "A published result has no counts, so its numbers can't be recomputed. vimi compared it with the "
                 "published means that come with vimi."
             )
         if self.study:
-            return "The study was taken at its word: its answers, pictures and weights were not made again."
+            return "vimi trusted the study: it did not recreate its answers, pictures and weights."
         return (
-            "Without its study nobody can tell whether the counts are those of the answers that were given: whoever "
-            "changes counts can compute scores and hash anew. With --study FOLDER they are compared."
+            "Without its study, vimi can't check the counts against the answers: someone who changes counts could "
+            "recompute the scores and the hash. With --study FOLDER, vimi compares them."
         )
 
 
@@ -253,7 +253,7 @@ def _read(path: Path) -> tuple[Inspection, Result | None]:
     except LeaderboardError as error:
         return Inspection("file", False, str(error)), None
     except (ValueError, ArithmeticError, TypeError, AttributeError, RecursionError) as error:
-        return Inspection("file", False, f"{path} is no result file: {type(error).__name__}: {error}"), None
+        return Inspection("file", False, f"{path} is not a result file: {type(error).__name__}: {error}"), None
     size = path.stat().st_size / 2**20
     return Inspection("file", True, f"Readable, {size:.1f} MiB, and every key is known."), result
 
@@ -272,15 +272,15 @@ def _check_plain(path: Path, result: Result) -> Inspection:
     wrong += [f"the key {key!r} appears twice in one place" for key in dict.fromkeys(twice)]
     for place, value in _walk(result.model_dump(mode="python"), ""):
         if isinstance(value, str) and not place.endswith(".webp") and not _is_plain(value):
-            wrong.append(f"{place} holds characters that can't be seen: {value[:60]!r}")
+            wrong.append(f"{place} contains invisible characters: {value[:60]!r}")
         elif isinstance(value, str) and not place.endswith(".webp") and value.startswith(FORMULA):
-            wrong.append(f"{place} begins as a formula does, and a spreadsheet would compute it: {value[:60]!r}")
+            wrong.append(f"{place} begins like a formula, which a spreadsheet would compute: {value[:60]!r}")
         elif isinstance(value, float) and not math.isfinite(value) and not _may_be_infinite(place, value):
             wrong.append(f"{place} is {value}")
         elif isinstance(value, int) and abs(value) > 2**53:
             wrong.append(f"{place} is larger than any number that vimi writes")
     sentence = "Every number is finite, no key appears twice, and no text contains invisible characters."
-    return conclude("text", wrong, sentence, "The file holds what vimi never writes.")
+    return conclude("text", wrong, sentence, "The file contains things that vimi never writes.")
 
 
 def _walk(value: Any, place: str) -> Iterator[tuple[str, Any]]:
@@ -307,7 +307,7 @@ def _may_be_infinite(place: str, value: float) -> bool:
 
 def _check_hash(result: Result) -> Inspection:
     if result.is_sealed:
-        return Inspection("hash", True, f"{result.hash} is the hash of what is in it.")
+        return Inspection("hash", True, f"The hash {result.hash} matches its content.")
     return Inspection(
         "hash", False, "The file was changed after it was written.",
         (f"the file says {result.hash or 'nothing'}, its content gives {result.sealed().hash}",),
@@ -320,10 +320,10 @@ def _check_place(path: Path, result: Result) -> Inspection:
     folder = _folder_of(path)
     direct = folder is None or path.absolute().parent == (folder / result.place).parent
     if lies == result.place and direct:
-        return Inspection("place", True, f"It lies where its content says: {result.place}.")
+        return Inspection("place", True, f"It is in the folder that its content says: {result.place}.")
     below = path.absolute().relative_to(folder) if folder is not None else lies
-    return Inspection("place", False, "It does not lie where its content says.",
-                      (f"it lies at {below}, and belongs at {result.place}",))  # fmt: skip
+    return Inspection("place", False, "It is not in the folder that its content says.",
+                      (f"it is at {below}, but belongs at {result.place}",))  # fmt: skip
 
 
 # -------------------------------------------------------------------- published results
@@ -338,7 +338,7 @@ def _check_published(result: Result) -> Inspection:
             f"and its source is {result.source or 'not named'}.",
         )  # fmt: skip
     if result.machines or result.people or result.units or result.pictures:
-        return Inspection("published", False, "A published result has no counts, units or pictures, and this one has.")
+        return Inspection("published", False, "A published result has no counts, units or pictures, but this one has.")
     known = {own.model.name: own for own in make_published_results()}
     if result.model.name not in known:
         return Inspection(
@@ -350,13 +350,13 @@ def _check_published(result: Result) -> Inspection:
     wrong = list(compare_scores(result.scores, own.scores, "the published means are"))
     ours, theirs = own.content, result.content
     wrong += [
-        f"{name} is not as vimi writes it: {spell(theirs[name])}"
+        f"{name} differs from what vimi writes: {spell(theirs[name])}"
         for name in ours
         if name not in ("scores", "made", "replaces") and ours[name] != theirs[name]
     ]
     return conclude(
         "published", wrong, "Without counts, as published; it equals the means of 2023 that come with vimi.",
-        "It is not what was published.",
+        "It differs from the publication.",
     )  # fmt: skip
 
 
@@ -372,16 +372,16 @@ def _check_others(result: Result, others: Sequence[Result], all_known: bool) -> 
     by_hash = {other.hash: other for other in others}
     for hash in result.replaces:
         if hash == result.hash or not HASH.fullmatch(hash):
-            wrong.append(f"it takes the place of {hash[:40]!r}, which is no other file")
+            wrong.append(f"it replaces {hash[:40]!r}, which is not the hash of another file")
         elif hash in by_hash:
             other = by_hash[hash]
             mine, theirs = _identity(result), _identity(other)
             if mine != theirs:
-                wrong.append(f"it takes the place of {other.label}, which is about something else")
+                wrong.append(f"it replaces {other.label}, which is about something else")
             elif not result.covers(other):
-                wrong.append(f"it takes the place of {other.place}, and lacks counts that are there")
+                wrong.append(f"it replaces {other.place}, but lacks counts that are there")
         elif all_known:
-            wrong.append(f"it takes the place of {hash}, which is not there")
+            wrong.append(f"it replaces {hash}, which does not exist")
     good = f"It contradicts none of {len(others)} others." if others else "There are no others to compare it with."
     return conclude("others", wrong, good, "It contradicts other result files.")
 
@@ -405,13 +405,13 @@ def _contradictions(result: Result, others: Sequence[Result]) -> Iterator[str]:
             continue
         shown = {(facts.condition, facts.hash) for facts in result.stimuli}
         if shown & {(facts.condition, facts.hash) for facts in other.stimuli} and not result.has_units_of(other):
-            yield f"{other.place} shows the same pictures and has other units, or flags others"
+            yield f"{other.place} shows the same pictures but differs in its units or flags"
         for counts in every_count(other):
             here, there = result.shown(counts.condition), other.shown(counts.condition)
             alike = here is not None and there is not None and here.hash == there.hash
             if alike and counts.key in mine and mine[counts.key] != (counts.right, counts.answered):
                 yield (
-                    f"{name_cell(counts)}: {other.place} counts otherwise; keep one, or name the other under 'replaces'"
+                    f"{name_cell(counts)}: {other.place} has other counts; keep one, or list the other under 'replaces'"
                 )
 
 

@@ -54,7 +54,7 @@ def why_not(own: pd.DataFrame, predictor: Predictor) -> str:
     """Say why models carry no slope, or return nothing if they do."""
     x = own["x"].to_numpy()
     if len(own) < LEAST_MODELS:
-        return f"{count_models(len(own))}, and a slope needs at least {LEAST_MODELS}"
+        return f"{count_models(len(own))}, but a slope needs at least {LEAST_MODELS}"
     close = 1e-9 * max(1.0, float(np.abs(x).max()))
     if np.ptp(x) <= close:
         return f"all {len(own)} models have the same {predictor.column.replace('_', ' ')}"
@@ -78,7 +78,7 @@ def why_not(own: pd.DataFrame, predictor: Predictor) -> str:
             f"{predictor.least_range:g}"
         )
     if least_squares(x, own["value"].to_numpy()).standard_errors[0] <= 1e-12:
-        return "the means lie exactly on a line, so that there is nothing to measure an error from"
+        return "the means lie exactly on a line, so no standard error can be estimated"
     return ""
 
 
@@ -102,7 +102,7 @@ def fit_slope(
     if reason := why_not(own, predictor):
         others = int((points["condition"] == condition).sum()) - len(own)
         if others and len(own) < LEAST_MODELS:
-            reason += f", and the predictor is not known of the other {others}"
+            reason += f", and the predictor is unknown for the other {others}"
         return refusal(reason)
     x, y = own["x"].to_numpy(), own["value"].to_numpy()
     n = len(y)
@@ -200,7 +200,7 @@ def _fit_within_families(
         return refusal(f"all models are of one family ({counts.index[0]})")
     freedom = len(own) - len(counts) - 1
     if freedom < 2:
-        return refusal(f"{len(own)} models of {len(counts)} families leave too little to tell size from family")
+        return refusal(f"{len(own)} models of {len(counts)} families leave too little to separate size from family")
     dummies = np.column_stack([(own["family"] == name).to_numpy(dtype=np.float64) for name in sorted(counts.index)[1:]])
     inner = own["x"] - own.groupby("family")["x"].transform("mean")
     total = float((inner**2).sum())
@@ -210,7 +210,9 @@ def _fit_within_families(
     if share.max() >= FULL_LEVERAGE and counts[share.idxmax()] < 3:
         return refusal(f"only the two models of the family {share.idxmax()} differ within a family")
     if float((inner**2).max() / total) >= FULL_LEVERAGE:
-        return refusal(f"one model ({own.loc[(inner**2).idxmax(), 'model']}) carries the slope within families")
+        return refusal(
+            f"one model ({own.loc[(inner**2).idxmax(), 'model']}) alone determines the slope within families"
+        )
     fit = least_squares(np.column_stack([own["x"], dummies]), own["value"].to_numpy())
     if fit.standard_errors[0] <= 1e-12:
         return refusal("within families the means lie exactly on lines")
@@ -237,19 +239,20 @@ def _warnings(
         if len(absent) > 1:
             said[-1] = said[-1].replace(" has none.", " have none.")
     if lacking := sorted(judged - set(own["model"])):
-        said.append(f"Left out, because the predictor is not known: {', '.join(lacking)}.")
+        said.append(f"Left out, because the predictor is unknown: {', '.join(lacking)}.")
     common = own["x"].mode().iloc[0]
     others = own[own["x"] != common]
     if 0 < len(others) <= 2 < len(own) - len(others):
         names = ", ".join(sorted(others["model"]))
         said.append(
             f"{_spell(len(others))[0].upper()}{_spell(len(others))[1:]} models in all ({names}) differ from the other "
-            f"{_spell(len(own) - len(others))}: the slope is their contrast, with whatever else they differ in."
+            f"{_spell(len(own) - len(others))}: the slope is this contrast, and includes everything else in which "
+            "they differ."
         )
     worst = own.loc[own["cook"].idxmax()]
     if worst["cook"] > INFLUENTIAL:
         said.append(
-            f"The slope rests on one influential model: {worst['model']} (Cook's distance {worst['cook']:.2f}); "
+            f"The slope depends on one influential model: {worst['model']} (Cook's distance {worst['cook']:.2f}); "
             f"without it, it is {worst['slope_without']:.3f}."
         )
     signs = np.sign(own["slope_without"])
@@ -266,16 +269,16 @@ def _warnings(
     if spread is not None and spread.p < UNEVEN:
         end = "highest" if spread.coefficient > 0 else "lowest"
         said.append(
-            f"Models scatter more at the {end} values of the predictor (Spearman {spread.coefficient:.2f} of the sizes "
-            f"of residuals, p {spell_p(spread.p)}): least squares, which takes all for equally exact, can't be "
-            "trusted here."
+            f"Models scatter more at the {end} values of the predictor (Spearman {spread.coefficient:.2f} of the "
+            f"sizes of residuals, p {spell_p(spread.p)}): ordinary least squares, which assumes equal precision, "
+            "can't be trusted here."
         )
     unknown = sorted(own.loc[own["family"] == "", "model"])
     if unknown:
         who = "no model" if len(unknown) == len(own) else f"{len(own) - len(unknown)} of {len(own)} models"
         said.append(
-            f"The family of architectures is known of {who}: if relatives err alike, the test can't know it. Give the "
-            "families in the table of models."
+            f"The family of architectures is known for {who}. If related models share errors, this test ignores that. "
+            "Give the families in the table of models."
         )
     return tuple(said)
 
@@ -285,7 +288,7 @@ def _effective_sample_size(own: pd.DataFrame, freedom: int) -> str:
     if "answers" in own.columns and own["answers"].notna().all():
         asked = f", not the {int(own['answers'].sum()):,} answers about them"
     return (
-        f"The sample size of this slope is {len(own)} models{asked}: it is a claim about new models, and has at most "
+        f"The sample size of this slope is {len(own)} models{asked}: it generalises to new models, with at most "
         f"{freedom} degrees of freedom."
     )
 

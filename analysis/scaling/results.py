@@ -304,8 +304,8 @@ class ScalingStudy(Plotted, AnalysisResult):
     def caption(self) -> str:
         """What the verdicts rest on, and where their sentences are."""
         return (
-            f"Slopes over models, tests by the rung {self.rung!r}; p after Holm over the slope's family. "
-            "Each verdict as a sentence: .verdicts"
+            f"Slopes over models, tested by the method {self.rung!r}; p after Holm over the slope's family. Verdicts "
+            "as sentences: .verdicts"
         )
 
     def frame(self) -> pd.DataFrame:

@@ -129,9 +129,9 @@ def robust_slope(
     shared = shared_inflation(x, codes)
     if count == 2 and shared > MOST_SHARED:
         return (
-            "the models are of two families that lie apart on the predictor: what relatives share can't be told from "
-            f"the slope, and could multiply its variance by {shared:.1f}; no test keeps its level here. Add models of "
-            "other families, or of these at other places"
+            "the models are of two families that lie apart on the predictor: effects of family can't be separated "
+            f"from the slope and could multiply its variance by {shared:.1f}, so no test is valid here. Add models of "
+            "other families, or models of these families with other values"
         )
     if count <= 2:
         # One family shares all; two that overlap tell too little of how families differ.

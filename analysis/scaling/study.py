@@ -285,7 +285,7 @@ def _fit_joint(
 
     if len(own) < LEAST_MODELS or round(len(own) / MODELS_PER_PREDICTOR) < len(predictors):
         return refusal(
-            f"{count_models(len(own))} for {len(predictors)} predictors, and each needs about {MODELS_PER_PREDICTOR}"
+            f"{count_models(len(own))} for {len(predictors)} predictors, but each needs about {MODELS_PER_PREDICTOR}"
         )
     x = together.reindex(own["model"]).to_numpy()
     for column, name in enumerate(predictors):
@@ -297,7 +297,7 @@ def _fit_joint(
         return refusal(f"the predictors are too alike (condition number {number:.1f})")
     fit = least_squares(x, own["value"].to_numpy())
     if fit.leverage.max() >= FULL_LEVERAGE:
-        return refusal(f"one model ({names[int(fit.leverage.argmax())]}) has a coefficient to itself")
+        return refusal(f"one model ({names[int(fit.leverage.argmax())]}) determines a coefficient alone")
     if fit.standard_errors.min() <= 1e-12:
         return refusal("the means lie exactly on a plane")
     slopes = tuple(

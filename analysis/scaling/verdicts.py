@@ -132,7 +132,7 @@ def _because(kind: Kind, slope: Slope, place: FamilyPlace, adjusted: Estimate, m
         f"(p {spell_p(place.p)}; {spell_p(place.adjusted)} after Holm over {family})"
     ]
     method, _, reference = slope.estimate.method.rpartition(", t(")
-    rests = f"all tests rest on {method or slope.estimate.method}"
+    rests = f"all tests use {method or slope.estimate.method}"
     if reference:
         rests += f", {slope.degrees_of_freedom:.3g} degrees of freedom"
     if margins is None:

@@ -35,16 +35,16 @@ Strips = Mapping[str, Mapping[str, Mapping[int, Strip]]]
 """Pictures of units: by exhibit, condition and number of the unit."""
 
 INTRO = (
-    "A person, or a machine observer in their place, sees the pictures that a unit responds to most and those that it "
-    "responds to least, and says which of two new ones belongs to the first. People who choose correctly have "
-    "understood the unit. Each table holds one protocol, one pool and one kind of references. Ranks go by people's "
-    "proportion correct, or by what a machine has beyond an observer that knows only colour and spectrum. Numbers of "
-    "two tables, or of two observers, are not to be compared."
+    "A person or a machine observer sees the pictures that a unit responds to most and those that it responds to "
+    "least. They then choose which of two new pictures belongs to the first group. People who choose correctly have "
+    "understood the unit. Each table holds one protocol, one pool and one kind of references. Models are ranked by "
+    "people's proportion correct, or by a machine's excess over an observer that knows only colour and spectrum. Do "
+    "not compare numbers of different tables or observers."
 )
 
 SYMBOLS = {"holds": "✓", "warns": "!", "fails": "✕", "unknown": "?"}
 MEANINGS = (
-    ("holds", "looked at, and it holds"),
+    ("holds", "checked, no problem found"),
     ("warns", "the score may mean less than it seems"),
     ("fails", "the score measures nothing"),
     ("unknown", "not looked at"),
@@ -54,7 +54,7 @@ SEEN = {"seen": "seen in training", "unseen": "not seen in training", "unknown":
 
 FLAGS = {
     "constant": "It is constant: it gives nearly all pictures the same activation.",
-    "dead": "It is dead: its activations hardly vary, measured by the other units of its layer.",
+    "dead": "It is dead: its activations hardly vary, compared with the other units of its layer.",
     "silent": "It is silent: nearly all pictures get the same activation, and only a few another.",
 }
 """What flags of units mean; see ``stimuli/unit_statistics.py``."""
@@ -580,7 +580,7 @@ def _provenance(result: Result) -> dict[str, Any]:
         ("seed", str(made.seed) if made.experiment else ""),
         ("device", made.device),
         ("source", result.source),
-        ("takes the place of", ", ".join(hash[:12] for hash in result.replaces)),
+        ("replaces", ", ".join(hash[:12] for hash in result.replaces)),
     ]
     details = [
         ("Versions", made.versions),
@@ -660,12 +660,12 @@ def _judgement(own: Judgement) -> dict[str, Any]:
 
 
 def _unit_facts(facts: UnitFacts) -> Iterator[str]:
-    yield f"{_spell_place(facts)}.".capitalize() if _spell_place(facts) else "Its place in the model is not known."
+    yield f"{_spell_place(facts)}.".capitalize() if _spell_place(facts) else "Its position in the model is unknown."
     if facts.flag:
         words = FLAGS.get(facts.flag, f"It is flagged: {facts.flag}.")
-        yield f"{words} It is kept apart and is no part of any score."
+        yield f"{words} It is kept apart and counts in no score."
     if facts.twin_flag:
-        yield f"Its counterpart in the random-weight twin is {facts.twin_flag}, and no part of the twin's scores."
+        yield f"Its counterpart in the random-weight twin is {facts.twin_flag}, and counts in none of its scores."
     if facts.query_gap is not None:
         yield f"The easy queries of its two sides lie {facts.query_gap:.2f} standard deviations apart."
     if facts.range_over_deviation is not None:

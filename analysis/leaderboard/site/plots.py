@@ -145,15 +145,15 @@ def _scaling_of(tables: Sequence[StandingsTable], kind: str, observer: str, site
         if quantity == "excess":
             said.append("Slopes are those of the excess over the low-level observer.")
         if unknown:
-            said.append(f"Not known of these models, and so without a slope: {', '.join(unknown)}.")
+            said.append(f"No slope, because unknown for these models: {', '.join(unknown)}.")
     else:
         sizes = {row.name: row.model.parameters for _, row, _ in standings}
         if plots and (reason := why_no_regression(sizes)):
             said.append(reason)
         count = len({row.name for _, row, _ in ranked})
         why = (
-            "a plumbing check carries no slope" if any(table.is_plumbing_check for table in tables)
-            else f"{count} ranked models, and a slope needs at least {LEAST_MODELS}"
+            "this is a plumbing check" if any(table.is_plumbing_check for table in tables)
+            else f"{count} ranked models, but a slope needs at least {LEAST_MODELS}"
         )  # fmt: skip
         said.append(f"No slope is given: {why}.")
     return Scaling(name, heading, tuple(plots), findings, tuple(said))
@@ -238,8 +238,8 @@ def _slopes(
     )
     carried = sum(not isinstance(result, Refusal) for result in study)
     title = (
-        f"{label[0].upper()}{label[1:]} against {', '.join(known)}, a panel for each kind of references; "
-        f"{carried} of {len(fits)} panels carry a line"
+        f"{label[0].upper()}{label[1:]} against {', '.join(known)}, one panel for each kind of references; "
+        f"{carried} of {len(fits)} panels have a line"
     )
     return [write_figure(site, name, axes, title)], findings, unknown
 

@@ -12,11 +12,11 @@ def describe_answers(material: Material) -> Section:
     draft = SectionDraft("answers")
     dataset, exclusion = material.dataset, material.exclusion
     if exclusion.sessions or material.has_people:
-        draft.find(exclusion.sentence(), "Exclusions decide what is analysed, and never who is paid.")
+        draft.find(exclusion.sentence(), "Exclusions decide what is analysed, never who is paid.")
     else:
-        draft.find("Only machine observers have answered: there are no people's sessions to judge.")
+        draft.find("Only machine observers have answered, so there are no people's sessions to exclude.")
     if material.has_people:
-        draft.find(_spell_headline(material), "What is not in the headline is analysed in sections of its own.")
+        draft.find(_spell_headline(material), "Answers outside the headline are analysed in separate sections.")
     report = exclusion.report
     if exclusion.sessions:
         draft.tabulate("exclusions", "Rules, and the sessions that fail them", report.to_dict("records"))
@@ -34,7 +34,7 @@ def describe_answers(material: Material) -> Section:
         draft.lack(f"not recorded in this data set: {', '.join(described.missing)}.")
     return draft.section(
         "Whose answers count",
-        "Exclusion rules look at whole sessions. A fact that was never recorded speaks for the session.",
+        "Exclusion rules look at whole sessions. A session never fails a rule because of a fact that was not recorded.",
     )
 
 
@@ -56,6 +56,6 @@ def _spell_headline(material: Material) -> str:
         rest.append(f"{about_others:,} about planted units or random-weight twins")
     others = f"; the others are {', '.join(rest)}" if rest else ""
     return (
-        f"Headline numbers rest on {len(material.headline):,} of these {material.exclusion.kept:,} answers: "
+        f"Headline numbers use {len(material.headline):,} of these {material.exclusion.kept:,} answers: "
         f"{difficulty} main trials with both sides of the references{others}."
     )

@@ -75,8 +75,8 @@ def scale_machines(material: Material, made: list[MachineScaling]) -> Section:
         draft.lack("no observer answered easy trials with both sides of the references about a trained model.")
     return draft.section(
         "Do machine scores rise with size, data or accuracy?",
-        "Slopes of one observer's scores over models. The sample is the models, as for people's answers: with too few "
-        "of them, or too narrow a range, no slope is given. Each observer's slopes are a family of tests.",
+        "Slopes of one observer's scores over models. As for people's answers, the sample is the models: with too "
+        "few of them, or too narrow a range, vimi gives no slope. Each observer's slopes are one family of tests.",
     )
 
 

@@ -54,11 +54,11 @@ def score_observers(material: Material) -> Section:
                 }
                 for own in scores
             ],
-            "The excess is the headline of a machine row: a proportion alone may be reached by colours and textures. "
-            "Relatives of a model are never ranked.",
+            "The excess is the headline of a machine row, because colours and textures alone can give a high "
+            "proportion. Relatives of a model are never ranked.",
         )  # fmt: skip
         draft.tabulate(
-            "controls", "Controls: answers without the references, or to shuffled ones",
+            "controls", "Controls: answers without references, or with shuffled ones",
             [
                 {
                     **_names(own),
@@ -70,7 +70,8 @@ def score_observers(material: Material) -> Section:
                 }
                 for own in controls
             ],
-            "Without references, or with shuffled ones, an observer should be at chance. They score no model.",
+            "Without references, or with shuffled ones, an observer should be at chance. These answers score no "
+            "model.",
         )  # fmt: skip
         for (observer, condition, difficulty), own in _grouped(scores):
             for sentence in _judge_models(own):
@@ -83,11 +84,11 @@ def score_observers(material: Material) -> Section:
                 draft.find(control.verdict)
         _draw_scores(draft, material, scores)
         check = observer_check(material.responses, seed=material.settings.seed)
-        draft.tabulate("planted", "Observers on units whose truth is known", check.to_dict("records"), folded=True)
+        draft.tabulate("planted", "Observers on units whose meaning is known", check.to_dict("records"), folded=True)
     return draft.section(
         "How do machine observers score?",
-        "Machines answer each task once. A network with random weights must not pass for an understood one: every "
-        "score stands beside its random twin and the low-level observer.",
+        "Machines answer each task once. A network with random weights must not look understandable: every score is "
+        "shown with those of its random twin and of the low-level observer.",
     )
 
 
@@ -158,7 +159,7 @@ def _draw_scores(draft: SectionDraft, material: Material, scores: Sequence[Machi
         draft.draw(
             f"scores-{_slug(observer)}", f"Proportion correct by {observer}",
             plot_machine_scores(own, parameters, "; ".join(material.dataset.notes)), MachineScores(own).frame(),
-            "Random-weight twins and the low-level observer stand beside every score.",
+            "Every score is shown with its random-weight twin and the low-level observer.",
         )  # fmt: skip
 
 
@@ -189,8 +190,9 @@ def compare_with_people(material: Material) -> Section:
                     }
                     for own in units
                 ],
-                "Disattenuated: divided by the root of people's reliability, which caps what any score can show. "
-                '"Above 1": people\'s reliability is too uncertain to bound it below the largest correlation there is.',
+                "Disattenuated: divided by the square root of the reliability of people's scores, the largest "
+                'correlation that any score can reach. "Above 1": that reliability is too uncertain to keep the '
+                "value below 1.",
             )  # fmt: skip
         with draft.trying(f"{observer}: models"):
             draft.tabulate(
@@ -207,7 +209,7 @@ def compare_with_people(material: Material) -> Section:
             )  # fmt: skip
         with draft.trying(f"{observer}: errors"):
             draft.tabulate(
-                f"errors-{_slug(observer)}", f"Do people and {observer} err on the same tasks?",
+                f"errors-{_slug(observer)}", f"Do people and {observer} make errors on the same tasks?",
                 [
                     {
                         "condition": own.condition,
@@ -219,7 +221,7 @@ def compare_with_people(material: Material) -> Section:
                     }
                     for own in error_consistency(people, machine)
                 ],
-                "Cohen's kappa keeps its sign: below 0, they err on different tasks more than chance would have it.",
+                "Cohen's kappa below 0: they make errors on different tasks more often than expected by chance.",
             )  # fmt: skip
         if observer == LOW_LEVEL and machine["probability"].nunique() < 3:
             continue
@@ -237,7 +239,7 @@ def compare_with_people(material: Material) -> Section:
                     }
                     for own in score_forecasts(people, machine, seed=seed)
                 ],
-                "Log-loss in nats a trial; a coin has .693.",
+                "Log-loss in nats per trial; guessing at random gives .693.",
             )  # fmt: skip
         with draft.trying(f"{observer}: calibration"):
             calibrations += calibrate(people, machine, seed=seed)
@@ -269,14 +271,14 @@ def compare_with_people(material: Material) -> Section:
                         "bound on it": own.bound,
                         "units with answers": own.labelled,
                         "further units": own.unlabelled,
-                        "p, labelled at random": own.labelling_p,
+                        "p of random labelling": own.labelling_p,
                         "remark": own.remark,
                     }
                     for own in score_with_machine(people, machine, seed=seed)
                 ],
                 "A saving of 1.2 means that people alone would have to give 1.2 times as many answers. The bound is "
-                "that of a machine that knows every unit's true score. The score is unbiased only if units were "
-                "labelled at random: a small p speaks against it.",
+                "the saving of a machine that knows every unit's true score. The score is unbiased only if people's "
+                "units were chosen at random: a small p is evidence against that.",
             )  # fmt: skip
     if calibrations:
         data = calibration_points(calibrations)
@@ -288,8 +290,8 @@ def compare_with_people(material: Material) -> Section:
             draft.draw("units", "Unit scores of people and machines", plot_human_machine(drawn), drawn)
     return draft.section(
         "Do machines answer as people do?",
-        "Correlations over units, raw and freed of people's noise; errors on single tasks; how well machines predict "
-        "single answers; and what their answers save.",
+        "Correlations over units, raw and corrected for the noise in people's scores; errors on single tasks; how "
+        "well machines predict single answers; and how many human answers they save.",
     )
 
 

@@ -69,8 +69,8 @@ def describe_mixed_model(material: Material) -> Section:
     draft = SectionDraft("mixed-model")
     lapse, estimated = lapse_of(material)
     lead = (
-        "Right answers as guess .5 plus what is seen, with random effects of units, people and whatever else varies. "
-        "Proportions are integrated over the random effects."
+        "A model of correct answers with a guess rate of .5 and random effects of units, people and other sources of "
+        "variation. Proportions are integrated over the random effects."
     )
     if not material.settings.thorough:
         draft.absent.append("the mixed model was not fitted, because a quick report was asked for.")
@@ -98,7 +98,7 @@ def _describe_fit(draft: SectionDraft, material: Material, model: MixedModel, fi
         blank = material.people(("main",), ("none",))
         offset = guessing_sensitivity(model, table, blank, fit)
         draft.tabulate(
-            "guessing", "With each unit's own rate of guessing", offset.frame().to_dict("records"), folded=True
+            "guessing", "With a guess rate for each unit", offset.frame().to_dict("records"), folded=True
         )  # fmt: skip
     with draft.trying("lapses"):
         sweep = lapse_sweep(model, table, LAPSES, reporter=material.reporter)

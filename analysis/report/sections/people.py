@@ -29,9 +29,9 @@ def compare_people(material: Material) -> Section:
         people = table.drop_duplicates("participant")[name].value_counts()
         known = [str(group) for group in people.index if people[group] > 0 and group != UNKNOWN]
         counted = ", ".join(f"{people[group]:,} {group}" for group in known)
-        draft.find(f"{name.capitalize()}: {counted}.", "Counted are people whose answers count.")
+        draft.find(f"{name.capitalize()}: {counted}.", "Only people who pass the exclusion rules are counted.")
         if len(known) > MOST_GROUPS:
-            draft.absent.append(f"{name}: {len(known)} groups, and pairs of more than {MOST_GROUPS} are not compared.")
+            draft.absent.append(f"{name}: {len(known)} groups; vimi compares pairs only up to {MOST_GROUPS} groups.")
             continue
         for first, second in combinations(known, 2):
             with draft.trying(f"{name}: {first} minus {second}"):
@@ -60,5 +60,5 @@ def compare_people(material: Material) -> Section:
                 draft.absent.extend(found.left_out)
     return draft.section(
         "Do groups of people differ?",
-        "People are nested in groups; both groups answer about the same units, by which the difference is paired.",
+        "People are nested in groups; both groups answer about the same units, so the difference is paired by unit.",
     )

@@ -37,7 +37,9 @@ def check_controls(material: Material) -> Section:
         if (everything["references"] == "none").any():
             with draft.trying("guessing without references"):
                 guessing = check_guessing(everything)
-                draft.find(guessing.verdict, "Trials without references ask what the queries alone tell.")
+                draft.find(
+                    guessing.verdict, "Trials without references show how often the queries alone give the answer away."
+                )
                 draft.tabulate(
                     "guessing", "Trials without references",
                     [
@@ -53,7 +55,8 @@ def check_controls(material: Material) -> Section:
                 drawn, overall = guessing_points(guessing)
                 draft.draw(
                     "guessing", "Guessing without references", plot_guessing(drawn, overall), drawn,
-                    "In red: people and units that chance alone does not explain, after Holm. Bands: the means.",
+                    "In red: people and units that chance alone does not explain, after Holm's correction. Bands: "
+                    "the means.",
                 )  # fmt: skip
         else:
             draft.lack("no trial was shown without references, so the guess rate of .5 is an assumption.", "guessing")
@@ -63,7 +66,7 @@ def check_controls(material: Material) -> Section:
                 rows = [
                     {**own.cell, **own.proportions, "maximal minus minimal side": own.max_minus_min} for own in compared
                 ]
-                draft.tabulate("references", "Which side carries the task", rows)
+                draft.tabulate("references", "Which side of the references matters", rows)
                 for own in compared:
                     if own.max_minus_min is not None:
                         draft.find(own.verdict)
@@ -93,14 +96,14 @@ def check_controls(material: Material) -> Section:
         )  # fmt: skip
     return draft.section(
         "Is it understanding?",
-        "What else may move a proportion correct: queries that answer themselves, one side that carries the task, "
-        "learning, inconsistency.",
+        "What else may change a proportion correct: queries that give the answer away, one side of references that "
+        "is enough, learning, inconsistent answers.",
     )
 
 
 def _add_repeats(draft: SectionDraft, material: Material) -> None:
     if not (material.counted["kind"] == "repeated").any():
-        draft.lack("there are no repeated trials, so that consistency can't be measured.")
+        draft.lack("there are no repeated trials, so consistency can't be measured.")
         return
     repeated = repeat_consistency(material.people(("main", "repeated"), ("both",)))
     draft.tabulate(
@@ -140,7 +143,7 @@ def describe_confidence(material: Material) -> Section:
                 }
                 for own in measured
             ],
-            "The M-ratio is meta-d' over d'; d' itself stands in the table of sensitivity and bias.",
+            "The M-ratio is meta-d' over d'; d' itself is in the table of sensitivity and bias.",
         )  # fmt: skip
         for own in measured:
             if own.auroc is not None:
@@ -168,7 +171,8 @@ def describe_confidence(material: Material) -> Section:
         )  # fmt: skip
     return draft.section(
         "Are people sure when they are right?",
-        "Confidence from 1 to 3, and position as the stimulus of a detection task: d' is sensitivity without bias.",
+        "Confidence from 1 to 3, and the position of the maximal query as the signal of a detection task: d' "
+        "measures sensitivity without bias.",
     )
 
 
@@ -217,8 +221,8 @@ def describe_difficulty(material: Material) -> Section:
         draft.lack(f"all main trials are {found[0]}, so there is no curve.", "difficulty")
     _describe_layers(draft, material)
     return draft.section(
-        "Where does it hold?",
-        "Harder queries come from nearer the middle of a unit's activations; layers by their depth.",
+        "How do scores depend on difficulty and layer?",
+        "Harder queries come from nearer the middle of a unit's activations. Layers are ordered by depth.",
     )
 
 
@@ -259,6 +263,6 @@ def _draw_layers(draft: SectionDraft, material: Material) -> None:
         data = data.drop(columns="layer_type")
     draft.draw(
         "layers", "Proportion correct by depth of the layer", plot_layers(data), data,
-        "Depth 0 is the picture, 1 the output. Layers of few units have wide intervals; pale marks have none, since "
-        "one unit is no sample of its layer.",
+        "Depth 0 is the picture, 1 the output. Layers with few units have wide intervals. Pale marks have no "
+        "interval, because one unit is not enough to generalise to its layer.",
     )  # fmt: skip

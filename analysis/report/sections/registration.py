@@ -18,8 +18,8 @@ def compare_with_registration(material: Material, scaling: ScalingStudy | None) 
     deviations: list[Deviation] | None = None
     if registration is None:
         draft.lack(
-            "no plan was frozen for this data set, so nothing here is confirmatory. Freeze one before answers come in: "
-            "vimi preregister STUDY."
+            "no plan was frozen for this data set, so everything here is exploratory. Freeze one before answers come "
+            "in: vimi preregister STUDY."
         )
     else:
         conduct = describe_conduct(
@@ -40,7 +40,8 @@ def compare_with_registration(material: Material, scaling: ScalingStudy | None) 
             deviations = [*deviations, Deviation("mean", "over units", f"over {settings.mean}")]
         draft.find(
             f"The plan {registration.plan.title!r} was frozen on {registration.frozen_at:%Y-%m-%d}, when "
-            f"{registration.answers:,} answers were in; the analysis deviates from it in {len(deviations)} points.",
+            f"{registration.answers:,} answers had been collected. The analysis deviates from it in "
+            f"{len(deviations)} points.",
             f"Hash of the plan: {registration.hash}.",
         )
         draft.tabulate(
@@ -61,7 +62,5 @@ def compare_with_registration(material: Material, scaling: ScalingStudy | None) 
     )
     draft.tabulate("checklist", "Reporting checklist", checklist.frame().to_dict("records"))
     if checklist.unknown:
-        draft.lack(f"items of the checklist that only people can fill: {len(checklist.unknown)}.")
-    return draft.section(
-        "Was it planned?", "A plan that is frozen before the data says which of these numbers were asked for."
-    )
+        draft.lack(f"checklist items that only the authors can fill in: {len(checklist.unknown)}.")
+    return draft.section("Was it planned?", "A plan that was frozen before the data says which analyses were planned.")

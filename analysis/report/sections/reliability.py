@@ -37,8 +37,8 @@ def describe_reliability(material: Material) -> Section:
                 }
                 for own in found
             ],
-            "Split halves are stepped up by Spearman and Brown. The noise ceiling is the highest correlation that any "
-            "automated score can show with these unit scores.",
+            "Split-half correlations are corrected to full length (Spearman-Brown). The noise ceiling is the highest "
+            "correlation that any automated score can show with these unit scores.",
         )  # fmt: skip
     with draft.trying("reliability against answers per unit"):
         curves = reliability_curve(table, seed=seed)
@@ -47,12 +47,12 @@ def describe_reliability(material: Material) -> Section:
         shown = points.groupby("series")["value"].transform(lambda value: np.isfinite(value).all())
         for series in dict.fromkeys(points.loc[~shown, "series"]):
             draft.lack(
-                "halves of the answers disagree too much to predict the reliability of more answers.", str(series)
+                "the halves of the answers disagree too much to predict the reliability with more answers.", str(series)
             )
         points = points[shown].reset_index(drop=True)
         draft.draw(
             "curve", "Reliability against answers per unit", plot_reliability_curve(points), points,
-            "Predicted by Spearman and Brown, and observed by subsampling where units have twice as many answers.",
+            "Predicted (Spearman-Brown), and observed by subsampling where units have twice as many answers.",
         )  # fmt: skip
     with draft.trying("units"):
         cells = estimate_proportions(table, ("model", "condition", "unit"), interval="answers")
@@ -65,12 +65,11 @@ def describe_reliability(material: Material) -> Section:
         rows = rows.assign(noise=_noise(rows, seed))
         draft.draw(
             "units", "Units of each model", plot_unit_distribution(rows), rows,
-            "Outlined: how widely units would seem to differ if all of a model's units were alike and only chance in "
-            "so few answers told them apart.",
+            "Outlined: the spread that would appear by chance alone, if all units of a model were equally easy.",
         )  # fmt: skip
     return draft.section(
         "How reliable are the scores of single units?",
-        "How well the mean of a unit's answers would agree with the mean of as many new ones.",
+        "How well the mean of a unit's answers would correlate with the mean of as many new answers.",
     )
 
 
@@ -108,5 +107,5 @@ def look_ahead(material: Material) -> Section:
         )  # fmt: skip
         draft.absent.extend(forecast.unknown)
     return draft.section(
-        "How many more sessions?", "What it would take until each mean is known to one point on either side."
+        "How many more sessions?", "Sessions needed until each mean has an interval of one point on either side."
     )

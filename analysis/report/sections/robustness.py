@@ -31,14 +31,13 @@ def vary_choices(material: Material, study: ScalingStudy | None = None) -> Secti
     """
     draft = SectionDraft("robustness")
     if not material.settings.thorough:
-        draft.absent.append("the grid of exclusions was not gone through, because a quick report was asked for.")
+        draft.absent.append("a quick report skips the grid of exclusions.")
     else:
         with draft.trying("multiverse"):
             _go_through(draft, material, _carried(material, study))
     return draft.section(
         "Is the result robust to exclusions?",
-        "The headline under every combination of exclusion rules, each as the protocol has it, stricter, more "
-        "lenient or "
+        "The headline under every combination of exclusion rules: each as in the protocol, stricter, more lenient or "
         "left out.",
     )
 
@@ -70,11 +69,11 @@ def _go_through(draft: SectionDraft, material: Material, slopes: Sequence[tuple[
         )  # fmt: skip
         draft.draw(
             f"specifications-{name.replace(' ', '-')}", f"Specification curve, {name}", axes, table,
-            "Every column is one set of answers that some way to exclude sessions and to take the mean leaves; ways "
-            "that leave the same are drawn once. The protocol's own is marked.",
+            "Every column is one way to exclude sessions and take the mean. Ways that keep the same answers are "
+            "drawn once. The protocol's own is marked.",
         )  # fmt: skip
     if found.failed:
-        draft.absent.append(f"{len(found.failed)} specifications leave nothing to estimate from.")
+        draft.absent.append(f"{len(found.failed)} specifications leave no answers to estimate from.")
 
 
 def _in_order(material: Material) -> list[str]:

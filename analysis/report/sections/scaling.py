@@ -76,17 +76,17 @@ def describe_scaling(
     draft = SectionDraft("scaling")
     carried = add_slopes(draft, study, means, models)
     draft.tabulate(
-        "tests", "Tests that assume less, and evidence for no slope", [_test_row(result) for result in carried],
-        "Permutation p-values count all orders of the models where these are few enough. BF01 above 1 speaks for no "
-        "slope; above 3 is called support.",
+        "tests", "Tests with fewer assumptions, and evidence for no slope", [_test_row(result) for result in carried],
+        "Permutation p-values use all orders of the models if these are few enough. BF01 above 1 is evidence for no "
+        "slope; above 3 counts as support.",
     )  # fmt: skip
-    draft.tabulate("ladder", "The ladder of models", _ladder_rows(carried), folded=len(carried) > 3)
+    draft.tabulate("ladder", "Slopes by increasingly complete analyses", _ladder_rows(carried), folded=len(carried) > 3)
     draft.tabulate(
-        "margins", "Which margins would pass", [_margin_row(result) for result in carried],
+        "margins", "Which margins would pass the tests", [_margin_row(result) for result in carried],
         "Equivalence asks whether the slope lies within the margin on both sides, non-improvement whether it lies "
-        "below it. A margin is for the study to declare before the data; these are the smallest that would pass.",
+        "below it. A study must declare its margin before the data; these are the smallest margins that would pass.",
     )  # fmt: skip
-    draft.tabulate("joint", "Size and data at once", _joint_rows(study))
+    draft.tabulate("joint", "Size and training data jointly", _joint_rows(study))
     for condition, joint in study.joint.items():
         if isinstance(joint, Refusal):
             draft.lack(f"{joint.reason}.", f"{condition} on {joint.predictor}")
@@ -95,7 +95,7 @@ def describe_scaling(
             margins = _margins(carried)
             draft.draw(
                 "margins", "Slopes against margins", plot_margins(margins), margins,
-                "Intervals of 95 % and, thicker, of 90 %: the one that the two one-sided tests look at.",
+                "95 % intervals and, thicker, 90 % intervals, which correspond to the two one-sided tests.",
             )  # fmt: skip
         with draft.trying("figure of Bayes factors"):
             sweep = _sweep(carried)
@@ -138,7 +138,7 @@ def add_slopes(
         with draft.trying(f"figure of the slopes{of}"):
             _draw_slopes(draft, study, means, models, of)
     rows = [_slope_row(result) for result in carried]
-    draft.tabulate(f"slopes{of}", f"Slopes, and what they rest on{of}", rows, _FAMILY)
+    draft.tabulate(f"slopes{of}", f"Slopes, and the models behind them{of}", rows, _FAMILY)
     for result in carried:
         for text in result.warnings:
             draft.caution(f"{text.rstrip('.')}.", f"{result.condition} on {result.predictor}")
@@ -146,9 +146,9 @@ def add_slopes(
 
 
 _FAMILY = (
-    "p-values are corrected by Holm over the declared family, and the adjusted intervals agree with them. Slopes are "
-    "those of least squares; which error a verdict rests on is said with it. The p of plain least squares, which takes "
-    "all models for equally exact and unrelated, stands beside it."
+    "p-values are corrected by Holm's method over the declared family, and the adjusted intervals agree with them. "
+    "Slopes are least-squares estimates; each verdict names the standard error that it uses. The p of ordinary least "
+    "squares, which assumes equally precise and unrelated models, is shown for comparison."
 )
 
 
@@ -234,7 +234,7 @@ def _margin_row(result: ScalingResult) -> dict[str, Any]:
 
 def _joint_rows(study: ScalingStudy) -> list[dict[str, Any]]:
     return [
-        {"condition": condition, "predictor": slope.predictor, "slope, the other held": slope.estimate, "p": slope.p}
+        {"condition": condition, "predictor": slope.predictor, "slope, holding the other": slope.estimate, "p": slope.p}
         for condition, joint in study.joint.items()
         if not isinstance(joint, Refusal)
         for slope in joint.slopes
@@ -247,7 +247,7 @@ def _sample_sizes(results: Sequence[ScalingResult]) -> list[str]:
         f"{capital(result.condition)}: {result.effective_sample_size[:1].lower()}{result.effective_sample_size[1:]}"
         for result in results
     )
-    return list(found) or ["No slope could be carried."]
+    return list(found) or ["No slope could be estimated."]
 
 
 def _draw_slopes(
@@ -269,8 +269,8 @@ def _draw_slopes(
         draft.draw(
             name, f"{capital(quantity)} against {against}{whose}",
             plot_scaling(own, slopes, lines, value_label=quantity), own,
-            "Lines and bands: least squares with a 95 % band of the mean. No line is drawn where it is refused, and no "
-            f"panel for fewer than {LEAST_MODELS} models.",
+            "Lines and bands: least squares with a 95 % band of the mean. A panel without a line has no valid slope. "
+            f"Fewer than {LEAST_MODELS} models get no panel.",
         )  # fmt: skip
 
 
@@ -293,9 +293,9 @@ def _draw_leverage(draft: SectionDraft, result: ScalingResult) -> None:
     )  # fmt: skip
     draft.draw(
         f"leverage-{result.condition}-{result.predictor.replace(' ', '-')}",
-        f"What the slope of {result.condition} on {result.predictor} rests on", axes, data,
-        "In red: leverage above twice its mean, or a Cook's distance above 1. To the right, the slope without each "
-        "model; the band is the slope of all of them. Both have the 95 % intervals of least squares.",
+        f"Influence of single models on the slope of {result.condition} on {result.predictor}", axes, data,
+        "In red: leverage above twice its mean, or a Cook's distance above 1. Right: the slope without each model; "
+        "the band is the slope of all models. Both have 95 % least-squares intervals.",
     )  # fmt: skip
 
 

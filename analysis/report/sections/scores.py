@@ -138,8 +138,8 @@ def _compare_intervals(draft: SectionDraft, material: Material) -> None:
             )
     draft.tabulate(
         "intervals", "The same means under several kinds of interval", rows,
-        "Units only is the interval of the 2023 paper; the two-way bootstrap is conservative, since it counts the "
-        "noise of single answers twice over.",
+        '"Units only" is the interval of the 2023 paper. The two-way bootstrap is conservative, because it counts '
+        "the noise of single answers twice.",
     )  # fmt: skip
     if drawn:
         data = pd.concat(drawn, ignore_index=True)
@@ -166,7 +166,7 @@ def compare(material: Material) -> Section:
     for condition in material.conditions:
         own = material.headline[material.headline["condition"] == condition]
         if own["model"].nunique() < 2:
-            draft.lack("differences and ranks need two models, and there is one.", condition)
+            draft.lack("differences and ranks need two models, but there is only one.", condition)
             continue
         with draft.trying(f"{condition}: differences between models"):
             pairs = compare_models(own, condition=condition, same_units=material.dataset.same_units, **asked)
@@ -179,7 +179,7 @@ def compare(material: Material) -> Section:
             data = ranks.frame().assign(condition=condition)
             draft.draw(
                 f"ranks-{condition}", f"Ranks, {condition} references", plot_ranks(_as_ranks(data)), data,
-                "Bars hold the true ranks of all models at once. Models of one shade are indistinguishable.",
+                "Bars contain the true ranks of all models jointly. Models of the same shade are indistinguishable.",
             )  # fmt: skip
             rows = [
                 {"model": own.model, "rank": own.rank, "groups": row["groups"]}
@@ -195,8 +195,8 @@ def compare(material: Material) -> Section:
         _add_comparisons(draft, "conditions", f"{capital(what)}, within each model", found)
     return draft.section(
         "Which models and conditions differ?",
-        "Differences know which units and people are shared. Holm's correction and simultaneous intervals (max-T) hold "
-        "for a whole family of tests at once.",
+        "Differences account for shared units and people. Holm's correction and simultaneous intervals (max-T) hold "
+        "for the whole family of tests.",
     )
 
 
@@ -205,9 +205,9 @@ def _as_ranks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 WHICH_GOES_WITH_WHICH = (
-    "The first interval and the p beside it are of this difference alone. The simultaneous interval and the p of max-T "
-    "hold for the whole family, and agree with each other. Holm's p has no interval: it may be below .05 where the "
-    "simultaneous interval includes 0, and the other way round."
+    "The first interval and its p are for this difference alone. The simultaneous interval and the p of max-T hold "
+    "for the whole family and agree with each other. Holm's p has no matching interval: it may be below .05 when the "
+    "simultaneous interval includes 0, and vice versa."
 )
 
 
