@@ -256,7 +256,7 @@ TAMPERED: dict[str, tuple[Change, str, str]] = {
     "an invented flag": (_set("units", 0, "flag", to="hard"), "units", "a flag that there is not: hard"),
     "a unit twice": (_twice, "units", "stands 2 times"),
     "another seed": (_another_seed, "experiment", "seed"),
-    "another experiment": (_set("made", "experiment", "stimuli", "tasks", to=1), "experiment", "other rules than the file's"),
+    "another experiment": (_set("made", "experiment", "stimuli", "tasks", to=1), "experiment", "other rules than"),
     "an experiment of nothing": (_set("made", "experiment", to={"protocol": "vimi1"}), "experiment", "models"),
     "undescribed stimuli": (_set("stimuli", to=[]), "stimuli", "its stimuli are not described"),
     "no picture": (_set("pictures", 0, "webp", to="AAAA"), "pictures", "can't be read"),
