@@ -1,4 +1,4 @@
-"""Confidence sequences: intervals for a mean that may be looked at after every session, and acted on, at any time.
+"""Confidence sequences: intervals for a mean that stay valid if you look after every session and stop at any time.
 
 An ordinary interval holds for a sample size that was fixed beforehand; who looks every hour and stops when they like
 what they see is wrong more often than it says. A confidence sequence holds at all times at once: the chance that it

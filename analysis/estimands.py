@@ -1,4 +1,4 @@
-"""What an estimate speaks for: said in every estimate, in the same words everywhere.
+"""What an estimate generalises to: stated in every estimate, in the same words everywhere.
 
 Two choices make an estimand. *Scope*: the very models, units and people at hand; these models, but new units and
 people like those (what a leaderboard means); or new models of such sizes (what a claim of scaling means). Wider scope,

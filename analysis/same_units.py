@@ -77,7 +77,7 @@ def group_models(names: Iterable[str], same_units: Mapping[str, str] | None = No
 
 
 def check_one_model_a_name(table: pd.DataFrame, model: str = "model") -> None:
-    """Refuse a table in which one name stands for several models.
+    """Refuse a table in which several models share a name.
 
     Parameters
     ----------

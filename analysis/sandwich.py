@@ -1,4 +1,5 @@
-"""Cluster-robust errors: what a mean, a slope or a d' is worth when answers of one person, or about one unit, agree.
+"""Cluster-robust errors: the precision of a mean, a slope or a d' when answers of one person, or about one unit, are
+correlated.
 
 Answers hang together twice: through the unit they are about and through the person who gives them. Each answer's
 influence on an estimate is summed over clusters; the variance is the sum of squares over units, plus that over people,
@@ -107,7 +108,7 @@ class Clusters:
 
     @property
     def estimand(self) -> str:
-        """What an estimate with these clusters speaks for: a factor that is not clustered stays what it is."""
+        """What an estimate with these clusters generalises to: factors without clusters are treated as fixed."""
         return spell_estimand(_SCOPES[frozenset(self.names)])
 
     def variance(self, influence: NDArray[np.float64]) -> tuple[float, float]:

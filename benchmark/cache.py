@@ -129,7 +129,7 @@ class Cache:
 
         Returns
         -------
-        Why nothing could be cached, or nothing: a cache that can't be written is no reason to stop.
+        Why nothing could be cached, or nothing: if the cache can't be written, work continues.
         """
         if self.folder is None or not len(pictures):
             return ""
@@ -210,7 +210,7 @@ class Cache:
         return False
 
     def keep_picture(self, picture: str, settings: Any, path: Path) -> None:
-        """Cache a study's encoded picture; a cache that can't be written is no reason to stop."""
+        """Cache a study's encoded picture; if the cache can't be written, work continues."""
         if self.folder is None:
             return
         folder = self._picture_folder(settings, picture)

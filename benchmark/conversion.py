@@ -122,7 +122,7 @@ def unknown_names(source: Path) -> set[str]:
 
 
 def _load_with_stand_ins(source: Path, names: set[str]) -> Any:
-    """Load a checkpoint with inert objects in the place of unknown ones.
+    """Load a checkpoint with inert objects instead of unknown ones.
 
     What is filled like a dictionary or a list must be one, to torch's unpickler: which stand-ins those are shows
     only on the way, so loading begins anew whenever one more is known.

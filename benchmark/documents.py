@@ -28,7 +28,7 @@ class Document(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _takes_values_as_written(cls, value: Any, information: ValidationInfo) -> Any:
-        """Refuse a text in place of a number, and a number in place of true or false: nothing is turned in silence."""
+        """Refuse text for a number, and a number for true or false: nothing is converted silently."""
         field = cls.model_fields.get(str(information.field_name))
         wanted = _scalars(field.annotation) if field else set()
         if float in wanted and value in ("inf", "-inf", "nan"):

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, and how it is said.
+"""All errors, and how they are worded.
 
 Every error names what is wrong, where, and what to do next. The command line prints the message alone and
 leaves with the exit code of the error; a traceback is only ever shown for a defect of vimi itself.
@@ -9,7 +9,7 @@ leaves with the exit code of the error; a traceback is only ever shown for a def
     ├── CardError              a model card that does not fit its model
     ├── WeightsError           weights that are missing, or can't be loaded safely
     ├── PoolError              pictures
-    │   ├── UnreadablePicture  a file that is no picture, or a broken one
+    │   ├── UnreadablePicture  a file that is not a picture, or is broken
     │   └── PoolTooSmall       fewer pictures than the protocol needs
     ├── ActivationError        activations that can't be ranked
     │   └── NonFiniteActivation
@@ -21,9 +21,9 @@ leaves with the exit code of the error; a traceback is only ever shown for a def
     ├── EngineError            workers that can't be reached, or can't do their work
     ├── DatabaseError          the database of people's answers
     ├── HostingError           the hosted task: settings, texts, links, codes
-    ├── ImportFailure          answers from elsewhere that can't be read as they are described
-    ├── AnalysisError          answers or a question that can't carry the analysis asked for
-    ├── LeaderboardError       a model that can't be added, or a result file that can't be believed
+    ├── ImportFailure          imported answers that do not match their description
+    ├── AnalysisError          answers that do not support an analysis, or an incomplete request
+    ├── LeaderboardError       a model that can't be added, or a result file that fails verification
     └── StorageError           the disk is full, or can't be written (exit code 1)
 """
 
@@ -63,7 +63,7 @@ class PoolError(VimiError):
 
 
 class UnreadablePicture(PoolError):
-    """A file of the pool is no picture, or a broken one."""
+    """A file of the pool is not a picture, or is broken."""
 
 
 class PoolTooSmall(PoolError):
@@ -79,7 +79,7 @@ class NonFiniteActivation(ActivationError):
 
 
 class StudyError(VimiError):
-    """The study folder is not in the state that was asked of it."""
+    """The study folder is not in the state that the call needs."""
 
 
 class StudyLocked(StudyError):
@@ -91,7 +91,7 @@ class StudyMismatch(StudyError):
 
 
 class StageMissing(StudyError):
-    """A stage was asked for whose inputs do not exist yet."""
+    """A stage was requested before its inputs exist."""
 
 
 class ObserverError(VimiError):
@@ -111,15 +111,15 @@ class HostingError(VimiError):
 
 
 class ImportFailure(VimiError):
-    """Answers from elsewhere are not as their mapping, or their release, describes them."""
+    """Imported answers do not match their mapping, or the description of their release."""
 
 
 class AnalysisError(VimiError):
-    """The answers can't carry the analysis that was asked for, or the question lacks something."""
+    """The answers do not support the requested analysis, or the request is incomplete."""
 
 
 class LeaderboardError(VimiError):
-    """A model can't be added to the leaderboard, or a result file can't be read or believed."""
+    """A model can't be added to the leaderboard, or a result file can't be read or fails verification."""
 
 
 class StorageError(VimiError):

@@ -50,7 +50,7 @@ class Estimate:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies wholly on one side of zero."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
     def as_dict(self) -> dict[str, float | int | str]:
@@ -69,7 +69,7 @@ def _whole(value: float) -> str:
 
 
 def _within_one(value: float) -> str:
-    """Write a disattenuated correlation; what lies beyond 1 is said in words."""
+    """Write a disattenuated correlation; values above 1 are written in words."""
     if abs(value) > 1:
         return "above 1" if value > 0 else "below -1"
     return spell_value(value)

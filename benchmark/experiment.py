@@ -269,7 +269,7 @@ class RecruitmentSettings(Document):
 
     @property
     def unfilled(self) -> list[str]:
-        """Names of the fields that must be filled before strangers may come, and are not."""
+        """Names of the required fields that are still empty."""
         needed = ("ethics_approval", "controller", "contact", "retention", "pool_licence")
         return [name for name in needed if not self.stated(name)]
 
@@ -405,7 +405,7 @@ class Experiment(Document):
 
     @property
     def hash(self) -> str:
-        """Hash of what the file says of the stimuli and trials.
+        """Hash of the settings of stimuli and trials.
 
         Where on this machine pictures, weights and cards lie is left out: what is in them has hashes of its own. So
         is how people are received, which may still change when everything is built: see :attr:`hosting_hash`.
@@ -414,7 +414,7 @@ class Experiment(Document):
 
     @property
     def contents(self) -> dict[str, Any]:
-        """What the file says of the stimuli and trials, wherever pictures, weights and cards lie."""
+        """Settings of stimuli and trials, independent of where pictures, weights and cards are stored."""
         values = self.model_dump(mode="json", exclude=set(_RECEPTION))
         values["pool"]["source"] = self.pool.source.partition(":")[0]
         values["visualization"] = self._visualized.identity(self.pool.crop)
@@ -518,7 +518,7 @@ def setting_differences(old: Any, new: Any, where: str = "") -> list[str]:
 
 
 def forgotten_reception(old: Experiment, new: Experiment) -> list[str]:
-    """List what an experiment says of how people are received, and a later one leaves at its default."""
+    """List settings of hosting that an experiment sets and a later one leaves at their defaults."""
     before, after = (
         _flatten(experiment.model_dump(mode="json", include=set(_RECEPTION), exclude_defaults=True))
         for experiment in (old, new)

@@ -42,7 +42,7 @@ class ExtensionDraft(Study):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of the extension: what it extends, from how many waves, by which anchor."""
+        """The manifest's entry for the extension: what it extends, how many waves there were, and the anchor."""
         return dict(self.manifest.get("extension", {}))
 
     def discard(self) -> None:
@@ -179,7 +179,7 @@ def _check_trials(study: Study, draft: ExtensionDraft) -> str:
 
 
 def finish_extension(study: Study) -> bool:
-    """Put an extension in place of the study, once all its stages have run and been checked.
+    """Replace the study by its extension, once all its stages have run and been checked.
 
     A call that is killed is finished by the next one: until the manifest is replaced, which is the last step, the
     study is read as it was, and its tables may hold more than it speaks of.

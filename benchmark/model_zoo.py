@@ -481,7 +481,7 @@ def _from_timm(card: ModelCard) -> nn.Module:
 
 
 def _check_hub() -> None:
-    """Fail at once where there is no network, instead of after the hub client's minute of retries."""
+    """Fail at once without internet access, instead of after the hub client's minute of retries."""
     from huggingface_hub import constants
 
     host = urlsplit(constants.ENDPOINT).hostname or ""

@@ -361,7 +361,7 @@ def _how_untrained(card: ModelCard) -> str:
 
 
 def _check_name(name: str) -> None:
-    """Check that an own model may have a name: one that nothing else has, and that paths and addresses can carry."""
+    """Check that a user's model may have a name: it must be unused, and valid in paths and addresses."""
     if not NAME.match(name) or name.endswith((TWIN_SUFFIX, ".toml")):
         raise CardError(
             f"A model can't be called {name!r}: use letters, digits and _ . + - (no '/', no ':', no '@'), and neither "
@@ -483,7 +483,7 @@ class _Folder:
         self.folder = folder
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Return where a module without a package lies in the folder."""
+        """Return where the folder holds a module without a package."""
         return PathFinder.find_spec(name, [self.folder]) if path is None else None
 
 

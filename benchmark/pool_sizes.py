@@ -1,4 +1,4 @@
-"""A study over a part of its pool: where what belongs to a smaller pool lies, and which sizes a protocol can carry.
+"""A study over a part of its pool: where a smaller pool's files are stored, and which sizes a protocol allows.
 
 Difficulty is a rank, not a quantile: with fewer pictures, the same number of references and queries reaches further
 into a unit's ranking, so a score depends on the size of the pool. N is a part of a protocol's identity, and answers
@@ -97,7 +97,7 @@ class PoolSize(Study):
 
     @property
     def difficulties(self) -> tuple[Difficulty, ...]:
-        """Those of the study's difficulties that this size can carry."""
+        """Those of the study's difficulties that this size allows."""
         return fitting_difficulties(self.protocol, self.size, self.experiment.stimuli.difficulties)
 
     @property
@@ -134,7 +134,7 @@ class PoolSize(Study):
 
 
 def fitting_difficulties(protocol: Protocol, size: int, wanted: Sequence[Difficulty]) -> tuple[Difficulty, ...]:
-    """Return which difficulties a pool of some size can carry, the easier ones first."""
+    """Return the difficulties that a pool of a given size allows, easiest first."""
     kept: tuple[Difficulty, ...] = ()
     for difficulty in (name for name in DIFFICULTIES if name in wanted):
         try:

@@ -132,7 +132,7 @@ def _speaking() -> Iterator[None]:
 
 
 class Reporter:
-    """Tells nobody: the default wherever a function takes a reporter."""
+    """Reports nothing: the default reporter of functions."""
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:
@@ -233,7 +233,7 @@ def in_notebook() -> bool:
 
 
 def default_reporter() -> Reporter:
-    """Return what long calls use when nobody named a reporter: lines in a notebook, silence in a script."""
+    """Return the default reporter of long calls: lines in a notebook, silence in a script."""
     return LineReporter(sys.stdout) if in_notebook() else Reporter()
 
 

@@ -258,7 +258,7 @@ class Protocol:
         return windows
 
     def smallest_pool(self, difficulties: tuple[Difficulty, ...] = ("easy",)) -> int:
-        """Return the fewest pictures that carry these difficulties."""
+        """Return the fewest pictures that allow these difficulties."""
         high = 1
         while self._windows(high, difficulties)[1]:
             high *= 2

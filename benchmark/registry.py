@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 class Registry(Generic[Item]):
-    """Names and what they stand for; an unknown name is answered with the near ones.
+    """A registry of names; an unknown name is an error that suggests the nearest ones.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Registry(Generic[Item]):
         return decorate
 
     def __getitem__(self, name: str) -> Item:
-        """Return what a name stands for.
+        """Return the item with a name.
 
         Raises
         ------

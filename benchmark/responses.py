@@ -20,7 +20,7 @@ from benchmark.units import PLANTED
 
 
 def reaction_seconds(milliseconds: pd.Series) -> pd.Series:
-    """Return reaction times in seconds: whoever shows or summarises them takes them from here.
+    """Return reaction times in seconds, the unit in which all results show them.
 
     Answers are stored with milliseconds (``rt_ms``); everything that is said about reaction times is in seconds.
     """
@@ -146,7 +146,7 @@ def _answer(
 
 
 def store_responses(study: Study, responses: pd.DataFrame) -> None:
-    """Write an observer's answers, in place of those it gave before.
+    """Write an observer's answers, replacing its earlier ones.
 
     What it answered to the same stimuli with other sides shown is kept; so is what it answered before the study was
     extended, since old stimuli are unchanged.
@@ -178,7 +178,7 @@ def machine_responses(study: Study) -> pd.DataFrame:
 
 
 def read_responses(study: Study, database: str = "", *, pilot: bool = False) -> pd.DataFrame:
-    """Return all answers of a study, whoever gave them: those in its files and those in its database, as one table.
+    """Return all answers of a study, from its files and its database, as one table.
 
     Parameters
     ----------

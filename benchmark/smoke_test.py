@@ -296,7 +296,7 @@ class _Run:
         return f"{count:,}"
 
     def _repeat(self) -> str:
-        """Own code may draw its weights anew each time it is called: such a network is another one in each run."""
+        """A user's code may draw new weights each time it is called: such a network differs in each run."""
         again, _ = build_network(self._own_card, weights=self.weights, seed=self.seed)
         if hash_state(again.state_dict()) != self.weights_hash:
             raise _Failure(

@@ -279,7 +279,7 @@ class Study:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest, read anew."""
+        """The manifest, read again from the file."""
         try:
             values: dict[str, Any] = json.loads(self.manifest_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -345,7 +345,7 @@ class Study:
         return bool(state.get("state") == "done" and state.get("inputs") == inputs)
 
     def finish_stage(self, stage: Stage, inputs: str, outputs: dict[str, str], **facts: Any) -> None:
-        """Record that a stage has finished: what went in, what came out, and facts worth knowing.
+        """Record that a stage has finished: its inputs, its outputs, and facts about it.
 
         Later stages that were made from something else are forgotten, so that nobody mixes them with this one.
         """

@@ -140,7 +140,7 @@ def flip_coins(names: list[str], *words: str | int) -> np.ndarray[Any, np.dtype[
 def present(
     tasks: pd.DataFrame, *, references: str = "both", seed: int = 0, labels: dict[str, str] | None = None
 ) -> tuple[Presentation, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Show tasks to an observer: the place of the maximal query is drawn by the seed, for each task by itself.
+    """Show tasks to an observer: the position of the maximal query is drawn from the seed for each task.
 
     Parameters
     ----------

@@ -399,7 +399,7 @@ class _Tracer(TorchFunctionMode):
         return self._in_block(name)
 
     def _in_block(self, name: str, itself: bool = False) -> bool:
-        """Whether a module lies on the main path inside a repeated block."""
+        """Whether a module is on the main path inside a repeated block."""
         block = next((b for b in self.blocks if name.startswith(b + ".") or (itself and name == b)), None)
         if block is None or name in self.stem:
             return False
@@ -504,7 +504,7 @@ def batch_norm_affine(norm: nn.modules.batchnorm._BatchNorm) -> tuple[NDArray[np
 def _drop_unused(
     layers: list[Layer], readings: list[Reading], products: list[Product]
 ) -> tuple[tuple[Layer, ...], tuple[Reading, ...], tuple[Product, ...]]:
-    """Leave out readings and products that no layer needs, and number the columns of the others anew.
+    """Remove readings and products that no layer needs, and renumber the columns of the others.
 
     Readings come first, so that their columns can be laid side by side; products follow in order.
     """
@@ -529,7 +529,7 @@ def _drop_unused(
 
 
 def _commutes_with_mean(module: nn.Module) -> bool:
-    """Whether a module does the same at every position by itself, linearly."""
+    """Whether a module applies the same linear map at every position separately."""
     if isinstance(module, nn.Linear):
         return True
     return (

@@ -323,7 +323,7 @@ def gather_activations(plan: ActivationPlan, folder: Path) -> Activations:
 
 
 def _keep(merged: Activations, folder: Path) -> Activations:
-    """Write the activations of the whole pool, in place of their shards."""
+    """Write the activations of the whole pool, replacing their shards."""
     _write(merged, folder)
     shutil.rmtree(folder / "shards", ignore_errors=True)
     return merged

@@ -1,4 +1,4 @@
-"""What an engine's workers work with while a study is built: found and loaded by whoever does the pieces."""
+"""What an engine's workers need while a study is built; each worker finds and loads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding pictures in threads, in order, a bounded distance ahead of whoever uses them."""
+"""Decoding pictures in threads, in order, a bounded distance ahead of their use."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Detector:
 
     @property
     def unit(self) -> Unit:
-        """The unit that stands for the detector in tables."""
+        """The unit that represents the detector in tables."""
         return Unit(PLANTED, self.layer, self.index)
 
 

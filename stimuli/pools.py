@@ -373,7 +373,7 @@ def _check_folder(root: Path) -> None:
 
 
 def _files(root: Path) -> tuple[list[Path], dict[str, list[str]]]:
-    """Return every picture below a folder, and what lies beside them, by the reason why it is left out.
+    """Return every picture below a folder, and the other files with the reason why they are left out.
 
     Links are followed, to files and to folders, as torchvision and timm follow them; a link to a folder that it lies
     in is cut.
@@ -395,7 +395,7 @@ def _files(root: Path) -> tuple[list[Path], dict[str, list[str]]]:
 
 
 def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, str]]:
-    """Yield what lies below a folder, each with the reason why it is no picture, empty for pictures."""
+    """Yield the files below a folder, each with the reason why it is not a picture (empty for pictures)."""
     try:
         status = folder.stat()
         here = (*above, (status.st_dev, status.st_ino))
@@ -445,7 +445,7 @@ def _begins_like_one(path: Path) -> bool:
 
 
 def find_shards(place: str) -> list[Path]:
-    """Expand ``shard-{000..012}.tar`` and ``shard-*.tar``, and fetch what lies behind an address."""
+    """Expand ``shard-{000..012}.tar`` and ``shard-*.tar``, and download addresses."""
     names = [name for part in place.split(",") for name in _expand(part.strip()) if name]
     if not names:
         raise PoolError("The pool 'webdataset' needs shards: webdataset:PATH/shard-{000..012}.tar.")

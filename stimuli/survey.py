@@ -113,7 +113,7 @@ class Survey:
         return bool(self.table["label"].notna().any())
 
     def facts(self) -> dict[str, Any]:
-        """Return what the manifest says of the pool."""
+        """Return the manifest's entry for the pool."""
         sizes = Counter(self.table["group"])
         shared = sum(size for size in sizes.values() if size > 1)
         return {
@@ -131,7 +131,7 @@ class Survey:
         }
 
     def notices(self) -> list[str]:
-        """Say, in sentences, what whoever builds on the pool should know of it."""
+        """Say, in sentences, what users of the pool should know about it."""
         facts = self.facts()
         sentences = [self.problem] if self.problem else []
         if self.copies:
@@ -242,7 +242,7 @@ def _read_shard(path: Path, identity: str) -> _Shard | None:
 
 @dataclass
 class _Waiting:
-    """A picture that was looked at, and may wait for its embedding: its file's key, what is known, what is embedded."""
+    """A surveyed picture that may still need its embedding: its file's key, known facts, embeddings."""
 
     key: str
     look: _Look
@@ -316,7 +316,7 @@ class _Surveyor:
         return shard
 
     def _inspect(self, place: int) -> _Waiting | UnreadablePicture:
-        """Look at a picture, unless its file has been looked at before."""
+        """Survey a picture, unless its file was surveyed before."""
         try:
             content = self.pool.content(place)
             key = hash_bytes(content) if content is not None else ""

@@ -101,7 +101,7 @@ def environment_hash() -> str:
 
 
 def admin_hash() -> str:
-    """Return the hash of the experimenter's password; empty if there is none, and then there is no page.
+    """Return the hash of the experimenter's password; empty if there is none, which turns the page off.
 
     Raises
     ------
@@ -138,7 +138,7 @@ class Caller:
 
     @property
     def is_stranger(self) -> bool:
-        """Whether nothing speaks for them: neither an earlier visit nor that they sit at the server itself."""
+        """Whether a visitor is unknown: no earlier visit, and not on the server's own machine."""
         return not self.device and self.visitor != SELF
 
 
@@ -147,7 +147,7 @@ ANYBODY = Caller()
 
 
 class Gate:
-    """Lets in whoever knows the password, and slows down whoever guesses.
+    """Admits people who know the password, and slows down guessing.
 
     Each caller waits for their own wrong attempts, longer each time, and for nobody else's. All strangers together
     have a budget of wrong attempts besides, since whoever guesses may come from many addresses. A device that has been

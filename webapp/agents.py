@@ -1,4 +1,4 @@
-"""Signs that an agent answers: signed requests, a pointer that jumps, text that nobody typed.
+"""Signs that an agent answers: signed requests, a jumping pointer, text that was not typed.
 
 They are evidence for exclusion rules that an analysis names, and turn nobody away: eye trackers, voice control and
 dictation leave some of the same signs.
@@ -61,7 +61,7 @@ class Writing(BaseModel):
 
 
 def signed_agent(headers: Mapping[str, str]) -> str | None:
-    """Return whose agent signed a request, by its own account, or None if nobody did.
+    """Return the agent that a signed request names, or None if the request is not signed.
 
     Agents that go by Web Bot Auth send ``Signature-Agent`` beside the signature of RFC 9421. The signature is not
     verified, since the key lies with the agent's maker and a host need not reach the internet: who wants to be taken

@@ -367,7 +367,7 @@ def first_pictures(hosting: Hosting, participant: Participant) -> list[list[str]
 
 
 def list_pictures(trial: Trial) -> list[str]:
-    """Return the pictures of a trial in the order of their names, which tells nothing of what they are for."""
+    """Return the pictures of a trial in the order of their names, which does not reveal their roles."""
     left, right, upper, lower = place_pictures(trial)
     return sorted({*left, *right, upper, lower})
 
@@ -406,7 +406,7 @@ def _acknowledge(
     query_top: str = "",
     kind: str = "",
 ) -> Acknowledgement:
-    """Say what became of an answer, and what comes next."""
+    """Reply whether an answer was stored, and what comes next."""
     now_at = find(connection, hosting, known.token)
     reply = Acknowledgement(state=state)
     if now_at is not None and now_at.phase in ("practice", "trials"):

@@ -187,7 +187,7 @@ def _share_who_pass(connection: Connection, hosting: Hosting) -> float:
 
 
 def lease_slot(connection: Connection, hosting: Hosting, session: int) -> str:
-    """Give a session the first slot that nobody holds, or open one behind the plan.
+    """Give a session the first free slot, or open one beyond the plan.
 
     A participant never gets a slot twice. Servers that lease at the same moment can't get the same slot: the
     database refuses the second, which then takes the next.

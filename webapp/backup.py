@@ -263,7 +263,7 @@ def _count(connection: sqlite3.Connection, table: str) -> int:
 
 
 def _read_facts(path: Path) -> dict[str, str]:
-    """Return what a backup says of itself."""
+    """Return the facts that a backup states about itself."""
     if not path.is_file():
         raise DatabaseError(f"There is no file {path}; name a backup made by vimi backup.")
     try:
@@ -393,7 +393,7 @@ def _withdrawn_receipts(connection: Connection, identity: str) -> list[str]:
 
 
 def _withdraw_again(target: Connection, identity: str, receipts: list[str]) -> int:
-    """Delete anew what was restored of people who have withdrawn; returns how many they are."""
+    """Delete again the restored data of people who have withdrawn, and return their number."""
     query = sa.select(people.c.id).where(
         people.c.study == identity, people.c.receipt.in_(receipts), people.c.outcome.is_distinct_from("withdrawn")
     )
@@ -445,7 +445,7 @@ def _room(source: Connection, target: Connection, table: sa.Table) -> int:
 
 
 def _shifted(row: dict[str, Any], table: sa.Table, shift: dict[str, int]) -> dict[str, Any]:
-    """Return a row with its numbers moved; those that nothing refers to are drawn anew."""
+    """Return a row with its numbers shifted; numbers that nothing refers to are drawn again."""
     if table.name in shift:
         row["id"] += shift[table.name]
     elif "id" in row:

@@ -149,7 +149,7 @@ class Hosting:
 
     @cached_property
     def consent_values(self) -> dict[str, object]:
-        """What the consent text says of the study."""
+        """Values for the consent text."""
         missing = self.wording.label("not_stated")
         fields = ("ethics_approval", "controller", "contact", "retention", "pool_licence")
         return {
@@ -203,7 +203,7 @@ class Hosting:
 
     @cached_property
     def closed_because(self) -> list[str]:
-        """Fields that must be filled before strangers may come, and are not; empty where nobody is recruited."""
+        """Required fields that are still empty; none if nobody is recruited."""
         if self.preview or self.bots or (self.pilot and self.recruitment.recruiter == "open"):
             return []
         return self.recruitment.unfilled
@@ -218,7 +218,7 @@ class Hosting:
         return completion_code(self.recruitment, self.identity, outcome)
 
     def trial_token(self, session: int, trial: str) -> str:
-        """Return the token of a session's trial: nobody can guess it, and it says nothing of the trial."""
+        """Return the token of a session's trial: it can't be guessed and reveals nothing about the trial."""
         message = f"{self.identity}\x1f{session}\x1f{trial}".encode()
         return hmac.new(self.keys["trials"], message, hashlib.sha256).hexdigest()[:32]
 

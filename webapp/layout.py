@@ -125,7 +125,7 @@ def _asked(rows: Iterable[Row]) -> list[Row]:
 
 
 def _plain(row: Row) -> Row:
-    """Return a row with plain numbers in place of numpy's, which no database driver knows."""
+    """Return a row with Python numbers instead of numpy's, which no database driver knows."""
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
 
 

@@ -59,7 +59,7 @@ class PageFiles:
         self._limiter = CapacityLimiter(1)  # whoever comes second finds the file compressed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer requests for the pages' files, and put the study's document in the place of Streamlit's."""
+        """Answer requests for the pages' files, with the study's document instead of Streamlit's."""
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return

@@ -311,12 +311,12 @@ def finish_instructions(hosting: Hosting, token: str) -> Participant:
 
 
 def known_duration(begun: float, ended: float) -> float | None:
-    """Return the seconds between two moments; None if a clock was set back between them: nobody is judged by that."""
+    """Return the seconds between two moments; None if a clock was set back between them: vimi judges nobody by that."""
     return ended - begun if ended >= begun else None
 
 
 def answer_quiz(hosting: Hosting, token: str, right: bool) -> Participant:
-    """Record an attempt at the comprehension quiz; whoever fails reads on and tries again, and nobody is sent away."""
+    """Record an attempt at the comprehension quiz; people who fail read again and retry, without limit."""
     with hosting.database.writing() as connection:
         known = _at(connection, hosting, token)
         if known.phase != "quiz":

@@ -100,7 +100,7 @@ class Visitor:
 
 
 def read_link(recruiter: Recruiter, parameters: Mapping[str, str]) -> Visitor | None:
-    """Return whom a link names, or None if it names nobody or only previews.
+    """Return the participant that a link names, or None if it names nobody or is a preview.
 
     Parameters
     ----------

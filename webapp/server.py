@@ -294,7 +294,7 @@ def listening(address: str, port: int) -> socket.socket:
 
 
 def let_in_through(door: socket.socket) -> None:
-    """Let Streamlit take a socket that is there in place of one of its own."""
+    """Let Streamlit use an existing socket instead of its own."""
     from streamlit.web.server.starlette import starlette_server
 
     starlette_server._bind_socket = lambda *given: door.dup()

@@ -232,7 +232,7 @@ def _simulate_over_http(
 
 
 def is_full(hosting: Hosting) -> bool:
-    """Whether a usable session holds every slot, and nobody is at work."""
+    """Whether a usable session holds every slot."""
     return all(state.usable == state.slots for state in _states(hosting))
 
 

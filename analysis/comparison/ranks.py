@@ -1,4 +1,4 @@
-"""Ranks of models, with sets that hold the true ranks of all models at once.
+"""Ranks of models, with sets that jointly contain the true ranks of all models.
 
 A model's rank is 1 + how many models are truly better. Which ones surely are, is decided by testing for every ordered
 pair whether the first is better than the second, all pairs together, step by step, so that the chance of a single wrong

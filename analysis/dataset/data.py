@@ -146,7 +146,7 @@ def _versions() -> dict[str, str]:
 
 
 def _check_target(root: Path) -> None:
-    """Refuse to write over what is no import."""
+    """Refuse to overwrite a folder that is not an import."""
     if root.exists() and not root.is_dir():
         raise ImportFailure(f"{root} is a file; an import is written to a folder.")
     if not root.is_dir() or not any(root.iterdir()):

@@ -1,4 +1,4 @@
-"""What is in a data set, to be looked at before it is believed."""
+"""What is in a data set, for checking before analysis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmark.units import unit_names
 
 @dataclass(frozen=True, eq=False)
 class Description(AnalysisResult):
-    """What is in a data set, to be looked at before it is believed.
+    """What is in a data set, for checking before analysis.
 
     Attributes
     ----------

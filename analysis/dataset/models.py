@@ -76,7 +76,7 @@ def order_models(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_models(dataset: Dataset, path: Path | str) -> Dataset:
-    """Return the data set with what a CSV file says of its models; what the file leaves open stays.
+    """Return the data set with facts of models from a CSV file; facts that the file lacks stay.
 
     Raises
     ------

@@ -115,7 +115,7 @@ def drawing() -> Iterator[None]:
 
 @contextmanager
 def drawing_into(axes: Axes | None) -> Iterator[None]:
-    """Open figures in the place of these axes, or as figures of pyplot if there are none.
+    """Draw figures in place of these axes, or as new pyplot figures if there are none.
 
     Axes make room for panels: they are taken out of their figure, and a part of the figure stands where they were.
     """

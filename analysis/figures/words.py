@@ -18,7 +18,7 @@ def _characters() -> frozenset[int]:
 
 
 def printable(text: object) -> str:
-    """Return text as the figures' font can write it: what it lacks becomes a box, and a dollar sign is no formula."""
+    """Return text that the figures' font can write: a missing character becomes a box, a dollar sign is kept."""
     known = _characters()
     return "".join(c if ord(c) in known or c == "\n" else "\N{WHITE SQUARE}" for c in str(text)).replace("$", r"\$")
 

@@ -211,7 +211,7 @@ def check_times(times: pd.Series, what: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Varying:
-    """A column that nobody has mapped and that varies within a cell.
+    """An unmapped column that varies within a cell.
 
     Attributes
     ----------

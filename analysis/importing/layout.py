@@ -107,7 +107,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _check_kind(path: Path, content: bytes) -> None:
-    """Refuse what is no text, whatever its name says.
+    """Refuse files that are not text, whatever their names.
 
     Raises
     ------
@@ -555,7 +555,7 @@ def call_files(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def count_others(given: Any, pattern: str, mapping: Any) -> list[str]:
-    """Return a note on the files of folders that are no tables and so were left out, by their endings."""
+    """Return a note on skipped files that are not tables, by their endings."""
     folders = [Path(item) for item in ([given] if isinstance(given, str | Path) else given) if Path(item).is_dir()]
     if pattern or not folders:
         return []

@@ -162,7 +162,7 @@ class MappingRule(Document):
 
 
 def _as_rule(given: Any) -> Any:
-    """Read the short forms: a column's name, or a template, in place of a rule."""
+    """Read the short forms of a rule: a column's name, or a template."""
     if isinstance(given, str):
         return {"template": given} if _FIELD.search(given) else {"column": given}
     return given

@@ -451,7 +451,7 @@ class _Reading:
     # ---------------------------------------------------------------- checks of the whole table
 
     def _check_varying(self, responses: pd.DataFrame) -> str:
-        """Say which columns vary within a cell although nobody asked to pool them; the notes name those that may."""
+        """Say which columns vary within a cell without being declared as pooled; the notes name the pooled ones."""
         main = (responses["kind"] == "main").to_numpy()
         if not main.any() or responses["observer"].isna().all():
             return ""
@@ -601,7 +601,7 @@ class _Reading:
         return given.astype("Int64")
 
     def _session_facts(self, responses: pd.DataFrame) -> pd.DataFrame:
-        """Return what rules say of sessions; rows that are no trials may say it too."""
+        """Return facts of sessions by the rules; rows that are not trials are used, too."""
         mapping = self.mapping
         every = np.ones(len(self.table), dtype=bool)
         session = responses["session"].reindex(self.table.frame.index)
@@ -718,5 +718,5 @@ def _text(values: pd.Series, decimal: str) -> pd.Series:
 
 
 def _toss(identities: pd.Series) -> NDArray[np.str_]:
-    """Return which query counts as the upper one where nobody knows: a coin that hangs on the answer's identity."""
+    """Return which query counts as the upper one where nobody knows: drawn from a hash of the answer's identity."""
     return np.where(flip_coins(identities.tolist(), "position unknown"), "max", "min")

@@ -1,4 +1,4 @@
-"""What a result file says of itself, computed again: identity, experiment, model, notes, counts, scores, pictures.
+"""Recomputing a result file's own statements: identity, experiment, model, notes, counts, scores, pictures.
 
 Nothing that a file names is run or looked up, apart from the cards and protocols that ship with vimi.
 """
@@ -84,7 +84,7 @@ def spell(value: Any) -> str:
 
 
 def check_measured(result: Result, reporter: Reporter | None) -> list[Inspection]:
-    """Check everything that a file of measured results says of itself."""
+    """Check all statements of a file of measured results."""
     protocol, rules = _check_protocol(result)
     counts = _check_counts(result, rules)
     return [
@@ -447,7 +447,7 @@ def _is_near(given: float, computed: float, allowed: float) -> bool:
 
 
 def _tell_apart(given: Score, computed: Score, source: str) -> str:
-    """Say how two scores differ: as people read them, and exactly where that would look alike."""
+    """Say how two scores differ: rounded, or exactly where the rounded values are equal."""
     if str(given.estimate) != str(computed.estimate):
         return f"the file says {given.estimate}, {source} {computed.estimate}"
     for name in ("value", "low", "high", "n", "unit", "estimand", "level", "answers"):

@@ -1,4 +1,4 @@
-"""From a study to result files: one for each of its models, with the counts of whoever has answered."""
+"""From a study to result files: one for each of its models, with the counts of all observers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A result file: everything that a row of the leaderboard says of one model, with the counts that it was made from.
+"""A result file: everything in a model's row of the leaderboard, with the counts that it was computed from.
 
 A result file is JSON, named by what is in it, and never changed:
 
@@ -153,7 +153,7 @@ class StimulusFacts(Document):
 
 
 class UnitFacts(Document):
-    """A unit with stimuli, and what the pool says of it; see ``benchmark.schemas.UNIT_STATISTICS``."""
+    """A unit with stimuli, and its statistics over the pool; see ``benchmark.schemas.UNIT_STATISTICS``."""
 
     layer: str
     basis: str

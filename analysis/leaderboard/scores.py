@@ -240,7 +240,7 @@ def _machine_scores(result: Result, answers: pd.DataFrame, interval: Interval) -
 
 
 def _twin_scores(result: Result, answers: pd.DataFrame, interval: Interval) -> Iterator[Score]:
-    """Yield the twin's own excess over the whole pool: scored by itself, under a name that is no twin's."""
+    """Yield the twin's own excess over the whole pool: scored separately, under a name without the twin's suffix."""
     flags = unit_flags(result)
     trained = set(
         answers.loc[answers["model"] == result.model.name, _CELL].drop_duplicates().itertuples(index=False, name=None)

@@ -1,4 +1,4 @@
-"""A table of the leaderboard as people read it: by each observer by itself, cells written out.
+"""A table of the leaderboard for reading: one section per observer, with formatted cells.
 
 The terminal and the page of the web app show the same cells, and leave out columns in the same order.
 """
@@ -166,7 +166,7 @@ def _columns(quantity: str, number: dict[str, int]) -> list[tuple[str, Callable[
 
 
 def _describe(pairs: Sequence[tuple[Row, Standing]]) -> str:
-    """Say what standings show, what their intervals speak for, and how they were made."""
+    """Say what standings show, what their intervals generalise to, and how they were computed."""
     first = pairs[0][1]
     # By whom is said elsewhere.
     speaks_for = first.headline.estimand.partition("; by ")[0]

@@ -535,7 +535,7 @@ def _scores(results: Iterable[Result], **wanted: Any) -> list[Score]:
 
 
 def _machines(results: Sequence[Result], condition: str, difficulty: str) -> Iterator[Standing]:
-    """Yield the standings by machine observers that are no controls."""
+    """Yield the standings by machine observers that are not controls."""
     first = results[0]
     scores = _scores(
         results, condition=condition, difficulty=difficulty, references="both", observer_kind="machine",

@@ -72,7 +72,7 @@ class Verification:
 
     @property
     def holds(self) -> bool:
-        """Whether the file passes everything that was looked at."""
+        """Whether the file passes all checks."""
         return all(own.holds for own in self.inspections)
 
     @property
@@ -175,7 +175,7 @@ def verify_results(
     place: bool | None = None,
     reporter: Reporter | None = None,
 ) -> Verifications:
-    """Verify several result files, or all in a folder, each by itself and with the others.
+    """Verify several result files, or all in a folder, each alone and against the others.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def _released() -> list[Result]:
 
 
 def _folder_of(path: Path) -> Path | None:
-    """Return the folder of results that a file lies below, or None."""
+    """Return the folder of results that contains a file, or None."""
     return next((parent for parent in path.absolute().parents if parent.name == RESULTS), None)
 
 

@@ -54,7 +54,7 @@ class ExclusionPlan(Document):
 
 
 class EstimandPlan(Document):
-    """What the numbers speak for, and which one is the primary one."""
+    """What the estimates generalise to, and which one is primary."""
 
     scope: Scope
     drawing: Drawing
@@ -69,7 +69,7 @@ class FamilyPlan(Document):
 
 
 class ScalingPlan(Document):
-    """The regressions: predictors, the rung that verdicts rest on, and the families of tests."""
+    """The regressions: predictors, the method behind verdicts, and the families of tests."""
 
     predictors: tuple[str, ...]
     rung: Rung
@@ -229,7 +229,7 @@ def known_rules(study: Study) -> list[str]:
 
 
 def study_design(study: Study) -> dict[str, Any]:
-    """Return what a study says of its own design, under the keys of :class:`DesignPlan`."""
+    """Return a study's own design, under the keys of :class:`DesignPlan`."""
     experiment = study.experiment
     rules = study.protocol.rules.session
     trials = study.trials()

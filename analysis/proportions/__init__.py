@@ -1,4 +1,4 @@
-"""Proportion correct, with intervals that say what they speak for."""
+"""Proportion correct, with intervals that say what they generalise to."""
 
 from analysis.confidence_sequences import estimate_at_any_time, follow_mean
 from analysis.estimands import spell_estimand

@@ -108,7 +108,7 @@ def encode(column: pd.Series, first: Sequence[str] = ()) -> tuple[Codes, NDArray
 
 
 def _compact(codes: Codes) -> tuple[Codes, Codes]:
-    """Number the codes that occur without gaps; returns the new codes, and the old ones that they stand for."""
+    """Number the codes that occur without gaps; returns the new codes, and the old codes that they replace."""
     present = np.flatnonzero(np.bincount(codes)) if len(codes) else np.zeros(0, dtype=np.int64)
     place = np.zeros(int(present[-1]) + 1 if len(present) else 0, dtype=np.int64)
     place[present] = np.arange(len(present))

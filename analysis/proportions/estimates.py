@@ -1,4 +1,4 @@
-"""Proportion correct, with intervals that say what they speak for: per unit, model, condition, difficulty and layer.
+"""Proportion correct per unit, model, condition, difficulty and layer, with intervals that name their scope.
 
 The estimate is the mean over units of the units' proportions, as in the 2023 paper (``mean="units"``), or the mean
 over answers; where every unit has equally many answers, both are the same. What is uncertain about it depends on what
@@ -165,7 +165,7 @@ class Proportions(Plotted, AnalysisResult):
 
     @property
     def caption(self) -> str:
-        """What the proportions speak for, and how their intervals were made, where that is the same for all."""
+        """What the proportions generalise to, and how their intervals were computed, if that is the same for all."""
         said = dict.fromkeys(f"for {own.estimand}" for own in (cell.estimate for cell in self.cells) if own.estimand)
         levels = dict.fromkeys(f"{100 * cell.estimate.level:g} % intervals" for cell in self.cells)
         return f"Proportion correct, {' or '.join(levels)}, {' or '.join(said)}.".replace(", .", ".")

@@ -1,4 +1,4 @@
-"""Intervals of a proportion: how each is made, and what it speaks for."""
+"""Intervals of a proportion: how each is computed, and what it generalises to."""
 
 from __future__ import annotations
 

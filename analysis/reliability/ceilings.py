@@ -21,7 +21,7 @@ from benchmark.estimate import Estimate
 
 @dataclass(frozen=True)
 class AccuracyCeiling(Record):
-    """How often single answers can be predicted by whoever knows the units, but not the people.
+    """How often single answers can be predicted with knowledge of units, but not of people.
 
     Attributes
     ----------

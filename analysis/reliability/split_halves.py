@@ -50,7 +50,7 @@ def split_answers(answers: Integers, right: Integers, size: Integers, splits: in
 
 
 def order_by_people(judgements: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
-    """Order units of equal counts by who answered about them, and how: names decide nothing of what is drawn."""
+    """Order units of equal counts by who answered about them, and how: so that random draws do not depend on names."""
     own = judgements[judgements["unit"].isin(counts["unit"])]
     unit = pd.Index(counts["unit"]).get_indexer(own["unit"].astype(str))
     person = pd.Categorical(own["participant"].astype(str)).codes

@@ -18,7 +18,7 @@ from benchmark.estimate import Estimate
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence that says what the numbers carry, and why it may be said.
+    """A sentence that the numbers support, and the reason why.
 
     Attributes
     ----------

@@ -51,7 +51,7 @@ class FamilyPlace(Record):
         return replace(slope.estimate, low=low, high=high, method=method, level=self.level)
 
     def simultaneous_interval(self, slope: Slope) -> Estimate:
-        """Return a slope with Bonferroni's interval: all of a family's intervals cover at once with 95 %."""
+        """Return a slope with Bonferroni's interval: all of a family's intervals cover jointly with 95 %."""
         level = 1 - (1 - LEVEL) / self.size
         low, high = slope.interval(level)
         method = f"{slope.estimate.method}; Bonferroni over {self.size} tests ({self.family})"

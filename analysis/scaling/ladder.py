@@ -1,4 +1,4 @@
-"""One slope: the rungs that are fitted to a condition's models, or why they carry none; and what to know of its points.
+"""One slope: its fits to a condition's models, or why there is none; and notes on its points.
 
 The rungs are least squares, the same slope with a robust error, meta-regression and, where one is given, the mixed
 model. ``analysis.scaling.study`` asks
@@ -51,7 +51,7 @@ def own_points(points: pd.DataFrame, values: pd.Series, condition: str) -> pd.Da
 
 
 def why_not(own: pd.DataFrame, predictor: Predictor) -> str:
-    """Say why models carry no slope, or return nothing if they do."""
+    """Say why models do not support a slope; return nothing if they do."""
     x = own["x"].to_numpy()
     if len(own) < LEAST_MODELS:
         return f"{count_models(len(own))}, but a slope needs at least {LEAST_MODELS}"

@@ -37,7 +37,7 @@ INFLUENTIAL = 1.0
 
 @dataclass(frozen=True)
 class Refusal(ShownAsText):
-    """What stands in the place of a slope that the data can't carry.
+    """Replaces a slope that the data do not support.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Refusal(ShownAsText):
 
 @dataclass(frozen=True)
 class MixedModelSlope(Record):
-    """The third rung: what the mixed model on single answers says of a slope.
+    """The third method: the slope from the mixed model on single answers.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ MixedModel = Callable[[str, Predictor, pd.Series], MixedModelSlope | str]
 
 
 def slope_from_estimate(predictor: str, estimate: Estimate, degrees_of_freedom: float) -> Slope:
-    """Return the slope that an estimate with a symmetric t interval stands for."""
+    """Return the slope of an estimate with a symmetric t interval."""
 
     reach = (estimate.high - estimate.low) / 2
     return Slope(predictor, estimate, reach / critical_value(estimate.level, degrees_of_freedom), degrees_of_freedom)
@@ -224,7 +224,7 @@ class ScalingResult(Record):
 
 @dataclass(frozen=True)
 class JointRegression(Record):
-    """Several predictors at once: a sensitivity analysis, in no family of tests.
+    """Several predictors jointly: a sensitivity analysis, in no family of tests.
 
     Attributes
     ----------

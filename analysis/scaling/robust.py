@@ -149,7 +149,7 @@ def cluster_names(models: int, families: Sequence[str] | None) -> list[str]:
 
 
 def shared_inflation(x: NDArray[np.float64], clusters: NDArray[np.int64]) -> float:
-    """Return how many times the slope's variance is what it would be, if relatives erred alike to the full.
+    """Return the factor by which fully correlated errors of relatives would multiply the slope's variance.
 
     It is the design effect of Kish for a slope: the sum over families of (sum of x - mean)^2 over that of squares.
     """

@@ -1,4 +1,4 @@
-"""Scaling as one object: slopes of interpretability on properties of models, and what they can carry.
+"""Scaling as one object: slopes of interpretability on properties of models, and what they support.
 
 For every condition and predictor there is a ladder: least squares on the models' means; the same slope with a robust
 error, by family where models are relatives, which verdicts rest on if nothing else is declared; a meta-regression that
@@ -191,7 +191,7 @@ def fit_scaling(
 
 
 def _check_means(means: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
-    """Return the means with the families of their models, in an order that does not depend on the rows'."""
+    """Return the means with the families of their models, in an order that does not depend on the order of rows."""
     for column in ("model", "condition", "value"):
         if column not in means.columns:
             raise AnalysisError(f"The table of means has no column {column!r}.")
@@ -274,7 +274,7 @@ def _margin_tests(
 def _fit_joint(
     points: pd.DataFrame, models: pd.DataFrame, condition: str, predictors: Sequence[str], estimand: str
 ) -> JointRegression | Refusal:
-    """Regress on several predictors at once, or say why not."""
+    """Regress on several predictors jointly, or say why not."""
     together = pd.concat([predictor_values(models, name) for name in predictors], axis=1).dropna()
     own = own_points(points, together[predictors[0]], condition)
     names = tuple(own["model"])

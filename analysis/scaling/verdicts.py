@@ -105,7 +105,7 @@ def judge(condition: str, slope: Slope, place: FamilyPlace, margins: MarginTests
 
 
 def refuse(condition: str, predictor: str, reason: str) -> Verdict:
-    """Return the verdict where the data carry no slope; it holds no number of a slope."""
+    """Return the verdict if the data support no slope; it contains no number of a slope."""
     return Verdict("refused", f"{condition}: no slope on {predictor} is given.", f"{reason}.")
 
 

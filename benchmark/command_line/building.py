@@ -40,7 +40,7 @@ def new(
         str, typer.Option(help="Write participants' texts in this language.", autocompletion=complete_from("en", "de"))
     ] = "en",
 ) -> Told:
-    """Start a folder with files that you can use at once.
+    """Write a new folder with files that you can use at once.
 
     The stories are build (a study), host (an experiment with people, with a consent text to fill), analyse (a mapping
     for a table of answers) and leaderboard (a model of your own). Each folder has a README with the commands that come

@@ -74,7 +74,7 @@ def score_facts(scores: Sequence[MachineScore], study: Study) -> Facts:
 
 
 def simulation_facts(simulation: Simulation) -> Facts:
-    """Return what became of simulated people, and their proportions beside the true ones."""
+    """Return the outcome of simulated people, and their proportions next to the true ones."""
     filled = {state.name: state for state in simulation.cells}
     cells = [
         {

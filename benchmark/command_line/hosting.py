@@ -1,4 +1,4 @@
-"""Verbs for whoever hosts a study: people, payment, export, backup."""
+"""Verbs for hosting a study: people, payment, export, backup."""
 
 from __future__ import annotations
 

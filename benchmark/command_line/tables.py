@@ -187,7 +187,7 @@ def _score_table(scores: Sequence[MachineScore]) -> Table:
 
 
 def print_simulation(simulation: Simulation) -> None:
-    """Print what became of simulated people, and their proportions beside the true ones."""
+    """Print the outcome of simulated people, and their proportions next to the true ones."""
     console = open_console()
     outcomes = ", ".join(f"{count} {escape(outcome)}" for outcome, count in simulation.outcomes.items())
     answers = sum(len(story.acknowledged) for story in simulation.stories)
@@ -463,7 +463,7 @@ def print_briefing(briefing: Briefing) -> None:
 
 
 def print_reconciliation(found: Reconciliation) -> None:
-    """Print what became of people at their recruiter."""
+    """Print the state of people's submissions at their recruiter."""
     console = open_console()
     console.print(
         f"Sessions ended now: {found.returned} returned, {found.timed_out} timed out. Nothing new of "

@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 
 class Equipment(ABC, Generic[Tools]):
-    """Describes what pieces work with; two that are equal stand for the same. A frozen dataclass of small values."""
+    """Describes the input of pieces; equal descriptions mean the same equipment. A frozen dataclass of small values."""
 
     @abstractmethod
     def load(self) -> Tools:

@@ -265,7 +265,7 @@ class EmbeddingPiece(Piece[Embedder, NDArray[np.float32]]):
 
 @dataclass(frozen=True)
 class Spread:
-    """Who embeds pictures in place of this process.
+    """Embeds pictures for this process.
 
     Attributes
     ----------

@@ -106,7 +106,7 @@ class _Weights:
         return "".join(unpack_hashes(row[None])[0] for row in found.values())
 
     def remember(self, model: Model) -> None:
-        """Cache the hash of a loaded model, if its card says of it what the model's own does."""
+        """Cache the hash of a loaded model, if its card matches the model's own card."""
         settings = self._settings
         same = model.card.input == self.card.input and Kinship.of(model.card) == Kinship.of(self.card)
         if settings is not None and same:

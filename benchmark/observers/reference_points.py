@@ -19,7 +19,7 @@ class RandomObserver(Observer):
 
 
 class OracleObserver(Observer):
-    """Reads the unit's activations: chooses the query nearer to what the maximal side stands for.
+    """Reads the unit's activations and chooses the query on the side of the maximal references.
 
     It compares activations along the direction from the minimal to the maximal references, so that it answers
     by the references it is shown: right on every honest natural trial, at chance where they are shuffled.

@@ -266,7 +266,7 @@ def score_study(study: Study | Path | str) -> MachineScores:
 def make_gallery(
     study: Study | Path | str, reporter: Reporter | None = None, scores: Sequence[MachineScore] | None = None
 ) -> Path:
-    """Write the gallery of a study; returns the page to open. Scores are made anew unless they are given."""
+    """Write the gallery of a study and return the page to open. Scores are computed unless given."""
     from benchmark.responses import machine_responses
     from stimuli.gallery import build_gallery
 

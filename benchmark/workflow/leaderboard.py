@@ -311,7 +311,7 @@ def read_leaderboard(
 
 
 def result_folders(named: Sequence[Path | str] = ()) -> list[Path]:
-    """Return the folders that names of folders of results stand for; see :func:`read_leaderboard`."""
+    """Resolve names of folders of results; see :func:`read_leaderboard`."""
     from analysis.leaderboard.result import released_folder
 
     if named:

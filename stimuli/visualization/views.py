@@ -1,4 +1,4 @@
-"""Random views of a picture: shift, turn and scale in one resampling, drawn for each picture by itself."""
+"""Random views of a picture: shift, turn and scale in one resampling, drawn separately for each picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One simulated person: what they are like, what they do, and what became of them."""
+"""One simulated person: their traits, their actions and their outcome."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class Bot:
         return {"token": self._link, "person": self._link, "submission": self._link}
 
     def _take(self, reply: Reply) -> None:
-        """Note what a host says of oneself."""
+        """Note what a host reports about this person."""
         if reply.participant is not None:
             self.story.participant = reply.participant
         elif reply.refusal:

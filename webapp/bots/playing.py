@@ -11,7 +11,7 @@ from benchmark.progress import Advance
 
 
 class SimulatedClock:
-    """A clock that whoever plays lives sets."""
+    """A clock that is set by the simulation."""
 
     def __init__(self, now: float) -> None:
         self.now = now

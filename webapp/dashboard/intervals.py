@@ -28,7 +28,7 @@ from webapp.hosting import Hosting
 
 
 def slots(hosting: Hosting) -> list[CellState]:
-    """Return how far every cell is, whoever holds its slots."""
+    """Return the progress of every cell."""
     with hosting.database.reading() as connection:
         return cell_states(connection, hosting)
 

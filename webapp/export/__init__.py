@@ -126,6 +126,6 @@ def export_study(
 
 
 def _usual_folder(study: Study, format: str, options: dict[str, bool]) -> Path:
-    """Return the folder of the study that an export goes to if nobody names one."""
+    """Return the study's default folder for an export."""
     marks = [name.partition("_")[0] for name in ("pilot", "usable_only") if options[name]]
     return study.root / "exports" / "-".join([format, *marks])

@@ -51,7 +51,7 @@ NOTES: dict[str, tuple[str, ...]] = {
 
 
 def describe_column(column: Column) -> dict[str, Any]:
-    """Return what a codebook says of a column."""
+    """Return a column's entry in the codebook."""
     return {
         "name": column.name,
         "kind": column.kind,

@@ -337,12 +337,12 @@ def _labels(observers: Iterable[str]) -> dict[str, str]:
 
 
 def _sidecar(schema: Schema) -> dict[str, Any]:
-    """Return what BIDS says of a table's columns."""
+    """Return BIDS's description of a table's columns."""
     return {column.name: _describe(column) for column in schema.columns}
 
 
 def _describe(column: Column) -> dict[str, Any]:
-    """Return what BIDS says of a column."""
+    """Return BIDS's description of a column."""
     return {
         "Description": column.meaning,
         **({"Levels": {value: value for value in column.values}} if column.values else {}),
@@ -354,7 +354,7 @@ def _describe(column: Column) -> dict[str, Any]:
 
 
 def read_export(folder: Path | str) -> pd.DataFrame:
-    """Read the answers of an export, whatever its format, and check that nobody has changed them.
+    """Read the answers of an export of any format, and check that they are unchanged.
 
     Returns
     -------

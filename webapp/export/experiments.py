@@ -184,7 +184,7 @@ def write_psychopy(folder: Folder, study: Study, reporter: Reporter) -> None:
 
 
 def _about_the_key(feedback: str) -> list[str]:
-    """Return what a README says of scoring, whatever the software."""
+    """Return the README's lines about scoring, for every software."""
     return [
         "## Scoring",
         "",

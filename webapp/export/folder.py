@@ -217,7 +217,7 @@ def check_target(target: Path) -> None:
 
 
 def _replace(target: Path, finished: Path) -> None:
-    """Put a finished folder in the place of an earlier one, which is put back if that fails."""
+    """Replace an earlier folder by a finished one; restore the earlier one if that fails."""
     if not target.exists():
         finished.rename(target)
         return

@@ -100,7 +100,7 @@ def _let_in(hosting: Hosting) -> str:
 
 
 def _known_token(hosting: Hosting) -> str:
-    """Return the token that an open link carries, if it is one of ours."""
+    """Return the token in an open link, if vimi made it."""
     token = st.query_params.get(TOKEN, "")
     allowed = 16 <= len(token) <= 64 and token.replace("-", "").replace("_", "").isalnum()
     # Nobody chooses a token: whoever hands out a link with one of their own could read what its visitors answer.
@@ -108,7 +108,7 @@ def _known_token(hosting: Hosting) -> str:
 
 
 def _device(hosting: Hosting) -> Device | None:
-    """Return what the browser says of itself; None until it has answered."""
+    """Return the browser's report about its device; None until it has answered."""
     if hosting.plain:
         rules = hosting.study.experiment.hosting
         place = st.empty()
@@ -123,7 +123,7 @@ def _device(hosting: Hosting) -> Device | None:
 
 
 def _read_device(seen: dict[str, Any]) -> Device:
-    """Return what a browser says of itself; it may say anything."""
+    """Parse a browser's report about its device, which may contain anything."""
 
     def number(name: str) -> int:
         value = seen.get(name)

@@ -193,7 +193,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
-    """Return an estimate as JSON can say it: ends that are infinite become words, what is no number is missing."""
+    """Return an estimate as JSON can say it: infinite ends become words, NaN becomes missing."""
     if estimate is None:
         return None
     return {name: _plain(value) for name, value in estimate.as_dict().items()}

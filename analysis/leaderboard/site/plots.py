@@ -325,7 +325,7 @@ def scale_of(estimates: Iterable[Estimate]) -> tuple[float, float] | None:
 
 
 def methods_of(estimates: Iterable[Estimate]) -> list[str]:
-    """Return how some intervals were made and what they speak for, each said once."""
+    """Return how intervals were computed and what they generalise to, each said once."""
 
     def sentences() -> Iterator[str]:
         for own in estimates:

@@ -44,7 +44,7 @@ def lapse_of(material: Material) -> tuple[float, Estimate | None]:
 
 
 def describe_model(table: pd.DataFrame, lapse: float) -> MixedModel:
-    """Return the mixed model that a table of judgements can carry."""
+    """Return the mixed model that a table of judgements supports."""
     several = table["condition"].nunique() > 1
     models = table["model"].nunique()
     fixed = (["condition"] if several else []) + (["model"] if 1 < models < LEAST_MODELS else [])
@@ -57,7 +57,7 @@ def describe_model(table: pd.DataFrame, lapse: float) -> MixedModel:
 
 
 def mixed_model_rung(material: Material) -> Callable[..., Any] | None:
-    """Return what fits the third rung of the ladder of scaling; None with too few models."""
+    """Return the function that fits the mixed-model slope; None with too few models."""
     table = material.headline
     if table["model"].nunique() < LEAST_MODELS:
         return None
