@@ -96,7 +96,7 @@ class ActivationPlan:
 
     @property
     def header(self) -> dict[str, Any]:
-        """What the file says it was made of; other weights, pictures or preprocessing give another one."""
+        """The file's record of its inputs; other weights, pictures or preprocessing give another record."""
         return {
             "model": self.model.name,
             "weights": self.model.weights_hash,

@@ -127,7 +127,7 @@ class Builder(Materials):
         return schemas.concatenate(parts, schemas.UNITS)
 
     def _describe_pool(self) -> None:
-        """Write what the manifest says of the pool, and mark studies that measure nothing."""
+        """Write the manifest's entry for the pool, and mark studies that measure nothing."""
         facts = {
             "source": self.experiment.pool.source.partition(":")[0],
             "name": self.pool.name,

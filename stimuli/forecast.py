@@ -1,4 +1,4 @@
-"""What a build will take: measured on this machine with a handful of pictures, before anything is built."""
+"""Predicted cost of a build, measured on this machine with a few pictures before anything is built."""
 
 from __future__ import annotations
 

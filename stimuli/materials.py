@@ -1,4 +1,4 @@
-"""What the stages of a study work with: its pool and what is known of it, its models, what follows for each of them."""
+"""The inputs of a study's stages: its pool with its survey, its models, and what follows for each of them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def resolve_card(entry: ModelEntry) -> ModelCard:
 
 
 def has_twin(entry: ModelEntry, card: ModelCard) -> bool:
-    """Whether a model of an experiment is scored beside its twin: one that is random already has none."""
+    """Whether a model of an experiment has a twin: a random model has none."""
     return entry.twin and entry.weights != RANDOM and not card.twin
 
 

@@ -118,7 +118,7 @@ def find_thresholds(hashes: NDArray[np.int64], embeddings: NDArray[np.floating])
 
 
 def _rarely_below(values: NDArray[np.floating]) -> float:
-    """Return what a normal distribution with the values' median and lower quartile rarely goes below."""
+    """Return a value that is rarely undercut by a normal distribution with the same median and lower quartile."""
     lower, median = np.quantile(values, [0.25, 0.5])
     return float(median - UNUSUAL * (median - lower) / 0.6745)
 

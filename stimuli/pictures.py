@@ -127,7 +127,7 @@ def _has_many_frames(image: Image.Image) -> bool:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF orientation says.
+    """Rotate a picture by its EXIF orientation.
 
     ``ImageOps.exif_transpose`` also writes the EXIF data anew, which fails if another of its tags is damaged.
     """

@@ -104,7 +104,7 @@ class Pool(ABC):
         """
 
     def content(self, place: int) -> bytes | None:
-        """Return the bytes of a picture's file, by which it is known again; None if it has none of its own.
+        """Return the bytes of a picture's file, which identify it; None if it has no file of its own.
 
         Raises
         ------

@@ -272,7 +272,7 @@ class _Surveyor:
         self.known = cache.read("survey", self.settings)
 
     def keep(self, cache: Cache) -> str:
-        """Cache what was seen; returns why that was not possible, if it was not."""
+        """Cache the survey; returns the reason if that was not possible."""
         new, self._new = self._new, {}
         if not new:
             return ""

@@ -191,7 +191,7 @@ class SetMaker:
         return fast.visualize(self.model, place, requests, settings, seed=self.seed, prefix=prefix)
 
     def _record_path(self, request: SetRequest) -> Path:
-        """Return where a set's record lies: its name says what the set depends on."""
+        """Return the path of a set's record: its name depends on everything that the set depends on."""
         depends = [
             request.name, asdict(request.threshold), asdict(self.settings), self.model.weights_hash,
             self.model.device.type, self.seed,

@@ -118,7 +118,7 @@ def admin_hash() -> str:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who stands at the door.
+    """A caller of the experimenter's page.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class Gate:
         self._budget = Rates(STRANGERS_AT_ONCE, STRANGERS_A_SECOND, most=1, clock=clock)
 
     def wait(self, caller: Caller = ANYBODY) -> float:
-        """Return how many seconds a caller is not let in for."""
+        """Return how many seconds a caller has to wait."""
         failures, last = self._failures.get(caller.name, (0, 0.0))
         passed = self._clock() - last
         behind = failures - FREE_ATTEMPTS
@@ -205,7 +205,7 @@ class Gate:
 
 
 def make_device_pass(key: bytes, hashed: str, now: float) -> str:
-    """Return the text of a cookie that says: this device was here with the right password.
+    """Return a cookie's text that shows: this device has entered the right password before.
 
     It opens nothing. It only spares the device from waiting for the wrong attempts of others; another password, or
     another key of the laboratory, makes it worthless.

@@ -84,7 +84,7 @@ def signed_agent(headers: Mapping[str, str]) -> str | None:
 
 
 def pointer_signs(trace: Mapping[str, float], pointer: bool) -> list[str]:
-    """Return what an answer's trace tells of the pointer: ``pointer jump``, ``centred press``.
+    """Return signs of a program in an answer's pointer trace: ``pointer jump``, ``centred press``.
 
     Parameters
     ----------

@@ -180,7 +180,7 @@ def current_trial(hosting: Hosting, token: str) -> ShownTrial | None:
 
 
 def name_current_trial(hosting: Hosting, participant: int) -> str | None:
-    """Return the name of the trial that a participant is at, for the experimenter: it never goes to a browser."""
+    """Return the name of a participant's current trial, for the experimenter; it is never sent to a browser."""
     with hosting.database.reading() as connection:
         row = connection.execute(sa.select(people).where(people.c.id == participant)).first()
         session = open_session(connection, participant) if row is not None else None
@@ -289,7 +289,7 @@ def _insert(
 def _move_on(
     connection: Connection, hosting: Hosting, known: Participant, session: Row[Any], trials: list[Trial], done: int
 ) -> None:
-    """Note that an answer was given, and go on to the next phase after the last one of a block."""
+    """Note that an answer was given, and start the next phase after the last answer of a block."""
     _issue(connection, hosting, known, session)
     if done < len(trials):
         return
@@ -324,7 +324,7 @@ def _practice_is_right(connection: Connection, session: int, length: int) -> boo
 def _issue(
     connection: Connection, hosting: Hosting, known: Participant, session: Row[Any], *, first: bool = False
 ) -> None:
-    """Note that a trial was handed out just now, and whether it is the first one that counts."""
+    """Note that a trial was sent just now, and whether it is the first one that counts."""
     now = hosting.clock()
     values: dict[str, Any] = {"issued_at": now, "seen_at": now}
     if first or (session.slot and session.first_trial_at is None):
@@ -426,7 +426,7 @@ def _judge(
     query_top: str,
     kind: str,
 ) -> Acknowledgement:
-    """Add to a reply which query was chosen, and whether it is the right one where that is told."""
+    """Add the chosen query to a reply and, in blocks with feedback, whether it is right."""
     if choice:
         reply.position = "upper" if choice == query_top else "lower"
     if not choice or not (kind == "practice" or hosting.rules.feedback):
@@ -438,6 +438,6 @@ def _judge(
 
 
 def _block_has_just_begun(connection: Connection, hosting: Hosting, session: Row[Any]) -> bool:
-    """Whether no trial of the present block is answered: a page stands before it."""
+    """Whether no trial of the current block is answered, so that its opening page is due."""
     block: Block = "trials" if session.slot else "practice"
     return _block(connection, hosting, session, block)[1] == 0

@@ -50,7 +50,7 @@ class CellState:
 
     @property
     def free(self) -> int:
-        """Slots that nobody holds."""
+        """Free slots."""
         return self.slots - self.usable - self.leased
 
 
@@ -140,7 +140,7 @@ def release_stale(connection: Connection, hosting: Hosting) -> int:
 
 
 def cell_states(connection: Connection, hosting: Hosting) -> list[CellState]:
-    """Return how far every cell is."""
+    """Return the progress of every cell."""
     opened = _opened(connection, hosting)
     limit = hosting.clock() - hosting.resume_seconds
     held = connection.execute(_HELD, own_study(hosting)).fetchall()
@@ -181,7 +181,7 @@ def choose_cell(connection: Connection, hosting: Hosting, pseudonym: str) -> str
 
 
 def _share_who_pass(connection: Connection, hosting: Hosting) -> float:
-    """Estimate the share of those who get to the practice and come through it, from those who have."""
+    """Estimate the share of people who pass the practice, from those who have reached it."""
     tried, passed = connection.execute(_TRIED, own_study(hosting)).one()
     return float((passed + 4) / (tried + 5))  # four in five, until there is something to count
 

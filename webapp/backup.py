@@ -211,7 +211,7 @@ def rows_of(table: sa.Table, identity: str) -> sa.Select[Any]:
 def _copy_rows(
     source: Connection, target: Connection, table: sa.Table, identity: str, shift: dict[str, int] | None = None
 ) -> int:
-    """Copy a study's rows of a table; with ``shift``, numbers are moved up by as much as it says for each table."""
+    """Copy a study's rows of a table; ``shift`` gives, for each table, how far numbers are moved up."""
     count = 0
     result = source.execute(rows_of(table, identity).execution_options(yield_per=_AT_ONCE))
     for part in result.mappings().partitions(_AT_ONCE):
@@ -347,7 +347,7 @@ def _brought_up_to_date(path: Path) -> Iterator[Database]:
 
 
 def _clear(target: Connection, study: Study, identity: str, tables: list[sa.Table], replace: bool) -> Path | None:
-    """Make room for a backup; returns the copy of what was there."""
+    """Remove the study's present rows before a restore; returns the backup of them."""
     there = target.execute(
         sa.select(sa.func.count()).select_from(people).where(people.c.study == identity)
     ).scalar_one()
@@ -434,7 +434,7 @@ def _restore_rows(source: Connection, target: Connection, tables: list[sa.Table]
 
 
 def _room(source: Connection, target: Connection, table: sa.Table) -> int:
-    """Return by how much numbers must move up to be free: by nothing, unless other studies have them."""
+    """Return how far numbers must move up to be unused: 0 unless other studies use them."""
     low, high = source.execute(sa.select(sa.func.min(table.c.id), sa.func.max(table.c.id))).one()
     if low is None:
         return 0

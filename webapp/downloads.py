@@ -17,7 +17,7 @@ from benchmark.storage import write_atomically
 
 
 class SharedDownloads(MemoryMediaFileStorage):  # type: ignore[misc]
-    """Files in a folder that all processes of a server share; it is theirs alone, and goes with them.
+    """Files in a private folder that all processes of a server share, deleted when the server ends.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""A study as it is being hosted: its trials, its texts, its database and the keys that go with it."""
+"""A hosted study: its trials, its texts, its database and its keys."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STEP_SECONDS = 2.0
 
 
 def _running_seconds() -> float:
-    """Return seconds that go on evenly, also while the machine sleeps, whatever anybody sets the clock to."""
+    """Return seconds of a steady clock, which also runs while the machine sleeps and ignores clock changes."""
     boot = getattr(time_module, "CLOCK_BOOTTIME", None)
     return monotonic() if boot is None else time_module.clock_gettime(boot)
 
@@ -169,7 +169,7 @@ class Hosting:
 
     @cached_property
     def trial_bytes(self) -> float:
-        """Bytes of the pictures of a trial, as they lie in the study."""
+        """Bytes of the pictures of a trial, as stored in the study."""
         return self.renditions.mean_bytes * (2 * self.study.protocol.references_per_side + 2)
 
     @property
@@ -187,7 +187,7 @@ class Hosting:
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """What goes on every answer: versions and hashes that say what was shown."""
+        """What is stored with every answer: versions and hashes of what was shown."""
         study = self.study.hash
         return {
             "protocol": self.study.protocol.identity,

@@ -1,4 +1,4 @@
-"""The session slots of a study, as the host hands them out."""
+"""The session slots of a study, as the host assigns them."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class MockRecruiter:
 
     @property
     def return_url(self) -> str:
-        """What ``[recruitment] return_url`` must say for participants to come back here."""
+        """The value of ``[recruitment] return_url`` that sends participants back here."""
         return f"{self.url}{RETURN_PATH}?cc={{code}}&submission={{submission}}"
 
     def invite(self, person: str = "") -> MockSubmission:
@@ -114,7 +114,7 @@ class MockRecruiter:
             return True
 
     def leave(self, submission: str, status: str = "RETURNED") -> bool:
-        """Let a participant return, or run out of time (``TIMED-OUT``); the hosted study is not told."""
+        """Let a participant return, or run out of time (``TIMED-OUT``), without notice to the hosted study."""
         with self._lock:
             known = self.submissions.get(submission)
             if known is None or known.status != "ACTIVE" or status not in ("RETURNED", "TIMED-OUT"):

@@ -207,7 +207,7 @@ def _arrive(hosting: Hosting, visitor: Visitor | None, token: str, kind: str, la
 
 
 def _resume(connection: Connection, hosting: Hosting, row: Row[Any], now: float) -> Participant:
-    """Find a participant again; after too long a silence amid the trials they start again at the practice."""
+    """Find a participant again; after too long a break in the trials they start again with the practice."""
     note_seen(connection, row.id, now)
     return check_silence(connection, hosting, Participant.of(row))
 
@@ -242,7 +242,7 @@ def _receipt() -> str:
 
 
 def check_device(hosting: Hosting, token: str, device: Device) -> Participant:
-    """Record what the device check saw, and go on if the device will do; a larger window may be tried later."""
+    """Record the device check, and continue if the device is suitable; a larger window may be tried later."""
     rules = hosting.study.experiment.hosting
     fits = device.capable and device.width >= rules.window_width and device.height >= rules.window_height
     fits = fits and (device.megabits is None or device.megabits >= rules.slowest_connection)
@@ -263,7 +263,7 @@ def check_device(hosting: Hosting, token: str, device: Device) -> Participant:
 
 
 def agree(hosting: Hosting, token: str, consent_hash: str = "") -> Participant:
-    """Record consent to the text with a hash, or as it stands now, and give the participant a cell if one has room."""
+    """Record consent to the text with a hash (or the current text), and assign a cell if one has room."""
     with hosting.database.writing() as connection:
         known = _at(connection, hosting, token)
         if known.phase != "consent":
@@ -300,7 +300,7 @@ def answer_lines(hosting: Hosting, token: str, answer: Literal["upper", "lower",
 
 
 def finish_instructions(hosting: Hosting, token: str) -> Participant:
-    """Record how long the instructions were looked at, and go on."""
+    """Record how long the instructions were read, and continue."""
     with hosting.database.writing() as connection:
         known = _at(connection, hosting, token)
         if known.phase != "instructions":
@@ -374,7 +374,7 @@ def add_agent(hosting: Hosting, token: str, agent: str) -> None:
 
 
 def add_writing(hosting: Hosting, token: str, writing: Writing) -> None:
-    """Record how a participant's comment was written; nothing of what it says."""
+    """Record how a participant's comment was written, but nothing of its content."""
     with hosting.database.writing() as connection:
         known = find(connection, hosting, token)
         if known is not None and known.outcome != "withdrawn":
@@ -382,7 +382,7 @@ def add_writing(hosting: Hosting, token: str, writing: Writing) -> None:
 
 
 def note_sign(connection: Connection, participant: int, sign: str) -> None:
-    """Count a sign that a program answers, beside a participant's other ones."""
+    """Count a sign that a program answers, with a participant's other signs."""
     stored = connection.execute(sa.select(people.c.evidence).where(people.c.id == participant)).scalar()
     evidence = json.loads(stored) if stored else {}
     traps = evidence.setdefault("traps", {})
@@ -414,7 +414,7 @@ def withdraw(hosting: Hosting, receipt: str) -> int | None:
 
 
 def erase(connection: Connection, study: str, participant: int, now: float) -> int:
-    """Delete what a participant answered and log that it was; returns how many answers went."""
+    """Delete a participant's answers and log the deletion; returns the number of deleted answers."""
     deleted = int(connection.execute(answers.delete().where(answers.c.participant == participant)).rowcount)
     connection.execute(sessions.delete().where(sessions.c.participant == participant))
     connection.execute(
@@ -467,7 +467,7 @@ def was_silent(hosting: Hosting, session: Row[Any]) -> bool:
 
 
 def check_silence(connection: Connection, hosting: Hosting, participant: Participant) -> Participant:
-    """Send somebody back to the practice who was silent for too long amid the trials; others stay where they are.
+    """Send participants back to the practice after too long a break in the trials; others stay where they are.
 
     It makes no difference whether their slot was given back meanwhile, and whether they reload the page or only wake
     their computer.
@@ -518,7 +518,7 @@ def next_phase(hosting: Hosting, phase: Phase) -> Phase:
 
 
 def _at(connection: Connection, hosting: Hosting, token: str) -> Participant:
-    """Return the participant with a token; whoever calls this sees to it that a step out of turn changes nothing."""
+    """Return the participant with a token; the caller makes sure that a step out of order changes nothing."""
     known = find(connection, hosting, token)
     if known is None:
         raise HostingError("No participant has this link. Open the link that you were given again.")

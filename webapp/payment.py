@@ -55,7 +55,7 @@ class Payroll:
 
     @property
     def total(self) -> Decimal:
-        """What all payments come to."""
+        """The sum of all payments."""
         return sum((Decimal(amount) for amount in self.table["amount_usd"]), Decimal(0))
 
     def count(self, payment: str) -> int:
@@ -98,7 +98,7 @@ def _money(amount: float) -> str:
 
 
 def _who_found_it_full(hosting: Hosting, table: pd.DataFrame) -> str:
-    """Say how many people came in vain and get nothing, if any did."""
+    """Say how many people found the study full and are not paid, if any."""
     count = int(((table["outcome"] == "full") & (table["payment"] == "none")).sum())
     if not count:
         return ""

@@ -34,7 +34,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def choose_processes(asked: int = 0) -> int:
-    """Return how many processes serve: as asked, or one for each processor, up to two.
+    """Return how many processes serve: as requested, or one per processor, up to two.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def choose_processes(asked: int = 0) -> int:
 
 
 def run_processes(count: int, work: Callable[[], None], abandoned: Callable[[], None] = lambda: None) -> None:
-    """Do some work in several processes until this one is told to stop; a process that breaks down is replaced.
+    """Do some work in several processes until this one is told to stop; a process that fails is replaced.
 
     This process must not have begun any thread. It only watches: what it was told, by SIGINT or SIGTERM, it tells the
     others. If it is killed, they end with it.
@@ -135,7 +135,7 @@ def run_processes(count: int, work: Callable[[], None], abandoned: Callable[[], 
 
 
 def _be_one(watched: int, work: Callable[[], None], abandoned: Callable[[], None]) -> None:
-    """Do the work in a process of its own, and end it."""
+    """Do the work in a separate process, and end it."""
 
     def watch() -> None:
         os.read(watched, 1)  # ends when whoever holds the other end is gone

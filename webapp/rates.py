@@ -1,4 +1,4 @@
-"""Buckets that refill: how much somebody may do at once, and how much in the long run."""
+"""Buckets that refill: how much a visitor may do at once, and in the long run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recruiters: what their links say, how a participant gets back to them, and what to paste into their forms."""
+"""Recruiters: the format of their links, how participants return to them, and what to paste into their forms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ attempt to get a formula into the experimenter's table of payments."""
 
 @dataclass(frozen=True)
 class Recruiter:
-    """How a recruiter names people in its links, and where they go back to.
+    """How a recruiter names people in its links, and where they return to.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ def return_address(
     pseudonym: str,
     outcome: Outcome = "complete",
 ) -> str:
-    """Return where a participant goes back to; empty if the recruiter takes the code by hand.
+    """Return where a participant returns to; empty if the recruiter takes the code by hand.
 
     An address without ``{code}`` grants credit to whoever opens it: only those get it who have finished.
     """
@@ -203,7 +203,7 @@ class Briefing:
 
 
 def meanings_of(settings: RecruitmentSettings) -> dict[Outcome, str]:
-    """Return what each code says, with what the experiment pays people who are sent away."""
+    """Return the meaning of each code, with the payment of people who are sent away."""
     meanings = dict(MEANINGS)
     parts: tuple[tuple[Outcome, float], ...] = (
         ("failed practice", settings.partial_payment_usd), ("full", settings.full_payment_usd),

@@ -1,4 +1,4 @@
-"""Pictures as they are sent: as they lie in the study, in the size that is shown, or smaller still for slow networks.
+"""Pictures as they are sent: as stored, in the size that is shown, or smaller for slow networks.
 
 ``original``: the study's own files. ``lossless-160``: at 160 pixels, lossless. ``compact-160``: at 160 pixels, a JPEG
 of quality 92 with full colour resolution. ``full`` in the place of a number: not made smaller. Every answer records
@@ -64,7 +64,7 @@ class Rendition:
 
     @property
     def recorded(self) -> str:
-        """What goes on an answer: the name, and the version of how such pictures are made."""
+        """What is stored with an answer: the rendition's name, and the version of its method."""
         return "original" if self.kind == "original" else f"{self}/{RECIPE}"
 
     @classmethod
@@ -141,7 +141,7 @@ class Renditions:
 
     @cached_property
     def _filler(self) -> bytes:
-        """What is added; made once, since the time to make it would tell how much is missing."""
+        """What is added; made once, since the time to make it would reveal how much is missing."""
         return hashlib.shake_128(self._secret.encode()).digest(max(self.longest, self.compact_length))
 
     def is_query(self, name: str) -> bool:
@@ -168,7 +168,7 @@ class Renditions:
         return made + self._filler[: max(0, wanted - len(made))]
 
     def _is_file(self, name: str, rendition: Rendition) -> bool:
-        """Whether a picture is sent as it lies in the study."""
+        """Whether a picture is sent as stored in the study."""
         kept = rendition.side is None or rendition.side >= self.side or self.is_query(name)
         return rendition.kind == "original" or (rendition.kind == "lossless" and kept)
 

@@ -1,4 +1,4 @@
-"""The routes beside Streamlit's own: pictures, answers, signs of life, and what goes wrong.
+"""The routes beside Streamlit's own: pictures, answers, heartbeats, and reports of problems.
 
 An answer takes this way instead of Streamlit's socket: a transaction in a thread instead of a rerun of the page, a
 reply that the browser can wait for, and a retry that does no harm.
@@ -175,7 +175,7 @@ def make_routes(hosting: Hosting) -> list[Route]:
         return endpoint
 
     async def _guarded(work: Callable[[], Response]) -> Response:
-        """Run work in a thread; what goes wrong is noted for the experimenter and said to nobody else."""
+        """Run work in a thread; errors are noted for the experimenter only."""
         try:
             response: Response = await run(work)
         except Exception as error:
@@ -229,7 +229,7 @@ def make_routes(hosting: Hosting) -> list[Route]:
         return await _guarded(step)
 
     async def picture(request: Request) -> Response:
-        """Send one picture: as it lies in the study, or in the rendition that the address names."""
+        """Send one picture: as stored in the study, or in the rendition that the address names."""
         name = str(request.path_params["name"])
         rendition = _read_rendition(str(request.path_params.get("rendition", "original")))
         if rendition is None or not PICTURE.fullmatch(name) or name not in hosting.layout.pictures:

@@ -1,4 +1,4 @@
-"""Simulations of a whole study: bots take part, and what is recovered is compared with what is true of them."""
+"""Simulations of a whole study: bots take part, and estimates are compared with their true values."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Simulation:
 
 
 def simulation_url(study: Study) -> str:
-    """Return where simulated people's answers go unless something else is said: a file of their own.
+    """Return where simulated people's answers go by default: a separate file.
 
     They are never in the way of people's: neither of their slots, nor of their tables.
     """
@@ -246,7 +246,7 @@ def _states(hosting: Hosting) -> list[CellState]:
 
 
 def _earlier(hosting: Hosting) -> tuple[int, float]:
-    """Return how many came before, and when the last was seen: their clock may have run ahead of that on the wall."""
+    """Return how many came before, and when the last was seen: their clock may be ahead of real time."""
     with hosting.database.reading() as connection:
         count, seen = connection.execute(
             sa.select(sa.func.count(), sa.func.max(people.c.seen_at)).where(own_rows(hosting, people))
@@ -270,7 +270,7 @@ def _summarise(
     study: Study, crowd: Crowd, database: Database | None, pilot: bool, begun: float, *,
     cells: Sequence[CellState] = (), resent: int = 0, faster: float = 1.0, address: str = "",
 ) -> Simulation:  # fmt: skip
-    """Compare what the database holds with what is true."""
+    """Compare the database's answers with the true values."""
     rules = protocol_rules(study.protocol)
     if faster != 1:
         rules = tuple(rule for rule in rules if rule.name not in RULES_OF_TIME)
@@ -296,7 +296,7 @@ def _summarise(
 
 
 def told_answers(stories: Sequence[Story]) -> pd.DataFrame:
-    """Return the answers that were acknowledged, by the bots' own accounts."""
+    """Return the acknowledged answers, as the bots counted them."""
     columns = [*UNIT_COLUMNS, "condition", "difficulty"]
     rows = [
         {
@@ -354,7 +354,7 @@ def compare(responses: pd.DataFrame, truth: Truth) -> list[Recovery]:
 
 
 def _write(study: Study, crowd: Crowd, truth: pd.DataFrame, recovered: Sequence[Recovery]) -> tuple[Path, ...]:
-    """Write what is true beside what was recovered, so that any analysis can be checked against it."""
+    """Write true values next to estimates, so that any analysis can be checked against them."""
     persons = pd.DataFrame(
         [
             {

@@ -1,4 +1,4 @@
-"""What the hosted task keeps besides sessions and answers: keys, settings, payments, problems, withdrawals.
+"""What the hosted task stores besides sessions and answers: keys, settings, payments, problems, withdrawals.
 
 All tables, those of :mod:`benchmark.database` too, are created and changed by the migrations in
 ``webapp/migrations``; a server that starts brings its database up to date first.

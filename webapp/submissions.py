@@ -141,7 +141,7 @@ def _check_statuses(found: list[Submission], where: str) -> list[Submission]:
 
 
 def read_prolific_export(path: Path | str) -> list[Submission]:
-    """Read the submissions of the CSV file that Prolific exports, as it comes or saved again by a spreadsheet.
+    """Read the submissions of Prolific's CSV export, as downloaded or saved again by a spreadsheet.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def fetch_prolific_submissions(study: str, address: str = PROLIFIC_ADDRESS) -> l
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Refuses to be sent elsewhere: the token would go with the request."""
+    """Refuses redirects: the token would go with the request."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
@@ -233,7 +233,7 @@ class _NoRedirects(HTTPRedirectHandler):
 
 
 def _check_address(address: str) -> None:
-    """Check that the token would not go out in the clear."""
+    """Check that the token would be sent encrypted."""
     parts = urlsplit(address)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1")):
         raise HostingError(

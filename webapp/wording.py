@@ -79,7 +79,7 @@ class Question(Document):
 
 
 class Quiz(Document):
-    """The comprehension quiz, as its file says it."""
+    """The comprehension quiz, as in its file."""
 
     questions: Annotated[tuple[Question, ...], Field(min_length=1)]
 
@@ -201,7 +201,7 @@ def fill(text: str, values: Mapping[str, object], escape: bool = True) -> str:
 
 
 def fields(text: str) -> set[str]:
-    """Return the names of the values that a text speaks of."""
+    """Return the placeholders of a text."""
     return set(_FIELD.findall(text))
 
 

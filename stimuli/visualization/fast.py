@@ -130,7 +130,7 @@ def patch_side(model: Model) -> int:
 
 
 class Prefix:
-    """A model up to one layer: pictures go in, the layer's tensor comes out, and nothing behind it is computed."""
+    """A model up to one layer: it takes pictures and returns the layer's tensor, without computing later layers."""
 
     def __init__(self, model: Model, layer: Layer, canvas: int, *, fold: bool = True, dtype: torch.dtype) -> None:
         module = fold_batch_norms(model, layer) if fold else model.module
@@ -242,7 +242,7 @@ class Adam:
 
 @dataclass
 class _Slot:
-    """A place in the batch: the set in it, and the best that has become of each of its pictures."""
+    """A place in the batch: its set, and the best version so far of each of its pictures."""
 
     spectrum: torch.Tensor
     keys: Keys
@@ -475,7 +475,7 @@ class _Batch:
         slot.best[rows] = slot.spectrum.detach()[rows]
 
     def _has_converged(self, number: int, slot: _Slot, activations: NDArray[np.float64]) -> bool:
-        """Take a set's activations in, and say whether it has grown by so little that it is finished.
+        """Record a set's activations, and say whether it has converged.
 
         A set that has, but does not beat the best natural picture, is no longer driven apart, and goes on.
         """
@@ -497,7 +497,7 @@ class _Batch:
         return False
 
     def _finish(self, number: int, slot: _Slot) -> SetResult:
-        """Let a set go with the best that became of it, and make its slot idle."""
+        """Finish a set with its best pictures, and free its slot."""
         request, best = slot.request, slot.best
         assert request is not None and best is not None, "the last check keeps what there is"
         settings = self.settings

@@ -273,7 +273,7 @@ class _StopRule:
         self.steps = 0
 
     def is_reached(self, norm: float) -> bool:
-        """Take the gradient norm of a step in, and say whether to stop."""
+        """Record the gradient norm of a step, and say whether to stop."""
         keep = self.settings.smoothing
         self.smoothed = norm if self.smoothed is None else keep * self.smoothed + (1 - keep) * norm
         self.history.append(self.smoothed)

@@ -1,4 +1,4 @@
-"""Bots: simulated people of known ability, who take part through the very functions that people do.
+"""Bots: simulated people of known ability, who take part through the same functions as people.
 
 A bot lives as a generator: it takes a step, says for how many seconds it now reads, looks or thinks, and goes on.
 Whoever plays the lives decides what time is: a clock that jumps from one event to the next, or real time. So leases,

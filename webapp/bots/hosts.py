@@ -57,7 +57,7 @@ class Host(Protocol):
         """Take a step of a participant's way."""
 
     def answer(self, answer: Answer) -> Acknowledgement:
-        """Send an answer; what comes back is committed."""
+        """Send an answer; a reply means that it is committed."""
 
 
 class _StepValues(BaseModel):
@@ -145,7 +145,7 @@ def _take_step(hosting: Hosting, step: Step, token: str, values: _StepValues) ->
 
 
 def read_reply(message: Mapping[str, Any]) -> Reply:
-    """Return the reply that :func:`handle_step` made a message of."""
+    """Parse a message of :func:`handle_step` into its reply."""
     known, trial = message["participant"], message["trial"]
     return Reply(
         Participant(**{item.name: known[item.name] for item in fields(Participant)}) if known else None,
@@ -199,7 +199,7 @@ class RemoteHost:
         return Acknowledgement.model_validate(self._post("/api/answer", answer.model_dump(mode="json")))
 
     def _post(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
-        """Send a message and return what comes back."""
+        """Send a message and return the reply."""
         until, pause = time.monotonic() + self._patience, 0.1
         while True:
             try:

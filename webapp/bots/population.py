@@ -1,4 +1,4 @@
-"""What simulated people are like, what is true of the units, and how a bot recognises a task by its pictures."""
+"""Traits of simulated people, true values of units, and how a bot recognises a task by its pictures."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def mount_trial(data: dict[str, Any], key: str, on_finished: Callable[[], None])
 
 
 def prefetch_pictures(pictures: dict[str, Any], trials: Sequence[Sequence[str]], key: str) -> None:
-    """Load the pictures of the trials that come next, while somebody reads a page.
+    """Load the pictures of the next trials while somebody reads a page.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def watch_writing(participant: str, key: str) -> None:
 
 
 def check_device(again: int, key: str) -> dict[str, Any] | None:
-    """Look at the browser and its window; returns what was seen, or None until it has answered.
+    """Check the browser and its window; returns the result, or None until the browser has answered.
 
     Parameters
     ----------

@@ -107,7 +107,7 @@ class Precision:
 
 
 def precision(hosting: Hosting, kind: Kind = "human") -> list[Precision]:
-    """Return how sure every model's mean is in every condition; the means themselves only when they may be seen."""
+    """Return the precision of every model's mean in every condition, and the means only when they may be seen."""
     asked = coverage(hosting, kind).groupby(list(CELL)).size()
     full = [answers.c[name] for name in (*UNIT_COLUMNS, "condition", "difficulty")]
     cell = [answers.c[name] for name in CELL]

@@ -27,7 +27,7 @@ from webapp.participation import PHASES
 
 @dataclass(frozen=True)
 class Recruitment:
-    """Who came, how far they got, and where they left.
+    """How many people came, how far they got, and where they left.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Recruitment:
 
 
 def recruitment(hosting: Hosting, kind: Kind = "human") -> Recruitment:
-    """Count who came, how far they got and where they left."""
+    """Count how many people came, how far they got and where they left."""
     own = (
         sa.select(sessions.c.participant, sa.func.count(sessions.c.leased_at).label("leased"))
         .where(own_rows(hosting, sessions))

@@ -270,7 +270,7 @@ def _filled(pictures: tuple[str, ...], length: int) -> list[str]:
 
 
 def _places(references: int) -> list[list[str]]:
-    """Return where pictures go in PsychoPy: name of the place, x and y of its centre, width; all in heights."""
+    """Return where pictures go in PsychoPy: name of the position, x and y of its centre, width; all in heights."""
     columns = 3 if references > 4 else 2 if references > 1 else 1
     rows = -(-references // columns)
     step = SIZE * 1.08

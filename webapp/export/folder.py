@@ -1,4 +1,4 @@
-"""The folder of an export: written beside its place, described by a manifest, and moved there when it is whole."""
+"""The folder of an export: written to a temporary folder, described by a manifest, and moved when it is complete."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ def _printable(text: str) -> str:
 
 
 def _read_traces(connection: Connection, study: str, pilot: bool) -> pd.DataFrame:
-    """Read what the browser noted of answers besides."""
+    """Read the browser's further records of answers."""
     rows = connection.execute(
         sa.select(answers.c.token, sessions_table.c.name, answers.c.early_inputs, answers.c.server_ms, answers.c.trace)
         .join_from(answers, sessions_table, answers.c.session == sessions_table.c.id)

@@ -1,4 +1,4 @@
-"""How the migrations run: on the connection that :func:`webapp.store.migrate` hands over."""
+"""How the migrations run: on the connection from :func:`webapp.store.migrate`."""
 
 from alembic import context
 

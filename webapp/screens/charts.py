@@ -76,7 +76,7 @@ def _sparse_axis(count: int) -> alt.Axis:
 
 
 def draw_arrivals(arrivals: NDArray[np.float64], endings: NDArray[np.float64]) -> Any:
-    """Draw how many people came, and how many finished, over time.
+    """Draw arrivals and completions over time.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def draw_arrivals(arrivals: NDArray[np.float64], endings: NDArray[np.float64]) -
 
 
 def _counts(times: NDArray[np.float64], edges: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return how many times lie behind each edge; the last is repeated, so that its step is drawn too."""
+    """Return how many times are before each edge; the last is repeated, so that its step is drawn, too."""
     counts = np.histogram(times, np.append(edges[:-1], np.inf))[0]
     return np.append(counts, counts[-1])
 

@@ -15,7 +15,7 @@ set_up_page(hosting.wording.label("title"), hosting.wording.direction)
 
 
 def show_participant() -> None:
-    """Show where a participant is, when it is their turn."""
+    """Show a participant's current page, when it is their turn."""
     with turn():
         show_participant_page(hosting)
 

@@ -1,4 +1,4 @@
-"""The experimenter's page: how the study goes, behind a password; without one there is no such page.
+"""The experimenter's page: the study's progress, behind a password; without a password there is no page.
 
 It only draws. Numbers come from :mod:`webapp.dashboard`, which decides what may be seen. Sections refresh themselves;
 that a page refreshes itself is no sign that anybody sits before it, so that a session ends after a while without a
@@ -72,7 +72,7 @@ _gate = Gate()
 
 
 def show_experimenter_page(hosting: Hosting) -> None:
-    """Show the page: the question for the password, or how the study goes."""
+    """Show the page: the password field, or the study's progress."""
     hashed = admin_hash()
     st.html(f"<style>{_STYLE}</style>")
     if not hashed:
@@ -96,7 +96,7 @@ def _is_admitted(hashed: str) -> bool:
 
 
 def _caller(hosting: Hosting, hashed: str) -> Caller:
-    """Return who stands at the door."""
+    """Return the caller of the page."""
     cookie, visitor = st.context.cookies.get(DEVICE_COOKIE), st.context.headers.get(VISITOR_HEADER)
     known = isinstance(cookie, str) and read_device_pass(cookie, hosting.door_key, hashed, hosting.clock())
     return Caller(visitor if isinstance(visitor, str) else UNTOLD, known or "")
@@ -179,7 +179,7 @@ def _show_head(hosting: Hosting) -> None:
 
 
 def _choose_kind(hosting: Hosting) -> Kind:
-    """Return whose numbers are shown; people's and simulated people's never stand together."""
+    """Return whose numbers to show; people's and simulated people's are never mixed."""
     if len(dashboard.kinds_present(hosting)) == 1:
         return "human"
     chosen = st.segmented_control(

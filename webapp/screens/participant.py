@@ -48,7 +48,7 @@ _PROGRESS_SLOTS = ("practice", "trials")
 
 
 def show_participant_page(hosting: Hosting) -> None:
-    """Show where a participant is, or let a newcomer in."""
+    """Show a participant's current page, or admit a newcomer."""
     if hosting.preview:
         _show_preview_banner(hosting)
     token = st.session_state.get("token") or _let_in(hosting)
@@ -159,7 +159,7 @@ def _show_preview_banner(hosting: Hosting) -> None:
 
 
 def _show_device(hosting: Hosting, known: Participant) -> None:
-    """Say what is wrong with the window or the browser, and look again when the window changes."""
+    """Say what is wrong with the window or the browser, and check again when the window changes."""
     rules, wording = hosting.study.experiment.hosting, hosting.wording
     seen = None if hosting.plain else look_at_device(st.session_state.get("looks", 0), key="device-check-again")
     if seen is not None:
@@ -204,7 +204,7 @@ def _is_slow(device: Device, rules: HostingSettings) -> bool:
 
 
 def _picture_data(hosting: Hosting) -> dict[str, Any]:
-    """Return what ``pictures.js`` needs to know of how pictures are sent."""
+    """Return what ``pictures.js`` needs to know about how pictures are sent."""
     rules, reception = hosting.rules, hosting.study.experiment.hosting
     verdict = rules.frame_seconds + rules.verdict_seconds if rules.feedback else 0.5
     return {
@@ -333,7 +333,7 @@ def _example(hosting: Hosting, known: Participant, queries: bool) -> str:
 
 
 def across(count: int) -> int:
-    """Return how many pictures stand side by side in a group of so many."""
+    """Return how many pictures of a group are side by side."""
     return max(1, ceil(sqrt(count)))
 
 

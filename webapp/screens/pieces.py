@@ -58,7 +58,7 @@ def make_track(done: int, of: int) -> str:
 
 
 def draw_funnel(steps: pd.DataFrame) -> None:
-    """Draw how many people got to each step, and which share of all that is."""
+    """Draw how many people, and what share, reached each step."""
     rows = "".join(
         f"<span>{escape(step.step)}</span>"
         f'<div class="v-track"><i style="width:{100 * step.share:.1f}%"></i></div><b>{step.reached:,}</b>'
@@ -98,7 +98,7 @@ def spell_share(estimate: Estimate | None) -> str:
 
 
 def spell_interval(estimate: Estimate | None) -> str:
-    """Write the interval of a proportion, and how many it rests on."""
+    """Write the interval of a proportion, and its sample size."""
     if estimate is None:
         return "nothing to count yet"
     return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f} %, n = {estimate.n:,}"
