@@ -10,7 +10,7 @@ from benchmark.errors import AnalysisError
 
 
 def check_spread(human: Floats, machine: Floats, where: str, what: str) -> None:
-    """Refuse a correlation with something that does not vary."""
+    """Refuse a correlation with a constant."""
     for name, values in (("people", human), ("the machine observer", machine)):
         if np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())):
             raise AnalysisError(
@@ -20,7 +20,7 @@ def check_spread(human: Floats, machine: Floats, where: str, what: str) -> None:
 
 
 def weighted_pearson(weights: Floats, x: Floats, y: Floats) -> Floats:
-    """Return Pearson's correlation for each row of weights; NaN where a side does not vary."""
+    """Return Pearson's correlation for each row of weights; NaN if one variable is constant."""
     x, y = x - x.mean(), y - y.mean()
     n = weights.sum(axis=1)
     mean_x, mean_y = weights @ x / n, weights @ y / n

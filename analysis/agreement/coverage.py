@@ -68,7 +68,7 @@ def simulate_coverage(
     studies: int = 1000,
     seed: int = 0,
 ) -> Coverage:
-    """Simulate studies with known truth, and count how often the intervals hold it.
+    """Simulate studies with known truth, and count how often the intervals cover it.
 
     Units and people differ normally on the logit of a probability above guessing (1/2), so that the probabilities have
     the moments asked for. The machine's score of a unit correlates with the unit's

@@ -1,4 +1,4 @@
-"""The evidence behind a machine's probabilities, beside people's answers to the same tasks."""
+"""The evidence behind a machine's probabilities, and people's answers to the same tasks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class AnsweredTasks:
 
 
 def known_temperature(observer: str) -> float:
-    """Return the temperature that a similarity observer answers with if nothing else is said."""
+    """Return the default temperature of a similarity observer."""
     if observer.split(":")[0] in OTHER_EVIDENCE:
         raise AnalysisError(
             f"The observer {observer!r} does not use the temperature of similarity observers. Give the one it "

@@ -1,4 +1,4 @@
-"""Answers of machine observers, as a table beside that of judgements."""
+"""Answers of machine observers, as a table that matches the judgements."""
 
 from __future__ import annotations
 

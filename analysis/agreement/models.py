@@ -27,7 +27,7 @@ LEAST_MODELS = 3
 
 @dataclass(frozen=True)
 class ModelAgreement(Record):
-    """How human and machine scores of models go together.
+    """Agreement of human and machine scores of models.
 
     Attributes
     ----------

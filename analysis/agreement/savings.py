@@ -1,4 +1,4 @@
-"""What a machine can save at best: one that knows each unit's true human score."""
+"""The most that a machine can save: one that knows each unit's true human score."""
 
 from __future__ import annotations
 

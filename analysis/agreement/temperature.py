@@ -193,7 +193,7 @@ def _cross_validate(
     observer: str,
     level: float,
 ) -> tuple[Estimate, Estimate, Estimate]:
-    """Return log-loss before and after the fit, and their difference; each unit's fit knows nothing of the unit."""
+    """Return log-loss before and after the fit, and their difference; each unit is predicted by a fit without it."""
     units = weights.shape[1]
     if folds < 2:
         raise AnalysisError("Cross-validation needs at least two folds.")
@@ -232,7 +232,7 @@ def _cross_validate(
 
 
 def _loss(probability: Floats, tasks: AnsweredTasks) -> Floats:
-    """Return the log-loss of each task's answers, summed; nothing is lost where nothing happened."""
+    """Return the log-loss of each task's answers, summed; 0 for outcomes that never occurred."""
     right, wrong = tasks.right, tasks.answers - tasks.right
     ones, zeros = np.ones_like(right), np.zeros_like(right)
     with np.errstate(invalid="ignore"):

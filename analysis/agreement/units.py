@@ -27,7 +27,7 @@ from benchmark.estimate import DISATTENUATED, Estimate
 
 @dataclass(frozen=True)
 class UnitAgreement(Record):
-    """How human and machine scores of units go together, in one model and condition, or in all models.
+    """Agreement of human and machine scores of units, in one model and condition, or in all models.
 
     Attributes
     ----------

@@ -167,7 +167,7 @@ def rank_values(
     count: int = 0,
     **settings: Unpack[Settings],
 ) -> Ranks:
-    """Rank anything that is estimated with a known covariance: published means and their errors, say.
+    """Rank estimates with a known covariance, such as published means with standard errors.
 
     Parameters
     ----------

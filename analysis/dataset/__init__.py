@@ -1,4 +1,4 @@
-"""A data set: answers, and all that an analysis must know beside them.
+"""A data set: answers, with the facts that analyses need.
 
 Answers come from a study, from an import (see :mod:`analysis.importing`) or from a file that is in the schema of
 responses already. Whatever they come from, analyses get the same tables: responses, sessions, units and models.

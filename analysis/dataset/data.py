@@ -27,7 +27,7 @@ EXPORT = "export of vimi"
 
 @dataclass(frozen=True, eq=False)
 class Dataset(AnalysisResult):
-    """Answers, and what is known of their sessions, units and models.
+    """Answers, with facts of their sessions, units and models.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Dataset(AnalysisResult):
 
     @property
     def caption(self) -> str:
-        """What the data set is, how much is in it, and what must be said wherever its numbers are shown."""
+        """The data set's name, its size, and notes that must accompany its numbers."""
         sizes = ((self.responses, "answer"), (self.sessions, "session"), (self.units, "unit"), (self.models, "model"))
         counts = ", ".join(f"{len(table):,} {name}{'' if len(table) == 1 else 's'}" for table, name in sizes)
         notes = "".join(f" {note[:1].upper()}{note[1:].rstrip('.')}." for note in self.notes)

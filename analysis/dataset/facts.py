@@ -1,4 +1,4 @@
-"""Facts of sessions and units, as far as answers tell them."""
+"""Facts of sessions and units, derived from answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNIT_FACTS = ["unit", "model", "layer", "depth", "width", "kind"]
 
 
 def derive_sessions(responses: pd.DataFrame, facts: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return the table of sessions as far as answers tell it.
+    """Derive the table of sessions from answers.
 
     Parameters
     ----------

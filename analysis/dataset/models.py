@@ -1,4 +1,4 @@
-"""Facts of models: from their cards, and from tables that say more."""
+"""Facts of models, from their cards and from further tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODEL_NUMBERS = ["parameters", "training_images", "samples_seen", "top1", "year"
 def model_facts(
     names: Any, *, cards: Mapping[str, ModelCard] | None = None, parameters: Mapping[str, Any] | None = None
 ) -> pd.DataFrame:
-    """Return what is known of models.
+    """Return the facts of models.
 
     Parameters
     ----------

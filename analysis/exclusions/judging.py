@@ -57,7 +57,7 @@ def usable_responses(responses: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFr
 
 
 def describe_exclusions(judged: pd.DataFrame, rules: Iterable[Rule]) -> pd.DataFrame:
-    """Return who falls out and why: for each rule, its meaning, how many fail it, and how many fail it alone."""
+    """Return exclusions by rule: its meaning, how many fail it, and how many fail only this rule."""
     rules = list(rules)
     passed = judged[[rule.name for rule in rules]].astype(bool)
     failures = (~passed).sum(axis=1)
@@ -114,7 +114,7 @@ class Exclusion(AnalysisResult):
         return self.sentence()
 
     def sentence(self) -> str:
-        """Say who fell out, in a sentence that a paper could print."""
+        """Report the exclusions in a sentence that a paper could print."""
         out = self.sessions - self.usable
         share = f" ({out / self.sessions:.1%})" if self.sessions else ""
         why = [f"{row['rule']} {row['fail']}" for _, row in self.report.iterrows() if row["fail"]]

@@ -192,7 +192,7 @@ def any_of(*rules: Rule, name: str = "") -> Rule:
 
 
 def not_(rule: Rule, name: str = "") -> Rule:
-    """Return the rule that a session passes if it fails this one; where that can't be judged, this can't either."""
+    """Return the rule that a session passes if it fails this one; unknown if that one is unknown."""
     meaning = f"It is not so that: {rule.meaning[:1].lower()}{rule.meaning[1:]}"
     return make_rule(name or f"not {_bracket(rule.name)}", meaning, lambda table: 1 - rule.judge(table))
 
@@ -377,7 +377,7 @@ def _marks(signs: dict[str, Any], jumps: int, centred: int) -> bool:
 
 
 def _read_evidence(text: str | None) -> dict[str, Any] | None:
-    """Return evidence; None where there is none, or none that can be read."""
+    """Return evidence; None if it is missing or can't be read."""
     try:
         signs = json.loads(text) if text else None
     except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""What a study could see, and what it would cost: power, and designs that no other beats."""
+"""Power, cost, and optimal designs."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def plot_design_frontier(
     value_label: str = "standard error of a model's mean",
     note: str = "",
 ) -> Axes:
-    """Plot designs by what they cost and what they would reach; those that no cheaper one beats are joined and named.
+    """Plot designs by cost and expected precision; optimal designs are joined and named.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Estimates below one another, each with its interval; and what a fitted model leaves unexplained."""
+"""Forest plots of estimates with intervals, and residuals of a fitted model."""
 
 from __future__ import annotations
 

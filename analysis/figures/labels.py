@@ -1,4 +1,4 @@
-"""Names beside points: where they overlap nothing, as near as can be."""
+"""Names beside points, as near as possible without overlap."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def label_points(
     colours: Sequence[str] | None = None,
     size: float = SMALLEST,
 ) -> list[str]:
-    """Write names beside points; call it when all else is drawn and the limits are set.
+    """Write names beside points; call it last, when the limits are set.
 
     Names are placed one after the other, those in the densest places first, each where it costs least: overlapping
     another name or leaving the panel is not allowed, covering points and bars costs, distance costs a little. A
@@ -223,7 +223,7 @@ def _extent(axis: Axes, name: str, size: float) -> tuple[float, float]:
 def _candidates(
     point: NDArray[np.float64], size: NDArray[np.float64], scale: float, many: bool
 ) -> tuple[Boxes, NDArray[np.float64]]:
-    """Return where a name may stand around its point, and how far from it."""
+    """Return possible positions of a name around its point, and their distances."""
     boxes, distances = [], []
     for distance in DISTANCES[:2] if many else DISTANCES:
         for angle in ANGLES:

@@ -1,4 +1,4 @@
-"""Models beside each other: their scores, their ranks, one condition against the other, their units."""
+"""Comparisons of models: scores, ranks, one condition against another, units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a result hinges on: the analyst's choices, the method of the interval, answers without references, variances."""
+"""Robustness of a result: analyst's choices, method of the interval, answers without references, variances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores against what models are: regressions on few models, what they hinge on, and how little they exclude."""
+"""Scores against properties of models: regressions on few models, leverage, and what they exclude."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def plot_leverage(
     condition: str = "",
     note: str = "",
 ) -> NDArray[Any]:
-    """Plot what a regression hinges on, model by model: leverage, Cook's distance, residual, slope without the model.
+    """Plot the influence of each model on a regression: leverage, Cook's distance, residual, slope without the model.
 
     Parameters
     ----------
@@ -321,7 +321,7 @@ def plot_leverage(
 
 @draws
 def plot_margins(table: pd.DataFrame, *, value_label: str = "slope", note: str = "") -> Axes:
-    """Plot slopes against what was declared too small to matter.
+    """Plot slopes against the declared smallest effects of interest.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How all figures look: colours, sizes, intervals before points, words beside what they name.
+"""The style of all figures: colours, sizes, order of drawing, labels.
 
 matplotlib keeps its settings in one place for the whole process. Figures here are made and written inside
 ``drawing()``, which lends them fixed settings and puts the old ones back, one thread at a time; no figure is known
@@ -516,7 +516,7 @@ def dodge(count: int, room: float = 0.56) -> NDArray[np.float64]:
 
 
 def hide(axis: Axes) -> None:
-    """Take away a panel that nothing is drawn in."""
+    """Hide an empty panel."""
     axis.set_axis_off()
 
 

@@ -1,4 +1,4 @@
-"""The tables behind figures: a look at what they must hold before anything is drawn, and in which order it is."""
+"""The tables behind figures: checks before drawing, and the order of rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_table(
     *,
     may_lack: bool = False,
 ) -> pd.DataFrame:
-    """Return a copy of the table behind a figure, with rows counted from 0, after a look at what it must hold.
+    """Return a copy of the table behind a figure, with rows counted from 0, after checking its content.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def check_table(
 
 
 def check_numbers(table: pd.DataFrame, figure: str, columns: Iterable[str]) -> None:
-    """See that columns hold finite numbers.
+    """Check that columns hold finite numbers.
 
     Raises
     ------
@@ -93,6 +93,6 @@ def known_intervals(table: pd.DataFrame, low: str = "low", high: str = "high") -
 
 
 def in_order(names: Iterable[object], first: Sequence[str] = ("natural", "synthetic")) -> list[str]:
-    """Return distinct names: those that come first by custom, then the others by the alphabet."""
+    """Return distinct names: those with a fixed order first, then the others alphabetically."""
     distinct = {str(name) for name in names}
     return [name for name in first if name in distinct] + sorted(distinct - set(first))

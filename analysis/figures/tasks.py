@@ -1,4 +1,4 @@
-"""Scores against what a task was like: difficulty of the queries, confidence of the answer, depth of the layer."""
+"""Scores against properties of a task: difficulty of the queries, confidence of the answer, depth of the layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What figures say: names that fit and can be printed, and numbers as papers write them."""
+"""Texts in figures: names that fit and can be printed, and numbers as papers write them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ MOST = 10
 
 
 class Faults:
-    """Collects what is wrong with the rows of a table, so that one message can name all of it.
+    """Collects the errors of a table's rows, so that one message can name all of them.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Faults:
         other._found = []
 
     def check(self, besides: str = "") -> None:
-        """Raise if there are any. A row counts once, and a cell is named once: by what was found first.
+        """Raise if there are any. A row counts once, and a cell is named once, by its first error.
 
         Parameters
         ----------

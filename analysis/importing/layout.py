@@ -705,7 +705,7 @@ def fold(frame: pd.DataFrame, by: Sequence[str], part: str) -> pd.DataFrame:
 def join(
     frame: pd.DataFrame, other: pd.DataFrame, on: Sequence[tuple[str, str]], file: str
 ) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
-    """Return a table with the columns of another one that says more of the same things.
+    """Return a table with the columns of another one joined to it.
 
     Parameters
     ----------

@@ -170,7 +170,7 @@ class Fold(Document):
 
 
 class Join(Document):
-    """Another file that says more: of trials, units or sessions.
+    """Another file with further columns: of trials, units or sessions.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The language of a mapping: how a column of a table becomes what vimi wants to know.
+"""The language of a mapping: how a table's columns become vimi's.
 
 A rule starts from cells (a column, several joined by a template, or a constant) and changes them step by step, always
 in the same order: what is missing, replacements, a pattern, translated values, numbers for names, arithmetic, limits,

@@ -387,7 +387,7 @@ class _Reading:
         )
 
     def _raise(self, besides: str = "") -> None:
-        """Raise what either collector of faults has found, and say what is wrong besides."""
+        """Raise the errors of both collectors, with further errors of the table."""
         self.faults.absorb(self._kept_faults)
         self.faults.check(besides)
 

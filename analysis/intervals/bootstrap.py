@@ -17,7 +17,7 @@ MOST_UNDEFINED = 0.05
 
 
 def resample_weights(count: int, resamples: int, rng: np.random.Generator) -> Floats:
-    """Return how often each of ``count`` things is drawn in each replicate; shape (resamples, count)."""
+    """Return how often each of ``count`` items is drawn in each replicate; shape (resamples, count)."""
     return rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
 
 

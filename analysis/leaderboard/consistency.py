@@ -213,7 +213,7 @@ def _compare_card(result: Result, card: ModelCard) -> Iterator[str]:
 
 
 def _check_stimuli(result: Result) -> Inspection:
-    """Check that what was shown is described once for every condition."""
+    """Check that every condition's stimuli are described exactly once."""
     wrong = []
     shown = Counter(facts.condition for facts in result.stimuli)
     wrong += [f"{condition} is described {count} times" for condition, count in shown.items() if count > 1]
@@ -238,7 +238,7 @@ def _check_stimuli(result: Result) -> Inspection:
 
 
 def _check_notes(result: Result, protocol: Protocol | None) -> Inspection:
-    """Check that what measures nothing says so: the rule by which a build marks a study."""
+    """Check that results that measure nothing are marked, by the rule with which a build marks a study."""
     facts = result.pool.facts
     few = "bundled" in (result.pool.source, result.pool.name, facts.get("source"), facts.get("name"))
     natural = result.shown("natural")

@@ -203,7 +203,7 @@ def _pool(study: Study, name: str) -> PoolFacts:
 
 
 def describe_method(settings: VisualizationSettings, crop: int) -> dict[str, Any]:
-    """Return how synthetic references are made: what two rows must share to stand in one table."""
+    """Return how synthetic references are made: what two rows must share to be in one table."""
     said = settings.identity(crop)
     return {
         "preset": settings.preset,
@@ -288,7 +288,7 @@ def _machine_counts(responses: pd.DataFrame, name: str, number: dict[Any, int]) 
 def _people_counts(
     responses: pd.DataFrame, name: str, number: dict[Any, int], study: Study, excluded: dict[str, int]
 ) -> list[PeopleCounts]:
-    """Count people's answers per person and unit; who they are is not to be known from a result file."""
+    """Count people's answers per person and unit; a result file must not identify them."""
     own = responses[(responses["model"] == name) & (responses["observer_kind"] != "machine")]
     found = []
     for key, part in own.groupby(["observer_kind", "condition", "difficulty", "references"], sort=True):

@@ -206,7 +206,7 @@ def _named(standing: Standing, name: str) -> str:
 
 
 def _beside_twin(standing: Standing, models: int) -> str:
-    """Write trained minus twin; where it is not surely above 0, the number alone would not be noticed.
+    """Write trained minus twin, marked unless it is significantly above 0.
 
     "Surely" is said of all models of the table together.
     """

@@ -67,7 +67,7 @@ _KINDS = {"human": 0, "published": 1, "simulated": 2, "machine": 3}
 
 @dataclass(frozen=True)
 class Standing:
-    """How a model stands in a table by one observer.
+    """A model's scores and rank in a table, by one observer.
 
     Attributes
     ----------

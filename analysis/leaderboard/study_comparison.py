@@ -1,4 +1,4 @@
-"""A result file beside the study that it was made from: made once more, and compared."""
+"""Comparing a result file with its study: the result is made again from the study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The validity panel of a row: what could make its score mean something else than that the units are understood."""
+"""The validity panel of a row: other explanations of its score than that the units are understood."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verifying result files: everything in one is computed again, from its counts and from the study if that is at hand.
+"""Verifying result files: everything in one is recomputed, from its counts and from the study if that is available.
 
 A result file carries the counts that its scores were made from, the rules that give its protocol its identity, and a
 hash of its own content. Whether these agree can be found out by anyone who has the file. Whether the counts are those
@@ -82,7 +82,7 @@ class Verification:
 
     @property
     def left_open(self) -> str:
-        """What this verification can't tell; empty if nothing."""
+        """What this verification can't check; empty if nothing."""
         if self.result is None:
             return ""
         if self.result.model.kind == "published":

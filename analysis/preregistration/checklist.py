@@ -62,7 +62,7 @@ ITEMS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class ChecklistItem:
-    """An item of the checklist: its name, what it asks, and the answer, or that it is not known."""
+    """An item of the checklist: its name, its question, and the answer or that it is unknown."""
 
     name: str
     question: str

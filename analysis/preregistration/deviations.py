@@ -20,7 +20,7 @@ from benchmark.estimate import Estimate
 
 @dataclass(frozen=True)
 class Conduct(Record):
-    """What was done, as far as it is known; None where it is not, or where no such analysis was made.
+    """What was done; None where it is unknown, or where there was no such analysis.
 
     Attributes
     ----------

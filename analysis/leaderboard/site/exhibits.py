@@ -81,7 +81,7 @@ class Judgement:
 
     @property
     def is_control(self) -> bool:
-        """Whether the observer marks the scale and understands nothing."""
+        """Whether the observer is a control, which only marks the scale."""
         return self.observer in CONTROLS or self.observer.endswith(SHUFFLED)
 
 

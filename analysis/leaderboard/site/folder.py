@@ -104,7 +104,7 @@ def new_site(out: Path) -> Iterator[SiteFolder]:
 
 
 def check_replaceable(out: Path) -> None:
-    """Check that nothing is lost if a site takes this place.
+    """Check that nothing is lost if a site replaces this folder.
 
     Raises
     ------

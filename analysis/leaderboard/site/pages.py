@@ -1,4 +1,4 @@
-"""The pages: what is known, put into the words and the order in which it is shown."""
+"""The pages: wording and order of everything that is shown."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Scaling:
-    """What the tables of one protocol and pool say of one observer's scores and what models are.
+    """One observer's scores against properties of models, over the tables of one protocol and pool.
 
     Attributes
     ----------
