@@ -235,8 +235,8 @@ def _read_rankings(study: Study, materials: Materials) -> list[Ranking]:
         other = [what for what in ("weights", "pictures") if measured.header[what] != plan.header[what]]
         if other:
             raise StudyMismatch(
-                f"The activations of {name} in {study.root} were made with a different {' and '.join(other)} from "
-                "what is there now. Restore the old state, or build the study again."
+                f"The activations of {name} in {study.root} were made with different {' and '.join(other)} from what "
+                "is there now. Restore the old state, or build the study again."
             )
         used = set(read_units(statistics[(statistics["model"] == name) & statistics["used"]]))
         kept = [row for row, unit in enumerate(measured.units) if unit in used]

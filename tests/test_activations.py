@@ -536,7 +536,7 @@ def test_activations_of_something_else_are_refused_with_what_differs(
         "batch_size": replace(plan, batch_size=16),
     }
     for view in ({"view": "model"}, {"crop": 40}):
-        with pytest.raises(StudyMismatch, match=r"different preprocessing\."):
+        with pytest.raises(StudyMismatch, match=r"different preprocessing,"):
             read_activations(tmp_path / "a", replace(plan, **view))
     for key, other in others.items():
         for take in (measure_activations, lambda plan, folder: read_activations(folder, plan)):

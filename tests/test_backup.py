@@ -274,7 +274,7 @@ def test_what_is_no_backup_is_not_restored(study: Study, tmp_path: Path) -> None
     shutil.copyfile(back_up(study, tmp_path / "good.sqlite").path, tmp_path / "cut.sqlite")
     with (tmp_path / "cut.sqlite").open("r+b") as file:
         file.truncate(60_000)
-    with pytest.raises(DatabaseError, match=r"damaged|no backup"):
+    with pytest.raises(DatabaseError, match=r"damaged|not a backup"):
         read_backup(tmp_path / "cut.sqlite")
 
 

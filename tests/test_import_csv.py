@@ -609,7 +609,7 @@ def test_every_example_is_a_valid_mapping(path: Path) -> None:
         (plain(layer='{ colum = "layer" }'), ["colum", "unknown key", "'column'"]),
         (plain(layer='"laye"'), ["[columns] layer", "no column 'laye'", "'layer'"]),
         (plain(layer='"{laye}.{unit}"'), ["no column 'laye'"]),
-        (plain(layer=""), ["[columns] must say layer"]),
+        (plain(layer=""), ["[columns] must name layer"]),
         (plain(choice=""), ["must say which answers are right"]),
         (plain(layer='{ column = "layer", value = "x" }'), ["exactly one source"]),
         (plain(layer="{ column = \"layer\", pattern = '(' }"), ["not a regular expression"]),

@@ -286,7 +286,7 @@ def test_a_tampered_file_with_the_right_hash_is_found(whole: Result, tmp_path: P
         ('{"format": 9}', "reads 1"),
         ('{"format": 9, "made": 3}', "not a result file"),
         ('{"format": 1, "model": {}}', "required"),
-        ("\x80", "no r"),
+        ("\x80", "not a r"),
     ],
 )
 def test_what_is_no_result_file_is_said(tmp_path: Path, text: str, said: str) -> None:
@@ -316,7 +316,7 @@ def test_a_key_that_stands_twice_is_found(whole: Result, tmp_path: Path) -> None
     path = write(contents(whole), tmp_path / "result.json")
     path.write_text(path.read_text().replace('"licence"', '"licence": "free", "licence"', 1))
     assert failures(verify_result(path, known=[])) == {
-        "text": "The file holds what vimi never writes. the key 'licence' appears twice in one place"
+        "text": "The file contains things that vimi never writes. the key 'licence' appears twice in one place"
     }
 
 

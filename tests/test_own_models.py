@@ -355,7 +355,7 @@ def test_what_can_not_be_offered_is_refused(
 ) -> None:
     package("something", tiny="my_model:make")
     for network, name, facts, word in (
-        ({}, "mine", {}, "A dict was offered"),
+        ({}, "mine", {}, "is a dict; offer"),
         (trained(), "resnet50", {}, "is already the name of a model"),
         (trained(), "a:b", {}, "no ':'"),
         (trained(), "tiny", {}, "An installed package"),

@@ -233,7 +233,7 @@ def test_what_does_not_fit_is_refused_in_words(made: Study, tmp_path: Path) -> N
     study = copy_of(made, tmp_path)
     header = study.activations(min(study.manifest["models"])) / "header.json"
     header.write_text(header.read_text().replace('"weights": "', '"weights": "0'))
-    with pytest.raises(StudyMismatch, match="other weights"):
+    with pytest.raises(StudyMismatch, match="different weights"):
         make_pool_sizes(study, [40])
 
 

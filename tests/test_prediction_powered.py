@@ -253,7 +253,7 @@ def test_what_can_not_be_estimated_is_said() -> None:
         score_with_machine(people[people["unit"] == people["unit"].iloc[0]], machine)
     with pytest.raises(AnalysisError, match="same proportion of right answers"):
         score_with_machine(people.assign(correct=1.0), machine)
-    with pytest.raises(AnalysisError, match="averages 'probability' or 'correct'"):
+    with pytest.raises(AnalysisError, match="mean of 'probability' or of 'correct'"):
         score_with_machine(people, machine, score="confidence")  # type: ignore[arg-type]
     with pytest.raises(AnalysisError, match="come from 1 people"):
         simulate_coverage(20, 20, 2, 0.5)

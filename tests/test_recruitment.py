@@ -333,8 +333,8 @@ def test_people_of_the_pilot_are_left_alone(study: Study, hosting: Hosting) -> N
         (b"", "is empty. In Prolific"),
         (b"\xef\xbb\xbf", "is empty. In Prolific"),
         (b"\xef\xbb\xbfsep=;\n", "has none"),
-        (b"Submission id,Status\n1,VANISHED\n", "no submission has a status that is known here, but VANISHED"),
-        (b"Submission id,Status\n1\n", r"no submission has a status that is known here, but \(none\)"),
+        (b"Submission id,Status\n1,VANISHED\n", "no submission has a status that vimi knows; found VANISHED"),
+        (b"Submission id,Status\n1\n", r"no submission has a status that vimi knows; found \(none\)"),
         (b"\xff\xfe\x00", "not a CSV file in UTF-8"),
     ],
 )
@@ -422,7 +422,7 @@ class Interface:
         (200, "<html>", "did not answer with JSON"),
         (200, "[]", "does not answer like Prolific"),
         (200, '{"results": [{"id": 1}]}', "does not answer like Prolific"),
-        (200, '{"results": [{"id": 1, "status": "ODD"}]}', "no submission has a status that is known here, but ODD"),
+        (200, '{"results": [{"id": 1, "status": "ODD"}]}', "no submission has a status that vimi knows; found ODD"),
     ],
 )
 def test_whatever_the_interface_says_no_message_holds_the_token(

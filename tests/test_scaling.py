@@ -519,7 +519,7 @@ def test_order_of_rows_and_names_of_models_do_not_matter() -> None:
         (lambda means, models: (means.drop(columns="value"), models), "no column 'value'"),
         (lambda means, models: (pd.concat([means, means.iloc[:1]]), models), "two means"),
         (lambda means, models: (means, pd.concat([models, models.iloc[:1]])), "two rows"),
-        (lambda means, models: (means, models.iloc[1:]), "says nothing of googlenet"),
+        (lambda means, models: (means, models.iloc[1:]), "has no row for googlenet"),
         (lambda means, models: (means.assign(value=np.nan), models), "is not a number"),
         (lambda means, models: (means.iloc[:0], models), "no means"),
         (lambda means, models: (means, models.assign(parameters=-1.0)), "positive number"),

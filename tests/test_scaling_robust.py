@@ -172,8 +172,8 @@ def test_two_families_that_lie_apart_are_refused() -> None:
 @pytest.mark.parametrize(
     ("families", "said", "warned"),
     [
-        (None, "no family is known", "known of no model"),
-        ([""] * 9, "no family is known", "known of no model"),
+        (None, "no family is known", "known for no model"),
+        ([""] * 9, "no family is known", "known for no model"),
         (["a", "a", *[""] * 7], "8 families, CR2", "known for 2 of 9 models"),
         ([f"f{code}" for code in CARDS], "5 families, CR2", ""),
         (["a"] * 9, "all are of one family", ""),
@@ -184,7 +184,7 @@ def test_the_verdict_says_what_it_rests_on(families: list[str] | None, said: str
     y = 0.8 + 0.03 * np.random.default_rng(4).normal(size=9)
     result = fit_scaling(*table_of(SIZES, y, families), predictors=["parameters"]).results[0]
     assert isinstance(result, ScalingResult)
-    assert "all tests rest on least squares on 9 model means, heteroscedasticity-robust" in result.verdict.because
+    assert "all tests use least squares on 9 model means, heteroscedasticity-robust" in result.verdict.because
     assert said in result.verdict.because and "degrees of freedom" in result.verdict.because
     about = [warning for warning in result.warnings if "family of architectures" in warning]
     assert (warned in about[0]) if warned else not about

@@ -152,7 +152,7 @@ def read_prolific_export(path: Path | str) -> list[Submission]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no CSV file in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a CSV file in UTF-8"
         raise HostingError(f"{path} can't be read: {reason}.") from None
     if not text.strip():
         raise HostingError(f"{path} is empty. In Prolific, choose the study, then Download > CSV, and read that file.")

@@ -197,4 +197,4 @@ def _spell(models: int, clusters: int, names: Sequence[str], families: Sequence[
         why = "all are of one family"
     else:
         why = "two families, too few to cluster by"
-    return f"{own}, each model by itself ({why}; HC with exponent {EXPONENT:g}, Bell-McCaffrey)"
+    return f"{own}, each model separately ({why}; HC with exponent {EXPONENT:g}, Bell-McCaffrey)"
