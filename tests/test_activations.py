@@ -540,7 +540,7 @@ def test_activations_of_something_else_are_refused_with_what_differs(
             read_activations(tmp_path / "a", replace(plan, **view))
     for key, other in others.items():
         for take in (measure_activations, lambda plan, folder: read_activations(folder, plan)):
-            with pytest.raises(StudyMismatch, match=rf"made with different {key}\..*another folder"):
+            with pytest.raises(StudyMismatch, match=rf"made with different {key},.*another folder"):
                 take(other, tmp_path / "a")
     assert read_activations(tmp_path / "a", plan).hash == measured.hash
     assert read_activations(tmp_path / "a").hash == measured.hash
