@@ -255,7 +255,7 @@ def shard_path(folder: Path, places: range) -> Path:
 
 @dataclass(frozen=True)
 class ShardPiece(Piece[ActivationPlan, None]):
-    """A shard that is measured by whoever has time, and written where :func:`measure_activations` would write it.
+    """A shard that any worker can measure, and write where :func:`measure_activations` would write it.
 
     Attributes
     ----------

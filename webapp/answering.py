@@ -93,7 +93,7 @@ class Answer(BaseModel):
 
 
 class ShownTrial(BaseModel):
-    """A trial as it goes to the browser: nothing in it says which query is right, what is asked about, or why.
+    """A trial as sent to the browser: it does not reveal the right query, the unit or the purpose of the trial.
 
     ``upcoming`` names the pictures of the trials that follow, trial by trial, each in the order of their names.
     """
@@ -373,14 +373,14 @@ def list_pictures(trial: Trial) -> list[str]:
 
 
 def _present(connection: Connection, hosting: Hosting, known: Participant, session: Row[Any]) -> ShownTrial | None:
-    """Return the next trial of the block that a participant is in, as it goes to the browser."""
+    """Return the next trial of a participant's block, as sent to the browser."""
     block: Block = "practice" if known.phase == "practice" else "trials"
     trials, done = _block(connection, hosting, session, block)
     return _show(hosting, session, block, trials, done) if done < len(trials) else None
 
 
 def _show(hosting: Hosting, session: Row[Any], block: Block, trials: list[Trial], done: int) -> ShownTrial:
-    """Return a trial of a block as it goes to the browser."""
+    """Return a trial of a block, as sent to the browser."""
     left, right, upper, lower = place_pictures(trials[done])
     upcoming = [list_pictures(trial) for trial in trials[done + 1 : done + 1 + TRIALS_AHEAD]]
     return ShownTrial(

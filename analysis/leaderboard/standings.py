@@ -226,7 +226,7 @@ class StandingsTable:
 
     @property
     def sections(self) -> tuple[LeaderboardSection, ...]:
-        """The table by each observer by itself, as people read it."""
+        """One section per observer, formatted for reading."""
         from analysis.leaderboard.sections import lay_out_sections
 
         return lay_out_sections(self)

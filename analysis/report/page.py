@@ -81,7 +81,7 @@ def cells_of(table: ReportTable) -> list[list[PageCell]]:
 
 
 def methods_of(table: ReportTable) -> list[str]:
-    """Return how the intervals of a table were made and what they speak for, each said once."""
+    """Return how the intervals of a table were computed and what they generalise to, each said once."""
     found: dict[str, None] = {}
     for name in table.frame.columns:
         for cell in table.frame[name]:

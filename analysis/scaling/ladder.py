@@ -92,7 +92,7 @@ def fit_slope(
     estimand: str,
     in_study: set[str],
 ) -> FittedSlope | Refusal:
-    """Fit the rungs of one slope, or say why there is none."""
+    """Fit one slope by every method, or say why there is none."""
     own = own_points(points, values, condition)
     names = tuple(own["model"])
 

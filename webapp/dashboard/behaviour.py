@@ -144,7 +144,7 @@ class SessionTimes:
 
 
 def reaction_times(hosting: Hosting, kind: Kind = "human") -> SessionTimes:
-    """Return how long people take: quantiles over sessions, since answers of one person hang together."""
+    """Return how long people take: quantiles over sessions, since answers of one person are correlated."""
     query = (
         sa.select(answers.c.session, answers.c.rt_ms)
         .join_from(answers, sessions, answers.c.session == sessions.c.id)

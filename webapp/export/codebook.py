@@ -112,7 +112,7 @@ def _row(column: Column) -> str:
 
 
 def introduce(source: ExportSource) -> list[str]:
-    """Return what a README says of the study, whatever the format: lines of Markdown."""
+    """Return the README's lines about the study, in Markdown, for every format."""
     lines = [
         f"- study: `{source.name}` (hash `{source.study}`)",
         f"- protocol: `{source.protocol}`",

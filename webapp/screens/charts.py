@@ -205,7 +205,7 @@ def draw_intervals(found: Sequence[Precision], name: str) -> Any:
 
 
 def draw_reaction_times(found: SessionTimes) -> Any:
-    """Draw how the sessions' medians are spread, and their median with its interval."""
+    """Draw the distribution of the sessions' medians, and their median with its interval."""
     seconds = found.medians
     counts, edges = np.histogram(seconds, bins=min(40, max(6, int(len(seconds) ** 0.5) * 2)))
     table = pd.DataFrame({"begin": edges[:-1], "end": edges[1:], "sessions": counts})

@@ -484,7 +484,7 @@ def _model_facts(model: ModelFacts, pools: Sequence[PoolFacts]) -> Iterator[tupl
 
 
 def _distributions(model: ModelExhibit, table: StandingsTable, row: Row) -> Iterator[dict[str, Any]]:
-    """Yield how unit scores are spread in a row, observer by observer; flagged units are no part of it."""
+    """Yield how unit scores are spread in a row, observer by observer; flagged units are not included."""
     hashes = {result.hash for result in row.results}
     exhibit = next((own for own in model.exhibits if hashes & {result.hash for result in own.results}), None)
     if exhibit is None:

@@ -110,7 +110,7 @@ def _side_by_side(table: pd.DataFrame, *conditions: str) -> tuple[pd.DataFrame, 
 
 
 def _compare_intervals(draft: SectionDraft, material: Material) -> None:
-    """Show what each way of making an interval says of the same mean."""
+    """Show the same mean with each kind of interval."""
     rows: list[dict[str, Any]] = []
     drawn: list[pd.DataFrame] = []
     components: list[dict[str, Any]] = []
