@@ -381,7 +381,7 @@ def test_answers_that_do_not_say_their_pool_or_mix_protocols_are_refused() -> No
     responses = planted_responses((800, 400), 3, 4)
     with pytest.raises(AnalysisError, match="pool_size"):
         score_pool_sizes(responses.drop(columns="pool_size"))
-    with pytest.raises(AnalysisError, match="two protocols"):
+    with pytest.raises(AnalysisError, match="different protocols"):
         score_pool_sizes(responses.assign(pool_size=800))
 
 
