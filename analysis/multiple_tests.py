@@ -23,8 +23,12 @@ def adjust_holm(p_values: Sequence[float] | NDArray[np.floating]) -> Floats:
     return adjusted
 
 
-LEVEL = 0.05
-"""A p-value is never written across it."""
+ALPHA = 0.05
+"""Size that a test is meant to have; a p-value is never written across it.
+
+It is called alpha, as in statsmodels and G*Power. ``level`` is the coverage of an interval everywhere, and a ``size``
+is what a test attains, or that of a sample, an effect or a model.
+"""
 
 
 def spell_p(p: float) -> str:
@@ -32,6 +36,6 @@ def spell_p(p: float) -> str:
     if p < 0.001:
         return "< .001"
     decimals = 3
-    while (float(f"{p:.{decimals}f}") < LEVEL) != (p < LEVEL) and decimals < 9:
+    while (float(f"{p:.{decimals}f}") < ALPHA) != (p < ALPHA) and decimals < 9:
         decimals += 1
     return f"{p:.{decimals}f}".replace("0.", ".", 1) if p < 0.9995 else "1.000"

@@ -17,14 +17,11 @@ from analysis import proportions
 from analysis.comparison import join_means
 from analysis.intervals.quantiles import critical_value
 from analysis.intervals.wilson import bound_proportion, wilson_interval
+from analysis.multiple_tests import ALPHA
 from analysis.power.simulation import Answers
 from analysis.proportions import ClusteredMeans, cluster_means
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL
-
-ALPHA = 0.05
-"""Size of a test, called alpha as in statsmodels and G*Power: ``level`` is the coverage of an interval everywhere, and
-``size`` would be read as that of a sample, an effect or a model."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

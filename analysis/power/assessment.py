@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.power.analyses import ALPHA, alpha_was_level
+from analysis.multiple_tests import ALPHA
+from analysis.power.analyses import alpha_was_level
 from analysis.power.design import Design
 from analysis.power.goals import Goal, goal_variance, predict_error
 from analysis.power.simulated_power import SIMULATIONS, Power, simulate_power

@@ -8,6 +8,7 @@ is as in the 2023 study. Or it is taken from the experiment of a study.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -19,11 +20,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from analysis.power.simulation import Described, Layout, Population, Screening
+from analysis.power.simulation import Answers, Described, Floats, Layout, Population, Screening, draw_answers
 from benchmark.documents import Document, parse, read_toml
 from benchmark.errors import AnalysisError, DocumentError
 from benchmark.experiment import Experiment, read_experiment
-from benchmark.protocol import load_protocol
+from benchmark.progress import Reporter
+from benchmark.protocol import Rules, load_protocol
 
 
 class Costs(Described):
@@ -177,6 +179,16 @@ class Design(Layout):
         stimuli = self.models * (self.costs.model + self.units * len(self.conditions) * self.costs.unit)
         return self.costs.fixed + stimuli + self.slots * self.session_cost
 
+    def studies(
+        self, truth: Population, predictor: Floats, count: int, seed: int, title: str, reporter: Reporter | None
+    ) -> Iterator[tuple[int, Answers]]:
+        """Simulate studies one by one, with progress; number i is the same whatever their number."""
+        with (reporter or Reporter()).task(title, count) as advance:
+            for number in range(count):
+                rng = np.random.default_rng([seed, number])
+                yield number, draw_answers(self, truth, rng, predictor, self.exclusions)
+                advance(1)
+
     def changed(self, **changes: Any) -> Design:
         """Return the design with some values changed, checked as a whole; tables may be changed in part.
 
@@ -276,7 +288,6 @@ def design_of_experiment(experiment: Experiment, predictor: Predictor = "paramet
     """Return the design of an experiment; parameters and errors as for :func:`design_of_study`."""
     rules = experiment.resolve_protocol().rules
     session, limits = rules.session, rules.exclusions
-    crossed = session.models == "crossed"
     difficulties = experiment.stimuli.difficulties
     conditions = [
         condition if len(difficulties) == 1 else f"{condition}-{difficulty}"
@@ -284,19 +295,11 @@ def design_of_experiment(experiment: Experiment, predictor: Predictor = "paramet
         for difficulty in difficulties
     ]
     units = min(experiment.units_per_model(condition) for condition in experiment.stimuli.conditions)
-    pool = units * (len(experiment.models) if crossed else 1)
     pay = experiment.recruitment.payment_usd
     values = {
-        "models": len(experiment.models),
+        **_asked(rules, len(experiment.models), units),
         "predictor": model_predictor(experiment, predictor),
         "conditions": conditions,
-        "units": units,
-        "tasks": rules.tasks.per_unit,
-        "sessions": math.ceil(pool * session.responses_per_unit / session.main_trials),
-        "trials": session.main_trials,
-        "catch_trials": session.catch_trials,
-        "references_none": session.references.get("none", 0.0),
-        "crossed": crossed,
         "exclusions": {
             "catch_correct": limits.catch_correct,
             "each_position": limits.each_position,
@@ -305,6 +308,28 @@ def design_of_experiment(experiment: Experiment, predictor: Predictor = "paramet
         "costs": {"session": session.payment_usd if pay is None else pay},
     }
     return parse(Design, values, "design of the experiment")
+
+
+def default_protocol_design(models: int = 9) -> Design:
+    """Return the design of the default protocol: crossed sessions, a tenth of the trials without references."""
+    rules = load_protocol("vimi1").rules
+    return Design(**_asked(rules, models, rules.units.used))
+
+
+def _asked(rules: Rules, models: int, units: int) -> dict[str, Any]:
+    """Return who is asked what by the rules of a protocol."""
+    session, crossed = rules.session, rules.session.models == "crossed"
+    pool = units * (models if crossed else 1)
+    return {
+        "models": models,
+        "units": units,
+        "tasks": rules.tasks.per_unit,
+        "sessions": math.ceil(pool * session.responses_per_unit / session.main_trials),
+        "trials": session.main_trials,
+        "catch_trials": session.catch_trials,
+        "references_none": session.references.get("none", 0.0),
+        "crossed": crossed,
+    }
 
 
 def model_predictor(experiment: Experiment, predictor: Predictor = "parameters") -> tuple[float, ...]:
@@ -351,19 +376,3 @@ def expected_bill(design: Design) -> Bill:
     """Return the expected bill of a design."""
     slots = design.slots
     return Bill(slots, slots * design.people_per_session, design.cost)
-
-
-def default_protocol_design(models: int = 9) -> Design:
-    """Return the design of the default protocol: crossed sessions, a tenth of the trials without references."""
-    rules = load_protocol("vimi1").rules
-    session = rules.session
-    return Design(
-        models=models,
-        tasks=rules.tasks.per_unit,
-        units=rules.units.used,
-        sessions=math.ceil(models * rules.units.used * session.responses_per_unit / session.main_trials),
-        trials=session.main_trials,
-        catch_trials=session.catch_trials,
-        references_none=session.references.get("none", 0.0),
-        crossed=session.models == "crossed",
-    )

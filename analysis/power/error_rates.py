@@ -18,9 +18,10 @@ from scipy.stats import norm, rankdata, t
 
 from analysis.estimands import spell_estimand
 from analysis.intervals.wilson import interval_of_count
-from analysis.power.analyses import ALPHA, alpha_was_level, model_means, regress_means
+from analysis.multiple_tests import ALPHA
+from analysis.power.analyses import alpha_was_level, model_means, regress_means
 from analysis.power.design import Design
-from analysis.power.simulation import Answers, draw_answers
+from analysis.power.simulation import Answers
 from analysis.power.variances import link_slope
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
@@ -171,13 +172,10 @@ def error_rates(
     predictor = design.values
     p = np.empty((simulations, len(TESTS) - 2))
     means = np.empty((simulations, design.models))
-    with (reporter or Reporter()).task("Studies, all tests of a slope", simulations) as advance:
-        for number in range(simulations):
-            rng = np.random.default_rng([seed, number])
-            answers = draw_answers(design, truth, rng, predictor, design.exclusions)
-            p[number] = _p_values(answers, predictor)
-            means[number] = model_means(answers)
-            advance(1)
+    title = "Studies, all tests of a slope"
+    for number, answers in design.studies(truth, predictor, simulations, seed, title, reporter):
+        p[number] = _p_values(answers, predictor)
+        means[number] = model_means(answers)
     every = np.column_stack([p, regress_means(means, predictor).p, _spearman_p(means, predictor)])
     return {name: _rate(every[:, column] <= alpha, alpha) for column, name in enumerate(TESTS)}
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from analysis.estimands import spell_estimand
 from analysis.intervals.quantiles import critical_value
 from analysis.intervals.wilson import interval_of_count
-from analysis.power.analyses import ALPHA, alpha_was_level
+from analysis.multiple_tests import ALPHA
+from analysis.power.analyses import alpha_was_level
 from analysis.power.design import Bill, Design
 from analysis.power.goals import SCOPES, UNITS, WORDS, Goal, check_goal, prepare_studies
-from analysis.power.simulation import draw_answers, judgement_table
+from analysis.power.simulation import judgement_table
 from analysis.results import Record
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
@@ -124,13 +125,10 @@ def simulate_power(
     studied, population, outcome = prepare_studies(design, goal, effect)
     found = np.empty((simulations, outcome.size))
     people = np.empty(simulations)
-    with (reporter or Reporter()).task(f"Studies, {goal} {100 * effect:.1f} points", simulations) as advance:
-        for number in range(simulations):
-            rng = np.random.default_rng([seed, number])
-            answers = draw_answers(studied, population, rng, outcome.predictor, studied.exclusions)
-            found[number] = outcome.measure(answers)
-            people[number] = answers.recruited / studied.slots
-            advance(1)
+    title = f"Studies, {goal} {100 * effect:.1f} points"
+    for number, answers in studied.studies(population, outcome.predictor, simulations, seed, title, reporter):
+        found[number] = outcome.measure(answers)
+        people[number] = answers.recruited / studied.slots
     reached, seen = outcome.judge(found, alpha / family, bound)
     slots = design.slots
     # A goal may need fewer models than the design has: people and money are those of the whole design.
@@ -180,16 +178,13 @@ def simulate_analysis(
     check_goal(design, "slope", None, simulations, alpha)
     one, population, outcome = prepare_studies(design, "slope", effect)
     reached = np.zeros(simulations, dtype=bool)
-    with (reporter or Reporter()).task("Studies, analysed one by one", simulations) as advance:
-        for number in range(simulations):
-            rng = np.random.default_rng([seed, number])
-            answers = draw_answers(one, population, rng, outcome.predictor, one.exclusions)
-            table = judgement_table(answers, outcome.predictor)
-            p = analyse(table[(table["kind"] == "main") & (table["references"] == "both")].reset_index(drop=True))
-            if not 0 <= p <= 1:
-                raise AnalysisError(f"The analysis of study {number} returned {p}, which is no p-value.")
-            reached[number] = p <= alpha
-            advance(1)
+    title = "Studies, analysed one by one"
+    for number, answers in one.studies(population, outcome.predictor, simulations, seed, title, reporter):
+        table = judgement_table(answers, outcome.predictor)
+        p = analyse(table[(table["kind"] == "main") & (table["references"] == "both")].reset_index(drop=True))
+        if not 0 <= p <= 1:
+            raise AnalysisError(f"The analysis of study {number} returned {p}, which is no p-value.")
+        reached[number] = p <= alpha
     found = _share(reached, "slope", alpha)
     method = f"share of {simulations:,} simulated studies with p at most {alpha:.3g}; Wilson interval"
     return replace(found, method=method)

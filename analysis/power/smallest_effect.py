@@ -10,11 +10,11 @@ from scipy.stats import binom, norm
 
 from analysis.estimands import spell_estimand
 from analysis.intervals.quantiles import critical_value
-from analysis.power.analyses import ALPHA, alpha_was_level, regress_means
+from analysis.multiple_tests import ALPHA
+from analysis.power.analyses import alpha_was_level, regress_means
 from analysis.power.design import Design
 from analysis.power.goals import SCOPES, UNITS, WORDS, Goal, check_goal, predict_error, prepare_studies
 from analysis.power.simulated_power import SIMULATIONS, simulate_power
-from analysis.power.simulation import draw_answers
 from analysis.power.variances import approximate_effect
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
@@ -121,16 +121,12 @@ def _quantile_of(
     """Return the bound that so large a share of simulated studies meets, with the interval of the order statistics."""
     studied, population, outcome = prepare_studies(design, goal, 0.0)
     bounds = np.empty(simulations)
-    with (reporter or Reporter()).task(f"Studies, {goal}", simulations) as advance:
-        for number in range(simulations):
-            answers = draw_answers(
-                studied, population, np.random.default_rng([seed, number]), outcome.predictor, studied.exclusions
-            )
-            measured = outcome.measure(answers)
-            if goal == "equivalence":
-                measured = regress_means(measured[None], design.values).passing_margin(alpha)
-            bounds[number] = measured[0]
-            advance(1)
+    title = f"Studies, {goal}"
+    for number, answers in studied.studies(population, outcome.predictor, simulations, seed, title, reporter):
+        measured = outcome.measure(answers)
+        if goal == "equivalence":
+            measured = regress_means(measured[None], design.values).passing_margin(alpha)
+        bounds[number] = measured[0]
     ordered = np.sort(bounds)
     place = min(math.ceil(power * simulations), simulations) - 1
     low = int(binom.ppf(0.025, simulations, power))

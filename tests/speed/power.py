@@ -196,7 +196,7 @@ def main() -> None:
     section(
         "False positives: how often tests find a slope that does not exist",
         "The true slope is zero. The table shows how often each test finds a slope at 5 %, for several SDs between "
-        "models (on the logit scale). Tests that take models as the sample keep their level here, where models "
+        "models (on the logit scale). Tests that take models as the sample keep alpha here, where models "
         "are alike and unrelated. If models vary unequally or are related, least squares and Spearman do not keep it. "
         "See [scaling.md](scaling.md), also for the test that verdicts use and its cost in power.",
         shown.assign(**{"found before": [SIZES[name] for name in shown["test"]]}),
