@@ -134,7 +134,7 @@ def test_several_results_are_one(results: dict[str, tuple[AnalysisResult, list[s
 
 
 ASKED = {
-    "Choice", "Costs", "Design", "Frame", "Layout", "MixedModel", "Plan", "Population", "Predictor", "Rule",
+    "Choice", "Costs", "Design", "Layout", "MixedModel", "Plan", "Population", "Predictor", "Rule",
     "ReportSettings", "Screening", "SimulatedObserver",
 }  # fmt: skip
 """Classes that say what is asked, and are no results."""

@@ -27,7 +27,7 @@ from analysis.mixed_model import (
     lapse_sweep,
     learning_sensitivity,
 )
-from analysis.mixed_model.design import Design, default_random, lay_out_design, split_formula
+from analysis.mixed_model.design import ModelMatrix, default_random, lay_out_design, split_formula
 from analysis.mixed_model.expectation_propagation import normal_mixture
 from analysis.mixed_model.factorisation import Factorisation
 from analysis.mixed_model.marginal_means import integrate
@@ -553,7 +553,7 @@ class TestFormula:
         assert own.eq("new models, new units and people; layer-uniform").all()
 
     def test_design_holds_every_answer_once(self):
-        design: Design = lay_out_design(STUDIED, "1", ("unit",), guess=0.5, lapse=0.0)
+        design: ModelMatrix = lay_out_design(STUDIED, "1", ("unit",), guess=0.5, lapse=0.0)
         assert sorted(design.rows) == list(range(len(STUDIED)))
         assert np.array_equal(design.correct, STUDIED["correct"].to_numpy()[design.rows] == 1)
         labels = np.array(design.factors[0].labels)[design.factors[0].codes]

@@ -95,8 +95,8 @@ class Factor:
 
 
 @dataclass(frozen=True)
-class Design:
-    """All that a fit needs to know of a table.
+class ModelMatrix:
+    """All that a fit needs to know of a table: the matrix of fixed effects, and the levels of grouping factors.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ class Design:
         raise AnalysisError(f"There is no random effect of {name!r}. {suggest(name, [f.name for f in self.factors])}")
 
 
-def thin(design: Design, wanted: int) -> Design:
+def thin(design: ModelMatrix, wanted: int) -> ModelMatrix:
     """Return the design of about so many answers: all those of a part of the levels of its largest factor.
 
     Levels are numbered by hashes of their answers, so that every so-and-so-manieth is a random part of them.
@@ -176,7 +176,7 @@ def lay_out_design(
     lapse: float,
     cluster: str = "model",
     outcome: str = OUTCOME,
-) -> Design:
+) -> ModelMatrix:
     """Return the design of a mixed model.
 
     Parameters
@@ -219,7 +219,7 @@ def lay_out_design(
     notes += renamed
     _check_answers(correct, matrix, names, asymptote, lapse)
     order, recoded = _canonical_order(correct, matrix, asymptote, [codes for _, codes, _ in factors])
-    return Design(
+    return ModelMatrix(
         correct=correct[order],
         fixed=np.ascontiguousarray(matrix[order]),
         names=names,

@@ -18,7 +18,7 @@ from scipy.stats import chi2, norm, t
 
 from analysis.estimands import Scope, spell_estimand
 from analysis.judgement_table import plain
-from analysis.mixed_model.design import OUTCOME, Design, default_random, lay_out_design, split_formula, thin
+from analysis.mixed_model.design import OUTCOME, ModelMatrix, default_random, lay_out_design, split_formula, thin
 from analysis.mixed_model.expectation_propagation import ExpectationPropagation
 from analysis.mixed_model.laplace import Curvature, Evaluation, Laplace
 from analysis.mixed_model.links import LINKS, Floats, Link, LinkName
@@ -199,7 +199,7 @@ class MixedModel:
         assert optimum is not None  # else there was a failure
         return self._conclude(table, system, optimum, time.perf_counter() - began)
 
-    def _look_for_misleading(self, design: Design) -> Mixture | None:
+    def _look_for_misleading(self, design: ModelMatrix) -> Mixture | None:
         """Return the mixture of units above and below chance, if the counts leave no doubt that some mislead."""
         units = any("unit" in factor.name.split(":") for factor in design.factors)
         if not (self.misleading and self.method == "default" and units) or float(np.max(design.guess)) == 0:
@@ -207,7 +207,7 @@ class MixedModel:
         mixture = Mixture(Cells.read(design), self.link, self.lapse)
         return mixture if mixture.p < EVIDENCE else None
 
-    def _set_apart(self, table: pd.DataFrame, design: Design, mixture: Mixture) -> MixedModelFit:
+    def _set_apart(self, table: pd.DataFrame, design: ModelMatrix, mixture: Mixture) -> MixedModelFit:
         """Fit the units that speak, and say how many mislead."""
         below = mixture.posterior >= 0.5
         share = mixture.share()
@@ -267,7 +267,7 @@ class MixedModel:
         _check_finite(system.design, optimum.evaluation, self.link)
         return optimum
 
-    def _begin(self, design: Design, log_sds: Floats, near: System | None = None) -> tuple[Floats, Floats]:
+    def _begin(self, design: ModelMatrix, log_sds: Floats, near: System | None = None) -> tuple[Floats, Floats]:
         """Return standard deviations and fixed effects to begin with.
 
         Of many answers a part is fitted. Of few, Laplace's approximation with everything inside is quick and robust.
@@ -337,14 +337,14 @@ class MixedModel:
         return replace(fit, notes=tuple(notes))
 
 
-def _flat_directions(covariance: Floats, optimum: Optimum, design: Design, link: LinkName) -> tuple[str, ...]:
+def _flat_directions(covariance: Floats, optimum: Optimum, design: ModelMatrix, link: LinkName) -> tuple[str, ...]:
     """Return the coefficients of which the answers say nothing between guessing and all right."""
     errors = np.sqrt(np.maximum(np.diag(covariance)[int(optimum.free.sum()) :], 0.0))
     reach = np.array([np.abs(own if np.ptp(own) == 0 else own - own.mean()).max() for own in design.fixed.T])
     return tuple(name for name, far in zip(design.names, errors * reach) if far > _FARTHEST[link] / 2)
 
 
-def _suspects(design: Design, lapse: float) -> str:
+def _suspects(design: ModelMatrix, lapse: float) -> str:
     """Return which groups are answered as if by guessing, or all right: what a missing maximum is often due to."""
     found = []
     for name, column in zip(design.names, design.fixed.T):
@@ -365,7 +365,7 @@ def _suspects(design: Design, lapse: float) -> str:
     )
 
 
-def _check_finite(design: Design, evaluation: Evaluation, link: LinkName) -> None:
+def _check_finite(design: ModelMatrix, evaluation: Evaluation, link: LinkName) -> None:
     """Refuse fixed effects that ran away."""
     parts = design.fixed * evaluation.coefficients
     reach = float(np.abs(parts.sum(axis=1)).max())
@@ -378,7 +378,7 @@ def _check_finite(design: Design, evaluation: Evaluation, link: LinkName) -> Non
         )
 
 
-def _covariance(model: MixedModel, optimum: Optimum, design: Design) -> tuple[Floats, bool]:
+def _covariance(model: MixedModel, optimum: Optimum, design: ModelMatrix) -> tuple[Floats, bool]:
     """Return the covariance of free log standard deviations and fixed effects, and whether it is one."""
     free, size = int(optimum.free.sum()), len(design.names)
     covariance = np.zeros((free + size, free + size))
@@ -454,7 +454,7 @@ class MixedModelFit(Plotted, AnalysisResult):
     set_apart: tuple[str, ...] = field(default=(), repr=False)
 
     @property
-    def design(self) -> Design:
+    def design(self) -> ModelMatrix:
         """Answers, fixed effects and factors, as they were fitted."""
         return self.system.design
 

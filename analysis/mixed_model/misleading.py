@@ -21,7 +21,7 @@ from scipy.special import betainc, expit, gammaln, logit
 from scipy.stats import binom, chi2
 
 from analysis.estimands import spell_estimand
-from analysis.mixed_model.design import Design, Integers
+from analysis.mixed_model.design import Integers, ModelMatrix
 from analysis.mixed_model.links import Floats, Link, LinkName
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
@@ -58,7 +58,7 @@ class Cells:
     guess: Floats
 
     @classmethod
-    def read(cls, design: Design, factor: str = "unit") -> Cells:
+    def read(cls, design: ModelMatrix, factor: str = "unit") -> Cells:
         """Count a design's answers by unit, and by unit and condition where the design has such a factor.
 
         Raises
@@ -171,7 +171,7 @@ class Mixture:
         speaks = self._speaks(place)[self._inverse]
         return np.asarray(share * self.misleads / (share * self.misleads + (1 - share) * speaks))
 
-    def below(self, design: Design) -> tuple[str, ...]:
+    def below(self, design: ModelMatrix) -> tuple[str, ...]:
         """Return the names of the units that are more likely below chance than above it."""
         labels = design.factor(self.cells.name).labels
         return tuple(sorted(labels[level] for level in np.flatnonzero(self.posterior >= 0.5)))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from analysis.mixed_model.design import Design, Integers
+from analysis.mixed_model.design import Integers, ModelMatrix
 
 BORDER_LEVELS = 40
 """Factors with at most so many levels can go into the border."""
@@ -99,7 +99,7 @@ class Structure:
         return np.concatenate([[0], np.cumsum(np.diff(self.blocks) ** 2)]).astype(np.int64)
 
 
-def find_structure(design: Design, *, border_levels: int = BORDER_LEVELS) -> Structure:
+def find_structure(design: ModelMatrix, *, border_levels: int = BORDER_LEVELS) -> Structure:
     """Return a good order of elimination.
 
     Parameters

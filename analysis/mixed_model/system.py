@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from analysis.mixed_model.design import Design, Integers
+from analysis.mixed_model.design import Integers, ModelMatrix
 from analysis.mixed_model.links import Floats
 from analysis.mixed_model.structure import ChainFactor, Structure
 
@@ -141,7 +141,7 @@ class System:
         For each factor of the design: shape (levels,), which unknown each level is.
     """
 
-    def __init__(self, design: Design, structure: Structure) -> None:
+    def __init__(self, design: ModelMatrix, structure: Structure) -> None:
         self.design = design
         self.structure = structure
         self.coefficients = design.fixed.shape[1]
