@@ -142,6 +142,35 @@ def test_freezing_keeps_content_hash_date_and_the_state_of_the_study(study: Stud
         read_preregistration(frozen.path, "0" * 32)
 
 
+LAST_RELEASE = {
+    "format": 1, "vimi": "0.1.0", "frozen_at": "2026-03-02T09:00:00+00:00",
+    "state": {"answers": 0, "people": 0, "sessions": 0, "simulated_answers": 0}, "amends": "",
+    "plan": {
+        "title": "Does size help?", "authors": "A. Author", "hypotheses": "Larger models are no easier to read.",
+        "design": {
+            "models": ["one", "two", "three"], "conditions": ["natural"], "difficulties": ["easy"],
+            "units_per_model": 84, "sessions": 189, "main_trials": 40, "protocol": "imi2023",
+            "experiment": "0123456789abcdef",
+        },
+        "exclusions": {"rules": ["catch trials"], "note": ""},
+        "estimand": {"scope": "new models", "drawing": "layer-uniform", "primary": "slope on log10 parameters"},
+        "scaling": {"predictors": ["parameters"], "rung": "robust", "families": []},
+        "smallest_effect": {"parameters": 0.03},
+        "stopping": {"rule": "width", "width": 0.06, "last_day": None, "note": ""},
+        "analysis": {"seed": 3, "method": "least squares on model means"},
+    },
+    "hash": "8f42e0c1c4ce35b577352bc2e0e002ab",
+}  # fmt: skip
+"""A frozen plan as the file has it."""
+
+
+def test_a_plan_frozen_by_the_last_release_still_reads(tmp_path: Path) -> None:
+    (tmp_path / "preregistration.json").write_text(json.dumps(LAST_RELEASE), encoding="utf-8")
+    frozen = read_preregistration(tmp_path / "preregistration.json", str(LAST_RELEASE["hash"]))
+    assert frozen.plan.model_dump(mode="json") == LAST_RELEASE["plan"]
+    assert frozen.plan.margins() == {"parameters": 0.03} and frozen.plan.stopping.width == 0.06
+
+
 def test_answers_that_are_in_are_counted_and_said(study: Study) -> None:
     answers = add_people(study)
     frozen = preregister(study, fill(study))
