@@ -1,4 +1,4 @@
-"""Figures of the analysis: what they draw, for one model or forty, and what they refuse."""
+"""Figures of the analysis: what they draw, for one model or thirty, and what they refuse."""
 
 from __future__ import annotations
 
@@ -309,8 +309,8 @@ def test_nothing_is_cut_off_and_no_letter_is_tiny(name: str, count: int, long: b
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_forty_models_with_long_names_are_laid_out(name: str) -> None:
-    axes = DRAWN[name](40, True)
+def test_thirty_models_with_long_names_are_laid_out(name: str) -> None:
+    axes = DRAWN[name](30, True)
     with drawing():
         figure_of(axes).draw_without_rendering()
     width, height = figure_of(axes).get_size_inches()
