@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.estimate import LEVEL, Estimate
 
 GRID = 500
@@ -100,6 +101,7 @@ def _only_shrinking(ends: NDArray[np.float64]) -> NDArray[np.float64]:
     return shrunk
 
 
+@threaded
 def estimate_at_any_time(values: ArrayLike, *, unit: str, estimand: str, **settings: Unpack[Settings]) -> Estimate:
     """Return the mean so far with the present end of its confidence sequence.
 

@@ -39,6 +39,7 @@ from analysis.judgement_table import judgements
 from analysis.proportions import Mean, estimate_proportions
 from analysis.results import AnalysisResult, Plotted, Record
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate, spell_value
 from benchmark.progress import Reporter
@@ -402,6 +403,7 @@ class _Cache:
     found: dict[tuple[bytes, ...], Any] = field(default_factory=dict)
 
 
+@threaded
 def run_multiverse(
     responses: pd.DataFrame,
     sessions: pd.DataFrame,

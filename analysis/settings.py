@@ -5,7 +5,7 @@
     estimate_reliability(answers, **settings)
     estimate_reliability(answers, level=0.9)
 
-An estimator that draws nothing ignores ``resamples`` and ``seed``; one that computes in one thread ignores ``threads``.
+An estimator that draws nothing ignores ``resamples`` and ``seed``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Settings(TypedDict, total=False):
     seed
         Of everything that is drawn at random: 0.
     threads
-        Processor threads; by default as many as help.
+        Threads of linear algebra; as many as there are processors if None.
     """
 
     level: float

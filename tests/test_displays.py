@@ -80,7 +80,7 @@ def results() -> dict[str, tuple[AnalysisResult, list[str]]]:
         "proportions": (proportions, [str(proportions.cells[0].estimate), "new units and people"]),
         "conditions": (conditions, [str(conditions.differences[0].difference), "natural minus a<b"]),
         "models": (models, [str(models.differences[-1].simultaneous), "all pairs of 5 models"]),
-        "scaling": (scaling, [first.predictor, first.verdict.kind, "rung"]),
+        "scaling": (scaling, [first.predictor, first.verdict.kind, "tested by the method"]),
         "ranks": (ranks, [str(ranks.models[0].rank), "ranks are certain"]),
         "fit": (fit, [str(fit.fixed["intercept"]), "log-likelihood", "participant"]),
     }  # fmt: skip

@@ -137,3 +137,32 @@ def test_what_is_left_out_is_the_estimators_own() -> None:
 def test_slopes_say_that_their_verdicts_have_one_level() -> None:
     with pytest.raises(AnalysisError, match=r"level=0\.9 is not possible here"):
         analysis.fit_scaling(analysis.published_means(), analysis.published_models(), level=0.9)
+
+
+def test_threads_hold_linear_algebra_while_an_estimator_runs() -> None:
+    from threadpoolctl import threadpool_info
+
+    from analysis.threads import threaded
+
+    def counts(**settings: object) -> set[int]:
+        return {own["num_threads"] for own in threadpool_info() if own["user_api"] == "blas"}
+
+    before = counts()
+    assert threaded(counts)(threads=1) == {1} and threaded(counts)() == counts() == before
+    with pytest.raises(AnalysisError, match="threads is a whole number"):
+        analysis.estimate_proportions(PEOPLE, threads=-2)
+    assert (
+        analysis.estimate_proportions(PEOPLE, threads=1).frame().equals(analysis.estimate_proportions(PEOPLE).frame())
+    )
+
+
+def test_every_estimator_is_held_to_its_threads() -> None:
+    import ast
+    from pathlib import Path
+
+    for path in Path(analysis.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.args.kwarg and node.args.kwarg.annotation is not None:
+                taken = ast.unparse(node.args.kwarg.annotation) == "Unpack[Settings]"
+                held = "threaded" in [ast.unparse(own) for own in node.decorator_list]
+                assert taken == held, (path, node.name)

@@ -18,6 +18,7 @@ from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.intervals.quantiles import percentile_ends
 from analysis.results import Plotted, Record, ResultList
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -80,6 +81,7 @@ def calibration_points(found: Sequence[Calibration]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).dropna(subset=["low", "high"]).reset_index(drop=True)
 
 
+@threaded
 def calibrate(
     people: pd.DataFrame,
     machine: pd.DataFrame,

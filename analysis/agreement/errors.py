@@ -20,6 +20,7 @@ from analysis.groups import KEYS, LEAST_UNITS, spell_group
 from analysis.intervals.quantiles import critical_value
 from analysis.results import Record, ResultList, spread_out
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -59,6 +60,7 @@ class ErrorConsistency(Record):
         return row | spread_out("kappa", self.kappa) | spread_out("human", self.human) | {"remark": self.remark}
 
 
+@threaded
 def error_consistency(
     people: pd.DataFrame, machine: pd.DataFrame, **settings: Unpack[Settings]
 ) -> ResultList[ErrorConsistency]:

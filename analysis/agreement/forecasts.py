@@ -19,6 +19,7 @@ from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.reliability.analysis_of_variance import intraclass_of_sums
 from analysis.results import Record, ResultList, spread_out
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -69,6 +70,7 @@ class ForecastScore(Record):
         return row
 
 
+@threaded
 def score_forecasts(
     people: pd.DataFrame,
     machine: pd.DataFrame,

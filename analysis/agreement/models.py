@@ -19,6 +19,7 @@ from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.intervals.quantiles import critical_value
 from analysis.results import Record, ResultList
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -50,6 +51,7 @@ class ModelAgreement(Record):
     spearman: Estimate
 
 
+@threaded
 def model_agreement(
     people: pd.DataFrame,
     machine: pd.DataFrame,

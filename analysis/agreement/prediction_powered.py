@@ -51,6 +51,7 @@ from analysis.intervals.bootstrap import percentile_estimate
 from analysis.multiple_tests import spell_p
 from analysis.results import Record, ResultList, spread_out
 from analysis.settings import Chosen, Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -126,6 +127,7 @@ class PoweredScore(Record):
         return row
 
 
+@threaded
 def score_with_machine(
     people: pd.DataFrame,
     machine: pd.DataFrame,

@@ -32,6 +32,7 @@ from analysis.groups import spell_group
 from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.results import Record, ResultList
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -76,6 +77,7 @@ class TemperatureFit(Record):
     gain: Estimate
 
 
+@threaded
 def fit_temperature(
     people: pd.DataFrame,
     machine: pd.DataFrame,

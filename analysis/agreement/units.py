@@ -22,6 +22,7 @@ from analysis.intervals.bootstrap import percentile_estimate, resample_weights
 from analysis.reliability.analysis_of_variance import intraclass_of_sums
 from analysis.results import Record, ResultList, spread_out
 from analysis.settings import Chosen, Settings, choose
+from analysis.threads import threaded
 from benchmark.estimate import DISATTENUATED, Estimate
 
 
@@ -78,6 +79,7 @@ class UnitAgreement(Record):
         return row
 
 
+@threaded
 def unit_agreement(
     people: pd.DataFrame,
     machine: pd.DataFrame,

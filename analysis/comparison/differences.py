@@ -33,6 +33,7 @@ from analysis.proportions.clustered_means import ClusteredMeans
 from analysis.results import AnalysisResult, Plotted, Record
 from analysis.same_units import check_one_model_a_name
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import Estimate
 
@@ -135,6 +136,7 @@ class Comparison(Plotted, AnalysisResult):
         return pd.DataFrame(rows)
 
 
+@threaded
 def compare_models(
     table: pd.DataFrame,
     *,
@@ -185,6 +187,7 @@ def compare_models(
     return Comparison(family, _judge(joint, pairs, estimand, level, seed))
 
 
+@threaded
 def compare_conditions(
     table: pd.DataFrame,
     first: str = "natural",
@@ -249,6 +252,7 @@ CELL = ("model", "condition", "difficulty", "references", "references_per_side")
 """What makes a cell within which groups of people are compared."""
 
 
+@threaded
 def compare_groups(
     table: pd.DataFrame,
     group: str,

@@ -26,6 +26,7 @@ from analysis.estimands import Drawing, spell_estimand
 from analysis.proportions import Mean
 from analysis.results import AnalysisResult, Plotted, Record
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, RANK, Estimate, spell_value
 
@@ -116,6 +117,7 @@ class Ranks(Plotted, AnalysisResult):
         return f"{apart} of {pairs} pairs of models are distinguishable; {ranks}."
 
 
+@threaded
 def rank_models(
     table: pd.DataFrame,
     *,
@@ -157,6 +159,7 @@ def rank_models(
     return rank_joint_means(joint, estimand=spell_estimand("new units and people", drawing), level=level, seed=seed)
 
 
+@threaded
 def rank_values(
     names: Sequence[str],
     values: NDArray[np.floating],

@@ -28,6 +28,7 @@ from analysis.intervals.means import Interval, estimate_mean, p_of_mean
 from analysis.multiple_tests import adjust_holm, spell_p
 from analysis.results import AnalysisResult, Plotted, Record, spread_out
 from analysis.settings import Chosen, Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
 from benchmark.model_card import TWIN_SUFFIX
@@ -209,6 +210,7 @@ class MachineScores(list[MachineScore], Plotted, AnalysisResult):
         return "Proportion correct, 95 % intervals over units. Rows with a control are no scores of a model."
 
 
+@threaded
 def score_machines(
     responses: pd.DataFrame,
     statistics: pd.DataFrame | None = None,
@@ -380,6 +382,7 @@ def _pair(first: pd.Series, second: pd.Series | None) -> pd.Series | None:
     return None if paired.empty else paired.iloc[:, 0] - paired.iloc[:, 1]
 
 
+@threaded
 def observer_check(responses: pd.DataFrame, **settings: Unpack[Settings]) -> pd.DataFrame:
     """Return each machine observer's proportion correct on the planted units, whose truth is known.
 

@@ -29,6 +29,7 @@ from analysis.intervals.means import Interval, estimate_mean
 from analysis.machines.performance import UNIT_KEY, MachineScore, score_machines, set_flagged_apart
 from analysis.results import Plotted, Record, ResultList
 from analysis.settings import Chosen, Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.model_card import TWIN_SUFFIX
@@ -188,6 +189,7 @@ class PoolSizeCurve(Plotted, Record):
         )
 
 
+@threaded
 def score_pool_sizes(
     responses: pd.DataFrame,
     statistics: pd.DataFrame | None = None,

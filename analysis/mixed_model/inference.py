@@ -14,8 +14,8 @@ from analysis.estimands import spell_estimand
 from analysis.mixed_model.laplace import ModeNotFound
 from analysis.mixed_model.links import Floats
 from analysis.mixed_model.optimisation import NotConverged, Optimum, maximise
-from analysis.mixed_model.threads import one_thread
 from analysis.results import Record
+from analysis.threads import one_thread
 from benchmark.errors import AnalysisError, suggest
 from benchmark.estimate import LEVEL, Estimate
 from benchmark.progress import Reporter

@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from analysis.mixed_model.expectation_propagation import ExpectationPropagation
 from analysis.mixed_model.laplace import Evaluation, Laplace, ModeNotFound
 from analysis.mixed_model.links import Floats
-from analysis.mixed_model.threads import one_thread
+from analysis.threads import one_thread
 
 SMALLEST, LARGEST = math.log(1e-3), math.log(30.0)
 """Bounds of the logarithm of a standard deviation during the search."""

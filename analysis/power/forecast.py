@@ -17,6 +17,7 @@ from scipy.stats import chi2
 from analysis.estimands import spell_estimand
 from analysis.results import Record
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from analysis.variance_components import Components, split_variance
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL, Estimate
@@ -163,6 +164,7 @@ class Forecast(Record):
         return (first, *(own.sentence for own in self.outlooks), *self.unknown)
 
 
+@threaded
 def sessions_until(
     table: pd.DataFrame, width: float = WIDTH, *, units: int | None = None, **settings: Unpack[Settings]
 ) -> Forecast:

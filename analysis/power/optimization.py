@@ -19,6 +19,7 @@ from analysis.power.goals import predict_error
 from analysis.power.variances import SampleSizes, Variances
 from analysis.results import Record
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import LEVEL
 
@@ -114,6 +115,7 @@ class Optimum(Record):
         return (best, flat + ".", *more)
 
 
+@threaded
 def optimize(
     design: Design,
     budget: float | None = None,

@@ -41,6 +41,7 @@ from analysis.proportions.clustered_means import ClusteredMeans, Mean, cluster_m
 from analysis.proportions.intervals import Interval, cell_components, choose_interval, estimate_cell
 from analysis.results import AnalysisResult, Plotted, Record, name_row
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from analysis.variance_components import Components
 from benchmark.errors import NameNotFound
 from benchmark.estimate import Estimate
@@ -175,6 +176,7 @@ class Proportions(Plotted, AnalysisResult):
         return pd.DataFrame([cell.row() for cell in self.cells])
 
 
+@threaded
 def estimate_proportions(
     table: pd.DataFrame,
     by: Sequence[str] = ("model", "condition"),

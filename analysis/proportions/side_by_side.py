@@ -16,6 +16,7 @@ from analysis.proportions.estimates import StandardErrors, standard_errors
 from analysis.proportions.intervals import Interval, cell_components, estimate_cell
 from analysis.results import Plotted, Record
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from analysis.variance_components import Components
 from benchmark.estimate import Estimate
 
@@ -52,6 +53,7 @@ class Intervals(Plotted, Record):
         return pd.DataFrame([{"interval": name, **own.as_dict()} for name, own in self.estimates.items()])
 
 
+@threaded
 def compare_intervals(
     table: pd.DataFrame,
     *,

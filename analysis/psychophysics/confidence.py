@@ -44,6 +44,7 @@ from analysis.psychophysics.meta_d_prime import CONFIDENCES
 from analysis.results import Plotted, Record, ResultList, spread_out
 from analysis.sandwich import Clusters, clustered_difference, clustered_estimate, clustered_proportion
 from analysis.settings import Chosen, Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -157,6 +158,7 @@ def confidence_points(found: Sequence[Metacognition]) -> tuple[pd.DataFrame, pd.
     return pd.DataFrame(levels), pd.DataFrame(areas)
 
 
+@threaded
 def measure_confidence(
     table: pd.DataFrame,
     by: Sequence[str] = ("model", "condition"),

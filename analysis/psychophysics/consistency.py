@@ -14,6 +14,7 @@ from analysis.psychophysics.cells import ALL_ANSWERS, split_cells
 from analysis.results import Record, ResultList
 from analysis.sandwich import Clusters, clustered_estimate, clustered_proportion
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -49,6 +50,7 @@ class Consistency(Record):
     unpaired: int
 
 
+@threaded
 def repeat_consistency(
     table: pd.DataFrame, by: Sequence[str] = ("model", "condition", "references"), **settings: Unpack[Settings]
 ) -> ResultList[Consistency]:

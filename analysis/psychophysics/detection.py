@@ -43,6 +43,7 @@ from analysis.sandwich import (
     difference_influence,
 )
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -110,6 +111,7 @@ class Detection(Record):
         return {**row, "bias_p": self.bias_p}
 
 
+@threaded
 def detect(
     table: pd.DataFrame, by: Sequence[str] = ("model", "condition"), **settings: Unpack[Settings]
 ) -> ResultList[Detection]:

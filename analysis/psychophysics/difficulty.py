@@ -43,6 +43,7 @@ from analysis.psychophysics.quantiles import query_distance
 from analysis.results import Plotted, Record
 from analysis.sandwich import Clusters, clustered_difference, clustered_proportion
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -156,6 +157,7 @@ class DifficultyCurves(Plotted, Record):
         return pd.concat([curve.frame() for curve in self.curves], ignore_index=True)
 
 
+@threaded
 def fit_difficulty_curves(
     table: pd.DataFrame,
     quantiles: Mapping[str, float],

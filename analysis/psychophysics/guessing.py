@@ -22,6 +22,7 @@ from analysis.psychophysics.learning import straight_line
 from analysis.results import Plotted, Record
 from analysis.sandwich import Clusters, clustered_estimate, clustered_proportion
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from analysis.variance_components import split_variance
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
@@ -113,6 +114,7 @@ def guessing_points(guessing: GuessingCheck) -> tuple[pd.DataFrame, pd.DataFrame
     return drawn, overall
 
 
+@threaded
 def check_guessing(table: pd.DataFrame, **settings: Unpack[Settings]) -> GuessingCheck:
     """Test the guess rate of one half on trials without references.
 

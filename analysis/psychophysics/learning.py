@@ -16,6 +16,7 @@ from analysis.psychophysics.cells import main_trials, split_cells
 from analysis.results import Record, ResultList
 from analysis.sandwich import Clusters, clustered_difference, clustered_estimate, clustered_proportion
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -58,6 +59,7 @@ class Learning(Record):
         return f"{name}: people {word} over a session by {self.slope} ({halves}; p {spell_p(self.p)})."
 
 
+@threaded
 def learning_curve(
     table: pd.DataFrame,
     by: Sequence[str] = ("model", "condition", "references"),

@@ -14,6 +14,7 @@ from analysis.psychophysics.cells import ALL_ANSWERS, main_trials, split_cells
 from analysis.results import Record, ResultList
 from analysis.sandwich import Clusters, clustered_difference, clustered_proportion
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.protocol import REFERENCES
@@ -68,6 +69,7 @@ class ReferencesComparison(Record):
         return pd.DataFrame(rows)
 
 
+@threaded
 def compare_references(
     table: pd.DataFrame, by: Sequence[str] = ("model", "condition"), **settings: Unpack[Settings]
 ) -> ResultList[ReferencesComparison]:

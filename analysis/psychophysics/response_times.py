@@ -16,6 +16,7 @@ from analysis.intervals.quantiles import percentile_ends
 from analysis.psychophysics.cells import main_trials, split_cells
 from analysis.results import Record, ResultList
 from analysis.settings import Chosen, Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 from benchmark.responses import reaction_seconds
@@ -49,6 +50,7 @@ class ReactionTimes(Record):
     left_out: int
 
 
+@threaded
 def reaction_times(
     table: pd.DataFrame,
     by: Sequence[str] = ("model", "condition", "references"),

@@ -14,9 +14,11 @@ from analysis.intervals.wilson import wilson_interval
 from analysis.multiple_tests import adjust_holm
 from analysis.psychophysics.detection_rates import count_choices
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 
 
+@threaded
 def position_bias(table: pd.DataFrame, by: str = "participant", **settings: Unpack[Settings]) -> pd.DataFrame:
     """Test each participant, or each unit, for a preference for one side.
 

@@ -16,6 +16,7 @@ from analysis.intervals.means import estimate_mean
 from analysis.reliability.intervals import keep_prefix
 from analysis.results import Record, ResultList
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.estimate import Estimate
 
 
@@ -40,6 +41,7 @@ class AccuracyCeiling(Record):
     upper: Estimate
 
 
+@threaded
 def accuracy_ceiling(judgements: pd.DataFrame, **settings: Unpack[Settings]) -> ResultList[AccuracyCeiling]:
     """Estimate how often a single answer could be predicted at best, for each model and condition.
 

@@ -20,6 +20,7 @@ from analysis.reliability.intervals import keep_prefix, reliability_estimate, re
 from analysis.reliability.split_halves import SPLITS_RESAMPLED, mean_correlation, no_spread, split_answers
 from analysis.results import Plotted, Record, ResultList, spread_out
 from analysis.settings import Chosen, Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -101,6 +102,7 @@ def curve_points(curves: Sequence[ReliabilityCurve]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@threaded
 def reliability_curve(
     judgements: pd.DataFrame,
     *,

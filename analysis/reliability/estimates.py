@@ -38,6 +38,7 @@ from analysis.reliability.split_halves import (
 )
 from analysis.results import Record, ResultList, spread_out
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate
 
@@ -86,6 +87,7 @@ class Reliability(Record):
         return row
 
 
+@threaded
 def estimate_reliability(
     judgements: pd.DataFrame,
     *,

@@ -10,6 +10,7 @@ from analysis.intervals.quantiles import critical_value
 from analysis.reliability.curves import TARGET
 from analysis.results import Record
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError
 
 
@@ -37,6 +38,7 @@ class ImpliedReliability(Record):
     needed: float
 
 
+@threaded
 def implied_reliability(
     mean: float,
     low: float,

@@ -38,6 +38,7 @@ from analysis.scaling.results import (
 )
 from analysis.scaling.verdicts import MarginTests
 from analysis.settings import Settings, choose
+from analysis.threads import threaded
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.estimate import LEVEL
 
@@ -76,6 +77,7 @@ def tabulate_means(proportions: Proportions) -> pd.DataFrame:
     )  # fmt: skip
 
 
+@threaded
 def fit_scaling(
     means: pd.DataFrame,
     models: pd.DataFrame,
