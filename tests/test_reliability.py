@@ -340,7 +340,7 @@ def test_an_empty_table_and_an_impossible_target_are_refused() -> None:
         estimate_reliability(table_of([(3, 1)] * 3).head(0))
     with pytest.raises(AnalysisError, match="between 0 and 1"):
         estimate_reliability(table_of(beta_counts(9, 10, 4)), target=1.0)
-    with pytest.raises(AnalysisError, match="from 1"):
+    with pytest.raises(AnalysisError, match="at least 1"):
         reliability_curve(table_of(beta_counts(9, 10, 4)), answers=(0, 2))
 
 
