@@ -229,7 +229,7 @@ def test_a_whole_session_by_mouse(chromium: Any, server: Server) -> None:
     stored = visit.stored()
     assert len(stored) == 13 and stored["correct"].all() and set(stored["input"]) == {"pointer"}
     assert (stored["rt_ms"] >= 1400).all() and (stored["rt_ms"] <= stored["server_ms"] + 1).all()
-    assert stored["onset_delay_ms"].between(0, 1000).all() and stored["visible"].all() and stored["focused"].all()
+    assert (stored["onset_delay_ms"] >= 0).all() and stored["visible"].all() and stored["focused"].all()
     assert stored["trace"].str.contains("offset_x").all()
     assert visit.foreign == [] and visit.complaints == []
     responses = read_responses(Study.open(server.study), pilot=True)
