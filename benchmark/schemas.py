@@ -351,9 +351,9 @@ SESSIONS = Schema(
         Column("instruction_seconds", "number", "time spent on the instructions", nullable=True),
         Column("practice_attempts", "integer", "rounds of practice", nullable=True),
         Column("earlier_participation", "boolean", "whether the person had taken part before"),
-        Column("colour_vision", "string", "what the person said of their colour vision", nullable=True),
+        Column("colour_vision", "string", "the person's answer about their colour vision", nullable=True),
         Column("language", "string", "language of the texts", nullable=True),
-        Column("evidence", "string", "signs of a program instead of a person, as JSON", nullable=True),
+        Column("evidence", "string", "signs that a program rather than a person answered, as JSON", nullable=True),
         Column("connection_mbps", "number", "speed of the connection on arrival, in Mbit/s", nullable=True),
     ),
 )  # fmt: skip

@@ -602,7 +602,7 @@ def test_a_target_that_can_not_be_replaced_is_put_back(
 def test_what_is_asked_for_must_make_sense(exported: Exported, tmp_path: Path) -> None:
     with pytest.raises(NameNotFound, match="psych-ds"):
         export_study(exported.study, "psychds", tmp_path / "out")
-    with pytest.raises(HostingError, match="--usable-only means nothing"):
+    with pytest.raises(HostingError, match="--usable-only does not apply"):
         export_study(exported.study, "jspsych", tmp_path / "out", usable_only=True)
     with pytest.raises(DatabaseError, match="There is no database"):
         export_study(exported.study, "csv", tmp_path / "out", database=f"sqlite:///{tmp_path / 'typo.sqlite'}")

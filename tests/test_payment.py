@@ -140,7 +140,7 @@ def test_who_finds_every_place_taken_is_paid_as_the_laboratory_says(
     payroll = make_payroll(hosting)
     assert by_person(payroll) == {"late": expected, "declined": ("none", "0.00")}
     assert ("full_payment_usd" in payroll.note) == (amount == 0)
-    assert payroll.note == "" or payroll.note.startswith("1 person consented and found every place taken")
+    assert payroll.note == "" or payroll.note.startswith("1 person consented but found every place taken")
     assert write_payroll(payroll, tmp_path / "bonus.csv", "prolific-bonus") == bool(amount)
     assert cost(hosting).so_far == amount
     assert ("pay USD 0.40" in brief(hosting.recruitment, hosting.identity, "https://x").meanings["full"]) == bool(
@@ -217,7 +217,7 @@ def test_open_links_name_nobody(tmp_path: Path) -> None:
     go_on(hosting, participant, "comments")
     payroll = make_payroll(hosting)
     assert payroll.count("full") == 1
-    assert "Open links name nobody" in payroll.note
+    assert "Open links identify nobody" in payroll.note
     assert look_up(hosting, participant.token) is not None
 
 

@@ -415,9 +415,9 @@ class Interface:
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        (401, "", "does not know the token in PROLIFIC_TOKEN"),
-        (404, "", "knows no such study"),
-        (429, "", "asked too often"),
+        (401, "", "rejects the token in PROLIFIC_TOKEN"),
+        (404, "", "there is no such study"),
+        (429, "", "too many requests"),
         (500, "", "status 500"),
         (200, "<html>", "did not answer with JSON"),
         (200, "[]", "does not answer like Prolific"),

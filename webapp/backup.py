@@ -326,8 +326,10 @@ def restore(study: Study, backup: Path | str, url: str = "", *, replace: bool = 
         database.close()
     notes = []
     if found.has_secret != bool(os.environ.get(SECRET)):
-        where = "was set where the backup was made and is not here" if found.has_secret else "is set here only"
-        notes.append(f"{SECRET} {where}: people who took part will not be recognised, unless it is as it was then.")
+        where = "was set where the backup was made but is not set here" if found.has_secret else "is set here only"
+        notes.append(
+            f"{SECRET} {where}: vimi will not recognise people who took part, unless you set it as it was then."
+        )
     return Restored(found, kept, withdrawn, tuple(notes))
 
 

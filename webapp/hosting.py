@@ -64,8 +64,9 @@ class SteadyClock:
         if abs(parted) > STEP_SECONDS and not self._said:
             self._said = True
             print(
-                f"The machine's clock was set {'back' if parted < 0 else 'forward'} by {abs(parted):,.0f} s. Times of "
-                "answers go on as before, so that durations stay right; the next start follows the machine's clock."
+                f"The machine's clock was set {'back' if parted < 0 else 'forward'} by {abs(parted):,.0f} s. vimi "
+                "keeps its own steady time for answers, so durations stay correct; after a restart it follows the "
+                "machine's clock."
             )
         return now
 

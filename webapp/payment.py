@@ -103,8 +103,9 @@ def _who_found_it_full(hosting: Hosting, table: pd.DataFrame) -> str:
     if not count:
         return ""
     return (
-        f"{count} {'people' if count > 1 else 'person'} consented and found every place taken: not paid. To pay them, "
-        f"set full_payment_usd under [recruitment] in {hosting.study.root.name}/experiment.toml, and run this again."
+        f"{count} {'people' if count > 1 else 'person'} consented but found every place taken, and will not be paid. "
+        f"To pay them, set full_payment_usd under [recruitment] in {hosting.study.root.name}/experiment.toml, and run "
+        "this again."
     )
 
 
@@ -112,11 +113,11 @@ def _why_incomplete(hosting: Hosting, table: pd.DataFrame, there: bool) -> str:
     """Say why identifiers are missing, if any are."""
     missing = int((table["recruiter_id"] == "").sum())
     if hosting.recruiter.name == "open":
-        return "Open links name nobody: pay by pseudonym, or by the completion code that people show you."
+        return "Open links identify nobody: pay by pseudonym, or by the completion code that people show you."
     if not there:
         return (
-            "The table of payments has been dropped from the database: nobody's identifier is known any more, and the "
-            "file names pseudonyms only. Pay at the recruiter by completion code."
+            "The table of payments has been dropped from the database: vimi no longer knows anybody's identifier, "
+            "and the file names pseudonyms only. Pay at the recruiter by completion code."
         )
     if missing:
         return (

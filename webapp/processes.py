@@ -120,7 +120,7 @@ def run_processes(count: int, work: Callable[[], None], abandoned: Callable[[], 
             else:
                 sleep(PAUSE_SECONDS)
                 print(
-                    f"A process of the server ended ({code}); another one takes its place. No answer is lost.",
+                    f"A process of the server ended ({code}); vimi replaces it. No answer is lost.",
                     flush=True,
                 )
                 if not stopping:

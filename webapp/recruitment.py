@@ -57,7 +57,7 @@ class Recruiter:
 RECRUITERS: dict[str, Recruiter] = {
     recruiter.name: recruiter
     for recruiter in (
-        Recruiter("open", advice="Give this link to anybody. Who opens it gets a link of their own to come back with."),
+        Recruiter("open", advice="Give this link to anybody. Everyone who opens it gets a personal link to come back."),
         Recruiter(
             "prolific", "PROLIFIC_PID", "SESSION_ID", "STUDY_ID",
             "https://app.prolific.com/submissions/complete?cc={code}",
@@ -66,9 +66,10 @@ RECRUITERS: dict[str, Recruiter] = {
         ),
         Recruiter(
             "mturk", "workerId", "assignmentId", "hitId", preview="ASSIGNMENT_ID_NOT_AVAILABLE",
-            advice="Put this into the HTML of a survey-link HIT, beside a text field for the code; it hands on who "
-            'came:\n<a id="vimi" target="_blank">Open the study</a>\n<script>document.getElementById("vimi").href = '
-            '"{address}" + window.location.search</script>',
+            advice=("Put this into the HTML of a survey-link HIT, next to a text field for the code; it passes on the "
+                "worker's identifiers:\n<a id=\"vimi\" target=\"_blank\">Open the "
+                'study</a>\n<script>document.getElementById("vimi").href = "{address}" + '
+                "window.location.search</script>"),
         ),
         Recruiter(
             "sona", "id", "", "experiment_id", query="?id=%SURVEY_CODE%",
@@ -164,10 +165,10 @@ def return_address(
 
 
 MEANINGS: dict[Outcome, str] = {
-    "complete": "finished: approve and pay, whatever the exclusion rules say",
+    "complete": "finished: approve and pay, even if an exclusion rule fails",
     "screened out": "window too small, or a browser that can't show the task: ask to return",
     "no consent": "did not consent: ask to return",
-    "failed practice": "did not come through the practice: ask to return, never reject",
+    "failed practice": "failed the practice: ask to return, never reject",
     "timed out": "away for too long: ask to return",
     "full": "no place was left: ask to return",
 }

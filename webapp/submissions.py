@@ -250,8 +250,8 @@ def _fetch(page: str, token: str) -> Any:
             body = reply.read(LARGEST_PAGE + 1)
     except HTTPError as error:
         error.close()
-        reasons = {401: f"it does not know the token in {PROLIFIC_TOKEN}", 404: "it knows no such study"}
-        reasons |= {403: "the token may not see this study", 429: "it was asked too often; wait a minute"}
+        reasons = {401: f"it rejects the token in {PROLIFIC_TOKEN}", 404: "there is no such study"}
+        reasons |= {403: "the token may not see this study", 429: "too many requests; wait a minute"}
         raise HostingError(f"{host} refused: {reasons.get(error.code, f'status {error.code}')}.") from None
     except (URLError, TimeoutError, HTTPException, OSError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__

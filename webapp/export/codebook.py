@@ -25,26 +25,27 @@ SPELLING: dict[ColumnKind, str] = {
 
 NOTES: dict[str, tuple[str, ...]] = {
     "responses": (
-        "`rt_ms` runs from the first frame of a trial's pictures to the key or button going down. It is empty where "
-        "the person had seen the trial before, because the page was reloaded or opened again: nobody measured for how "
-        "long. The answer counts all the same. Such trials carry `again` in the traces. Plain buttons have no reaction "
-        "times either.",
+        "`rt_ms` runs from the first frame of a trial's pictures to the key or button going down. It is empty if the "
+        "person had seen the trial before, because the page was reloaded or opened again: how long they saw it is "
+        "unknown. The answer still counts. Such trials carry `again` in the traces. Answers with plain buttons have "
+        "no reaction times either.",
         "`rendition` says how the pictures were sent: `original`, the study's own files; `lossless-160/1`, lossless, "
-        "references at 160 pixels; `compact-160/1`, JPEGs of quality 92 without colour subsampling. `full` means not "
-        "made smaller, and queries never are. The number behind the stroke is the version of the recipe.",
+        "references at 160 pixels; `compact-160/1`, JPEGs of quality 92 without colour subsampling. `full` means "
+        "that references are not made smaller; queries never are. The number after the slash is the version of the "
+        "method.",
     ),
     "sessions": (
-        "`total_seconds` includes reloads and pauses. No rule looks at single reaction times, so that a reload "
-        "excludes nobody by itself.",
-        "`evidence` is JSON: `automation`, what the browser says of itself; `traps`, how often a sign was seen, such "
-        "as `pointer jump` and `centred press`; `agents`, whose agent signed the requests (not verified); `writing`, "
-        "how the comment was written, in numbers. None of it turns anybody away.",
+        "`total_seconds` includes reloads and pauses. No rule looks at single reaction times, so a reload alone "
+        "excludes nobody.",
+        "`evidence` is JSON: `automation`, the browser's own report; `traps`, how often a sign was seen, such as "
+        "`pointer jump` and `centred press`; `agents`, the agent that signed the requests (not verified); `writing`, "
+        "figures on how the comment was written. None of these excludes anybody.",
     ),
     "traces": (
-        "`trace` may hold: `moves`, `path`, `straight` (pixels), `first_move_ms`, `offset_x`, `offset_y` (pixels from "
-        "the middle of the button), `touch`, `keys`, `untrusted` (events that a script made), `again` (1: shown before "
-        "a reload, so that `rt_ms` is empty), `covered` (1: a key was pressed while a dialog lay over the trial, and "
-        "did not count).",
+        "`trace` may hold: `moves`, `path`, `straight` (pixels), `first_move_ms`, `offset_x`, `offset_y` (pixels "
+        "from the middle of the button), `touch`, `keys`, `untrusted` (events that a script made), `again` (1: shown "
+        "before a reload, so that `rt_ms` is empty), `covered` (1: a key was pressed while a dialog covered the "
+        "trial, and did not count).",
     ),
 }
 """What a reader must know of a table besides its columns."""

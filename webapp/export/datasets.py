@@ -144,8 +144,8 @@ def _finish(
         "# Answers to a study of vimi",
         "",
         "People, machine observers and simulated people chose which of two pictures belongs to the pictures that "
-        "activate a unit of a vision model. One row of the table of responses is one answer; `observer_kind` says who "
-        "gave it. Practice trials are among them, marked by `kind`.",
+        "activate a unit of a vision model. One row of the table of responses is one answer; `observer_kind` says "
+        "who gave it. Practice trials are included, and marked by `kind`.",
         "",
         *introduce(folder.source),
         "",
@@ -153,24 +153,23 @@ def _finish(
         "",
         *(f"- {where(name)}: {len(table.frame)} rows" for name, table in tables.items()),
         "- `codebook.md`, `codebook.json`: what every column means",
-        "- `manifest.json`: what the export was made from, and the SHA-256 of every file",
+        "- `manifest.json`: the sources of the export, and the SHA-256 of every file",
         *more,
         "",
         "## People",
         "",
-        "People appear under pseudonyms. Whoever holds the laboratory's table of payments, which is never exported, "
-        "can tell who they are: drop that table before data are published. "
+        "People appear under pseudonyms. The laboratory's table of payments, which is never exported, identifies "
+        "them: drop that table before you publish data. "
         + (
-            "The table of comments holds what people wrote; read it before you pass it on, since it may say who they "
-            "are."
+            "The table of comments holds what people wrote; read it before you share it, since it may identify people."
             if "comments" in tables
-            else "What people wrote is not among the files."
+            else "People's comments are not included."
         ),
         "",
         "## Sessions",
         "",
-        "Sessions of people have a row each, with the verdict of every exclusion rule of the protocol. A session that "
-        "fails a rule is left out of analysis, never of payment. Machine observers have no sessions to judge.",
+        "Each session of a person has a row, with the result of every exclusion rule of the protocol. A session that "
+        "fails a rule is excluded from analysis, never from payment. Machine observers have no sessions.",
         "",
     ]
     folder.write("README.md", "\n".join(lines))

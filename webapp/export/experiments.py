@@ -119,18 +119,18 @@ def write_jspsych(folder: Folder, study: Study, reporter: Reporter) -> None:
                 "",
                 *introduce(folder.source),
                 "",
-                f"`website/` goes to your server; `key.csv` stays with you. Sessions: {len(slots)}. Put jsPsych beside "
-                "the page, so that nothing comes from another host:",
+                f"`website/` goes to your server; `key.csv` stays with you. Sessions: {len(slots)}. Put jsPsych next "
+                "to the page, so that nothing is loaded from another host:",
                 "",
                 "- `website/jspsych/jspsych.js`: `dist/index.browser.min.js` of the package `jspsych` (version 8)",
                 "- `website/jspsych/jspsych.css`: `css/jspsych.css` of that package",
                 "- `website/jspsych/preload.js`: `dist/index.browser.min.js` of `@jspsych/plugin-preload`",
                 "- `website/jspsych/html-button-response.js`: the same file of `@jspsych/plugin-html-button-response`",
                 "",
-                "Open `index.html?slot=0001` for the first session; give each participant a slot of their own. The "
-                "page shows the trials and no more: consent, instructions and debriefing are yours. To keep the data, "
-                "replace `save` in `experiment.js`; as it stands, the browser offers them as a file. Every row has "
-                "`trial`, `position` (upper or lower), `confidence` (1 to 3) and `rt` in ms.",
+                "Open `index.html?slot=0001` for the first session; give each participant a different slot. The page "
+                "shows only the trials: add your own consent, instructions and debriefing. To keep the data, replace "
+                "`save` in `experiment.js`; by default, the browser offers them as a file. Every row has `trial`, "
+                "`position` (upper or lower), `confidence` (1 to 3) and `rt` in ms.",
                 "",
                 *_about_the_key(feedback),
             ]
@@ -166,16 +166,17 @@ def write_psychopy(folder: Folder, study: Study, reporter: Reporter) -> None:
                 "",
                 *introduce(folder.source),
                 "",
-                f"`experiment/` goes to the computers of your participants; `key.csv` stays with you. Sessions: "
-                f"{len(slots)}, one conditions file each. Give each participant a file of their own, and present its "
+                "`experiment/` goes to the computers of your participants; `key.csv` stays with you. Sessions: "
+                f"{len(slots)}, one conditions file each. Give each participant a different file, and present its "
                 "rows in order (loop type `sequential`): the order is part of the design.",
                 "",
                 "The columns `upper` and `lower` are the two queries, `left_1` ... and `right_1` ... the references; "
-                "put an image component for each, with `$upper` and so on as its image. An empty cell is a side that "
-                "the trial does not show: leave its pictures out. `layout.csv` has the places in PsychoPy's `height` "
-                "units, for a window at least 1.57 times as wide as high. Pictures are lossless WebP, which PsychoPy "
-                f"reads through Pillow. Answers unlock after {study.protocol.rules.session.locked_seconds:g} s. Record "
-                "`trial`, the position that was chosen (upper or lower), confidence (1 to 3) and reaction time.",
+                "add an image component for each, with `$upper` and so on as its image. An empty cell is a side that "
+                "the trial does not show: leave its pictures out. `layout.csv` has their positions in PsychoPy's "
+                "`height` units, for a window at least 1.57 times as wide as high. Pictures are lossless WebP, which "
+                "PsychoPy reads through Pillow. Answers unlock after "
+                f"{study.protocol.rules.session.locked_seconds:g} s. Record `trial`, the position that was chosen "
+                "(upper or lower), confidence (1 to 3) and reaction time.",
                 "",
                 *_about_the_key(feedback),
             ]
@@ -188,15 +189,16 @@ def _about_the_key(feedback: str) -> list[str]:
     return [
         "## Scoring",
         "",
-        "Nothing in the participants' folder says which query is right. Join the answers with `key.csv` on `trial`: an "
-        "answer is right if its position is `right`. `kind` tells practice and catch trials from those that count.",
+        "Nothing in the participants' folder says which query is right. Join the answers with `key.csv` on `trial`: "
+        "an answer is right if its position is `right`. `kind` distinguishes practice and catch trials from those "
+        "that count.",
         "",
-        f"The protocol runs {feedback} feedback, and repeats the practice until it is answered rightly. Both need the "
-        "key: ask your own server for the verdict after each answer. If you leave them out, say so: it is another "
-        "protocol then.",
+        f"The protocol runs {feedback} feedback, and repeats the practice until all its answers are right. Both need "
+        "the key: let your own server check each answer. If you leave them out, say so: it is then a different "
+        "protocol.",
         "",
-        "`codebook.md` says what the columns of the key mean; `manifest.json` has the SHA-256 of every file. Pictures "
-        "of the pool are copied: its licence says whether you may show and pass them on.",
+        "`codebook.md` says what the columns of the key mean; `manifest.json` has the SHA-256 of every file. "
+        "Pictures of the pool are copied: its licence says whether you may show and share them.",
         "",
     ]
 

@@ -33,7 +33,7 @@ COMMENTS = Schema(
         Column(
             "comment",
             "string",
-            "free text at the end; an apostrophe stands before a text that a spreadsheet would take for a formula",
+            "free text at the end; an apostrophe precedes a text that a spreadsheet would read as a formula",
         ),
     ),
 )
@@ -45,7 +45,7 @@ TRACES = Schema(
         Column("response_id", "string", "the answer, as in the table of responses"),
         Column("session", "string", "session, as in the table of responses"),
         Column("early_inputs", "integer", "keys and clicks before the buttons were unlocked", nullable=True),
-        Column("server_ms", "number", "from handing out the trial to its answer, by the server's clock", nullable=True),
+        Column("server_ms", "number", "from sending the trial to its answer, by the server's clock", nullable=True),
         Column(
             "trace", "string", "pointer and keys in summary, as JSON: numbers by name; see the notes", nullable=True
         ),

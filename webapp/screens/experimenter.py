@@ -168,7 +168,7 @@ def _show_study(hosting: Hosting, hashed: str) -> None:
 def _show_head(hosting: Hosting) -> None:
     paused = dashboard.is_paused(hosting)
     if hosting.closed_because:
-        state = f'<span class="v-pill off">closed: {escape(", ".join(hosting.closed_because))} not filled</span>'
+        state = f'<span class="v-pill off">closed: {escape(", ".join(hosting.closed_because))} empty</span>'
     elif paused:
         state = '<span class="v-pill off">recruitment paused</span>'
     else:
@@ -212,7 +212,7 @@ def _show_overview(hosting: Hosting, kind: Kind) -> None:
             make_tile(
                 "finished",
                 f"{people.finished:,}",
-                f"{spell_percent(people.completion)} of those who are done; {people.withdrawn} withdrew",
+                f"{spell_percent(people.completion)} of those who have ended; {people.withdrawn} withdrew",
             ),
             make_tile("at work now", f"{people.at_work:,}", f"{people.silent:,} silent for too long"),
             make_tile(
@@ -232,7 +232,7 @@ def _show_overview(hosting: Hosting, kind: Kind) -> None:
             alt=f"{people.arrived} people came, {people.finished} finished.",
         )
     else:
-        write_note("Nobody has come yet.")
+        write_note("Nobody has arrived yet.")
     left, right = st.columns([3, 2], gap="medium")
     with left:
         write_heading("How far people get")
@@ -243,20 +243,20 @@ def _show_overview(hosting: Hosting, kind: Kind) -> None:
         draw_table(
             seen.rename(columns={"seconds since": "last seen"}),
             numbers=["answers", "last seen"],
-            empty="Nobody is at work.",
+            empty="Nobody is taking part right now.",
         )
     with right:
         write_heading("How it ended")
-        draw_table(people.outcomes, numbers=["people"], empty="Nobody has come to an end yet.")
-        write_heading("Where the others are")
-        draw_table(people.phases, numbers=["at work", "silent"], empty="Nobody is under way.")
+        draw_table(people.outcomes, numbers=["people"], empty="Nobody has ended a session yet.")
+        write_heading("Where the others stopped")
+        draw_table(people.phases, numbers=["at work", "silent"], empty="Nobody is taking part right now.")
 
 
 def _show_coverage(hosting: Hosting, kind: Kind) -> None:
     table = dashboard.coverage(hosting, kind)
     write_heading(
         "Usable answers about each unit",
-        "Answers count once their session is finished and passes the protocol's exclusion rules.",
+        "An answer counts when its session is finished and passes the protocol's exclusion rules.",
     )
     chart = charts.draw_coverage(table)
     fewest, most = int(table["answers"].min()), int(table["answers"].max())
@@ -267,7 +267,7 @@ def _show_coverage(hosting: Hosting, kind: Kind) -> None:
     draw_table(summary, numbers=["units", "fewest per unit", "most per unit", "answers"])
     write_heading("Session slots by cell")
     rows = [(s.name, s.slots, s.usable, s.leased, s.free, s.coming) for s in dashboard.slots(hosting)]
-    names = ["cell", "slots", "filled", "being worked on", "free", "people on their way"]
+    names = ["cell", "slots", "filled", "being worked on", "free", "people taking part now"]
     draw_table(pd.DataFrame(rows, columns=names), numbers=names[1:])
 
 
@@ -277,21 +277,21 @@ def _show_precision(hosting: Hosting, kind: Kind) -> None:
     in_sequence = any(item.at_any_time is not None for item in found)
     complete = any(item.mean is not None for item in found)
     if complete:
-        write_banner("Every planned slot is filled: the plan's stopping rule is met, and means are shown.", good=True)
+        write_banner("Every planned slot is filled. The plan's stopping rule is met, so means are shown.", good=True)
     elif in_sequence:
         write_banner(
-            "Means are shown as confidence sequences: these hold however often you look and whenever you stop."
+            "Means are shown as confidence sequences, which stay valid however often you look and whenever you stop."
         )
     else:
         write_banner(
-            "Means are hidden until every planned slot is filled with a usable session. Whoever looks early and "
-            "stops when they like what they see is wrong more often than the interval says."
+            "Means are hidden until every planned slot is filled with a usable session. If you look early and stop "
+            "when you like the result, the interval covers the truth less often than it claims."
         )
     if any(item.outlook for item in found):
         write_heading(
             "How wide the intervals are",
-            f"The dashed line is the target, {target:g}. The dark tick is where no number of sessions gets below "
-            "with these units: intervals speak for new units and new people.",
+            f"The dashed line is the target, {target:g}. The dark tick is the narrowest interval that more sessions "
+            "about these units could reach. Intervals generalise to new units and new people.",
         )
         chart = charts.draw_widths(found, target)
         st.altair_chart(chart, theme=None, width="stretch", alt="Widths, as in the table below.")
@@ -302,7 +302,7 @@ def _show_precision(hosting: Hosting, kind: Kind) -> None:
     if in_sequence:
         write_heading(
             "Confidence sequences",
-            "For these units and new people; each rests on the means of sessions, and may be looked at any time.",
+            "For these units and new people, based on session means. You can look at them at any time.",
         )
         alt = "Confidence sequences, as in the table below."
         st.altair_chart(charts.draw_intervals(found, "at_any_time"), theme=None, width="stretch", alt=alt)
@@ -330,9 +330,9 @@ def _show_quality(hosting: Hosting, kind: Kind) -> None:
     draw_tiles(
         [
             make_tile("pass the catch trials", spell_share(found.catch), spell_interval(found.catch)),
-            make_tile("come through the practice", spell_share(found.practice), spell_interval(found.practice)),
+            make_tile("pass the practice", spell_share(found.practice), spell_interval(found.practice)),
             make_tile("usable sessions", spell_share(found.usable), spell_interval(found.usable)),
-            make_tile("answers with the page in sight", spell_share(found.visible), spell_interval(found.visible)),
+            make_tile("answers with the page visible", spell_share(found.visible), spell_interval(found.visible)),
             make_tile(
                 "median reaction time",
                 "–" if middle is None else f"{spell_seconds(middle.value)} <small>s</small>",
@@ -345,18 +345,19 @@ def _show_quality(hosting: Hosting, kind: Kind) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         write_heading(
-            "Exclusion rules", "They decide what is analysed and which slots are offered anew, never who is paid."
+            "Exclusion rules",
+            "Exclusions decide what is analysed and which slots are offered again, never who is paid.",
         )
         draw_table(found.rules, numbers=["fail", "fail only this"])
     with right:
-        write_heading("Signs of programs", "Evidence for a person to judge. It decides nothing by itself.")
+        write_heading("Signs of programs", "Signs for you to judge. vimi excludes nobody because of them.")
         draw_table(found.signs, numbers=["people", "times"], empty="None so far.")
     write_heading("Reaction times")
     if not len(times.medians):
         write_note("No session is finished yet.")
         return
     chart = charts.draw_reaction_times(times)
-    st.altair_chart(chart, theme=None, width="stretch", alt="Spread of the sessions' median reaction times.")
+    st.altair_chart(chart, theme=None, width="stretch", alt="Distribution of the sessions' median reaction times.")
     rows = [
         (
             f"{share:.0%} of sessions are quicker",
@@ -386,15 +387,15 @@ def _show_data(hosting: Hosting, kind: Kind) -> None:
     looks = dashboard.early_looks(hosting)
     write_heading(
         "Answers and sessions",
-        "One row an answer and one row a session, under pseudonyms, in the form that vimi export writes.",
+        "One row per answer and one row per session, under pseudonyms, in the format of vimi export.",
     )
     agreed = True
     if not complete:
         write_banner(
-            "The plan is not filled. Taking answers out now is an early look at the means; it is written down, so "
-            f"that the report can say so. Early looks so far: {len(looks)}."
+            "The plan is not complete. Downloading answers now is an early look at the means. vimi records it, so "
+            f"that the report can state it. Early looks so far: {len(looks)}."
         )
-        agreed = st.checkbox("I need the answers now, and know that this is written down.", key="early")
+        agreed = st.checkbox("I need the answers now, and I know that this is recorded.", key="early")
     buttons = st.container(horizontal=True)
     with buttons:
         for format, label in EXPORTS.items():
@@ -407,7 +408,7 @@ def _show_data(hosting: Hosting, kind: Kind) -> None:
                 key=f"export_{format}",
             )
     write_heading(
-        "Payments", "Everyone who finished is paid, excluded or not. The file names people as the recruiter does."
+        "Payments", "Everyone who finished is paid, excluded or not. The file uses the recruiter's names for people."
     )
     st.download_button(
         "Download payments (CSV)",
@@ -418,7 +419,8 @@ def _show_data(hosting: Hosting, kind: Kind) -> None:
     )
     write_heading(
         "Backup",
-        "The whole study, taken while people answer; vimi restore puts it back. It holds keys: keep it to yourself.",
+        "A copy of the whole study, made while people answer; vimi restore reads it. It contains keys: keep it "
+        "private.",
     )
     st.download_button(
         "Download a backup",
@@ -482,22 +484,24 @@ def _show_recruitment(hosting: Hosting, kind: Kind) -> None:
     paused = dashboard.is_paused(hosting)
     write_heading("Newcomers")
     if paused:
-        write_note("Newcomers are turned away for now. Whoever has begun goes on.")
+        write_note("Newcomers are turned away for now. People who have started can continue.")
     else:
-        write_note("Newcomers are let in while there are slots. A pause turns them away; whoever has begun goes on.")
+        write_note(
+            "Newcomers are let in while there are slots. A pause turns them away; people who have started can continue."
+        )
     verb = "Resume" if paused else "Pause"
     if not st.session_state.get("asked_to_change"):
         st.button(f"{verb} recruitment", key="change", on_click=_ask_to_change, args=(True,))
     else:
         words = "let newcomers in again" if paused else "turn newcomers away"
-        write_banner(f"This will {words}, at once and on all servers of this study.")
+        write_banner(f"This will {words}, immediately and on all servers of this study.")
         with st.container(horizontal=True):
             change = {"on_click": _set_paused, "args": (hosting, not paused)}
             st.button(f"{verb} now", key="confirm", type="primary", **change)
             st.button("Cancel", key="cancel", on_click=_ask_to_change, args=(False,))
     write_heading(
         "Completion codes",
-        f"What people take back to the recruiter ({hosting.recruiter.name}), by how their session ended.",
+        f"The codes that people enter at the recruiter ({hosting.recruiter.name}), by how their session ended.",
     )
     rows = [(outcome, hosting.code(outcome)) for outcome in OUTCOMES]
     draw_table(pd.DataFrame(rows, columns=["outcome", "code"]), codes=["code"])

@@ -36,13 +36,13 @@ def show_leaderboard_page(files: ResultFiles) -> None:
     with st.container(key="sheet"):
         st.html('<div class="v-head"><h1>Leaderboard</h1></div>')
         write_note(
-            "How well single units of vision models are understood. A table holds one protocol, one pool and one kind "
-            "of references; ranks go by one observer. People and machines are never averaged."
+            "How well people and machines understand single units of vision models. Each table has one protocol, one "
+            "pool and one kind of references, and ranks by one observer. People and machines are never averaged."
         )
         shown = files.read()
         if shown.left_out:
             write_banner(
-                "Left out, because they are no result files or were changed after they were written: "
+                "Left out, because they are not result files or were changed after they were written: "
                 f"{', '.join(sorted(set(shown.left_out)))}."
             )
         if shown.problem:
