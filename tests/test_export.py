@@ -535,7 +535,7 @@ def test_only_an_unchanged_export_is_replaced(exported: Exported, tmp_path: Path
         file.write("\n")
     with pytest.raises(HostingError, match=r"responses\.csv was changed"):
         export_study(exported.study, "csv", target)
-    with pytest.raises(HostingError, match=r"not as it was exported: responses\.csv was changed"):
+    with pytest.raises(HostingError, match=r"has changed since it was exported: responses\.csv was changed"):
         read_export(target)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
