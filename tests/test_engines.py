@@ -155,7 +155,7 @@ def test_a_network_of_this_process_is_not_sent() -> None:
     card = load_card("timm:test_resnet")
     check_sendable(card)
     own = card.model_copy(update={"name": "mine", "weights": card.weights.model_copy(update={"source": "object:mine"})})
-    with pytest.raises(EngineError, match=r"mine is a network of this process.*MODULE:FUNCTION"):
+    with pytest.raises(EngineError, match=r"mine exists only in this process.*MODULE:FUNCTION"):
         check_sendable(own)
 
 

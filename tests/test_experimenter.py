@@ -135,13 +135,13 @@ def test_the_hash_may_stand_in_a_secrets_file(hosting: Hosting, monkeypatch: pyt
     assert "For the experimenter" in words(page)
     page.secrets[admission.SECRET_NAME] = "a password in plain text"
     (error,) = page.run().exception
-    assert "admin_hash in the secrets file holds no Argon2 hash" in error.message
+    assert "admin_hash in the secrets file is not an Argon2 hash" in error.message
 
 
 @pytest.mark.parametrize("value", ["plain", "argon2id=19=65536,t=3,p=4", "$argon2id$v=19"])
 def test_what_is_no_hash_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(admission.ADMIN_HASH, value)
-    with pytest.raises(HostingError, match="VIMI_ADMIN_HASH holds no Argon2 hash"):
+    with pytest.raises(HostingError, match="VIMI_ADMIN_HASH is not an Argon2 hash"):
         admission.admin_hash()
 
 

@@ -140,7 +140,7 @@ def test_a_model_shown_the_same_has_the_same_stimuli_in_any_study(trained: Resul
 
 
 def test_a_study_that_nobody_answered_has_no_results(tiny_study: Study) -> None:
-    with pytest.raises(LeaderboardError, match=r"Nobody has answered about test_resnet.*vimi observe"):
+    with pytest.raises(LeaderboardError, match=r"There are no answers about test_resnet.*vimi observe"):
         make_results(tiny_study, people=False)
 
 

@@ -358,7 +358,7 @@ def test_two_protocols_never_share_a_table() -> None:
         answer_rows("a", [(0, True)], protocol="vimi1"), answer_rows("a", [(1, True)], protocol="vimi1+1234abcd")
     )
     with pytest.raises(
-        AnalysisError, match=r"vimi1 and vimi1\+1234abcd, and results of two protocols never share a table"
+        AnalysisError, match=r"vimi1 and vimi1\+1234abcd, and results of different protocols can't share a table"
     ):
         score_machines(answers)
 

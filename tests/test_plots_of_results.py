@@ -122,7 +122,7 @@ def test_axes_outside_a_grid_are_refused(results: dict[str, Any]) -> None:
 def test_nothing_to_draw_is_said(results: dict[str, Any]) -> None:
     with pytest.raises(AnalysisError, match="no results"):
         ResultList(()).plot()
-    with pytest.raises(AnalysisError, match="no figure of several Difference"):
+    with pytest.raises(AnalysisError, match="no figure for several Difference"):
         ResultList(results["models"].differences).plot()
     with pytest.raises(AnalysisError, match="too few"):
         DifficultyCurves((), ("a: too few answers",)).plot()

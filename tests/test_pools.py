@@ -95,7 +95,7 @@ def test_an_empty_folder_is_named(kind: str, tmp_path: Path) -> None:
 def test_a_file_in_place_of_a_folder_is_named(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(png(0))
-    with pytest.raises(PoolError, match=r"picture\.png is a file; a folder"):
+    with pytest.raises(PoolError, match=r"picture\.png is a file; give a folder"):
         open_pool(f"{kind}:{path}")
 
 

@@ -200,7 +200,7 @@ def test_a_broken_file_of_answers_is_named_when_it_is_read(study: Study) -> None
     observe_study(study, "oracle", device="cpu")
     path = study.response_path("oracle")
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(StudyError, match=r"oracle\.parquet is no readable Parquet file"):
+    with pytest.raises(StudyError, match=r"oracle\.parquet is not a readable Parquet file"):
         read_responses(study)
 
 

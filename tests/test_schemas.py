@@ -123,11 +123,11 @@ def test_a_missing_file_a_broken_file_and_a_stranger_are_refused_by_name(tmp_pat
     with pytest.raises(StudyError, match=r"no table .*animals\.parquet"):
         SMALL.read(path)
     path.write_bytes(b"no table at all")
-    with pytest.raises(StudyError, match=r"animals\.parquet is no readable Parquet file"):
+    with pytest.raises(StudyError, match=r"animals\.parquet is not a readable Parquet file"):
         SMALL.read(path)
     SMALL.write(animals(), path)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(StudyError, match=r"animals\.parquet is no readable Parquet file"):
+    with pytest.raises(StudyError, match=r"animals\.parquet is not a readable Parquet file"):
         SMALL.read(path)
     pd.DataFrame({"other": [1]}).to_parquet(path)
     with pytest.raises(StudyError, match="other"):

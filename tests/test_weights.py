@@ -165,7 +165,7 @@ def test_of_several_dictionaries_of_tensors_the_largest_is_taken(tmp_path: Path,
 
 def test_a_checkpoint_without_tensors_is_not_converted(tmp_path: Path) -> None:
     path = save({"args": argparse.Namespace(a=1)}, tmp_path / "empty.pth")
-    with pytest.raises(WeightsError, match=r"empty\.pth holds no dictionary of tensors"):
+    with pytest.raises(WeightsError, match=r"empty\.pth holds neither a dictionary of tensors"):
         convert_checkpoint(path, tmp_path / "empty.safetensors")
     assert not (tmp_path / "empty.safetensors").exists()
 
