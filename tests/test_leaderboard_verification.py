@@ -254,7 +254,7 @@ TAMPERED: dict[str, tuple[Change, str, str]] = {
     "a formula": (_set("model", "family", to='=HYPERLINK("http://x")'), "text", "a spreadsheet would compute"),
     "a pool without a hash": (_set("pool", "identity", to="imagenet"), "notes", "identity is not a hash"),
     "an invented flag": (_set("units", 0, "flag", to="hard"), "units", "an unknown flag: hard"),
-    "a unit twice": (_twice, "units", "stands 2 times"),
+    "a unit twice": (_twice, "units", "appears 2 times"),
     "another seed": (_another_seed, "experiment", "seed"),
     "another experiment": (_set("made", "experiment", "stimuli", "tasks", to=1), "experiment", "other rules than"),
     "an experiment of nothing": (_set("made", "experiment", to={"protocol": "vimi1"}), "experiment", "models"),
@@ -512,7 +512,7 @@ def test_what_else_happens_to_results_is_refused(checkout: Path, whole: Result) 
         (checkout / FOLDER / name).write_text("{}")
     refused("2 are new")
     (checkout / FOLDER / "link.json").symlink_to("/etc/hostname")
-    refused("no result file")
+    refused("not a result file")
     with pytest.raises(LeaderboardError, match="git merge-base failed"):
         find_contribution("--output=gone", checkout)
 
