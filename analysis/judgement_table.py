@@ -199,6 +199,19 @@ def _declared(own: pd.DataFrame) -> dict[str, pd.Series]:
     return found
 
 
+def require_frame(table: object) -> None:
+    """Refuse what is no table, such as a whole data set.
+
+    Raises
+    ------
+    AnalysisError
+        With what makes a table of it.
+    """
+    if not isinstance(table, pd.DataFrame):
+        remedy = " judgements(dataset.responses) makes one." if hasattr(table, "responses") else ""
+        raise AnalysisError(f"A table of judgements must be a pandas DataFrame, not a {type(table).__name__}.{remedy}")
+
+
 def require(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Return a table of judgements that has these columns.
 
@@ -207,6 +220,7 @@ def require(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     AnalysisError
         Naming one that is missing.
     """
+    require_frame(table)
     missing = [name for name in names if name not in table.columns]
     if missing:
         raise AnalysisError(
@@ -264,8 +278,12 @@ def plain(table: pd.DataFrame, *, outcome: str = "correct") -> pd.DataFrame:
     AnalysisError
         If two columns have one name, or the outcome is neither right nor wrong somewhere.
     """
-    if not isinstance(table, pd.DataFrame):
-        raise AnalysisError(f"A table of judgements must be a pandas DataFrame, not a {type(table).__name__}.")
+    require_frame(table)
+    if {"response_id", "observer_kind", "kind"} <= set(table.columns):
+        raise AnalysisError(
+            "This is a table of responses: practice, catch trials and machines are among them. judgements(responses) "
+            "makes the table of judgements."
+        )
     twice = table.columns[table.columns.duplicated()]
     if len(twice):
         raise AnalysisError(f"Two columns of the table are called {str(twice[0])!r}: rename or drop one.")

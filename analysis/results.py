@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from analysis.multiple_tests import spell_p
 from benchmark.errors import AnalysisError
 from benchmark.estimate import Estimate, spell_value
 
@@ -228,7 +229,7 @@ def _readable_row(record: Any) -> dict[str, str]:
         if own.name in _CELL and isinstance(value, Mapping):
             row |= {str(key): _spell(one) for key, one in value.items()}
         elif not (isinstance(value, tuple | list) and any(is_dataclass(one) for one in value)):
-            row[own.name.replace("_", " ")] = _spell(value)
+            row[own.name.replace("_", " ")] = _spell_named(own.name, value)
     return row
 
 
@@ -242,8 +243,16 @@ def _spell_field(name: str, value: Any) -> list[tuple[str, str]]:
         parts = {str(number): one for number, one in enumerate(value, start=1)}
     if 0 < len(parts) <= _MOST and all(is_dataclass(one) for one in parts.values()):
         return [(f"{name}: {key}", _spell(one)) for key, one in parts.items()]
-    words = _spell(value)
+    words = _spell_named(name, value)
     return [(name, words)] if words else []
+
+
+def _spell_named(name: str, value: Any) -> str:
+    """Write a field's value in a line; a p-value (``p``, ``p_holm``, ``twin_p``) as p-values are written."""
+    parts = name.replace("_", " ").split()
+    if "p" in (parts[0], parts[-1]) and isinstance(value, float | np.floating) and 0 <= value <= 1:
+        return spell_p(float(value))
+    return _spell(value)
 
 
 def _spell(value: Any) -> str:
@@ -268,7 +277,7 @@ def _spell(value: Any) -> str:
         said = getattr(value, "sentence", None)
         if said is not None:
             return str(said() if callable(said) else said)
-        own = [(one.name.replace("_", " "), _spell(getattr(value, one.name))) for one in fields(value)]
+        own = [(one.name.replace("_", " "), _spell_named(one.name, getattr(value, one.name))) for one in fields(value)]
         return "; ".join(f"{name} {words}" for name, words in own if words)
     if isinstance(value, AnalysisResult):
         return value.caption

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from analysis.intervals import means
 from analysis.leaderboard import consistency
-from analysis.leaderboard.consistency import compare_scores
+from analysis.leaderboard.consistency import compare_scores, is_relative
 from analysis.leaderboard.contribution import FOLDER, find_contribution
 from analysis.leaderboard.making import make_published_results, make_results
 from analysis.leaderboard.result import Result, read_result, write_result
@@ -24,10 +24,12 @@ from analysis.leaderboard.verification import Verification, verify_result, verif
 from benchmark.command_line import app
 from benchmark.errors import LeaderboardError
 from benchmark.hashing import hash_settings
+from benchmark.model_card import TrainingSpec
 from benchmark.plumbing import PLUMBING
 from benchmark.simulation_settings import SimulationSettings
 from benchmark.study import Study
 from benchmark.workflow import observe_study, simulate
+from tests.leaderboards import made_up_result
 
 ROOT = Path(__file__).resolve().parent.parent
 SEER = "features:seer"
@@ -380,7 +382,7 @@ def test_published_results_hold_as_they_come(tmp_path: Path) -> None:
     published = make_published_results()
     verifications = verify_results([write_result(result, tmp_path / "results") for result in published])
     assert verifications.holds and len(verifications.files) == 9
-    assert "compared with the" in verifications.files[0].left_open
+    assert "compared it with the" in verifications.files[0].left_open
 
 
 @pytest.mark.parametrize(
@@ -564,3 +566,13 @@ def test_a_contribution_is_judged_by_the_command_that_anyone_can_run() -> None:
     judge = next(step for step in steps if step.get("with", {}).get("path") == "vimi")
     assert "base.sha" in judge["with"]["ref"]
     assert any(".ci/run" in path.read_text(encoding="utf-8") for path in WORKFLOWS)
+
+
+def test_a_twin_shares_no_training_data_with_its_relatives() -> None:
+    """An own model trained on ImageNet, answered by an observer trained on it: its twin has seen no picture."""
+    trained = made_up_result("own", score=0.8)
+    facts = trained.model.model_copy(update={"training": TrainingSpec(data=["imagenet-1k"], images=1_281_167)})
+    result, observer = trained.model_copy(update={"model": facts}), "features:efficientnet_lite0"
+    assert is_relative(observer, "model", result) and not is_relative(observer, "twin", result)
+    kin = result.model_copy(update={"model": facts.model_copy(update={"family": "efficientnet"})})
+    assert is_relative(observer, "model", kin) and is_relative(observer, "twin", kin)

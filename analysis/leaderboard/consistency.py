@@ -321,7 +321,7 @@ def _machine_problems(counts: MachineCounts, result: Result, protocol: Protocol)
         if not -1e-9 <= value <= answered + 1e-6:
             yield f"probabilities of {answered} answers can't add up to {value}"
             break
-    if not counts.related and _is_relative(counts.observer, result):
+    if not counts.related and is_relative(counts.observer, counts.subject, result):
         yield "this observer is a relative of the model, but the file says that it is not"
 
 
@@ -335,14 +335,18 @@ def _unequal_tasks(result: Result) -> Iterator[str]:
             yield f"{name_cell(counts)}: its number of answers per unit differs from that of {first.observer}"
 
 
-def _is_relative(observer: str, result: Result) -> bool:
-    """Whether an observer that is made of a network with a card is known to be the model's relative."""
+def is_relative(observer: str, subject: str, result: Result) -> bool:
+    """Whether an observer that is made of a network with a card is known to be a relative of the model, or of its twin.
+
+    A twin was trained on nothing: it shares its architecture with its relatives, and no data.
+    """
     kind, _, specification = observer.partition(":")
     base = specification.partition("@")[0]
     if kind != "features" or base not in card_names():
         return False
     kinship, training = Kinship.of(load_card(base)), result.model.training
-    return result.model.family in kinship.families or bool(kinship.data & set(training.data if training else ()))
+    data = set(training.data) if training and subject == "model" else set()
+    return result.model.family in kinship.families or bool(kinship.data & data)
 
 
 def _people_problems(counts: PeopleCounts, result: Result, protocol: Protocol) -> Iterator[str]:

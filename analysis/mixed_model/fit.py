@@ -865,11 +865,11 @@ class MixedModelFit(Plotted, AnalysisResult):
 
         return simulate(self, seed)
 
-    def marginal_means(self, by: Sequence[str] = (), level: float = LEVEL) -> MarginalMeans:
+    def marginal_means(self, by: str | Sequence[str] = (), level: float = LEVEL) -> MarginalMeans:
         """Return proportions correct, integrated over random effects; see ``marginal_means.marginal_means``."""
         from analysis.mixed_model.marginal_means import marginal_means
 
-        return marginal_means(self, by, level)
+        return marginal_means(self, (by,) if isinstance(by, str) else by, level)
 
     def conditional_modes(self, factor: str) -> pd.DataFrame:
         """Return the random effects of a factor; see ``marginal_means.conditional_modes``."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.arrays import Floats
 from analysis.estimands import Drawing, known_weights, name_units
-from analysis.judgement_table import plain, require
+from analysis.judgement_table import plain, require, require_frame
 from benchmark.errors import AnalysisError, NameNotFound
 from benchmark.protocol import Difficulty
 
@@ -136,6 +136,7 @@ def read_answers(
     AnalysisError
         If there are no answers, a factor is unknown, or a unit's layer is.
     """
+    require_frame(table)
     if table.empty:
         raise AnalysisError("There are no answers to estimate a proportion from: the table of judgements is empty.")
     table = plain(require(table, ["unit", "participant", "model", "correct"]))

@@ -110,7 +110,10 @@ def print_scores(scores: Sequence[MachineScore], study: Study) -> None:
     if PLUMBING in study.manifest["notes"]:
         console.print(f"\n[bold red]{PLUMBING.capitalize()}[/]: the pool is crops of a few photographs, so {SHOWN}.")
     if not scores:
-        console.print("No machine observer has answered yet, apart from the low-level one.")
+        console.print(
+            "No trained model has a score yet: no observer but the low-level one has answered about one. No model is "
+            "observed by itself; take an observer made of another model."
+        )
         return
     console.print(f"\nProportion correct, 95 % intervals over units. Protocol {scores[0].protocol}.\n")
     headline = [score for score in scores if score.is_headline]
