@@ -105,6 +105,6 @@ def test_data_outside_the_bounds_are_refused(values: object) -> None:
 def test_levels_and_emptiness() -> None:
     with pytest.raises(ValueError, match="level"):
         follow_mean([0.5], level=1.0)
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="no values to estimate"):
         estimate_at_any_time([], unit="proportion correct", estimand="people")
     assert follow_mean([]).shape == (0, 2)

@@ -286,7 +286,7 @@ def test_a_session_of_two_people_is_named_by_its_observer_too_and_that_is_said(t
 
 def test_a_template_that_makes_one_name_of_two_is_refused(tmp_path: Path) -> None:
     rows = "lab,who,unit,correct,rt\n1,11,1,true,500\n11,1,1,false,612\n"
-    assert "makes '111' of ('1', '11') and ('11', '1')" in refused(tmp_path, rows, observer='"{lab}{who}"')
+    assert "gives '111' for ('1', '11') and ('11', '1')" in refused(tmp_path, rows, observer='"{lab}{who}"')
 
 
 def test_only_known_endings_are_cut_from_the_names_of_files(tmp_path: Path) -> None:

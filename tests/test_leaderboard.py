@@ -576,7 +576,7 @@ def test_rows_of_a_table_have_intervals_of_one_method_and_say_where_files_have_o
     section = board.tables[0].sections[0]
     assert {own.headline.method for own in section.standings} == {means.STUDENT}
     assert {own.score.method for own in section.standings} == {means.STUDENT}
-    assert means.STUDENT in section.what and "computed from the files' counts for older, since" in section.what
+    assert means.STUDENT in section.what and "recomputed from the files' counts for older" in section.what
     today = {score.key: score for score in score_result(older)}
     row = next(row for row in board.tables[0].rows if row.name == "older")
     shown = row.standings[0].headline

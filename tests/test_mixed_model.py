@@ -608,7 +608,7 @@ class TestTables:
         for right, wrong in (("True", "False"), ("true", "false"), ("1", "0"), (True, False)):
             table = STUDIED.assign(correct=np.where(STUDIED["correct"] == 1, right, wrong))
             assert self.model.fit(table).log_likelihood == pytest.approx(self.base.log_likelihood)
-        with pytest.raises(AnalysisError, match="'correct' holds 'yes', Code right and wrong answers"):
+        with pytest.raises(AnalysisError, match=r"'correct' holds 'yes'\. Code right and wrong answers"):
             self.model.fit(STUDIED.assign(correct="yes"))
         with pytest.raises(AnalysisError, match="no column 'correct'"):
             self.model.fit(STUDIED.drop(columns="correct"))

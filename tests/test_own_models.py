@@ -196,7 +196,10 @@ def test_a_function_may_name_its_model_and_a_name_that_is_taken_is_refused(folde
         ("def make():\n    return Net(\n", ["Importing other", "SyntaxError", "other.py, line 4"]),
         ("import no_such_package\ndef make(): ...", ["no_such_package", "ModuleNotFoundError", "other.py, line 3"]),
         ("def make():\n    return Net()\nmake.card = 3", ["'card' that is a int", "dictionary"]),
-        ("def make():\n    return Net()\nmake.card = {'timm': 'x'}", ["other:make.card", "'timm' follows"]),
+        (
+            "def make():\n    return Net()\nmake.card = {'timm': 'x'}",
+            ["other:make.card", "'timm' is read from the network"],
+        ),
         ("def make():\n    return Net()\nmake.card = {'famly': 'x'}", ["other:make.card", "famly", "'family'"]),
         ("def make():\n    return Net()\nmake.card = {'input': {'sise': 3}}", ["[input] sise", "'size'"]),
         ("def mke():\n    return Net()", ["no function in other 'make'", "'mke'"]),

@@ -329,7 +329,7 @@ def test_pages_are_drawn_by_whoever_asks_and_nothing_else_is_collected(server: S
 
 SETTINGS = """
 [server]
-baseUrlPath = "elsewhere"
+baseUrlPath = "under-another-path"
 enableXsrfProtection = false
 maxUploadSize = 999
 sslCertFile = "/nowhere/certificate.pem"
@@ -372,7 +372,7 @@ def test_settings_of_others_change_nothing(tmp_path: Path) -> None:
         server.wait()
         with Tab(server.port) as tab:
             assert tab.open().find("device-check")
-        assert "Traceback" not in server.log() and "elsewhere" not in server.log()
+        assert "Traceback" not in server.log() and "under-another-path" not in server.log()
     finally:
         server.kill(signal.SIGKILL)
 
