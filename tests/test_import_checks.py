@@ -88,6 +88,51 @@ def test_answers_are_compared_after_one_decision_on_what_both_columns_are(
     assert int(found.responses["correct"].sum()) == right
 
 
+COMPARED = 'answer = "resp"\nright_answer = "target"'
+
+
+def compared(answers: list[str], targets: list[str], repeat: int) -> str:
+    pairs = list(zip(answers, targets)) * repeat
+    return "participant,unit,resp,target\n" + "".join(f"A,{n},{a},{b}\n" for n, (a, b) in enumerate(pairs))
+
+
+@pytest.mark.parametrize(
+    ("answers", "targets"),
+    [
+        (["ArrowLeft", "ArrowRight"], ["left", "right"]),
+        (["['f']", "['j']"], ["f", "j"]),
+        (["f", "j"], ["left", "right"]),
+        (["3", "4"], ["1", "2"]),
+    ],
+)
+def test_answers_that_have_nothing_in_common_with_the_right_ones_are_refused(
+    answers: list[str], targets: list[str], tmp_path: Path
+) -> None:
+    message = refused(tmp_path, compared(answers, targets, 10), columns=COMPARED)
+    assert "no value in common" in message and answers[0].casefold() in message and "values = {" in message
+    few = read(tmp_path, compared(answers, targets, 9), columns=COMPARED)
+    assert any("no value in common" in note for note in few.notes)
+
+
+def test_answers_counted_from_nought_beside_right_ones_counted_from_one_are_said(tmp_path: Path) -> None:
+    found = read(tmp_path, compared(["0", "1", "1"], ["1", "2", "1"], 10), columns=COMPARED)
+    assert any("has '0', which is never right" in note and "'2', which nobody" in note for note in found.notes)
+    third = read(tmp_path, compared(["f", "j", "k"], ["f", "f", "j"], 10), columns=COMPARED)
+    assert not any("never right" in note for note in third.notes)
+
+
+def test_links_to_nothing_and_folders_with_tables_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "tables"
+    (folder / "lab2").mkdir(parents=True)
+    (folder / "a.csv").write_text(PLAIN)
+    (folder / "lab2" / "b.csv").write_text(PLAIN.replace("A,", "C,").replace("B,", "D,"))
+    (folder / "lab2" / "up").symlink_to("..")
+    (folder / "c.csv").symlink_to("gone.csv")
+    notes = import_csv(folder, mapping(tmp_path)).notes
+    assert any("lead to no file" in note and "c.csv" in note for note in notes)
+    assert any("lab2" in note and "pattern" in note for note in notes)
+
+
 # ---------------------------------------------------------------- layouts
 
 

@@ -41,6 +41,9 @@ FASTEST_MEDIAN, SLOWEST_MEDIAN = 50.0, 3_600_000.0
 ENOUGH_TIMES = 20
 """With fewer times, a strange median is said instead of refused."""
 
+ENOUGH_ANSWERS = 20
+"""With fewer answers, all of them can be wrong: that is said instead of refused."""
+
 
 # ---------------------------------------------------------------- names
 
@@ -202,6 +205,45 @@ def check_times(times: pd.Series, what: str) -> list[str]:
     else:
         return []
     if len(known) >= ENOUGH_TIMES:
+        raise ImportFailure(f"{what}: {said}; {remedy}.")
+    return [f"{said}; {remedy}"]
+
+
+# ---------------------------------------------------------------- answers that are compared
+
+
+def check_answers(given: pd.Series, right: pd.Series, called: tuple[str, str], what: str) -> list[str]:
+    """Check that two columns that are compared spell answers in the same way; return what must be said of few ones.
+
+    Columns that have no value in common make every answer wrong: ``ArrowLeft`` and ``left``, or ``['f']`` and ``f``.
+    If each has a value that the other lacks, as when one counts from 0 and the other from 1, the notes say so.
+
+    Parameters
+    ----------
+    given, right
+        Answers and right answers in one spelling, missing where either is.
+    called
+        What to call the two columns.
+    what
+        What is read, as the message begins.
+
+    Raises
+    ------
+    ImportFailure
+        If at least ``ENOUGH_ANSWERS`` answers share no value with the right ones.
+    """
+    answers, targets = (list(dict.fromkeys(values.dropna())) for values in (given, right))
+    common = set(answers) & set(targets)
+    only = [[value for value in values if value not in common] for values in (answers, targets)]
+    if not all(only) or (common and max(len(answers), len(targets)) > MOST_LEVELS):
+        return []
+    shown = [", ".join(map(repr, values[:3])) + (" …" if values[3:] else "") for values in only]
+    if common:
+        said = f"{called[0]} has {shown[0]}, which is never right; {called[1]} has {shown[1]}, which nobody answered"
+    else:
+        said = f"{called[0]} ({shown[0]}) and {called[1]} ({shown[1]}) have no value in common: every answer is wrong"
+    remedy = "if the columns spell the same answers differently, translate one of them by values = { ... }"
+    if not common and int(given.notna().sum()) >= ENOUGH_ANSWERS:
         raise ImportFailure(f"{what}: {said}; {remedy}.")
     return [f"{said}; {remedy}"]
 

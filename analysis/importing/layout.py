@@ -555,7 +555,7 @@ def call_files(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def count_others(given: Any, pattern: str, mapping: Any) -> list[str]:
-    """Return a note on skipped files that are not tables, by their endings."""
+    """Return notes on what a folder holds beside the tables: other files, links to nothing, folders with tables."""
     folders = [Path(item) for item in ([given] if isinstance(given, str | Path) else given) if Path(item).is_dir()]
     if pattern or not folders:
         return []
@@ -566,10 +566,27 @@ def count_others(given: Any, pattern: str, mapping: Any) -> list[str]:
         for path in sorted(folder.iterdir())
         if path.is_file() and not path.name.startswith(".") and not _table_ending(path) and path.resolve() not in own
     ]
-    if not endings:
-        return []
-    counts = ", ".join(f"{endings.count(ending):,} {ending}" for ending in dict.fromkeys(endings))
-    return [f"{len(endings):,} files of the folder are no tables and were left out: {counts}"]
+    notes = []
+    if endings:
+        counts = ", ".join(f"{endings.count(ending):,} {ending}" for ending in dict.fromkeys(endings))
+        notes.append(f"{len(endings):,} files of the folder are no tables and were left out: {counts}")
+    inside = [path for folder in folders for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    dangling = [path.name for path in inside if _table_ending(path) and path.is_symlink() and not path.exists()]
+    if dangling:
+        names = ", ".join(dangling[:3]) + (" …" if dangling[3:] else "")
+        notes.append(f"{len(dangling):,} links of the folder lead to no file and were left out: {names}")
+    below = [path.name for path in inside if path.is_dir() and _holds_tables(path)]
+    if below:
+        names = ", ".join(below[:3]) + (" …" if below[3:] else "")
+        notes.append(
+            f"{len(below):,} folders inside the folder hold tables and were left out: {names}; "
+            'to read them too: [file] pattern = "*.csv"'
+        )
+    return notes
+
+
+def _holds_tables(folder: Path) -> bool:
+    return any(_table_ending(path) for path in folder.rglob("*") if not path.name.startswith(".") and path.is_file())
 
 
 def _table_ending(path: Path) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analysis.dataset import Dataset, derive_sessions, model_facts, unit_facts
 from analysis.importing.cells import by_distinct, plain_number, spell_number, to_booleans, to_numbers
 from analysis.importing.checks import (
+    check_answers,
     check_copies,
     check_labels,
     check_names,
@@ -553,7 +554,10 @@ class _Reading:
             told.append((f"{self._spelled('choice')} says {{}}", _equals(choice, "max")))
         answer, right = self._raw("answer"), self._raw("right_answer")
         if answer is not None and right is not None:
-            same = _same(answer, right, self.table.decimal, self.table.thousands)
+            given, target = _alike(answer, right, self.table.decimal, self.table.thousands)
+            same = (given == target).astype("boolean")
+            called = self._spelled("answer"), self._spelled("right_answer")
+            self.notes += check_answers(given, target, called, self.faults.what)
             told.append((f"{self._spelled('answer')} against {self._spelled('right_answer')} says {{}}", same))
         top = self._column("query_top", optional=True)
         top_max = nothing if top is None else _equals(top, "max")
@@ -689,8 +693,8 @@ def _equals(values: pd.Series, wanted: str) -> pd.Series:
     return (values == wanted).astype("boolean").mask(values.isna())
 
 
-def _same(answer: pd.Series, right: pd.Series, decimal: str = ".", thousands: str = "") -> pd.Series:
-    """Return whether answers are the right ones, missing where either is.
+def _alike(answer: pd.Series, right: pd.Series, decimal: str, thousands: str) -> tuple[pd.Series, pd.Series]:
+    """Return answers and the right ones in one spelling, both missing where either is.
 
     What the cells are is decided once, for both columns together: truth values, numbers, or else text, whose case does
     not matter.
@@ -706,8 +710,10 @@ def _same(answer: pd.Series, right: pd.Series, decimal: str = ".", thousands: st
     else:
         compared = both.str.casefold()
     first, second = compared.iloc[: len(answer)], compared.iloc[len(answer) :]
-    same = pd.Series(first.to_numpy() == second.to_numpy(), index=answer.index, dtype="boolean")
-    return same.mask(nothing)
+    return (
+        pd.Series(first.to_numpy(), index=answer.index, dtype="string").mask(nothing),
+        pd.Series(second.to_numpy(), index=answer.index, dtype="string").mask(nothing),
+    )
 
 
 def _text(values: pd.Series, decimal: str) -> pd.Series:
