@@ -10,8 +10,6 @@ from analysis.arrays import Floats
 from analysis.intervals.quantiles import percentile_ends
 from benchmark.estimate import LEVEL, Estimate
 
-RESAMPLES = 2000
-
 MOST_UNDEFINED = 0.05
 """Share of replicates that may lack an answer before there is no interval."""
 

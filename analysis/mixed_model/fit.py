@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2, norm, t
+from scipy.stats import chi2
 
 from analysis.estimands import Scope, spell_estimand
+from analysis.intervals.quantiles import critical_value
 from analysis.judgement_table import plain
 from analysis.mixed_model.design import OUTCOME, ModelMatrix, default_random, lay_out_design, split_formula, thin
 from analysis.mixed_model.expectation_propagation import ExpectationPropagation
@@ -597,13 +598,13 @@ class MixedModelFit(Plotted, AnalysisResult):
         elif not (self.converged and error > 0):
             method = "no interval: the fit did not converge"
         elif math.isfinite(freedom):
-            width = float(t.ppf((1 + level) / 2, freedom)) * error
+            width = critical_value(level, freedom) * error
             low, high = value - width, value + width
             less = models - freedom
             how = f"{models} models less {less:.0f}" if less > 0 else "Satterthwaite, no variance between models"
             method = f"Wald, t with {freedom:.0f} degrees of freedom ({how}); {self.method}"
         else:
-            width = float(norm.ppf((1 + level) / 2)) * error
+            width = critical_value(level) * error
             low, high = value - width, value + width
             method = f"Wald, normal; {self.method}"
         return Estimate(

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import norm, t
 
 from analysis.estimands import spell_estimand
+from analysis.intervals.quantiles import critical_value
 from analysis.mixed_model.laplace import ModeNotFound
 from analysis.mixed_model.links import Floats
 from analysis.mixed_model.optimisation import NotConverged, Optimum, maximise
@@ -51,7 +52,7 @@ def profile_interval(fit: MixedModelFit, name: str, level: float = LEVEL) -> Est
 def _profile_sd(fit: MixedModelFit, which: int, level: float) -> Estimate:
     """Profile a standard deviation, on its logarithm."""
     factor = fit.design.factors[which]
-    quantile = float(norm.ppf((1 + level) / 2))
+    quantile = critical_value(level)
     value = float(fit.sds[which])
     if not fit.optimum.free[which]:
         low, high = 0.0, upper_end_at_boundary(fit, factor.name, level)
@@ -187,7 +188,7 @@ def upper_end_at_boundary(fit: MixedModelFit, name: str, level: float) -> float:
     quantile. The other standard deviations stay where they are.
     """
     which = [factor.name for factor in fit.design.factors].index(name)
-    quantile = float(norm.ppf((1 + level) / 2))
+    quantile = critical_value(level)
     engine = fit.model.engine(fit.system)
     best = fit.optimum.evaluation
     coefficients = None if engine.free_fixed else best.coefficients
