@@ -379,12 +379,31 @@ def test_copies_of_files_and_files_that_others_were_joined_to_are_refused(tmp_pa
     assert "6 rows repeat another row" in refused(tmp_path, header + rows + rows)
 
 
+def test_seconds_that_are_called_milliseconds_are_an_error_in_every_reader(tmp_path: Path) -> None:
+    rows = "".join(f"A,{number},true,{500 + number}\n" for number in range(20))
+    answers = read(tmp_path, "participant,unit,correct,rt\n" + rows).responses
+    seconds = answers.assign(rt_ms=answers["rt_ms"] / 1000)
+    seconds.to_parquet(tmp_path / "r.parquet")
+    with pytest.raises(ImportFailure, match="seem to be seconds"):
+        read_dataset(tmp_path / "r.parquet")
+    seconds.iloc[:9].to_parquet(tmp_path / "r.parquet")
+    assert any("seem to be seconds" in note for note in read_dataset(tmp_path / "r.parquet").notes)
+    answers.to_parquet(tmp_path / "r.parquet")
+    assert not any("seconds" in note for note in read_dataset(tmp_path / "r.parquet").notes)
+
+
 def test_the_same_answer_twice_is_an_error_in_every_reader(tmp_path: Path) -> None:
     found = read(tmp_path, PLAIN)
     answers = found.responses
     twice = pd.concat([answers, answers.iloc[[1]]], ignore_index=True)
     shared = answers.assign(session="001")
-    for wrong, words in ((twice, "appear twice"), (shared, "the session '001' has several values of observer")):
+    renamed = pd.concat([answers, answers.assign(response_id=answers["response_id"] + "x")], ignore_index=True)
+    faults = (
+        (twice, "appear twice"),
+        (renamed, rf"{len(answers)} of {len(renamed)} answers repeat another in all but response_id"),
+        (shared, "the session '001' has several values of observer"),
+    )
+    for wrong, words in faults:
         wrong.to_csv(tmp_path / "r.csv", index=False)
         wrong.to_parquet(tmp_path / "r.parquet")
         for name in ("r.csv", "r.parquet"):

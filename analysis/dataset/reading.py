@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.dataset.data import EXPORT, KIND, Dataset, read_manifest
 from analysis.dataset.facts import derive_sessions, order_units, unit_facts
 from analysis.dataset.models import model_facts, read_models, with_models
 from analysis.importing.cells import spell
-from analysis.importing.checks import check_names
+from analysis.importing.checks import check_names, check_times
 from analysis.importing.faults import Faults
 from analysis.importing.layout import name_without_ending, read_csv_text, read_parquet
 from analysis.importing.schema import conform, convert, with_origin
@@ -172,7 +174,9 @@ def _read_file(path: Path) -> Dataset:
         raise ImportFailure(f"{path} is neither Parquet nor CSV. Read other formats with vimi import-csv.")
     responses = checked_answers(_read_table(path, schemas.RESPONSES), path)
     sessions = derive_sessions(responses)
-    return _assemble(name_without_ending(path.name), responses, sessions, (), {path.name: hash_file(path)})
+    people = responses.loc[(responses["observer_kind"] == "human").fillna(False).to_numpy(dtype=bool), "rt_ms"]
+    notes = check_times(people, str(path))
+    return _assemble(name_without_ending(path.name), responses, sessions, notes, {path.name: hash_file(path)})
 
 
 def _assemble(name: str, responses: pd.DataFrame, sessions: pd.DataFrame, notes: Any, sources: Any) -> Dataset:
@@ -237,6 +241,8 @@ def _read_table(path: Path, schema: schemas.Schema, *, extra: bool = False) -> p
 def checked_answers(responses: pd.DataFrame, where: Path) -> pd.DataFrame:
     """Return a table of responses in which every answer is there once and every session is one person's.
 
+    Two rows are one answer if they share an identifier, or else everything, place in the session included.
+
     Raises
     ------
     ImportFailure
@@ -252,11 +258,27 @@ def checked_answers(responses: pd.DataFrame, where: Path) -> pd.DataFrame:
             f"{where}: {int(twice.sum()):,} of {len(responses):,} answers appear twice (first: response_id {name!r}, "
             f"answers {first + 1:,} and {row + 1:,}). Each answer must count once: remove the copies."
         )
+    rows = responses.drop(columns="response_id")
+    copied = rows.duplicated().to_numpy()
+    if copied.any():
+        row = int(copied.argmax())
+        first = int((rows.duplicated(keep="last").to_numpy() & _equal_rows(rows, row)).argmax())
+        raise ImportFailure(
+            f"{where}: {int(copied.sum()):,} of {len(responses):,} answers repeat another in all but response_id "
+            f"(first: answers {first + 1:,} and {row + 1:,}, trial {rows['trial_index'].iloc[row]} of session "
+            f"{rows['session'].iloc[row]!r}). Each answer must count once: remove the copies."
+        )
     _check_one(responses, "session", "observer", where, "Name sessions by their observer too")
     for column in responses.columns:
         if column.startswith(schemas.PERSON):
             _check_one(responses, "observer", column, where, "An attribute of people is one value each")
     return responses
+
+
+def _equal_rows(rows: pd.DataFrame, place: int) -> NDArray[np.bool_]:
+    """Return which rows share session and position with one row."""
+    same = (rows["session"] == rows["session"].iloc[place]) & (rows["trial_index"] == rows["trial_index"].iloc[place])
+    return same.fillna(False).to_numpy(dtype=bool)
 
 
 def _check_one(responses: pd.DataFrame, name: str, value: str, where: Path, remedy: str) -> None:
