@@ -278,7 +278,7 @@ def checked_answers(responses: pd.DataFrame, where: Path) -> pd.DataFrame:
 def _equal_rows(rows: pd.DataFrame, place: int) -> NDArray[np.bool_]:
     """Return which rows share session and position with one row."""
     same = (rows["session"] == rows["session"].iloc[place]) & (rows["trial_index"] == rows["trial_index"].iloc[place])
-    return same.fillna(False).to_numpy(dtype=bool)
+    return np.asarray(same.fillna(False), dtype=np.bool_)
 
 
 def _check_one(responses: pd.DataFrame, name: str, value: str, where: Path, remedy: str) -> None:

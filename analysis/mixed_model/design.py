@@ -28,21 +28,21 @@ MOST_CELLS = 12
 """A fixed effect with more values than this is no set of cells that units and models could differ in."""
 _NAME = re.compile(r"[^()|+*~`,]+")
 _ROUNDS = 4
-_RANDOM_TERM = re.compile(r"\(\s*1\s*\|\|?\s*([\w:./ ]+?)\s*\)")
+_RANDOM_TERM = re.compile(r"\(((?:[^()|]|\([^()|]*\))+)(\|\|?)\s*([\w:./ ]+?)\s*\)")
 
 
 def split_formula(formula: str) -> tuple[str, str, tuple[str, ...]]:
-    """Split a formula in lme4's spelling into the outcome, the fixed effects and the grouping factors.
+    """Split a formula in lme4's spelling into the outcome, the fixed effects and the random ones.
 
-    ``"correct ~ synthetic*logp + (1|unit) + (1|unit:synthetic)"`` becomes ``("correct", "synthetic*logp", ("unit",
-    "unit:synthetic"))``; ``(1|model/unit)`` is ``(1|model) + (1|model:unit)``. Without a left-hand side the outcome is
-    ``correct``. Random slopes are not supported: a slope that differs between units is said by a factor
-    ``unit:condition``.
+    ``"correct ~ synthetic*logp + (1|unit) + (1 + synthetic|participant)"`` becomes ``("correct", "synthetic*logp",
+    ("unit", "1 + synthetic | participant"))``. ``(1|model/unit)`` is ``(1|model) + (1|model:unit)``. ``(x || g)`` is
+    ``(1|g) + (0 + x|g)``, term by term: effects of different terms are then uncorrelated. As in lme4, the effects that
+    belong to the values of one text column stay correlated. Without a left-hand side the outcome is ``correct``.
 
     Raises
     ------
     AnalysisError
-        If a bracket holds anything else than ``1 | factor``, or the left-hand side is no name of a column.
+        If a random term can't be read, or the left-hand side is no name of a column.
     """
     left, tilde, right = formula.partition("~")
     if not tilde:
@@ -53,15 +53,63 @@ def split_formula(formula: str) -> tuple[str, str, tuple[str, ...]]:
             f"The left-hand side of the formula {formula!r} must be the name of the column that says which answers are "
             "right, one row an answer: 'correct ~ ...'. Sums and functions of columns are columns to be made before."
         )
-    random = tuple(dict.fromkeys(name for term in _RANDOM_TERM.findall(right) for name in _nested(term)))
+    random = tuple(
+        dict.fromkeys(
+            name
+            for effects, bars, group in _RANDOM_TERM.findall(right)
+            for name in _spell_random(effects.strip(), group.strip(), uncorrelated=bars == "||")
+        )
+    )
     fixed = _RANDOM_TERM.sub("", right)
     if "|" in fixed:
         raise AnalysisError(
-            f"The formula {formula!r} has a random term that is not of the form (1 | factor). Random slopes are not "
-            "supported; write a slope that differs between units as (1 | unit:condition)."
+            f"The formula {formula!r} has a random term that can't be read. Write (1 | factor) for one effect a level, "
+            "(1 + x | factor) for slopes."
         )
     terms = [term.strip() for term in fixed.split("+")]
     return outcome, " + ".join(term for term in terms if term) or "1", random
+
+
+def _spell_random(effects: str, group: str, *, uncorrelated: bool) -> list[str]:
+    """Return the random effects of a term as ``MixedModel.random`` has them."""
+    groups = _nested(group)
+    if effects == "1":
+        return groups
+    if not uncorrelated:
+        return [f"{effects} | {name}" for name in groups]
+    terms = [term for term in _terms_of(effects) if term != "1"]
+    whole = ["1"] if "1" in _terms_of(effects) else []
+    return [name if term == "1" else f"0 + {term} | {name}" for name in groups for term in (*whole, *terms)]
+
+
+def _terms_of(effects: str) -> list[str]:
+    """Return the terms of a formula, one by one; the intercept is ``1``."""
+    from formulaic import Formula  # type: ignore[import-untyped, unused-ignore]
+    from formulaic.errors import FormulaicError  # type: ignore[import-untyped, unused-ignore]
+
+    try:
+        return [str(term) for term in Formula(effects)]
+    except (FormulaicError, ValueError, SyntaxError) as error:
+        raise AnalysisError(f"The random slopes {effects!r} can't be read: {first_line(error)}") from error
+
+
+def split_random(name: str) -> tuple[str, str]:
+    """Return the effects and the group of a random effect; the effects of ``unit`` are ``1``.
+
+    Raises
+    ------
+    AnalysisError
+        If it has no group, or is written with two bars.
+    """
+    effects, bar, group = name.partition("|")
+    if not bar:
+        return "1", name.strip()
+    if "|" in group or not group.strip() or not effects.strip():
+        raise AnalysisError(
+            f"The random effect {name!r} can't be read: write 'x | factor'. Uncorrelated slopes are several: "
+            "'factor', '0 + x | factor'."
+        )
+    return effects.strip(), group.strip()
 
 
 def _nested(term: str) -> list[str]:
@@ -72,26 +120,86 @@ def _nested(term: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Factor:
-    """A grouping factor.
+    """A grouping factor, or a column of a random slope: that has a factor of its own, with the levels of its group.
 
     Attributes
     ----------
     name
-        As given: ``unit``, or ``unit:condition``.
+        As given: ``unit``, or ``unit:condition``; for a column of a slope ``condition[T.synthetic] | unit``.
     codes
         Shape (answers,): the level of each answer.
     labels
         Name of each level.
+    values
+        Shape (answers,): what the level's effect is multiplied by in each answer; None for 1.
     """
 
     name: str
     codes: Integers
     labels: tuple[str, ...]
+    values: Floats | None = None
 
     @property
     def size(self) -> int:
         """How many levels there are."""
         return len(self.labels)
+
+
+@dataclass(frozen=True)
+class SlopeTerm:
+    """A random term with slopes: ``(1 + x | participant)``.
+
+    The effects of a level are ``L S u``, with u of unit variance, S the diagonal matrix of standard deviations that the
+    factors of the columns have, and L a lower triangular matrix with ones on its diagonal, whose other elements are the
+    *shears*. Any covariance can be written so.
+
+    Attributes
+    ----------
+    group
+        The grouping factor: ``participant``.
+    effects
+        Name of each effect of a level: ``intercept``, ``x``.
+    factors
+        For each effect, which factor of the design its column is.
+    columns
+        Shape (answers, effects): what effects are multiplied by, divided by ``sizes``.
+    sizes
+        Shape (effects,): root mean square of each column, so that all are of one size while the model is fitted.
+    variables
+        For each effect, the columns of the table behind it.
+    specification
+        What makes the columns of other tables (formulaic's ``ModelSpec``).
+    """
+
+    group: str
+    effects: tuple[str, ...]
+    factors: tuple[int, ...]
+    columns: Floats
+    sizes: Floats
+    variables: tuple[frozenset[str], ...]
+    specification: Any
+
+    @property
+    def shear_places(self) -> list[tuple[int, int]]:
+        """Row and column of each shear in L."""
+        size = len(self.effects)
+        return [(row, column) for column in range(size) for row in range(column + 1, size)]
+
+    @property
+    def shears(self) -> int:
+        """How many shears there are."""
+        return len(self.shear_places)
+
+    def unit_lower(self, shears: Floats) -> Floats:
+        """Return L."""
+        lower = np.eye(len(self.effects))
+        for (row, column), value in zip(self.shear_places, shears):
+            lower[row, column] = value
+        return lower
+
+    def root(self, sds: Floats, shears: Floats) -> Floats:
+        """Return the root R of the effects' covariance R R', in the unit of the columns as they were given."""
+        return np.asarray(self.unit_lower(shears) * sds / self.sizes[:, None])
 
 
 @dataclass(frozen=True)
@@ -119,6 +227,8 @@ class ModelMatrix:
         What makes a design matrix of the same columns for other tables (formulaic's ``ModelSpec``).
     notes
         What had to be done differently from what was asked, in words.
+    terms
+        Random terms with slopes.
     """
 
     correct: NDArray[np.bool_]
@@ -130,6 +240,7 @@ class ModelMatrix:
     stratum: tuple[tuple[frozenset[str], bool], ...]
     specification: Any
     notes: tuple[str, ...] = ()
+    terms: tuple[SlopeTerm, ...] = ()
 
     @property
     def size(self) -> int:
@@ -152,11 +263,12 @@ def thin(design: ModelMatrix, wanted: int) -> ModelMatrix:
     step = max(design.size // wanted, 1)
     largest = max(design.factors, key=lambda factor: factor.size)
     kept = largest.codes % step == 0
+    values = {which: column for term in design.terms for which, column in zip(term.factors, term.columns[kept].T)}
     factors = []
-    for factor in design.factors:
+    for which, factor in enumerate(design.factors):
         present, codes = np.unique(factor.codes[kept], return_inverse=True)
         labels = tuple(factor.labels[level] for level in present.tolist())
-        factors.append(Factor(factor.name, codes.astype(np.int64), labels))
+        factors.append(Factor(factor.name, codes.astype(np.int64), labels, values.get(which)))
     return replace(
         design,
         correct=design.correct[kept],
@@ -164,6 +276,7 @@ def thin(design: ModelMatrix, wanted: int) -> ModelMatrix:
         factors=tuple(factors),
         guess=design.guess if isinstance(design.guess, float) else design.guess[kept],
         rows=design.rows[kept],
+        terms=tuple(replace(term, columns=np.ascontiguousarray(term.columns[kept])) for term in design.terms),
     )
 
 
@@ -186,7 +299,7 @@ def lay_out_design(
     fixed
         A formula of fixed effects (``"1 + condition * predictor"``), or the names of columns, which are added up.
     random
-        Names of grouping factors: columns, or columns joined by colons.
+        Names of grouping factors: columns, or columns joined by colons; with slopes ``1 + x | participant``.
     guess
         Probability of a right answer when nothing is seen, or the name of a column that holds it.
     lapse
@@ -203,35 +316,40 @@ def lay_out_design(
         can't be distinguished.
     """
     formula = fixed if isinstance(fixed, str) else " + ".join(["1", *(f"`{name}`" for name in fixed)])
-    needed = {outcome, *(column for name in random for column in name.split(":"))}
+    asked = [split_random(name) for name in random]
+    needed = {outcome, *(column for _, group in asked for column in group.split(":"))}
     if isinstance(guess, str):
         needed.add(guess)
     _check_columns(table, needed)
     if table.empty:
         raise AnalysisError("There are no answers to fit a mixed model to: the table has no rows.")
-    table, renamed = _tell_units_apart(table, cluster, random)
+    table, renamed = _tell_units_apart(table, cluster, [group for _, group in asked])
     correct = _read_correct(table[outcome])
     matrix, names, specification, terms = _fixed_effects(table, formula)
     clusters = _codes(table, cluster) if cluster in table else None
     asymptote = _read_guess(table, guess, lapse)
     _check_rank(table, matrix, names)
-    factors, notes = _grouping_factors(table, random, matrix)
+    factors, slopes, notes = _grouping_factors(table, asked, matrix)
     notes += renamed
     _check_answers(correct, matrix, names, asymptote, lapse)
-    order, recoded = _canonical_order(correct, matrix, asymptote, [codes for _, codes, _ in factors])
+    held = np.column_stack([matrix, *(term.columns for term in slopes)])
+    order, recoded = _canonical_order(correct, held, asymptote, [codes for _, codes, _ in factors])
+    slopes = [replace(term, columns=np.ascontiguousarray(term.columns[order])) for term in slopes]
+    values = {which: column for term in slopes for which, column in zip(term.factors, term.columns.T)}
     return ModelMatrix(
         correct=correct[order],
         fixed=np.ascontiguousarray(matrix[order]),
         names=names,
         factors=tuple(
-            Factor(name, codes[order], tuple(np.asarray(labels, dtype=object)[level_order]))
-            for (name, _, labels), (codes, level_order) in zip(factors, recoded)
+            Factor(name, codes[order], tuple(np.asarray(labels, dtype=object)[level_order]), values.get(which))
+            for which, ((name, _, labels), (codes, level_order)) in enumerate(zip(factors, recoded))
         ),
         guess=asymptote if isinstance(asymptote, float) else asymptote[order],
         rows=order,
         stratum=_strata(table, matrix, terms, clusters),
         specification=specification,
         notes=tuple(notes),
+        terms=tuple(slopes),
     )
 
 
@@ -382,20 +500,37 @@ def _codes(table: pd.DataFrame, name: str) -> Integers:
 
 
 def _grouping_factors(
-    table: pd.DataFrame, random: Sequence[str], matrix: Floats
-) -> tuple[list[tuple[str, Integers, list[str]]], list[str]]:
-    """Return name, codes and labels of each grouping factor, and why some were left out."""
-    if len(set(random)) < len(random):
-        raise AnalysisError(f"A random effect is named twice in {', '.join(random)}.")
+    table: pd.DataFrame, random: Sequence[tuple[str, str]], matrix: Floats
+) -> tuple[list[tuple[str, Integers, list[str]]], list[SlopeTerm], list[str]]:
+    """Return name, codes and labels of each grouping factor, the terms with slopes, and why some were left out."""
     factors: list[tuple[str, Integers, list[str]]] = []
+    slopes: list[SlopeTerm] = []
     notes: list[str] = []
-    for name in random:
+    for effects, name in random:
         codes = _codes(table, name)
         size = int(codes.max()) + 1
         first = np.unique(codes, return_index=True)[1]
         columns = [table[column].astype(object).iloc[first].astype(str) for column in name.split(":")]
         labels = [":".join(parts) for parts in zip(*columns)]
-        twin = next((other for other, others, _ in factors if _same_partition(codes, others)), None)
+        if effects != "1":
+            if size < 2:
+                notes.append(
+                    f"The random slopes of {name} are left out: all answers share its one level ({labels[0]})."
+                )
+                continue
+            term, own_notes = _slope_term(table, effects, name, codes, len(factors))
+            slopes.append(term)
+            notes += own_notes
+            factors += [(_column_name(effect, name), codes, labels) for effect in term.effects]
+            continue
+        twin = next(
+            (
+                other
+                for other, others, _ in factors
+                if "|" not in other and other != name and _same_partition(codes, others)
+            ),
+            None,
+        )
         if size < 2:
             notes.append(
                 f"The random effect of {name} is left out: all answers share its one level ({labels[0]}), so it can't "
@@ -415,7 +550,43 @@ def _grouping_factors(
                     "link, and is poorly determined."
                 )
             factors.append((name, codes, labels))
-    return factors, notes
+    twice = {name for name, _, _ in factors if [other for other, _, _ in factors].count(name) > 1}
+    if twice or len(set(random)) < len(random):
+        named = ", ".join(sorted(twice)) or ", ".join(name for _, name in random)
+        raise AnalysisError(f"A random effect is named twice: {named}.")
+    return factors, slopes, notes
+
+
+def _column_name(effect: str, group: str) -> str:
+    """Return the name of a factor that is a column of a random slope; the intercept's is its group's."""
+    return group if effect == INTERCEPT else f"{effect} | {group}"
+
+
+def _slope_term(
+    table: pd.DataFrame, effects: str, group: str, codes: Integers, first: int
+) -> tuple[SlopeTerm, list[str]]:
+    """Return a random term with slopes, whose columns are factors from ``first`` on, and what a reader should know."""
+    matrix, names, specification, variables = _fixed_effects(table, effects)
+    sizes = np.sqrt((matrix**2).mean(axis=0))
+    empty = [name for name, size in zip(names, sizes) if size == 0]
+    if empty:
+        raise AnalysisError(f"The random slope of {', '.join(empty)} by {group} is zero in every answer; leave it out.")
+    columns = matrix / sizes
+    if len(names) > 1 and np.linalg.eigvalsh(columns.T @ columns / len(columns))[0] < 1e-10:
+        raise AnalysisError(
+            f"The random effects {', '.join(names)} of {group} can't be distinguished: their columns add up to zero. "
+            "Leave one out."
+        )
+    notes = [
+        f"{name} does not vary within any level of {group}, so its random slope only lets levels with another {name} "
+        "spread more."
+        for name, column in zip(names, matrix.T)
+        if name != INTERCEPT and _constant_within(column, codes)
+    ]
+    term = SlopeTerm(
+        group, names, tuple(range(first, first + len(names))), columns, sizes, tuple(variables), specification
+    )
+    return term, notes
 
 
 def _in_span(codes: Integers, size: int, matrix: Floats) -> bool:

@@ -190,15 +190,16 @@ class ExpectationPropagation:
             sites = Sites(there[:size], there[size:])
         raise ModeNotFound
 
-    def evaluate(self, log_sds: Floats, coefficients: Floats | None = None) -> Evaluation:
+    def evaluate(self, spread: Floats, coefficients: Floats | None = None) -> Evaluation:
         """Return minus the log of the evidence, and its gradient.
 
         At the right factors the evidence does not change with them, so that its gradient is the explicit one: for the
         logarithm of a standard deviation, how far the posterior second moments of its random effects fall short of
-        one; for fixed effects, how the answers' probabilities change.
+        one; for fixed effects, how the answers' probabilities change. ``spread`` is as for ``Laplace.evaluate``.
         """
-        system = self.system
-        sds = np.exp(log_sds)
+        count = len(self.system.positions)
+        self.system = system = self.system.with_shears(spread[count:])
+        sds = np.exp(spread[:count])
         self.evaluations += 1
         try:
             sites, posterior, scales = self._settle(sds, coefficients)
@@ -223,6 +224,13 @@ class ExpectationPropagation:
                 for levels in system.levels
             ]
         )
+        pull = sites.shift - sites.precision * posterior.mean
+        sheared = [
+            -float(pull @ (sds[column] * added * posterior.unknowns[system.positions[column]]))
+            + sds[column] * float((sites.precision * added) @ posterior.selected.half_leverages(column))
+            for column, added in system.sheared()
+        ]
+        gradient = np.concatenate([gradient, sheared]) if sheared else gradient
         if coefficients is not None:
             slopes = sites.shift - sites.precision * posterior.mean
             gradient = np.concatenate([gradient, -(system.design.fixed.T @ slopes)])

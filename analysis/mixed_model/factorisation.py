@@ -16,6 +16,7 @@ from scipy.linalg import lapack
 from scipy.sparse import csr_array
 
 from analysis.mixed_model.links import Floats
+from analysis.mixed_model.structure import ChainFactor
 from analysis.mixed_model.system import System, rowwise
 
 
@@ -77,35 +78,51 @@ class Factorisation:
         self.border_scale[: structure.border_size] = self.sds[system.border_factor] if structure.border_size else 1.0
         border = system.border * self.border_scale
         # The matrix as it is before any elimination.
-        totals = [np.bincount(link.codes, weights, minlength=link.size) for link in chain]
+        weigh = system.weigh
         scale = [self.sds[link.factor] for link in chain]
+        totals = [
+            np.asarray(
+                np.bincount(link.codes, weigh(weights, link.factor, link.factor), minlength=link.size), dtype=np.float64
+            )
+            for link in chain
+        ]
         self.diagonal = [1 + sd**2 * total for sd, total in zip(scale, totals)]
         self.up = [
-            [scale[place] * scale[place + 1 + step] * totals[place] for step in range(len(link.parents))]
+            [
+                scale[place]
+                * scale[place + 1 + step]
+                * self._meet(link, chain[place + 1 + step], weights, totals[place])
+                for step in range(len(link.parents))
+            ]
             for place, link in enumerate(chain)
         ]
         self.data = [
             sd
             * sum(
                 (
-                    self.sds[which] * np.bincount(entries, weights, minlength=len(link.columns))
+                    self.sds[which]
+                    * np.bincount(entries, weigh(weights, link.factor, which), minlength=len(link.columns))
                     for (which, _), entries in zip(structure.outer, link.entries)
                 ),
                 np.zeros(len(link.columns)),
             )
             for sd, link in zip(scale, chain)
         ]
-        self.sides = [sd * meeting.add_up(weights, border) for sd, meeting in zip(scale, system.meetings)]
+        self.sides = [
+            sd * meeting.add_up(weigh(weights, link.factor), border)
+            for sd, link, meeting in zip(scale, chain, system.meetings)
+        ]
         offsets = structure.offsets
         flat = np.zeros(int(offsets[-1]))
         for (i, j), places in structure.places.items():
             sds_of = self.sds[structure.outer[i][0]] * self.sds[structure.outer[j][0]]
-            flat += sds_of * np.bincount(places, weights, minlength=len(flat))
+            pair = (structure.outer[i][0], structure.outer[j][0])
+            flat += sds_of * np.bincount(places, weigh(weights, *pair), minlength=len(flat))
         for offset, width_of in zip(offsets, np.diff(structure.blocks)):
             flat[offset : offset + width_of**2 : width_of + 1] += 1.0
         outer_side = np.zeros((structure.outer_size, width))
         for (which, _), meeting in zip(structure.outer, system.outer_meetings):
-            outer_side += self.sds[which] * meeting.add_up(weights, border)
+            outer_side += self.sds[which] * meeting.add_up(weigh(weights, which), border)
         totals_by_row = np.bincount(system.profile, weights, minlength=len(border))
         corner = border.T @ (totals_by_row[:, None] * border)
         corner[np.arange(structure.border_size), np.arange(structure.border_size)] += 1.0
@@ -160,6 +177,14 @@ class Factorisation:
         self.outer_side = outer_side
         corner -= outer_side.T @ self.tied
         self.corner = _factorise_dense(corner)
+
+    def _meet(self, link: ChainFactor, later: ChainFactor, weights: Floats, total: Floats) -> Floats:
+        """Return what the answers of each level add up to where it meets its parent."""
+        values = self.system.values
+        if values[link.factor] is None and values[later.factor] is None:
+            return total
+        both = self.system.weigh(weights, link.factor, later.factor)
+        return np.asarray(np.bincount(link.codes, both, minlength=link.size), dtype=np.float64)
 
     def log_determinant(self, *, fixed: bool) -> float:
         """Return the logarithm of the determinant, of all or (not ``fixed``) of the random effects' part."""
@@ -287,6 +312,8 @@ class SelectedInverse:
             for step in range(len(link.parents)):
                 total += up[step] * with_later[place][step]
             own[place] = inverse - inverse * total
+        self._factorised, self._corner, self._outer_corner, self._blocks = factorised, corner, outer_corner, blocks
+        self._own, self._with_outer, self._with_border, self._with_later = own, with_outer, with_border, with_later
         diagonals = [np.diag(block) for block in blocks]
         self.variances = np.concatenate(
             [*own, *diagonals, np.diag(corner) if width else np.zeros(0), np.zeros(system.border_width - width)]
@@ -310,20 +337,70 @@ class SelectedInverse:
         """Return each answer's leverage from the entries that its levels share."""
         system, structure, sds = factorised.system, factorised.system.structure, factorised.sds
         width = len(corner)
+        weigh = system.weigh
         rows = system.border[:, :width] * factorised.border_scale[:width]
         total = rowwise(rows, rows @ corner)[system.profile]
         for place, link in enumerate(structure.chain):
             sd = sds[link.factor]
-            own_part = sd * own[place]
-            for step, values in enumerate(with_later[place]):
-                own_part = own_part + 2 * sds[structure.chain[place + 1 + step].factor] * values
-            total += sd * own_part[link.codes]
-            total += (2 * sd) * system.meetings[place].multiply(with_border[place], rows)
+            later = structure.chain[place + 1 : place + 1 + len(with_later[place])]
+            if any(system.values[other.factor] is not None for other in (link, *later)):
+                total += sd**2 * weigh(own[place][link.codes], link.factor, link.factor)
+                for other, values in zip(later, with_later[place]):
+                    total += 2 * sd * sds[other.factor] * weigh(values[link.codes], link.factor, other.factor)
+            else:
+                own_part = sd * own[place]
+                for other, values in zip(later, with_later[place]):
+                    own_part = own_part + 2 * sds[other.factor] * values
+                total += sd * own_part[link.codes]
+            total += (2 * sd) * weigh(system.meetings[place].multiply(with_border[place], rows), link.factor)
             for (which, _), entries in zip(structure.outer, link.entries):
-                total += (2 * sd * sds[which] * with_outer[place])[entries]
+                total += weigh((2 * sd * sds[which] * with_outer[place])[entries], link.factor, which)
         flat = np.concatenate([block.ravel() for block in blocks]) if blocks else np.zeros(0)
         for (i, j), places in structure.places.items():
-            total += (sds[structure.outer[i][0]] * sds[structure.outer[j][0]]) * flat[places]
+            pair = (structure.outer[i][0], structure.outer[j][0])
+            total += weigh((sds[pair[0]] * sds[pair[1]]) * flat[places], *pair)
         for (which, _), meeting in zip(structure.outer, system.outer_meetings):
-            total += (2 * sds[which]) * meeting.multiply(outer_corner, rows)
+            total += (2 * sds[which]) * weigh(meeting.multiply(outer_corner, rows), which)
+        return total
+
+    def entry(self, one: int, other: int) -> Floats:
+        """Return, for each answer, the inverse's entry of its levels of two factors, neither of which is in the border.
+
+        Parameters
+        ----------
+        one, other
+            Factors of the design.
+        """
+        structure = self._factorised.system.structure
+        chain = {link.factor: place for place, link in enumerate(structure.chain)}
+        outer = {which: number for number, (which, _) in enumerate(structure.outer)}
+        if one in chain and other in chain:
+            first, last = sorted((chain[one], chain[other]))
+            values = self._own[first] if first == last else self._with_later[first][last - first - 1]
+            return np.asarray(values[structure.chain[first].codes])
+        if one in chain or other in chain:
+            inner, outside = (one, other) if one in chain else (other, one)
+            place = chain[inner]
+            return np.asarray(self._with_outer[place][structure.chain[place].entries[outer[outside]]])
+        flat = np.concatenate([block.ravel() for block in self._blocks])
+        return np.asarray(flat[structure.places[outer[one], outer[other]]])
+
+    def half_leverages(self, which: int) -> Floats:
+        """Return, for each answer, ``e' H^-1 a``: e picks its level of a factor, a is the row of the answer.
+
+        The factor has multipliers (it is a column of a random slope), so that it is not in the border.
+        """
+        factorised = self._factorised
+        system, structure = factorised.system, factorised.system.structure
+        width = len(self._corner)
+        rows = system.border[:, :width] * factorised.border_scale[:width]
+        total = np.zeros(system.design.size)
+        for place, link in enumerate(structure.chain):
+            if link.factor == which:
+                total += system.meetings[place].multiply(self._with_border[place], rows)
+            total += factorised.sds[link.factor] * system.weigh(self.entry(which, link.factor), link.factor)
+        for (other, _), meeting in zip(structure.outer, system.outer_meetings):
+            if other == which:
+                total += meeting.multiply(self._outer_corner, rows)
+            total += factorised.sds[other] * system.weigh(self.entry(which, other), other)
         return total

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,15 @@ from scipy.stats import chi2
 from analysis.estimands import Scope, spell_estimand
 from analysis.intervals.quantiles import critical_value
 from analysis.judgement_table import plain
-from analysis.mixed_model.design import OUTCOME, ModelMatrix, default_random, lay_out_design, split_formula, thin
+from analysis.mixed_model.design import (
+    OUTCOME,
+    ModelMatrix,
+    default_random,
+    lay_out_design,
+    split_formula,
+    split_random,
+    thin,
+)
 from analysis.mixed_model.expectation_propagation import ExpectationPropagation
 from analysis.mixed_model.laplace import Curvature, Evaluation, Laplace
 from analysis.mixed_model.links import LINKS, Floats, Link, LinkName
@@ -74,8 +82,9 @@ class MixedModel:
     fixed
         A formula (``"1 + condition * predictor"``), or names of columns, which are added to an intercept.
     random
-        Grouping factors: names of columns, or several joined by colons (``"unit:condition"``). None is what speaks for
-        new units, people and models: each of them, and each with every condition that varies within it
+        Grouping factors: names of columns, or several joined by colons (``"unit:condition"``); with slopes
+        ``"1 + condition | participant"``, effects that are correlated within a person. None is what speaks for new
+        units, people and models: each of them, and each with every condition that varies within it
         (``design.default_random``).
     link
         F: ``logit`` or ``probit``.
@@ -132,12 +141,13 @@ class MixedModel:
         """Return the model of a formula in lme4's spelling: ``"correct ~ predictor + (1|unit) + (1|model)"``.
 
         The left-hand side names the column of right and wrong answers. Random effects are those of the formula, none
-        beside.
+        beside. Slopes are ``(1 + condition | participant)``, uncorrelated ones ``(1 + x || participant)``, nested
+        factors ``(1 | model/unit)``; see ``design.split_formula``.
 
         Raises
         ------
         AnalysisError
-            If a random term is not of the form ``(1 | factor)``, or the left-hand side is no name of a column.
+            If a random term can't be read, or the left-hand side is no name of a column.
         """
         outcome, fixed, random = split_formula(formula)
         return cls(fixed, random, link, guess, lapse, method, curvature, models, outcome)
@@ -171,7 +181,7 @@ class MixedModel:
         if mixture is not None:
             return self._set_apart(table, design, mixture)
         system = System(design, find_structure(design))
-        start = np.full(len(design.factors), math.log(_START))
+        start = np.concatenate([np.full(len(design.factors), math.log(_START)), np.zeros(len(system.shears))])
         optimum: Optimum | None
         failure: AnalysisError | None = None
         try:
@@ -251,16 +261,16 @@ class MixedModel:
         return self.curvature or ("expected" if self.method == "parity" else "observed")
 
     def _maximise(
-        self, system: System, log_sds: Floats, coefficients: Floats | None, *, with_hessian: bool = True
+        self, system: System, spread: Floats, coefficients: Floats | None, *, with_hessian: bool = True
     ) -> Optimum:
         """Fit, with the errors said in the words of the model."""
         try:
             engine = self.engine(system)
             if not engine.free_fixed and coefficients is None:
-                log_sds, coefficients = self._begin(system.design, log_sds, near=system)
+                spread, coefficients = self._begin(system.design, spread, near=system)
             elif system.design.size > LARGE and coefficients is None:
-                log_sds, _ = self._begin(system.design, log_sds)
-            optimum = maximise(engine, log_sds, None if engine.free_fixed else coefficients, with_hessian=with_hessian)
+                spread, _ = self._begin(system.design, spread)
+            optimum = maximise(engine, spread, None if engine.free_fixed else coefficients, with_hessian=with_hessian)
         except NotConverged as error:
             raise AnalysisError(
                 f"The mixed model has no maximum that can be reached: {error}. {_suspects(system.design, self.lapse)}"
@@ -268,21 +278,21 @@ class MixedModel:
         _check_finite(system.design, optimum.evaluation, self.link)
         return optimum
 
-    def _begin(self, design: ModelMatrix, log_sds: Floats, near: System | None = None) -> tuple[Floats, Floats]:
-        """Return standard deviations and fixed effects to begin with.
+    def _begin(self, design: ModelMatrix, spread: Floats, near: System | None = None) -> tuple[Floats, Floats]:
+        """Return the spread and the fixed effects to begin with.
 
         Of many answers a part is fitted. Of few, Laplace's approximation with everything inside is quick and robust.
         """
         if design.size > LARGE:
             part = thin(design, _PART)
             system = System(part, find_structure(part))
-            found = self._maximise(system, log_sds, None, with_hessian=False)
+            found = self._maximise(system, spread, None, with_hessian=False)
         else:
             system = near if near is not None else System(design, find_structure(design))
             link = Link(self.link, design.guess, self.lapse)
-            found = maximise(Laplace(system, link, "penalised", "expected"), log_sds, with_hessian=False)
+            found = maximise(Laplace(system, link, "penalised", "expected"), spread, with_hessian=False)
             _check_finite(design, found.evaluation, self.link)
-        return np.maximum(found.log_sds, math.log(0.05)), found.evaluation.coefficients
+        return found.away_from_zero(0.05), found.evaluation.coefficients
 
     def _conclude(
         self, table: pd.DataFrame, system: System, optimum: Optimum, seconds: float, note: str = ""
@@ -290,11 +300,19 @@ class MixedModel:
         """Put a fit into words."""
         design = system.design
         notes = [*([note] if note else []), *design.notes]
-        boundary = tuple(factor.name for factor, free in zip(design.factors, optimum.free) if not free)
+        deviations = spread_of_levels(design, optimum)[0]
+        boundary = tuple(factor.name for factor, own in zip(design.factors, deviations) if own == 0)
         notes += [
             f"The standard deviation of {name} is estimated as 0, at the boundary of what is possible: the answers "
             "vary no more between its levels than chance and the other effects make them."
             for name in boundary
+        ]
+        notes += [
+            f"The random effects of {term.group} are estimated as fully dependent on one another (a singular fit): the "
+            "answers don't determine all of their variances and correlations. Correlations there have no interval."
+            for term in design.terms
+            if not all(optimum.free[which] for which in term.factors)
+            and any(deviations[which] > 0 and not optimum.free[which] for which in term.factors)
         ]
         if not optimum.converged:
             notes.append(
@@ -316,7 +334,7 @@ class MixedModel:
         fit = MixedModelFit(
             model=self,
             log_likelihood=-optimum.evaluation.value,
-            parameters=len(design.names) + int(optimum.free.sum()),
+            parameters=len(design.names) + int(optimum.moving.sum()),
             converged=optimum.converged and sound and not flat,
             flat=flat,
             boundary=boundary,
@@ -324,7 +342,7 @@ class MixedModel:
             seconds=seconds,
             covariance=covariance,
             table=table,
-            system=system,
+            system=optimum.evaluation.factorised.system,
             optimum=optimum,
         )
         lone = [name for name, (within, _) in zip(design.names, design.stratum) if within]
@@ -340,7 +358,7 @@ class MixedModel:
 
 def _flat_directions(covariance: Floats, optimum: Optimum, design: ModelMatrix, link: LinkName) -> tuple[str, ...]:
     """Return the coefficients of which the answers say nothing between guessing and all right."""
-    errors = np.sqrt(np.maximum(np.diag(covariance)[int(optimum.free.sum()) :], 0.0))
+    errors = np.sqrt(np.maximum(np.diag(covariance)[int(optimum.moving.sum()) :], 0.0))
     reach = np.array([np.abs(own if np.ptp(own) == 0 else own - own.mean()).max() for own in design.fixed.T])
     return tuple(name for name, far in zip(design.names, errors * reach) if far > _FARTHEST[link] / 2)
 
@@ -380,8 +398,8 @@ def _check_finite(design: ModelMatrix, evaluation: Evaluation, link: LinkName) -
 
 
 def _covariance(model: MixedModel, optimum: Optimum, design: ModelMatrix) -> tuple[Floats, bool]:
-    """Return the covariance of free log standard deviations and fixed effects, and whether it is one."""
-    free, size = int(optimum.free.sum()), len(design.names)
+    """Return the covariance of what is free of the spread and of the fixed effects, and whether it is one."""
+    free, size = int(optimum.moving.sum()), len(design.names)
     covariance = np.zeros((free + size, free + size))
     try:
         inverse: Floats = np.asarray(np.linalg.inv(optimum.hessian)) if len(optimum.hessian) else optimum.hessian
@@ -404,6 +422,37 @@ def _covariance(model: MixedModel, optimum: Optimum, design: ModelMatrix) -> tup
     return covariance, positive
 
 
+def spread_of_levels(
+    design: ModelMatrix, optimum: Optimum, spread: Floats | None = None
+) -> tuple[Floats, list[Floats]]:
+    """Return how much levels differ, in the unit of the columns of the table.
+
+    Parameters
+    ----------
+    design, optimum
+        Of a fit.
+    spread
+        Another spread than the optimum's.
+
+    Returns
+    -------
+    Shape (factors,): standard deviations; and for each term with slopes the correlations of its effects, a matrix.
+    """
+    count = len(design.factors)
+    values = optimum.spread if spread is None else spread
+    sds = np.exp(values[:count])
+    found, correlations, start = sds.copy(), [], count
+    for term in design.terms:
+        shears = values[start : start + term.shears]
+        root = term.root(sds[list(term.factors)], shears)
+        found[list(term.factors)] = np.sqrt((root**2).sum(axis=1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            unit = root / found[list(term.factors)][:, None]
+        correlations.append(unit @ unit.T)
+        start += term.shears
+    return found, correlations
+
+
 @dataclass(frozen=True)
 class MixedModelFit(Plotted, AnalysisResult):
     """A fitted mixed model.
@@ -416,7 +465,7 @@ class MixedModelFit(Plotted, AnalysisResult):
         Its (approximate) logarithm at the maximum; the restricted one for methods that integrate fixed effects out,
         which is no measure by which models with different fixed effects can be compared.
     parameters
-        Coefficients, and standard deviations that are not at the boundary.
+        Coefficients, and standard deviations and correlations that are not at the boundary.
     converged
         Whether the maximum was reached, and the likelihood is curved like one.
     flat
@@ -428,7 +477,8 @@ class MixedModelFit(Plotted, AnalysisResult):
     seconds
         How long the fit took.
     covariance
-        Of the logarithms of the standard deviations (without those at the boundary), and the fixed effects.
+        Of what is free of the spread (logarithms of standard deviations, without those at the boundary, and shears of
+        random slopes), and the fixed effects.
     table
         The answers.
     system, optimum
@@ -469,15 +519,39 @@ class MixedModelFit(Plotted, AnalysisResult):
         """Shape (coefficients,): the fixed effects, in the order of ``design.names``."""
         return self.optimum.evaluation.coefficients
 
-    @property
+    @cached_property
     def sds(self) -> Floats:
         """Shape (factors,): the standard deviations, in the order of ``design.factors``."""
+        return spread_of_levels(self.design, self.optimum)[0]
+
+    @property
+    def scales(self) -> Floats:
+        """Shape (factors,): what the effects of unit variance are multiplied by; ``sds`` but for random slopes."""
         return self.optimum.evaluation.sds
+
+    def random_variance(self, rows: Any = slice(None), without: Sequence[int] = ()) -> float | Floats:
+        """Return the variance that random effects give the linear predictor, of all or of some answers.
+
+        Parameters
+        ----------
+        rows
+            Which answers, in the order of the design.
+        without
+            Factors that are left out.
+        """
+        kept = [which for which in range(len(self.scales)) if which not in without]
+        plain = [which for which in kept if self.system.values[which] is None]
+        total: float | Floats = float(sum(self.scales[which] ** 2 for which in plain))
+        for which in kept:
+            values = self.system.values[which]
+            if values is not None:
+                total = total + (self.scales[which] * values[rows]) ** 2
+        return total
 
     @property
     def standard_errors(self) -> dict[str, float]:
         """Standard error of each fixed effect, by name."""
-        free = int(self.optimum.free.sum())
+        free = int(self.optimum.moving.sum())
         errors = np.sqrt(np.maximum(np.diag(self.covariance)[free:], 0.0))
         return dict(zip(self.design.names, (float(error) for error in errors)))
 
@@ -509,9 +583,19 @@ class MixedModelFit(Plotted, AnalysisResult):
         return int(self.table[name].astype(object).nunique()) if name in self.table else 1
 
     def varies_between_models(self, variables: Iterable[str]) -> bool:
-        """Say whether the fit has a random effect of models with these variables: ``model:condition``."""
+        """Say whether the fit has a random effect of models with these variables: ``model:condition``.
+
+        A random slope of models, ``(1 + condition | model)``, is one as well.
+        """
         wanted = {self.model.models, *variables}
-        return any(set(factor.name.split(":")) == wanted for factor in self.design.factors)
+        return any(self._varies_with(which) == wanted for which in range(len(self.design.factors)))
+
+    def _varies_with(self, which: int) -> set[str]:
+        """Return the columns of the table that tell the effects of a factor apart: its own, and those of its slope."""
+        for term in self.design.terms:
+            if which in term.factors:
+                return {*term.group.split(":"), *term.variables[term.factors.index(which)]}
+        return set(self.design.factors[which].name.split(":"))
 
     def speaks_for_new_models(self, name: str) -> bool:
         """Say whether a coefficient's interval holds for new models: what it changes varies between models here."""
@@ -531,14 +615,16 @@ class MixedModelFit(Plotted, AnalysisResult):
         (``_freedom_within_models``).
         """
         design = self.design
-        if self.model.models not in (self.model.random or ()) or self.number_of_models < 2:
+        groups = [split_random(name)[1] for name in self.model.random or ()]
+        if self.model.models not in groups or self.number_of_models < 2:
             return math.inf
         within, compares = design.stratum[design.names.index(name)]
         if within and self.varies_between_models(within):
             shared = [other for inside, other in design.stratum if inside == within]
             pure = sum(not other for other in shared)
             least = float(self._models_that_show(within) - math.ceil(len(shared) / max(pure, 1)))
-            if any(set(own.split(":")) == {self.model.models, *within} for own in self.boundary):
+            between = [which for which in range(len(design.factors)) if design.factors[which].name in self.boundary]
+            if any(self._varies_with(which) == {self.model.models, *within} for which in between):
                 return max(least, self._freedom_within_models(name)) if least >= 1 else least
             return least
         if not compares:
@@ -645,10 +731,13 @@ class MixedModelFit(Plotted, AnalysisResult):
         factor = self.design.factors[which]
         value = float(self.sds[which])
         low, high = 0.0, math.inf
-        if not self.optimum.free[which]:
+        term = next((own for own in self.design.terms if which in own.factors and own.shears), None)
+        if term is not None:
+            low, high, method = self._correlated_deviation(which)
+        elif not self.optimum.free[which]:
             from analysis.mixed_model.inference import upper_end_at_boundary
 
-            high = upper_end_at_boundary(self, factor.name, LEVEL)
+            high = upper_end_at_boundary(self, factor.name, LEVEL) * self.unit_of(which)
             method = (
                 f"at the boundary; upper end where the likelihood has fallen as far as the level allows; {self.method}"
             )
@@ -670,6 +759,74 @@ class MixedModelFit(Plotted, AnalysisResult):
         words = spell_estimand(self.scope)
         return Estimate(value, low, high, method, factor.size, self.scale, words, LEVEL)
 
+    def unit_of(self, which: int) -> float:
+        """Return by how much a factor's standard deviation is larger than its scale: columns are fitted at one size."""
+        for term in self.design.terms:
+            if which in term.factors:
+                return 1 / float(term.sizes[term.factors.index(which)])
+        return 1.0
+
+    def _spread_error(self, read: Callable[[Floats], float]) -> float:
+        """Return the standard error of a function of the spread, by the delta method with central differences."""
+        moving = np.flatnonzero(self.optimum.moving)
+        slopes = np.empty(len(moving))
+        for place, which in enumerate(moving):
+            ends = []
+            for sign in (1, -1):
+                spread = self.optimum.spread.copy()
+                spread[which] += sign * 1e-5
+                ends.append(read(spread))
+            slopes[place] = (ends[0] - ends[1]) / 2e-5
+        return math.sqrt(max(float(slopes @ self.covariance[: len(moving), : len(moving)] @ slopes), 0.0))
+
+    def _correlated_deviation(self, which: int) -> tuple[float, float, str]:
+        """Return the interval of the standard deviation of a correlated effect, and its method."""
+        value = float(self.sds[which])
+        if value == 0:
+            return 0.0, math.inf, f"at the boundary; no upper end for correlated slopes; {self.method}"
+        error = self._spread_error(
+            lambda spread: math.log(spread_of_levels(self.design, self.optimum, spread)[0][which])
+        )
+        freedom = 1 / (2 * error**2) if error > 0 else 0.0
+        if not (self.converged and freedom):
+            return 0.0, math.inf, "no interval: the fit did not converge"
+        tail = (1 - LEVEL) / 2
+        low, high = (value * math.sqrt(freedom / float(chi2.ppf(share, freedom))) for share in (1 - tail, tail))
+        return low, high, f"Satterthwaite, chi-square with {freedom:.1f} degrees of freedom; {self.method}"
+
+    @cached_property
+    def correlations(self) -> dict[str, Estimate]:
+        """Correlations of the random effects of a level, by name (``intercept, x | participant``), with intervals.
+
+        The interval is Wald's on Fisher's z. A singular fit, whose effects depend on one another fully, has none.
+        """
+        found: dict[str, Estimate] = {}
+        for number, term in enumerate(self.design.terms):
+            for row, column in term.shear_places:
+                name = f"{term.effects[column]}, {term.effects[row]} | {term.group}"
+                found[name] = self._correlation(number, row, column)
+        return found
+
+    def _correlation(self, number: int, row: int, column: int) -> Estimate:
+        """Return one correlation."""
+        term = self.design.terms[number]
+
+        def read(spread: Floats) -> float:
+            return float(spread_of_levels(self.design, self.optimum, spread)[1][number][row, column])
+
+        value, low, high = read(self.optimum.spread), -1.0, 1.0
+        singular = not all(self.optimum.free[which] for which in term.factors)
+        if singular or not abs(value) < 1:
+            method = f"no interval: the fit is singular; {self.method}"
+        elif not self.converged:
+            method = "no interval: the fit did not converge"
+        else:
+            error = self._spread_error(lambda spread: math.atanh(read(spread)))
+            low, high = (math.tanh(math.atanh(value) + sign * critical_value(LEVEL) * error) for sign in (-1, 1))
+            method = f"Wald on Fisher's z; {self.method}"
+        size = self.design.factors[term.factors[0]].size
+        return Estimate(value, low, high, method, size, "correlation", spell_estimand(self.scope), LEVEL)
+
     def _draw(self, **options: Any) -> Any:
         """Draw the fixed effects with their intervals."""
         from analysis.figures import plot_estimates
@@ -686,8 +843,12 @@ class MixedModelFit(Plotted, AnalysisResult):
             return plot_residuals(self.residuals(seed), **options)
 
     def readable(self) -> pd.DataFrame:
-        """Return all estimates as people read them: fixed effects, then standard deviations."""
-        effects = {"fixed": self.fixed, "standard deviation": self.standard_deviations}
+        """Return all estimates as people read them: fixed effects, standard deviations, correlations."""
+        effects = {
+            "fixed": self.fixed,
+            "standard deviation": self.standard_deviations,
+            "correlation": self.correlations,
+        }
         return pd.DataFrame(
             [
                 {"effect": kind, "name": name, "estimate": str(estimate)}
@@ -704,9 +865,10 @@ class MixedModelFit(Plotted, AnalysisResult):
         return " ".join([said, *self.notes])
 
     def frame(self) -> pd.DataFrame:
-        """Return all estimates, one a row: fixed effects, then standard deviations."""
+        """Return all estimates, one a row: fixed effects, standard deviations, correlations of random slopes."""
         rows = [("fixed", name, estimate) for name, estimate in self.fixed.items()]
         rows += [("sd", name, estimate) for name, estimate in self.standard_deviations.items()]
+        rows += [("correlation", name, estimate) for name, estimate in self.correlations.items()]
         errors = self.standard_errors
         return pd.DataFrame(
             [
@@ -754,7 +916,7 @@ class MixedModelFit(Plotted, AnalysisResult):
 
     def cov_params(self) -> pd.DataFrame:
         """Return the covariance of the fixed effects."""
-        free, names = int(self.optimum.free.sum()), list(self.design.names)
+        free, names = int(self.optimum.moving.sum()), list(self.design.names)
         return pd.DataFrame(self.covariance[free:, free:], index=names, columns=names)
 
     @property
@@ -804,6 +966,12 @@ class MixedModelFit(Plotted, AnalysisResult):
         }
         if deviations:
             shown.add_df(pd.DataFrame(deviations).T, float_format="%.4f")
+        if self.correlations:
+            rows = {
+                name: {"correlation": own.value, "low": own.low, "high": own.high}
+                for name, own in self.correlations.items()
+            }
+            shown.add_df(pd.DataFrame(rows).T, float_format="%.4f")
         for note in (f"Method: {self.method}.", *self.notes):
             shown.add_text(note)
         return shown
@@ -843,8 +1011,13 @@ class MixedModelFit(Plotted, AnalysisResult):
         if name in self.design.names:
             return self.standard_errors[name]
         which = self.design.factors.index(self.design.factor(name))
-        if not self.optimum.free[which]:
+        if self.sds[which] == 0:
             return 0.0
+        if any(which in term.factors and term.shears for term in self.design.terms):
+            value = float(self.sds[which])
+            return value * self._spread_error(
+                lambda spread: math.log(spread_of_levels(self.design, self.optimum, spread)[0][which])
+            )
         place = int(self.optimum.free[:which].sum())
         return float(self.sds[which]) * math.sqrt(max(float(self.covariance[place, place]), 0.0))
 

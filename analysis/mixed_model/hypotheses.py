@@ -238,8 +238,8 @@ def likelihood_ratio(smaller: MixedModelFit, larger: MixedModelFit) -> Likelihoo
 
     Where the larger one has one random effect more, the smaller one lies at the boundary of what is possible, and the
     reference is the mixture of two chi-squares with equal weights (Stram & Lee 1994, Variance components testing in the
-    longitudinal mixed effects model, Biometrics 50). With several more it is the plain chi-square, which is
-    conservative.
+    longitudinal mixed effects model, Biometrics 50): with and without its variance, and always with its correlations.
+    With several more it is the plain chi-square, which is conservative.
 
     Raises
     ------
@@ -264,7 +264,9 @@ def likelihood_ratio(smaller: MixedModelFit, larger: MixedModelFit) -> Likelihoo
     random = {own.name for own in larger.design.factors} - {own.name for own in smaller.design.factors}
     missing = {own.name for own in smaller.design.factors} - {own.name for own in larger.design.factors}
     left = first - second @ np.linalg.lstsq(second, first, rcond=None)[0]
-    if missing or (left**2).sum() > SAME * (first**2).sum() or fixed < 0 or not (fixed or random):
+    sheared = len(larger.system.shears) - len(smaller.system.shears)
+    wider = bool(fixed or random or sheared)
+    if missing or (left**2).sum() > SAME * (first**2).sum() or fixed < 0 or sheared < 0 or not wider:
         raise AnalysisError(
             f"{_spell(smaller)} is not a part of {_spell(larger)}: a likelihood-ratio test needs nested models, the "
             "smaller one first."
@@ -275,11 +277,12 @@ def likelihood_ratio(smaller: MixedModelFit, larger: MixedModelFit) -> Likelihoo
             'method="propagation-joint" (maximum likelihood), or test the effects with wald_test.'
         )
     statistic = max(2 * (larger.log_likelihood - smaller.log_likelihood), 0.0)
-    more = fixed + len(random)
+    inside = fixed + sheared
+    more = inside + len(random)
     if len(random) == 1:
-        below = float(statistic <= 0) if fixed == 0 else float(chi2.sf(statistic, fixed))
-        p = 0.5 * below + 0.5 * float(chi2.sf(statistic, fixed + 1))
-        reference = f"half chi-square with {fixed}, half with {fixed + 1} degrees of freedom"
+        below = float(statistic <= 0) if inside == 0 else float(chi2.sf(statistic, inside))
+        p = 0.5 * below + 0.5 * float(chi2.sf(statistic, inside + 1))
+        reference = f"half chi-square with {inside}, half with {inside + 1} degrees of freedom"
     else:
         p = float(chi2.sf(statistic, more))
         note = ", conservative for several variances" if random else ""

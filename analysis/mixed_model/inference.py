@@ -53,7 +53,13 @@ def _profile_sd(fit: MixedModelFit, which: int, level: float) -> Estimate:
     """Profile a standard deviation, on its logarithm."""
     factor = fit.design.factors[which]
     quantile = critical_value(level)
-    value = float(fit.sds[which])
+    unit = fit.unit_of(which)
+    value = float(fit.scales[which])
+    if any(which in term.factors and term.shears for term in fit.design.terms):
+        raise AnalysisError(
+            f"The profile likelihood of {factor.name!r} can't be followed: its standard deviation and its correlations "
+            "belong together. Use standard_deviations and correlations, or a bootstrap."
+        )
     if not fit.optimum.free[which]:
         low, high = 0.0, upper_end_at_boundary(fit, factor.name, level)
     else:
@@ -66,9 +72,9 @@ def _profile_sd(fit: MixedModelFit, which: int, level: float) -> Estimate:
         if zero > quantile:
             low = math.exp(profile.find_end(math.log(value), -width, quantile, most=math.log(1e-4)))
     return Estimate(
-        value,
-        min(low, value),
-        max(high, value),
+        unit * value,
+        unit * min(low, value),
+        unit * max(high, value),
         f"profile likelihood; {fit.method}",
         factor.size,
         fit.scale,
@@ -115,12 +121,12 @@ class _Profile:
         self.engine.restart(fit.optimum.evaluation.mode.unknowns)
         self.best = fit.optimum
         if joint and fit.model.method not in ("joint", "propagation-joint"):
-            self.best = self._maximise(np.maximum(fit.optimum.log_sds, math.log(0.02)), fit.coefficients)
+            self.best = self._maximise(fit.optimum.away_from_zero(0.02), fit.coefficients)
         self.last = self.best
 
-    def _maximise(self, log_sds: Floats, coefficients: Floats) -> Optimum:
+    def _maximise(self, spread: Floats, coefficients: Floats) -> Optimum:
         """Maximise with the held effect where it is."""
-        held = np.zeros(len(log_sds), dtype=bool)
+        held = np.zeros(len(spread), dtype=bool)
         held_coefficients = np.zeros(len(coefficients), dtype=bool)
         started = getattr(self, "best", None) is not self.fit.optimum or not self.joint
         if self.sd is not None:
@@ -130,7 +136,7 @@ class _Profile:
         try:
             return maximise(
                 self.engine,
-                log_sds,
+                spread,
                 coefficients if self.joint else None,
                 held=held,
                 held_coefficients=held_coefficients if self.joint else None,
@@ -143,7 +149,7 @@ class _Profile:
 
     def root(self, value: float) -> float:
         """Return the square root of the deviance with the effect at a value."""
-        start = np.where(np.isfinite(self.last.log_sds), self.last.log_sds, math.log(0.02))
+        start = np.where(np.isfinite(self.last.spread), self.last.spread, math.log(0.02))
         coefficients = self.last.evaluation.coefficients.copy()
         if self.sd is not None:
             start[self.sd] = value
@@ -192,12 +198,12 @@ def upper_end_at_boundary(fit: MixedModelFit, name: str, level: float) -> float:
     engine = fit.model.engine(fit.system)
     best = fit.optimum.evaluation
     coefficients = None if engine.free_fixed else best.coefficients
-    log_sds = fit.optimum.log_sds.copy()
+    spread = fit.optimum.spread.copy()
 
     def root(log_sd: float) -> float:
-        log_sds[which] = log_sd
+        spread[which] = log_sd
         try:
-            value = engine.evaluate(log_sds, coefficients).value - best.value
+            value = engine.evaluate(spread, coefficients).value - best.value
         except ModeNotFound:  # so far out that the approximation breaks down
             return math.inf
         return math.sqrt(max(2 * value, 0.0)) - quantile
@@ -273,18 +279,20 @@ def bootstrap(
     """
     if refits < 20:
         raise AnalysisError(f"{refits} refits are too few for an interval; ask for 20 at the least, 200 for a paper.")
+    from analysis.mixed_model.fit import spread_of_levels
+
     design = fit.design
     names = [*design.names, *(factor.name for factor in design.factors)]
     found = np.concatenate([fit.coefficients, fit.sds])
     draws: list[Floats] = []
     failed = 0
-    start = np.where(fit.optimum.free, fit.optimum.log_sds, math.log(0.1))
+    start = np.where(np.isfinite(fit.optimum.spread), fit.optimum.spread, math.log(0.1))
     with (reporter or Reporter()).task("Parametric bootstrap", refits) as advance:
         for stream in np.random.default_rng(seed).spawn(refits):
             system = fit.system.with_answers(draw_answers(fit, stream))
             try:
                 optimum = fit.model._maximise(system, start.copy(), fit.coefficients.copy(), with_hessian=False)
-                draws.append(np.concatenate([optimum.evaluation.coefficients, optimum.evaluation.sds]))
+                draws.append(np.concatenate([optimum.evaluation.coefficients, spread_of_levels(design, optimum)[0]]))
             except AnalysisError:
                 failed += 1
             advance(1)
@@ -331,8 +339,8 @@ def draw_answers(fit: MixedModelFit, rng: np.random.Generator) -> np.ndarray[tup
     """Return simulated answers from the fitted model with new levels of all random effects, in the design's order."""
     design = fit.design
     eta = design.fixed @ fit.coefficients
-    for factor, sd in zip(design.factors, fit.sds):
-        eta = eta + rng.normal(0, 1, factor.size)[factor.codes] * sd
+    for which, (factor, sd) in enumerate(zip(design.factors, fit.scales)):
+        eta = eta + fit.system.weigh(rng.normal(0, 1, factor.size)[factor.codes], which) * sd
     from analysis.mixed_model.links import Link
 
     probability = Link(fit.model.link, design.guess, fit.model.lapse).probability(eta)

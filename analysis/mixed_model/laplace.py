@@ -74,8 +74,8 @@ class Evaluation:
     value
         Minus the approximate log-likelihood.
     gradient
-        Its derivatives: with respect to the logarithms of the standard deviations and, for the joint objective, to
-        the fixed effects.
+        Its derivatives: with respect to the logarithms of the standard deviations, the shears of random slopes and,
+        for the joint objective, to the fixed effects.
     sds
         Standard deviation of each factor.
     mode
@@ -206,18 +206,20 @@ class Laplace:
         except NotPositiveDefinite as error:
             raise ModeNotFound from error
 
-    def evaluate(self, log_sds: Floats, coefficients: Floats | None = None) -> Evaluation:
+    def evaluate(self, spread: Floats, coefficients: Floats | None = None) -> Evaluation:
         """Return the objective and its gradient.
 
         Parameters
         ----------
-        log_sds
-            Logarithms of the standard deviations; minus infinity leaves a factor without effect.
+        spread
+            Logarithms of the standard deviations (minus infinity leaves a factor without effect), and after them the
+            shears of random slopes.
         coefficients
             Fixed effects, for the joint objective.
         """
-        system = self.system
-        sds = np.exp(log_sds)
+        count = len(self.system.positions)
+        self.system = system = self.system.with_shears(spread[count:])
+        sds = np.exp(spread[:count])
         self.evaluations += 1
         mode = self.find_mode(sds, coefficients)
         whole = self.objective == "restricted"
@@ -246,8 +248,18 @@ class Laplace:
                 - selected.variances[levels].sum()
                 - effects @ effects
                 + answer[levels] @ effects
-                + sds[which] * (push @ mode.unknowns[position])
+                + sds[which] * (push @ system.weigh(mode.unknowns[position], which))
             )
+        weights = mode.terms.weights(used)
+        sheared = [
+            float(
+                (push - mode.terms.score) @ (sds[column] * added * mode.unknowns[system.positions[column]])
+                + sds[column] * (weights * added) @ selected.half_leverages(column)
+                + mode.terms.score @ (sds[column] * added * answer[system.positions[column]])
+            )
+            for column, added in system.sheared()
+        ]
+        gradient = np.concatenate([gradient, sheared]) if sheared else gradient
         if not self.free_fixed:
             design = system.design.fixed
             gradient = np.concatenate([gradient, design.T @ (push - mode.terms.score)])

@@ -131,12 +131,12 @@ def _one_level(codes: Integers, groups: Integers) -> bool:
 
 def _group_mean(fit: MixedModelFit, rows: Integers, kept: Sequence[int], by: Sequence[str], level: float) -> Estimate:
     """Return the mean of one group, with its interval by the delta method on the scale of the link."""
-    design, system, sds = fit.design, fit.system, fit.sds
+    design, system, sds = fit.design, fit.system, fit.scales
     mode = fit.optimum.evaluation.mode.unknowns
     eta = design.fixed[rows] @ fit.coefficients
     for which in kept:
-        eta = eta + sds[which] * mode[system.positions[which][rows]]
-    variance = float(sum(sds[which] ** 2 for which in range(len(sds)) if which not in kept))
+        eta = eta + sds[which] * _multiplied(fit, which, rows, mode[system.positions[which][rows]])
+    variance = fit.random_variance(rows, kept)
     guess = design.guess if isinstance(design.guess, float) else design.guess[rows]
     span = 1 - guess - fit.model.lapse
     mean, slope, bend = integrate(eta, variance, fit.model.link)
@@ -144,12 +144,13 @@ def _group_mean(fit: MixedModelFit, rows: Integers, kept: Sequence[int], by: Seq
     weights = np.broadcast_to(span, slope.shape) / len(rows)
     # How the mean follows the unknowns at given standard deviations, and these standard deviations.
     by_coefficient = design.fixed[rows].T @ (weights * slope)
-    free = np.flatnonzero(fit.optimum.free)
-    by_sd = np.array([0.0 if which in kept else sds[which] ** 2 * float((weights * bend).sum()) for which in free])
+    free = np.flatnonzero(fit.optimum.moving)
+    by_sd = np.array([_by_spread(fit, int(which), kept, rows, weights * bend) for which in free])
     if kept:
         total = np.zeros(system.size)
         for which in kept:
-            total += sds[which] * np.bincount(system.positions[which][rows], weights * slope, minlength=system.size)
+            pushed = _multiplied(fit, which, rows, weights * slope)
+            total += sds[which] * np.bincount(system.positions[which][rows], pushed, minlength=system.size)
         total[system.fixed_start :] = by_coefficient
         error = float(total @ fit.optimum.evaluation.factorised.solve(total, fixed=True))
         by_sd = by_sd + fit.optimum.slopes.T @ by_coefficient
@@ -190,8 +191,27 @@ def _group_mean(fit: MixedModelFit, rows: Integers, kept: Sequence[int], by: Seq
     )
 
 
+def _multiplied(fit: MixedModelFit, which: int, rows: Integers, numbers: Floats) -> Floats:
+    """Return numbers of some answers times what the effects of a factor are multiplied by there."""
+    values = fit.system.values[which]
+    return numbers if values is None else numbers * values[rows]
+
+
+def _by_spread(fit: MixedModelFit, which: int, kept: Sequence[int], rows: Integers, weights: Floats) -> float:
+    """Return how the mean follows the logarithm of a standard deviation, or a shear of random slopes."""
+    count = len(fit.scales)
+    column, added = (which, None) if which < count else fit.system.sheared()[which - count]
+    if column in kept:
+        return 0.0
+    one = _multiplied(fit, column, rows, weights)
+    two = _multiplied(fit, column, rows, one) if added is None else one * added[rows]
+    return float(fit.scales[column] ** 2 * two.sum())
+
+
 def conditional_modes(fit: MixedModelFit, factor: str) -> pd.DataFrame:
     """Return the random effects of a factor: what its levels differ by, shrunken as far as their answers leave open.
+
+    A column of a random slope has a name of its own: ``"x | participant"``.
 
     Returns
     -------
@@ -200,15 +220,36 @@ def conditional_modes(fit: MixedModelFit, factor: str) -> pd.DataFrame:
     """
     own = fit.design.factor(factor)
     which = [other.name for other in fit.design.factors].index(factor)
-    evaluation, sd = fit.optimum.evaluation, float(fit.sds[which])
-    levels = fit.system.levels[which]
+    evaluation = fit.optimum.evaluation
     selected = evaluation.factorised.select_inverse(fixed=True)
+    effects, variances = np.zeros(own.size), np.zeros(own.size)
+    parts = _parts(fit, which)
+    for one, weight in parts:
+        effects += weight * evaluation.mode.unknowns[fit.system.levels[one]]
+        variances += weight**2 * selected.variances[fit.system.levels[one]]
+        for other, second in parts:
+            if one != other:
+                shared = np.zeros(own.size)
+                shared[own.codes] = selected.entry(one, other)
+                variances += weight * second * shared
     made = pd.DataFrame(
         {
             "level": own.labels,
-            "effect": sd * evaluation.mode.unknowns[levels],
-            "standard_error": sd * np.sqrt(selected.variances[levels]),
+            "effect": effects,
+            "standard_error": np.sqrt(np.maximum(variances, 0.0)),
             "answers": np.bincount(own.codes, minlength=own.size),
         }
     )
     return made.sort_values("level", ignore_index=True)
+
+
+def _parts(fit: MixedModelFit, which: int) -> list[tuple[int, float]]:
+    """Return the factors that make up an effect of a level, and the weight of each."""
+    start = 0
+    for term in fit.design.terms:
+        if which in term.factors:
+            shears = fit.optimum.shears[start : start + term.shears]
+            root = term.root(fit.scales[list(term.factors)], shears)[term.factors.index(which)]
+            return [(column, float(weight)) for column, weight in zip(term.factors, root) if weight]
+        start += term.shears
+    return [(which, float(fit.scales[which]))]

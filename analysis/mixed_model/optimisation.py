@@ -48,36 +48,56 @@ class Optimum:
 
     Attributes
     ----------
-    log_sds
-        Logarithms of the standard deviations; minus infinity at the boundary.
-    free
-        Which factors are not at the boundary.
+    spread
+        Logarithms of the standard deviations, minus infinity at the boundary; and after them the shears of random
+        slopes.
+    moving
+        Which of these are free: standard deviations that are not at the boundary, and what shears them.
     evaluation
         The objective there.
     hessian
-        Second derivatives of the objective, with respect to the free log standard deviations and, for the joint
-        objective, the fixed effects.
+        Second derivatives of the objective, with respect to what is free of the spread and, for the joint objective,
+        the fixed effects.
     slopes
-        Shape (coefficients, free factors): how the fixed effects at the mode follow the log standard deviations; zero
-        for the joint objective, whose fixed effects are free themselves.
+        Shape (coefficients, what is free of the spread): how the fixed effects at the mode follow it; zero for the
+        joint objective, whose fixed effects are free themselves.
     converged
         Whether the gradient vanishes.
     decrement
         Log-likelihood that another Newton step would gain.
     """
 
-    log_sds: Floats
-    free: NDArray[np.bool_]
+    spread: Floats
+    moving: NDArray[np.bool_]
     evaluation: Evaluation
     hessian: Floats
     slopes: Floats
     converged: bool
     decrement: float
 
+    @property
+    def log_sds(self) -> Floats:
+        """Shape (factors,): logarithms of the standard deviations; minus infinity at the boundary."""
+        return self.spread[: len(self.evaluation.sds)]
+
+    def away_from_zero(self, least: float) -> Floats:
+        """Return the spread with no standard deviation below a number: where another search may begin."""
+        return np.concatenate([np.maximum(self.log_sds, math.log(least)), self.shears])
+
+    @property
+    def shears(self) -> Floats:
+        """The shears of random slopes."""
+        return self.spread[len(self.evaluation.sds) :]
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """Shape (factors,): which standard deviations are not at the boundary."""
+        return self.moving[: len(self.evaluation.sds)]
+
 
 def maximise(
     laplace: Laplace | ExpectationPropagation,
-    log_sds: Floats,
+    spread: Floats,
     coefficients: Floats | None = None,
     *,
     held: NDArray[np.bool_] | None = None,
@@ -90,12 +110,13 @@ def maximise(
     ----------
     laplace
         The approximation: Laplace's, or expectation propagation.
-    log_sds
-        Where to begin; minus infinity puts a factor at the boundary for good.
+    spread
+        Where to begin: logarithms of standard deviations, and the shears of random slopes after them. Minus infinity
+        puts a factor at the boundary for good.
     coefficients
         Where to begin, for the joint objective.
     held
-        Factors whose standard deviation stays where it is.
+        What of the spread stays where it is.
     held_coefficients
         Fixed effects that stay where they are, for the joint objective.
     with_hessian
@@ -107,14 +128,24 @@ def maximise(
     NotConverged
         If there is no maximum to be reached.
     """
-    fixed = np.zeros(len(log_sds), dtype=bool) if held is None else held
+    fixed = np.zeros(len(spread), dtype=bool) if held is None else held
     with one_thread():
-        point = _Point(laplace, log_sds.copy(), coefficients, ~fixed & np.isfinite(log_sds), held_coefficients)
+        free = _drop_idle(laplace, ~fixed & np.isfinite(spread), spread)
+        point = _Point(laplace, spread.copy(), coefficients, free, held_coefficients)
         point.approach(5e-3)
-        suspects = point.free & (point.log_sds < _SUSPECT)
+        suspects = point.free & point.is_deviation & (point.spread < _SUSPECT)
         if suspects.any():
             point = _try_zero(point, suspects)
         return point.polish() if with_hessian else point.stop()
+
+
+def _drop_idle(laplace: Laplace | ExpectationPropagation, free: NDArray[np.bool_], spread: Floats) -> NDArray[np.bool_]:
+    """Return what may move without the shears of columns whose standard deviation is 0: they change nothing."""
+    free = free.copy()
+    count = len(laplace.system.positions)
+    for place, (column, _) in enumerate(laplace.system.sheared()):
+        free[count + place] &= bool(np.isfinite(spread[column]))
+    return free
 
 
 class _Point:
@@ -123,13 +154,14 @@ class _Point:
     def __init__(
         self,
         laplace: Laplace | ExpectationPropagation,
-        log_sds: Floats,
+        spread: Floats,
         coefficients: Floats | None,
         free: NDArray[np.bool_],
         held_coefficients: NDArray[np.bool_] | None,
     ) -> None:
         self.laplace = laplace
-        self.log_sds = log_sds
+        self.spread = spread
+        self.is_deviation = np.arange(len(spread)) < len(laplace.system.positions)
         self.coefficients = coefficients
         self.free = free
         self.held = held_coefficients
@@ -139,17 +171,17 @@ class _Point:
         large = laplace.system.design.size > LARGE
         self.fine, self.tight = (10 * _FINE, 100 * _TIGHT) if large else (_FINE, _TIGHT)
         laplace.tolerance = _LOOSE
-        self.current = self._evaluate(log_sds, coefficients)
+        self.current = self._evaluate(spread, coefficients)
         self.scale = self._find_scale()
 
-    def _evaluate(self, log_sds: Floats, coefficients: Floats | None) -> Evaluation:
+    def _evaluate(self, spread: Floats, coefficients: Floats | None) -> Evaluation:
         """Return the objective at a point."""
         try:
-            return self.laplace.evaluate(log_sds, coefficients)
+            return self.laplace.evaluate(spread, coefficients)
         except ModeNotFound as error:
             raise NotConverged(
                 "the most likely random effects were not found at standard deviations of "
-                + ", ".join(f"{math.exp(value):.3g}" for value in log_sds)
+                + ", ".join(f"{math.exp(value):.3g}" for value in spread[: len(self.laplace.system.positions)])
             ) from error
 
     def _find_scale(self) -> Floats:
@@ -159,7 +191,14 @@ class _Point:
         """
         system, selected = self.laplace.system, self.current.selected
         widths = []
+        sheared = system.sheared()
         for which in np.flatnonzero(self.free):
+            if not self.is_deviation[which]:
+                # A shear is about a ratio of two standard deviations.
+                column = sheared[which - len(system.positions)][0]
+                own = math.exp(max(self.spread[column], _SUSPECT))
+                widths.append(min(1 / (own * math.sqrt(len(system.levels[column]))), 0.5))
+                continue
             levels = system.levels[which]
             effective = len(levels) - float(selected.variances[levels].sum())
             widths.append(min(1 / math.sqrt(max(2 * effective**2 / len(levels), 0.25)), 0.5))
@@ -175,14 +214,16 @@ class _Point:
     def move(self, step: Floats) -> tuple[Floats, Floats | None]:
         """Return log standard deviations and fixed effects after a scaled step from here."""
         change = self.scale @ step
-        log_sds = self.log_sds.copy()
+        spread = self.spread.copy()
         count = int(self.free.sum())
-        log_sds[self.free] = np.clip(log_sds[self.free] + change[:count], SMALLEST - 2, LARGEST)
+        spread[self.free] += change[:count]
+        bounded = self.free & self.is_deviation
+        spread[bounded] = np.clip(spread[bounded], SMALLEST - 2, LARGEST)
         if self.coefficients is None:
-            return log_sds, None
+            return spread, None
         coefficients = self.coefficients.copy()
         coefficients[self.loose] += change[count:]
-        return log_sds, coefficients
+        return spread, coefficients
 
     def gradient(self, evaluation: Evaluation) -> Floats:
         """Return the scaled gradient."""
@@ -198,7 +239,7 @@ class _Point:
 
     def settle(self, step: Floats, evaluation: Evaluation) -> None:
         """Go there."""
-        self.log_sds, self.coefficients = self.move(step)
+        self.spread, self.coefficients = self.move(step)
         self.current = evaluation
 
     def approach(self, tolerance: float) -> None:
@@ -208,7 +249,8 @@ class _Point:
         count = int(self.free.sum())
         widths = np.diag(self.scale)[:count]
         bounds = [
-            ((SMALLEST - own) / width, (LARGEST - own) / width) for own, width in zip(self.log_sds[self.free], widths)
+            ((SMALLEST - own) / width, (LARGEST - own) / width) if deviation else (-60.0, 60.0)
+            for own, width, deviation in zip(self.spread[self.free], widths, self.is_deviation[self.free])
         ]
         bounds = [(min(low, 0.0), max(high, 0.0)) for low, high in bounds]
         bounds += [(-60.0, 60.0)] * int(self.loose.sum())
@@ -266,7 +308,7 @@ class _Point:
         unknown = np.full((len(self.scale),) * 2, np.nan)
         slopes = np.full((self.laplace.system.coefficients, int(self.free.sum())), np.nan)
         return Optimum(
-            self.log_sds, self.free, self.current, unknown, slopes, decrement < 1e-2 and self.current.exact, decrement
+            self.spread, self.free, self.current, unknown, slopes, decrement < 1e-2 and self.current.exact, decrement
         )
 
     def polish(self) -> Optimum:
@@ -278,7 +320,7 @@ class _Point:
         self.scale = self._find_scale()  # from here: it was that of the start
         second, slopes = self.hessian()
         self.laplace.tolerance = self.tight
-        self.current = self._evaluate(self.log_sds, self.coefficients)
+        self.current = self._evaluate(self.spread, self.coefficients)
         decrement, moved, renewed = math.inf, 0.0, 0
         for _ in range(_MOST_POLISHING):
             gradient = self.gradient(self.current)
@@ -299,7 +341,7 @@ class _Point:
                 moved, renewed = 0.0, renewed + 1
         gradient = self.gradient(self.current)
         decrement = float(0.5 * gradient @ _solve_convex(second, gradient))
-        at_bound = bool((self.log_sds[self.free] > LARGEST - 1e-6).any())
+        at_bound = bool((self.spread[self.free & self.is_deviation] > LARGEST - 1e-6).any())
         return self._optimum(second, slopes, decrement < 1e-6 and not at_bound, decrement)
 
     def _optimum(self, second: Floats, slopes: Floats, converged: bool, decrement: float) -> Optimum:
@@ -307,8 +349,8 @@ class _Point:
         inverse = np.linalg.inv(self.scale) if len(self.scale) else self.scale
         count = int(self.free.sum())
         return Optimum(
-            log_sds=self.log_sds,
-            free=self.free,
+            spread=self.spread,
+            moving=self.free,
             evaluation=self.current,
             hessian=inverse.T @ second @ inverse,
             slopes=(slopes @ inverse)[:, :count],
@@ -326,13 +368,14 @@ def _solve_convex(second: Floats, right: Floats) -> Floats:
 
 def _try_zero(point: _Point, suspects: NDArray[np.bool_]) -> _Point:
     """Put small standard deviations at zero, the smallest first, where that loses no likelihood."""
-    for which in sorted(np.flatnonzero(suspects), key=lambda which: float(point.log_sds[which])):
-        log_sds = point.log_sds.copy()
-        log_sds[which] = -math.inf
+    for which in sorted(np.flatnonzero(suspects), key=lambda which: float(point.spread[which])):
+        spread = point.spread.copy()
+        spread[which] = -math.inf
         free = point.free.copy()
         free[which] = False
+        free = _drop_idle(point.laplace, free, spread)
         point.laplace.restart(point.current.mode.unknowns)
-        other = _Point(point.laplace, log_sds, point.coefficients, free, point.held)
+        other = _Point(point.laplace, spread, point.coefficients, free, point.held)
         other.approach(5e-3)
         if other.current.value <= point.current.value + 1e-7 * max(1.0, abs(point.current.value) * 1e-3):
             point = other

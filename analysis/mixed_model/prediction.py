@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
 from analysis.judgement_table import plain
+from analysis.mixed_model.design import split_random
 from analysis.mixed_model.links import Floats
 from analysis.mixed_model.marginal_means import integrate
 from benchmark.errors import AnalysisError, first_line, suggest
@@ -46,11 +47,11 @@ def predict(fit: MixedModelFit, table: pd.DataFrame | None = None, levels: Level
     variance = np.zeros(len(own))
     mode = fit.optimum.evaluation.mode.unknowns
     for which in range(len(fit.design.factors)):
-        sd = float(fit.sds[which])
+        sd = fit.scales[which] * _multipliers(fit, own, which)
         place = _places(fit, own, which) if levels == "known" else np.full(len(own), -1)
         known = place >= 0
-        eta[known] += sd * mode[fit.system.levels[which]][place[known]]
-        variance[~known] += sd**2
+        eta[known] += sd[known] * mode[fit.system.levels[which]][place[known]]
+        variance[~known] += sd[~known] ** 2
     guess = _guess(fit, own)
     mean = integrate(eta, variance, fit.model.link)[0]
     return pd.Series(
@@ -60,22 +61,39 @@ def predict(fit: MixedModelFit, table: pd.DataFrame | None = None, levels: Level
 
 def _fixed_part(fit: MixedModelFit, table: pd.DataFrame) -> Floats:
     """Return the fixed part of the linear predictor."""
+    return np.asarray(_columns(fit.design.specification, table) @ fit.coefficients)
+
+
+def _columns(specification: Any, table: pd.DataFrame) -> Floats:
+    """Return the columns of a design for other rows than those that were fitted."""
     from formulaic.errors import FormulaicError  # type: ignore[import-untyped, unused-ignore]
 
     try:
-        made = fit.design.specification.get_model_matrix(table, na_action="raise")
+        made = specification.get_model_matrix(table, na_action="raise")
     except (FormulaicError, ValueError, KeyError, TypeError) as error:
         raise AnalysisError(
-            f"The table lacks what the fixed effects need ({first_line(error)}): it must have the columns and values "
+            f"The table lacks what the effects need ({first_line(error)}): it must have the columns and values "
             "that the model was fitted with."
         ) from error
-    return np.asarray(made, dtype=np.float64) @ fit.coefficients
+    return np.asarray(made, dtype=np.float64)
+
+
+def _multipliers(fit: MixedModelFit, table: pd.DataFrame, which: int) -> Floats:
+    """Return what the effects of a factor are multiplied by in each row: 1 but for random slopes."""
+    start = 0
+    for term in fit.design.terms:
+        if which in term.factors:
+            columns = _columns(term.specification, table) / term.sizes
+            lower = term.unit_lower(fit.optimum.shears[start : start + term.shears])
+            return np.asarray((columns @ lower)[:, term.factors.index(which)])
+        start += term.shears
+    return np.ones(len(table))
 
 
 def _places(fit: MixedModelFit, table: pd.DataFrame, which: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return the number of each row's level of a factor; -1 where it was not fitted."""
     factor = fit.design.factors[which]
-    columns = factor.name.split(":")
+    columns = split_random(factor.name)[1].split(":")
     if any(column not in table for column in columns):
         return np.full(len(table), -1, dtype=np.int64)
     known = {label: number for number, label in enumerate(factor.labels)}

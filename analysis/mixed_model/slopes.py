@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.estimands import Drawing, spell_estimand
+from analysis.mixed_model.design import split_random
 from analysis.mixed_model.fit import MixedModel, MixedModelFit
 from analysis.mixed_model.marginal_means import integrate
 from analysis.scaling.predictors import Predictor
@@ -58,7 +60,12 @@ def slopes_from(
 
 def _within_condition(random: Sequence[str]) -> tuple[str, ...]:
     """Leave out what only tells conditions apart."""
-    return tuple(name for name in random if "condition" not in name.split(":"))
+    kept = []
+    for name in random:
+        effects, group = split_random(name)
+        if "condition" not in group.split(":"):
+            kept.append(group if re.search(r"\bcondition\b", effects) else name)
+    return tuple(dict.fromkeys(kept))
 
 
 def slope_of(fit: MixedModelFit, predictor: Predictor, drawing: Drawing = "layer-uniform") -> MixedModelSlope:
@@ -73,7 +80,7 @@ def slope_of(fit: MixedModelFit, predictor: Predictor, drawing: Drawing = "layer
         If the slope has no standard error or no degrees of freedom.
     """
     latent = fit.fixed[COLUMN]
-    variance = float((fit.sds**2).sum())
+    variance = fit.random_variance()
     _, rise, _ = integrate(fit.design.fixed @ fit.coefficients, variance, fit.model.link)
     guess = fit.design.guess if isinstance(fit.design.guess, float) else np.asarray(fit.design.guess)
     factor = float(np.mean((1 - guess - fit.model.lapse) * rise))

@@ -10,6 +10,8 @@ make good use of that:
   blocks wherever a study is nested (people who saw one model only). Where sessions mix all models there is one block;
 - the *border*: factors with few levels, which tie all blocks together (models), and the fixed effects.
 
+Each column of a random slope is a factor of its own, with the levels of its group.
+
 This is a sparse Cholesky factorisation with its order chosen from the meaning of the factors, whose trailing blocks
 are handed to LAPACK; compare Bates et al. (2015), Fitting linear mixed-effects models using lme4, section 5.
 """
@@ -114,8 +116,9 @@ def find_structure(design: ModelMatrix, *, border_levels: int = BORDER_LEVELS) -
     sizes = [factor.size for factor in factors]
     chain = _longest_chain(codes, sizes, border_levels)
     rest = [which for which in range(len(factors)) if which not in chain]
-    border = [which for which in rest if sizes[which] <= border_levels]
-    outer = [which for which in rest if sizes[which] > border_levels]
+    # Rows of the border are few because its columns hold nothing but 0 and 1, besides the fixed effects.
+    border = [which for which in rest if sizes[which] <= border_levels and factors[which].values is None]
+    outer = [which for which in rest if which not in border]
     outer_codes, blocks = _order_blocks(
         [codes[which] for which in outer], [sizes[which] for which in outer], codes, chain
     )

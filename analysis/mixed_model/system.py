@@ -139,6 +139,10 @@ class System:
         For each factor of the design: shape (answers,), which unknown each answer's level is.
     levels
         For each factor of the design: shape (levels,), which unknown each level is.
+    values
+        For each factor of the design: shape (answers,), what its effect is multiplied by in each answer; None for 1.
+    shears
+        What is added of later columns of a random slope to earlier ones; see ``design.SlopeTerm``.
     """
 
     def __init__(self, design: ModelMatrix, structure: Structure) -> None:
@@ -181,6 +185,8 @@ class System:
             [_indicator(parent, later.size) for parent, later in zip(link.parents, structure.chain[place + 1 :])]
             for place, link in enumerate(structure.chain)
         ]
+        self.values = [factor.values for factor in design.factors]
+        self.shears = np.zeros(sum(term.shears for term in design.terms))
         self.rows = [np.repeat(np.arange(link.size), np.diff(link.pointers)) for link in structure.chain]
         self.blocks = [self._split(link, rows) for link, rows in zip(structure.chain, self.rows)]
 
@@ -225,18 +231,49 @@ class System:
         other.design = replace(self.design, correct=correct)
         return other
 
+    def with_shears(self, shears: Floats) -> System:
+        """Return the same system with other shears: other correlations of random slopes."""
+        if not len(shears) or np.array_equal(shears, self.shears):
+            return self
+        other = copy(self)
+        other.shears = shears.copy()
+        other.values = list(self.values)
+        start = 0
+        for term in self.design.terms:
+            own = shears[start : start + term.shears]
+            for which, values in zip(term.factors, (term.columns @ term.unit_lower(own)).T):
+                other.values[which] = np.ascontiguousarray(values)
+            start += term.shears
+        return other
+
+    def sheared(self) -> list[tuple[int, Floats]]:
+        """Return, for each shear, the factor that it changes, and what it adds to that factor's multipliers."""
+        return [
+            (term.factors[column], term.columns[:, row])
+            for term in self.design.terms
+            for row, column in term.shear_places
+        ]
+
+    def weigh(self, weights: Floats, *factors: int) -> Floats:
+        """Return weights of answers times what the effects of some factors are multiplied by in each answer."""
+        for which in factors:
+            values = self.values[which]
+            if values is not None:
+                weights = weights * values
+        return weights
+
     def linear_predictor(self, unknowns: Floats, sds: Sequence[float] | Floats) -> Floats:
         """Return the linear predictor of every answer."""
         eta: Floats = self.design.fixed @ unknowns[self.fixed_start :]
-        for position, sd in zip(self.positions, sds):
-            eta += sd * unknowns[position]
+        for which, (position, sd) in enumerate(zip(self.positions, sds)):
+            eta += sd * self.weigh(unknowns[position], which)
         return eta
 
     def add_up(self, values: Floats, sds: Sequence[float] | Floats) -> Floats:
         """Return A' times a value for every answer: the transpose of ``linear_predictor``."""
         total = np.zeros(self.size)
-        for position, sd in zip(self.positions, sds):
-            total += sd * np.bincount(position, values, minlength=self.size)
+        for which, (position, sd) in enumerate(zip(self.positions, sds)):
+            total += sd * np.bincount(position, self.weigh(values, which), minlength=self.size)
         total[self.fixed_start :] = self.design.fixed.T @ values
         return total
 
