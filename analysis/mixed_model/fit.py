@@ -32,7 +32,7 @@ from analysis.mixed_model.expectation_propagation import ExpectationPropagation
 from analysis.mixed_model.laplace import Curvature, Evaluation, Laplace
 from analysis.mixed_model.links import LINKS, Floats, Link, LinkName
 from analysis.mixed_model.misleading import EVIDENCE, Cells, Mixture
-from analysis.mixed_model.optimisation import LARGE, NotConverged, Optimum, maximise
+from analysis.mixed_model.optimisation import LARGE, NotConverged, Optimum, maximise, spread_of_levels
 from analysis.mixed_model.structure import find_structure
 from analysis.mixed_model.system import System
 from analysis.results import AnalysisResult, Plotted, ResultList
@@ -420,37 +420,6 @@ def _covariance(model: MixedModel, optimum: Optimum, design: ModelMatrix) -> tup
         covariance[:free, free:] = moved.T
         covariance[free:, free:] += moved @ optimum.slopes.T
     return covariance, positive
-
-
-def spread_of_levels(
-    design: ModelMatrix, optimum: Optimum, spread: Floats | None = None
-) -> tuple[Floats, list[Floats]]:
-    """Return how much levels differ, in the unit of the columns of the table.
-
-    Parameters
-    ----------
-    design, optimum
-        Of a fit.
-    spread
-        Another spread than the optimum's.
-
-    Returns
-    -------
-    Shape (factors,): standard deviations; and for each term with slopes the correlations of its effects, a matrix.
-    """
-    count = len(design.factors)
-    values = optimum.spread if spread is None else spread
-    sds = np.exp(values[:count])
-    found, correlations, start = sds.copy(), [], count
-    for term in design.terms:
-        shears = values[start : start + term.shears]
-        root = term.root(sds[list(term.factors)], shears)
-        found[list(term.factors)] = np.sqrt((root**2).sum(axis=1))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            unit = root / found[list(term.factors)][:, None]
-        correlations.append(unit @ unit.T)
-        start += term.shears
-    return found, correlations
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from analysis.estimands import spell_estimand
 from analysis.intervals.quantiles import critical_value
 from analysis.mixed_model.laplace import ModeNotFound
 from analysis.mixed_model.links import Floats
-from analysis.mixed_model.optimisation import NotConverged, Optimum, maximise
+from analysis.mixed_model.optimisation import NotConverged, Optimum, maximise, spread_of_levels
 from analysis.results import Record
 from analysis.threads import one_thread
 from benchmark.errors import AnalysisError, suggest
@@ -279,8 +279,6 @@ def bootstrap(
     """
     if refits < 20:
         raise AnalysisError(f"{refits} refits are too few for an interval; ask for 20 at the least, 200 for a paper.")
-    from analysis.mixed_model.fit import spread_of_levels
-
     design = fit.design
     names = [*design.names, *(factor.name for factor in design.factors)]
     found = np.concatenate([fit.coefficients, fit.sds])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from analysis.mixed_model.design import ModelMatrix
 from analysis.mixed_model.expectation_propagation import ExpectationPropagation
 from analysis.mixed_model.laplace import Evaluation, Laplace, ModeNotFound
 from analysis.mixed_model.links import Floats
@@ -93,6 +94,37 @@ class Optimum:
     def free(self) -> NDArray[np.bool_]:
         """Shape (factors,): which standard deviations are not at the boundary."""
         return self.moving[: len(self.evaluation.sds)]
+
+
+def spread_of_levels(
+    design: ModelMatrix, optimum: Optimum, spread: Floats | None = None
+) -> tuple[Floats, list[Floats]]:
+    """Return how much levels differ, in the unit of the columns of the table.
+
+    Parameters
+    ----------
+    design, optimum
+        Of a fit.
+    spread
+        Another spread than the optimum's.
+
+    Returns
+    -------
+    Shape (factors,): standard deviations; and for each term with slopes the correlations of its effects, a matrix.
+    """
+    count = len(design.factors)
+    values = optimum.spread if spread is None else spread
+    sds = np.exp(values[:count])
+    found, correlations, start = sds.copy(), [], count
+    for term in design.terms:
+        shears = values[start : start + term.shears]
+        root = term.root(sds[list(term.factors)], shears)
+        found[list(term.factors)] = np.sqrt((root**2).sum(axis=1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            unit = root / found[list(term.factors)][:, None]
+        correlations.append(unit @ unit.T)
+        start += term.shears
+    return found, correlations
 
 
 def maximise(
