@@ -433,3 +433,10 @@ def test_slopes_of_models_speak_for_new_models() -> None:
     assert found.scope == "new models" and not any("these models alone" in note for note in found.notes)
     without = MixedModel(("condition",), ("unit", "model"), guess=0.0, method="parity").fit(table)
     assert found.bse[name] > 2 * without.bse[name]
+
+
+def test_a_slope_that_hardly_varies_has_an_interval_from_zero() -> None:
+    """Its logarithm is undetermined: the standard error of it is many times one."""
+    found = fit("correct ~ two + (1 + two|participant) + (1 + two|unit)")
+    spread = found.standard_deviations["two[T.b] | unit"]
+    assert spread.low == 0 and 0.05 < spread.high < 2

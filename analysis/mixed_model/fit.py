@@ -759,6 +759,11 @@ class MixedModelFit(Plotted, AnalysisResult):
         freedom = 1 / (2 * error**2) if error > 0 else 0.0
         if not (self.converged and freedom):
             return 0.0, math.inf, "no interval: the fit did not converge"
+        if freedom < _FEW:
+            # Near zero the logarithm says little; the likelihood of correlated effects has no profile to follow.
+            width = critical_value(LEVEL) * 2 * value**2 * error
+            low, high = (math.sqrt(max(value**2 + sign * width, 0.0)) for sign in (-1, 1))
+            return low, high, f"Wald on the variance; {self.method}"
         tail = (1 - LEVEL) / 2
         low, high = (value * math.sqrt(freedom / float(chi2.ppf(share, freedom))) for share in (1 - tail, tail))
         return low, high, f"Satterthwaite, chi-square with {freedom:.1f} degrees of freedom; {self.method}"
