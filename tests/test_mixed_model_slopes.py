@@ -440,3 +440,16 @@ def test_a_slope_that_hardly_varies_has_an_interval_from_zero() -> None:
     found = fit("correct ~ two + (1 + two|participant) + (1 + two|unit)")
     spread = found.standard_deviations["two[T.b] | unit"]
     assert spread.low == 0 and 0.05 < spread.high < 2
+
+
+def test_a_fit_has_what_users_of_statsmodels_look_for() -> None:
+    found = slopes()
+    assert found.fittedvalues.between(0, 1).all() and len(found.resid) == found.nobs
+    assert found.resid.mean() == pytest.approx(0, abs=0.02)
+    assert found.random_effects["x | participant"].index.is_unique
+    (one, two) = found.t_test("x = 0.4, intercept = 0")
+    assert one.statistic == pytest.approx((found.params["x"] - 0.4) / found.bse["x"])
+    assert two.p == pytest.approx(found.pvalues["intercept"])
+    assert one.estimate.low < found.params["x"] < one.estimate.high
+    (same,) = found.t_test("x")
+    assert same.p == pytest.approx(found.wald_test("x = 0").p)

@@ -44,7 +44,7 @@ from benchmark.progress import Reporter
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from analysis.mixed_model.hypotheses import Contrast, LikelihoodRatio, WaldTest
+    from analysis.mixed_model.hypotheses import Contrast, LikelihoodRatio, LinearTest, WaldTest
     from analysis.mixed_model.inference import Bootstrap
     from analysis.mixed_model.marginal_means import MarginalMeans
     from analysis.mixed_model.prediction import Levels
@@ -66,6 +66,8 @@ _PART = 60_000
 """Answers that a search among many more begins with."""
 _FEW = 3.0
 """With fewer degrees of freedom, the interval of a standard deviation is that of its profile likelihood."""
+_MANY = 30.0
+"""With fewer, the interval of a standard deviation that belongs to correlated effects is Wald's on its variance."""
 _FARTHEST = {"logit": 12.0, "probit": 6.0}
 """A fixed part of the linear predictor beyond this is a runaway."""
 
@@ -759,8 +761,9 @@ class MixedModelFit(Plotted, AnalysisResult):
         freedom = 1 / (2 * error**2) if error > 0 else 0.0
         if not (self.converged and freedom):
             return 0.0, math.inf, "no interval: the fit did not converge"
-        if freedom < _FEW:
-            # Near zero the logarithm says little; the likelihood of correlated effects has no profile to follow.
+        if freedom < _MANY:
+            # How well a variance is known depends little on its size here, so that a chi-square with few degrees of
+            # freedom, whose width follows the estimate, holds too seldom: see docs/recovery.md.
             width = critical_value(LEVEL) * 2 * value**2 * error
             low, high = (math.sqrt(max(value**2 + sign * width, 0.0)) for sign in (-1, 1))
             return low, high, f"Wald on the variance; {self.method}"
@@ -973,6 +976,31 @@ class MixedModelFit(Plotted, AnalysisResult):
         from analysis.mixed_model.prediction import predict
 
         return predict(self, table, levels)
+
+    @property
+    def fittedvalues(self) -> pd.Series:
+        """The probability of a right answer for each answer that was fitted, at its levels' own effects."""
+        return self.predict().rename("fittedvalues")
+
+    @property
+    def resid(self) -> pd.Series:
+        """Right (1) or wrong (0) less ``fittedvalues``; ``residuals`` gives quantile residuals, which tell more."""
+        right = pd.Series(self.table[self.model.outcome].to_numpy(dtype=float), index=self.fittedvalues.index)
+        return (right - self.fittedvalues).rename("resid")
+
+    @property
+    def random_effects(self) -> dict[str, pd.Series]:
+        """The random effects by factor, each by level: ``conditional_modes``, which has standard errors."""
+        return {
+            factor.name: self.conditional_modes(factor.name).set_index("level")["effect"]
+            for factor in self.design.factors
+        }
+
+    def t_test(self, hypothesis: str | Sequence[str], level: float = LEVEL) -> ResultList[LinearTest]:
+        """Test hypotheses one by one, ``"condition[T.synthetic] = 0"``; see ``hypotheses.linear_tests``."""
+        from analysis.mixed_model.hypotheses import linear_tests
+
+        return linear_tests(self, hypothesis, level)
 
     def residuals(self, seed: int = 0) -> pd.DataFrame:
         """Return randomised quantile residuals; see ``prediction.quantile_residuals``."""

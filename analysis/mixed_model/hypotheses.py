@@ -53,6 +53,28 @@ class WaldTest(Record):
 
 
 @dataclass(frozen=True)
+class LinearTest(Record):
+    """A test of one linear hypothesis on the fixed effects.
+
+    Attributes
+    ----------
+    hypothesis
+        What was tested.
+    estimate
+        The combination of effects on its left, with its Wald interval.
+    statistic
+        How far it is from what the hypothesis says, in standard errors.
+    p
+        Two-sided.
+    """
+
+    hypothesis: str
+    estimate: Estimate
+    statistic: float
+    p: float
+
+
+@dataclass(frozen=True)
 class Contrast(Record):
     """The difference between two groups of answers, on the scale of the link.
 
@@ -184,6 +206,51 @@ def wald_test(fit: MixedModelFit, hypothesis: str | Sequence[str]) -> WaldTest:
     return WaldTest(said, statistic, rank, freedom, p)
 
 
+def linear_tests(fit: MixedModelFit, hypothesis: str | Sequence[str], level: float) -> ResultList[LinearTest]:
+    """Test hypotheses on fixed effects one by one; ``wald_test`` tests them together.
+
+    Raises
+    ------
+    AnalysisError
+        If a hypothesis can't be read.
+    """
+    said = [part.strip() for part in hypothesis.split(",")] if isinstance(hypothesis, str) else list(hypothesis)
+    weights, values = read_constraints(said, fit.design.names)
+    covariance = fit.cov_params().to_numpy()
+    tests = []
+    for words, row, value in zip(said, weights, values):
+        estimate, error, freedom = _combine(fit, row, covariance, level, fit.nobs)
+        away = (estimate.value - float(value)) / error if error > 0 and fit.converged else math.nan
+        tests.append(LinearTest(words, estimate, away, _two_sided(away, freedom)))
+    return ResultList(tests)
+
+
+def _two_sided(statistic: float, freedom: float) -> float:
+    """Return the two-sided p of a statistic; missing where there are no degrees of freedom."""
+    if freedom < 1:
+        return math.nan
+    return 2 * float(t.sf(abs(statistic), freedom) if math.isfinite(freedom) else norm.sf(abs(statistic)))
+
+
+def _combine(
+    fit: MixedModelFit, weights: Floats, covariance: Floats, level: float, count: int
+) -> tuple[Estimate, float, float]:
+    """Return a linear combination of fixed effects, its standard error, and its degrees of freedom."""
+    value, error = float(weights @ fit.coefficients), math.sqrt(max(float(weights @ covariance @ weights), 0.0))
+    freedom = freedom_of(fit, weights)
+    low, high = -math.inf, math.inf
+    method = "no interval: the fit did not converge"
+    if fit.converged and error > 0 and freedom >= 1:
+        reach = float(t.ppf((1 + level) / 2, freedom) if math.isfinite(freedom) else norm.ppf((1 + level) / 2))
+        low, high = value - reach * error, value + reach * error
+        how = f"t with {freedom:.0f} degrees of freedom" if math.isfinite(freedom) else "normal"
+        method = f"Wald, {how}; {fit.method}"
+    involved = [name for name, weight in zip(fit.design.names, weights) if weight]
+    new_models = bool(involved) and all(fit.speaks_for_new_models(name) for name in involved)
+    scope = fit._scope(new_models)
+    return Estimate(value, low, high, method, count, fit.scale, spell_estimand(scope), level), error, freedom
+
+
 def contrast_groups(fit: MixedModelFit, by: str | Sequence[str], level: float) -> ResultList[Contrast]:
     """Return the differences between all pairs of groups of answers, on the scale of the link.
 
@@ -214,20 +281,9 @@ def contrast_groups(fit: MixedModelFit, by: str | Sequence[str], level: float) -
                 f"{spelled[first]} and {spelled[second]} have the same fixed effects: {', '.join(names)} is no fixed "
                 "effect of this fit. Add it to the model, or look at conditional_modes."
             )
-        value, error = float(weights @ fit.coefficients), math.sqrt(max(float(weights @ covariance @ weights), 0.0))
-        freedom = freedom_of(fit, weights)
-        low, high, p = -math.inf, math.inf, math.nan
-        method = "no interval: the fit did not converge"
-        if fit.converged and error > 0 and freedom >= 1:
-            reach = float(t.ppf((1 + level) / 2, freedom) if math.isfinite(freedom) else norm.ppf((1 + level) / 2))
-            low, high = value - reach * error, value + reach * error
-            p = 2 * float(t.sf(abs(value) / error, freedom) if math.isfinite(freedom) else norm.sf(abs(value) / error))
-            how = f"t with {freedom:.0f} degrees of freedom" if math.isfinite(freedom) else "normal"
-            method = f"Wald, {how}; {fit.method}"
-        involved = [name for name, weight in zip(fit.design.names, weights) if weight]
-        new_models = bool(involved) and all(fit.speaks_for_new_models(name) for name in involved)
-        scope = fit._scope(new_models)
-        estimate = Estimate(value, low, high, method, len(table), fit.scale, spell_estimand(scope), level)
+        estimate, error, freedom = _combine(fit, weights, covariance, level, len(table))
+        tested = fit.converged and error > 0
+        p = _two_sided(estimate.value / error, freedom) if tested else math.nan
         found.append((spelled[first], spelled[second], estimate, p))
     adjusted = adjust_holm([p for *_, p in found])
     return ResultList(Contrast(*own, float(holm)) for own, holm in zip(found, adjusted))

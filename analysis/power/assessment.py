@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.arguments import check_kind
 from analysis.multiple_tests import ALPHA
 from analysis.power.analyses import alpha_was_level
 from analysis.power.design import Design
@@ -85,6 +86,7 @@ def describe_power(
     power, alpha, family, simulations, seed, reporter
         As for :func:`smallest_detectable`.
     """
+    check_kind(design, Design, "design", "Design(...) makes one, and find_design() gives the one of 2023.")
     smallest = smallest_detectable(
         design, goal, power=power, alpha=alpha, family=family, simulations=simulations, seed=seed, reporter=reporter
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.arguments import check_kind
 from analysis.estimands import spell_estimand
 from analysis.intervals.quantiles import critical_value
 from analysis.intervals.wilson import interval_of_count
@@ -121,6 +122,7 @@ def simulate_power(
     AnalysisError
         If the design can't carry the goal, or there is no room for the effect.
     """
+    check_kind(design, Design, "design", "Design(...) makes one, and find_design() gives the one of 2023.")
     check_goal(design, goal, bound, simulations, alpha)
     studied, population, outcome = prepare_studies(design, goal, effect)
     found = np.empty((simulations, outcome.size))

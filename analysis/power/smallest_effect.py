@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
+from analysis.arguments import check_kind
 from analysis.estimands import spell_estimand
 from analysis.intervals.quantiles import critical_value
 from analysis.multiple_tests import ALPHA
@@ -54,6 +55,7 @@ def smallest_detectable(
     AnalysisError
         If the design can't carry the goal, or has no room for an effect that it would find with this power.
     """
+    check_kind(design, Design, "design", "Design(...) makes one, and find_design() gives the one of 2023.")
     if not alpha < power < 1:
         raise AnalysisError(f"A power must lie between alpha, {alpha:g}, and 1, not at {power:g}.")
     check_goal(design, goal, 1.0, simulations, alpha)

@@ -9,6 +9,7 @@ from typing import Unpack
 import numpy as np
 import pandas as pd
 
+from analysis.arguments import check_kind
 from analysis.arrays import Floats, Integers
 from analysis.estimands import spell_estimand
 from analysis.groups import count_answers, groups, spell_group
@@ -79,6 +80,7 @@ def noise_ceiling(reliability: Estimate) -> Estimate:
     It is the square root of the reliability (Spearman, 1904). A reliability below 0 gives a ceiling of 0; one above 1,
     which sampling error can give, a ceiling of 1.
     """
+    check_kind(reliability, Estimate, "reliability", "estimate_reliability(...)[0].reliability is one.")
     value, low, high = (
         math.sqrt(min(max(end, 0.0), 1.0)) for end in (reliability.value, reliability.low, reliability.high)
     )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 import pandas as pd
 
+from analysis.arguments import check_kind
 from analysis.estimands import Drawing, spell_estimand
 from analysis.multiple_tests import adjust_holm
 from analysis.scaling.equivalence import SlopeEquivalence, assess_equivalence
@@ -129,6 +130,8 @@ def fit_scaling(
         If a table lacks a column, a model has two means in a condition, families do not fit the tests, or the level is
         not .95.
     """
+    check_kind(means, pd.DataFrame, "means", "tabulate_means(estimate_proportions(...)) makes one of proportions.")
+    check_kind(models, pd.DataFrame, "models", "data.models of a data set is one, and published_models() another.")
     chosen = choose(settings)
     if chosen.level != LEVEL:
         raise AnalysisError(

@@ -20,6 +20,7 @@ from benchmark.command_line.options import (
     terminal_reporter,
 )
 from benchmark.command_line.reporting import Told, reporting
+from benchmark.commands import spell_command
 from benchmark.simulation_settings import SimulationSettings
 
 if TYPE_CHECKING:
@@ -84,10 +85,17 @@ def simulate(study: StudyFolder, settings: SimulationSettings) -> Told:
     """
     from benchmark import workflow
     from benchmark.command_line import facts
-    from benchmark.command_line.tables import print_simulation
+    from benchmark.command_line.tables import print_next, print_simulation
 
     simulation = workflow.simulate(study, settings, reporter=terminal_reporter())
-    return Told(lambda: facts.simulation_facts(simulation), lambda: print_simulation(simulation))
+
+    def show() -> None:
+        print_simulation(simulation)
+        if len(simulation.sessions):
+            chosen = ("--database", settings.database or f"sqlite:///{study / 'simulation.sqlite'}")
+            print_next(spell_command("analyze", study, *chosen), spell_command("export", study, *chosen))
+
+    return Told(lambda: facts.simulation_facts(simulation), show)
 
 
 @reporting(app, "recruitment", HOST)
