@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from analysis.arguments import check_kind
 from analysis.importing.cells import to_booleans
 from benchmark import schemas
 from benchmark.errors import AnalysisError, suggest
@@ -127,6 +128,7 @@ def _checked(responses: pd.DataFrame) -> pd.DataFrame:
     AnalysisError
         Naming a column that is missing, there twice, or holds something else than it should.
     """
+    check_kind(responses, pd.DataFrame, "responses", "Of a data set they are data.responses.")
     needed = [*UNIT_COLUMNS, *_NEEDED]
     missing = [name for name in needed if name not in responses.columns]
     if missing:

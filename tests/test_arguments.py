@@ -34,6 +34,12 @@ def test_a_number_is_no_reliability() -> None:
 def test_proportions_are_no_table_of_means() -> None:
     layout = Layout(models=4, units=4, sessions=2, trials=8)
     data = simulate_dataset(layout, Population(), seed=1)
-    found = estimate_proportions(judgements(data), by=("model", "condition"))
+    found = estimate_proportions(judgements(data.responses), by=("model", "condition"))
     with pytest.raises(AnalysisError, match=r"means must be of type DataFrame, not .*tabulate_means"):
         fit_scaling(found, data.models)
+
+
+def test_a_data_set_is_no_table_of_responses() -> None:
+    data = simulate_dataset(Layout(models=2, units=2, sessions=2, trials=4), Population(), seed=1)
+    with pytest.raises(AnalysisError, match=r"responses must be of type DataFrame, not Dataset. .*data\.responses"):
+        judgements(data)  # type: ignore[arg-type]
