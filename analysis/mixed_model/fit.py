@@ -66,8 +66,6 @@ _PART = 60_000
 """Answers that a search among many more begins with."""
 _FEW = 3.0
 """With fewer degrees of freedom, the interval of a standard deviation is that of its profile likelihood."""
-_MANY = 30.0
-"""With fewer, the interval of a standard deviation that belongs to correlated effects is Wald's on its variance."""
 _FARTHEST = {"logit": 12.0, "probit": 6.0}
 """A fixed part of the linear predictor beyond this is a runaway."""
 
@@ -761,15 +759,17 @@ class MixedModelFit(Plotted, AnalysisResult):
         freedom = 1 / (2 * error**2) if error > 0 else 0.0
         if not (self.converged and freedom):
             return 0.0, math.inf, "no interval: the fit did not converge"
-        if freedom < _MANY:
-            # How well a variance is known depends little on its size here, so that a chi-square with few degrees of
-            # freedom, whose width follows the estimate, holds too seldom: see docs/recovery.md.
-            width = critical_value(LEVEL) * 2 * value**2 * error
-            low, high = (math.sqrt(max(value**2 + sign * width, 0.0)) for sign in (-1, 1))
+        width = critical_value(LEVEL) * 2 * value**2 * error
+        low, high = (math.sqrt(max(value**2 + sign * width, 0.0)) for sign in (-1, 1))
+        if freedom < _FEW:
+            # Near zero the logarithm says little, and the likelihood of correlated effects has no profile to follow.
             return low, high, f"Wald on the variance; {self.method}"
+        # Where a variance is small beside its error, chi-square's lower end is too high; where it is large, the upper
+        # end of a symmetric interval is too low (docs/recovery.md).
         tail = (1 - LEVEL) / 2
-        low, high = (value * math.sqrt(freedom / float(chi2.ppf(share, freedom))) for share in (1 - tail, tail))
-        return low, high, f"Satterthwaite, chi-square with {freedom:.1f} degrees of freedom; {self.method}"
+        lower, upper = (value * math.sqrt(freedom / float(chi2.ppf(share, freedom))) for share in (1 - tail, tail))
+        how = f"the wider of Wald on the variance and chi-square with {freedom:.1f} degrees of freedom, at each end"
+        return min(low, lower), max(high, upper), f"{how}; {self.method}"
 
     @cached_property
     def correlations(self) -> dict[str, Estimate]:
