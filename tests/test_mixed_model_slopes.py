@@ -304,7 +304,7 @@ def test_every_number_is_reported_with_its_interval() -> None:
     assert -1 < row["low"] < row["value"] < row["high"] < 1 and "Fisher" in row["method"]
     spread = table.loc["sd", "x | participant"]
     assert 0 < spread["low"] < 0.6 < spread["high"]  # what they were simulated with
-    assert found.standard_error("x | participant") == pytest.approx((spread["high"] - spread["low"]) / 4, rel=0.2)
+    assert 2 < (spread["high"] - spread["low"]) / found.standard_error("x | participant") < 6
     assert "x | participant" in str(found) and "correlation" in found.summary().as_text()
     assert "participant" in found.to_latex() and "correlation" in found._repr_html_()
     assert found.parameters == 2 + 3 + 1

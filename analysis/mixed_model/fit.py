@@ -750,9 +750,10 @@ class MixedModelFit(Plotted, AnalysisResult):
 
     def _correlated_deviation(self, which: int) -> tuple[float, float, str]:
         """Return the interval of the standard deviation of a correlated effect, and its method."""
-        value = float(self.sds[which])
+        value, most = float(self.sds[which]), self._most_at_boundary(which)
         if value == 0:
-            return 0.0, math.inf, f"at the boundary; no upper end for correlated slopes; {self.method}"
+            how = "at the boundary; upper end where the likelihood has fallen as far as the level allows"
+            return 0.0, most, f"{how}; {self.method}"
         error = self._spread_error(
             lambda spread: math.log(spread_of_levels(self.design, self.optimum, spread)[0][which])
         )
@@ -763,13 +764,33 @@ class MixedModelFit(Plotted, AnalysisResult):
         low, high = (math.sqrt(max(value**2 + sign * width, 0.0)) for sign in (-1, 1))
         if freedom < _FEW:
             # Near zero the logarithm says little, and the likelihood of correlated effects has no profile to follow.
-            return low, high, f"Wald on the variance; {self.method}"
+            return low, max(high, most), f"Wald on the variance; {self.method}"
         # Where a variance is small beside its error, chi-square's lower end is too high; where it is large, the upper
         # end of a symmetric interval is too low (docs/recovery.md).
         tail = (1 - LEVEL) / 2
         lower, upper = (value * math.sqrt(freedom / float(chi2.ppf(share, freedom))) for share in (1 - tail, tail))
         how = f"the wider of Wald on the variance and chi-square with {freedom:.1f} degrees of freedom, at each end"
-        return min(low, lower), max(high, upper), f"{how}; {self.method}"
+        return min(low, lower), max(high, upper, most), f"{how}; {self.method}"
+
+    def _most_at_boundary(self, which: int) -> float:
+        """Return the standard deviation of a correlated effect if what is at the boundary were as large as it can be.
+
+        A singular fit leaves directions out of which the data say little; the likelihood says how far they could go.
+        """
+        from analysis.mixed_model.inference import upper_end_at_boundary
+
+        term = next(own for own in self.design.terms if which in own.factors)
+        most = 0.0
+        for column in term.factors:
+            if self.optimum.free[column]:
+                continue
+            spread = self.optimum.spread.copy()
+            upper = upper_end_at_boundary(self, self.design.factors[column].name, LEVEL)
+            if not math.isfinite(upper):
+                return math.inf
+            spread[column] = math.log(upper)
+            most = max(most, float(spread_of_levels(self.design, self.optimum, spread)[0][which]))
+        return most
 
     @cached_property
     def correlations(self) -> dict[str, Estimate]:
