@@ -78,6 +78,10 @@ class NonFiniteActivation(ActivationError):
     """A model produced NaN or infinity."""
 
 
+class BasisError(VimiError):
+    """A basis does not fit its layer, can't be trained, or can't be read."""
+
+
 class StudyError(VimiError):
     """The study folder is not in the state that the call needs."""
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import socket
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -19,15 +20,26 @@ import torch
 from torch import nn
 
 from benchmark import architectures  # noqa: F401  (registers vimi's own with timm)
+from benchmark.bases.base import Basis, BasisCard
 from benchmark.commands import spell_command
 from benchmark.conversion import unknown_names
-from benchmark.errors import CardError, WeightsError, common_prefix, first_line, name_some, spell_error
+from benchmark.errors import (
+    BasisError,
+    CardError,
+    NameNotFound,
+    WeightsError,
+    common_prefix,
+    first_line,
+    name_some,
+    spell_error,
+)
 from benchmark.hashing import hash_state
-from benchmark.layers import LayerMap
+from benchmark.layers import Layer, LayerMap
 from benchmark.model_card import ModelCard, ask_for_training
 from benchmark.own_models import make_network, make_untrained
 from benchmark.protocol import Aggregator
 from benchmark.randomness import seed_from
+from benchmark.readings import ActivationReader, aggregate
 from benchmark.timm_loading import timm
 from benchmark.tracing import trace_layers
 
@@ -51,6 +63,10 @@ class Model:
         Hash of all weights and buffers.
     device
         Where it lives.
+    aggregator
+        How activations become one number.
+    bases
+        Bases of its layers besides the neurons', by space.
     """
 
     card: ModelCard
@@ -59,6 +75,7 @@ class Model:
     weights_hash: str
     device: torch.device
     aggregator: Aggregator = "mean"
+    bases: Mapping[str, Basis] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -69,6 +86,64 @@ class Model:
     def prefix_tokens(self) -> int:
         """Tokens in front of the patches, such as the class token of a ViT; 0 for a CNN."""
         return int(getattr(self.module, "num_prefix_tokens", 0) or 0)
+
+    def reader(self) -> ActivationReader:
+        """Return what reads the activations of all its units, of all bases, from one pass."""
+        return ActivationReader(self.module, self.layer_map, self.aggregator, self.prefix_tokens, self.bases)
+
+    def activations_at(
+        self, layer: Layer, tensor: torch.Tensor, batch: int, *, responses: bool = False
+    ) -> torch.Tensor:
+        """Return the activations of a layer's units from the tensor at its place, shape (batch, units).
+
+        Parameters
+        ----------
+        layer
+            The layer, in any basis.
+        tensor
+            What is at its place, picture by picture.
+        batch
+            Number of pictures.
+        responses
+            Whether latents are taken before anything is cut off, so that a silent one has a gradient.
+        """
+        basis = self.bases.get(layer.space)
+        if basis is not None:
+            tensor = basis.encode_tensor(tensor, layer.place.axis, responses=responses)
+        return aggregate(tensor, layer.place.axis, batch, self.aggregator, self.prefix_tokens)
+
+    def with_layer(self, name: str) -> Model:
+        """Return the model with the output of a module as a further layer, if it is no eligible layer already.
+
+        Raises
+        ------
+        NameNotFound
+            If it has no such layer and no such module.
+        CardError
+            If the module's output can't be read.
+        """
+        if any(layer.name == name for layer in self.layer_map.layers):
+            return self
+        modules = [module for module, _ in self.module.named_modules() if module]
+        if name not in modules:
+            raise NameNotFound("layer", name, [layer.name for layer in self.layer_map.layers] + modules)
+        found = find_further_layer(self.module, self.card, self.layer_map, name, self.aggregator)
+        return replace(self, layer_map=self.layer_map.with_layer(found))
+
+    def with_bases(self, bases: Iterable[Basis]) -> Model:
+        """Return the model with the latents of bases as further units.
+
+        Raises
+        ------
+        BasisError
+            If a basis belongs to another model, other weights, or a layer of another width.
+        """
+        layer_map, known = self.layer_map, dict(self.bases)
+        for basis in bases:
+            check_basis(basis.card, self)
+            layer_map = layer_map.with_basis(basis.card.layer, basis.card.name, basis.card.width)
+            known[basis.card.space] = basis.to(self.device)
+        return replace(self, layer_map=layer_map, bases=known)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Turn pictures in [0, 1], shape (batch, 3, height, width), into what the network wants to see."""
@@ -212,6 +287,55 @@ def find_layers(module: nn.Module, card: ModelCard, aggregator: Aggregator = "me
             f"modules are {_name_modules(module)}."
         )
     return layer_map
+
+
+def find_further_layer(
+    module: nn.Module, card: ModelCard, layer_map: LayerMap, name: str, aggregator: Aggregator = "mean"
+) -> Layer:
+    """Return the output of a module as a layer: its place, width, and depth among the eligible layers.
+
+    Raises
+    ------
+    CardError
+        If its output has no channels, or is computed more than once in a forward pass.
+    """
+    known = [layer.name for layer in layer_map.layers]
+    device = next(module.parameters()).device
+    try:
+        traced = trace_layers(module.cpu(), card.input.size, [*known, name], aggregator)
+    finally:
+        module.to(device)
+    order = [layer.name for layer in traced.layers]
+    if name not in order:
+        reasons = dict(traced.unreadable)
+        raise CardError(
+            f"The layer {name!r} of {card.name} can't be read: {reasons.get(name, 'its output is no single tensor')}."
+        )
+    before = [layer for layer in layer_map.layers if layer.name in order[: order.index(name)]]
+    return replace(traced[name], depth=before[-1].depth if before else 0.0)
+
+
+def check_basis(card: BasisCard, model: Model) -> None:
+    """Check that a basis belongs to a model.
+
+    Raises
+    ------
+    BasisError
+        If it was made for another model, other weights, or a layer of another width.
+    NameNotFound
+        If the model has no such layer.
+    """
+    width = model.layer_map[card.layer].width
+    if card.dimensions != width:
+        raise BasisError(
+            f"The basis {card.name} has {card.dimensions} dimensions, but {card.layer} of {model.name} has {width} "
+            "channels. Train it on this layer."
+        )
+    if card.model_weights and card.model_weights != model.weights_hash:
+        raise BasisError(
+            f"The basis {card.space} was made for {card.model} with other weights ({card.model_weights[:8]} in place "
+            f"of {model.weights_hash[:8]}) than {model.name} has here. Train it on this model."
+        )
 
 
 def _where_layers(card: ModelCard) -> str:

@@ -5,9 +5,10 @@ Tensors are reduced in the hook that sees them: a later in-place operation may o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -18,6 +19,12 @@ from torch.utils.hooks import RemovableHandle
 from benchmark.errors import ActivationError
 from benchmark.layers import LayerMap, Product, TensorPlace
 from benchmark.protocol import Aggregator
+
+if TYPE_CHECKING:
+    from benchmark.bases.base import Basis
+
+LATENT_BYTES = 64 * 2**20
+"""Latents are encoded for so many pictures at once that they take no more memory than this."""
 
 
 def aggregate(
@@ -148,13 +155,31 @@ class PlaceReader:
 
 
 class ActivationReader(PlaceReader):
-    """Reads the columns that the activations of all units are made of from one forward pass."""
+    """Reads the columns that the activations of all units are made of from one forward pass.
+
+    Parameters
+    ----------
+    module, aggregator, prefix_tokens
+        As for :class:`PlaceReader`.
+    layer_map
+        Which columns.
+    bases
+        The bases of the map's encodings, by space. Whatever their number, the network runs once.
+    """
 
     def __init__(
-        self, module: nn.Module, layer_map: LayerMap, aggregator: Aggregator = "mean", prefix_tokens: int = 0
+        self,
+        module: nn.Module,
+        layer_map: LayerMap,
+        aggregator: Aggregator = "mean",
+        prefix_tokens: int = 0,
+        bases: Mapping[str, Basis] | None = None,
     ) -> None:
-        super().__init__(module, [reading.place for reading in layer_map.readings], aggregator, prefix_tokens)
         self.layer_map = layer_map
+        self.bases = bases or {}
+        own = [reading.place for reading in layer_map.readings]
+        self._encoded = dict.fromkeys(encoding.place for encoding in layer_map.encodings)
+        super().__init__(module, [*own, *self._encoded], aggregator, prefix_tokens)
         self._matrices: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] | None = None
 
     def read(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -170,16 +195,54 @@ class ActivationReader(PlaceReader):
         Shape (batch, columns), float32, on the device of the model.
         """
         parts = self.read_places(pictures)
+        count = len(self.layer_map.readings)
+        own, encoded = parts[:count], dict(zip(self._encoded, parts[count:]))
         device = parts[0].device
         if self._matrices is None:
             self._matrices = [self._matrix(product, device) for product in self.layer_map.products]
         with torch.inference_mode():
             columns = torch.empty((len(pictures), self.layer_map.column_count), device=device)
-            torch.cat(parts, dim=1, out=columns[:, : sum(part.shape[1] for part in parts)])
+            torch.cat(own, dim=1, out=columns[:, : sum(part.shape[1] for part in own)])
             for product, (index, weight, bias) in zip(self.layer_map.products, self._matrices):
                 inputs = columns.index_select(1, index).to(weight.dtype)
                 columns[:, product.start : product.start + product.width] = torch.addmm(bias, inputs, weight)
+            done = dict.fromkeys(self._encoded, 0)
+            for encoding in self.layer_map.encodings:
+                first = done[encoding.place]
+                latents = encoded[encoding.place][:, first : first + encoding.width]
+                columns[:, encoding.start : encoding.start + encoding.width] = latents
+                done[encoding.place] = first + encoding.width
         return columns
+
+    def _receiver(self, number: int, place: TensorPlace) -> Callable[[torch.Tensor], None]:
+        if number < len(self.layer_map.readings):
+            return super()._receiver(number, place)
+        bases = [self.bases[encoding.space] for encoding in self.layer_map.encodings if encoding.place == place]
+
+        def receive(tensor: torch.Tensor) -> None:
+            latents = [self.aggregate_latents(basis, tensor, place.axis, self._batch) for basis in bases]
+            self._parts[number] = torch.cat(latents, dim=1)
+
+        return receive
+
+    def aggregate_latents(self, basis: Basis, tensor: torch.Tensor, axis: int, batch: int) -> torch.Tensor:
+        """Encode a tensor at every position and reduce the latents to one number a picture, shape (batch, width).
+
+        Pictures are taken a few at a time, so that the latents of all positions never take more than 64 MiB, or those
+        of one picture if they are more.
+        """
+        windows = max(1, tensor.shape[0] // batch)
+        size = tensor[:windows].numel() // tensor.shape[axis] * basis.card.width * 4
+        step = max(1, LATENT_BYTES // size)
+        return torch.cat(
+            [
+                aggregate(
+                    basis.encode_tensor(tensor[start * windows : (start + step) * windows], axis),
+                    axis, min(step, batch - start), self.aggregator, self.prefix_tokens,
+                )
+                for start in range(0, batch, step)
+            ]
+        )  # fmt: skip
 
     def _matrix(self, product: Product, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return a product's input columns, and weights and bias with the inputs' affine map worked in."""
@@ -250,3 +313,44 @@ def forward_to(module: nn.Module, place: TensorPlace) -> Callable[[torch.Tensor]
         return seen[0]
 
     return run
+
+
+@contextmanager
+def replaced(
+    module: nn.Module, place: TensorPlace, change: Callable[[torch.Tensor], torch.Tensor] | None
+) -> Iterator[None]:
+    """Let a function change the tensor at a place in every forward pass; None changes nothing.
+
+    What lies behind the place sees what the function returns.
+    """
+    if change is None:
+        yield
+        return
+    calls = 0
+
+    def begin(_module: nn.Module, _args: Any) -> None:
+        nonlocal calls
+        calls = 0
+
+    def change_input(_module: nn.Module, args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return (change(args[0]), *args[1:]) if calls == place.call else None
+
+    def change_output(_module: nn.Module, _args: Any, out: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return change(out) if calls == place.call else None
+
+    target = module.get_submodule(place.module)
+    handles = [
+        module.register_forward_pre_hook(begin),
+        target.register_forward_pre_hook(change_input)
+        if place.port == "input"
+        else target.register_forward_hook(change_output),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -17,12 +17,13 @@ import pandas as pd
 
 from benchmark import schemas
 from benchmark.errors import DocumentError
+from benchmark.layers import NEURON
 from benchmark.progress import Advance
 from benchmark.protocol import REFERENCES, Protocol
 from benchmark.randomness import generator_from
 from benchmark.study import Study
 from benchmark.tasks import assemble_tasks
-from benchmark.units import NEURON, PLANTED, UNIT_COLUMNS
+from benchmark.units import PLANTED, UNIT_COLUMNS
 from benchmark.waves import Wave, first_wave, study_waves
 
 LESS_OBVIOUS = (PLANTED, "orientation", NEURON, 1, "mean")

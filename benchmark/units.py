@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import numpy as np
 
 from benchmark.errors import NameNotFound, VimiError
-from benchmark.layers import LayerMap
+from benchmark.layers import NEURON, LayerMap, spell_space
 from benchmark.protocol import Aggregator, UnitRule
 from benchmark.randomness import generator_from, seed_from
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NEURON = "neuron"
-"""The basis of ordinary channels. Dictionary latents are units in another basis of the same layer."""
 
 PLANTED = "planted"
 """The ``model`` of units whose truth is known by construction; their tasks are catch and practice trials."""
@@ -46,9 +43,13 @@ class Unit:
     aggregator: Aggregator = "mean"
 
     def __str__(self) -> str:
-        basis = "" if self.basis == NEURON else f"@{self.basis}"
         aggregator = "" if self.aggregator == "mean" else f":{self.aggregator}"
-        return f"{self.model}/{self.layer}{basis}/{self.index}{aggregator}"
+        return f"{self.model}/{self.space}/{self.index}{aggregator}"
+
+    @property
+    def space(self) -> str:
+        """Layer and basis, as the layer map knows them: ``blocks.4``, ``blocks.4@topk-1024``."""
+        return spell_space(self.layer, self.basis)
 
     @classmethod
     def parse(cls, text: str) -> Unit:
@@ -98,6 +99,8 @@ def draw_units(
     count: int,
     seed: int,
     aggregator: Aggregator = "mean",
+    basis: str = NEURON,
+    layers: Sequence[str] = (),
 ) -> list[Unit]:
     """Draw units: a layer uniformly, then a channel uniformly in it, duplicates rejected.
 
@@ -118,6 +121,10 @@ def draw_units(
         The experiment's seed.
     aggregator
         Goes into the units' identity.
+    basis
+        The basis whose units are drawn.
+    layers
+        Draw from these layers alone, if any are named.
 
     Returns
     -------
@@ -125,18 +132,19 @@ def draw_units(
     """
     representatives = layer_map.representatives() if rule == "canonical" else {}
     offered = [
-        (layer.name, representatives[layer.name] if rule == "canonical" else np.arange(layer.width))
+        (layer.name, representatives[layer.space] if rule == "canonical" else np.arange(layer.width))
         for layer in layer_map.layers
+        if layer.basis == basis and (not layers or layer.name in layers)
     ]
     offered = [(name, channels) for name, channels in offered if len(channels)]
     wanted = min(count, sum(len(channels) for _, channels in offered))
-    generator = generator_from(seed, "units")
+    generator = generator_from(seed, "units") if basis == NEURON else generator_from(seed, "units", basis)
     drawn: dict[Unit, None] = {}
     while len(drawn) < wanted:
         first, second = generator.random(2)
         name, channels = offered[int(first * len(offered))]
         index = int(channels[int(second * len(channels))])
-        drawn[Unit(model, name, index, aggregator=aggregator)] = None
+        drawn[Unit(model, name, index, basis, aggregator)] = None
     return list(drawn)
 
 
@@ -153,10 +161,10 @@ def check_unit(unit: Unit, layer_map: LayerMap) -> None:
     NameNotFound
         If its layer is not eligible, or has fewer channels.
     """
-    layer = layer_map[unit.layer]
+    layer = layer_map[unit.space]
     if unit.index >= layer.width:
         last = str(replace(unit, index=layer.width - 1))
-        raise NameNotFound("unit", str(unit), [last], f"{unit.layer} has units 0 to {layer.width - 1}.")
+        raise NameNotFound("unit", str(unit), [last], f"{unit.space} has units 0 to {layer.width - 1}.")
 
 
 def read_units(table: pd.DataFrame) -> list[Unit]:

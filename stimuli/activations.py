@@ -30,11 +30,11 @@ from safetensors.numpy import load_file, save_file
 from benchmark.engines.base import Equipment, Piece
 from benchmark.errors import NonFiniteActivation, StudyError, StudyMismatch
 from benchmark.hashing import hash_array, hash_settings, picture_keys
-from benchmark.layers import LayerMap
+from benchmark.layers import NEURON, LayerMap
 from benchmark.model_zoo import Model
 from benchmark.progress import Advance, Reporter
 from benchmark.protocol import Protocol
-from benchmark.readings import ActivationReader, unit_activations
+from benchmark.readings import unit_activations
 from benchmark.storage import remove_unfinished, write_atomically, write_json
 from benchmark.units import Unit
 from stimuli.loading import batches, model_pixels
@@ -110,7 +110,14 @@ class ActivationPlan:
             "seed": self.seed,
             "batch_size": self.batch_size,
             "device": self.device or self.model.device.type,
+            **self._bases,
         }
+
+    @property
+    def _bases(self) -> dict[str, Any]:
+        """The header's record of bases; headers of models without any have none."""
+        bases = {space: basis.weights_hash for space, basis in self.model.bases.items()}
+        return {"bases": bases} if bases else {}
 
     @cached_property
     def identity(self) -> str:
@@ -122,15 +129,17 @@ class ActivationPlan:
         """What orders equal activations, by column: all units of a rank-equivalence class order ties alike."""
         if self.protocol.rules.tasks.ties == "place":
             return place_ties
+        spaces = {layer.space: (layer.name, layer.basis) for layer in self.model.layer_map.layers}
         owners = [
-            Unit(self.model.name, layer, channel, aggregator=self.model.aggregator).key(self.seed)
-            for layer, channel in self.model.layer_map.owners()
+            Unit(self.model.name, layer, index, basis, self.model.aggregator).key(self.seed)
+            for space, index in self.model.layer_map.owners()
+            for layer, basis in (spaces.get(space, ("", NEURON)),)
         ]
         return content_ties(np.array(owners, dtype=np.uint64), picture_keys(self.pictures))
 
     def column(self, unit: Unit) -> int:
         """Return the column that a unit is a view of."""
-        return int(self.model.layer_map[unit.layer].columns[unit.index])
+        return int(self.model.layer_map[unit.space].columns[unit.index])
 
 
 @dataclass(frozen=True)
@@ -167,7 +176,7 @@ class Activations:
 
     def extremes(self, unit: Unit, layer_map: LayerMap) -> tuple[Extremes, Extremes]:
         """Return the smallest and the largest activations of any unit, sampled or not, each of shape (1, count)."""
-        layer = layer_map[unit.layer]
+        layer = layer_map[unit.space]
         column, scale, shift = (values[unit.index] for values in (layer.columns, layer.scale, layer.shift))
         sides = [
             Extremes((side.values[[column]] * scale + shift).astype(np.float32), side.places[[column]])
@@ -399,7 +408,7 @@ def measure_shard(plan: ActivationPlan, places: Sequence[int], advance: Advance 
         If the model gives NaN or infinity.
     """
     model, layer_map = plan.model, plan.model.layer_map
-    layers = [layer_map[unit.layer] for unit in plan.units]
+    layers = [layer_map[unit.space] for unit in plan.units]
     index = np.array([plan.column(unit) for unit in plan.units], dtype=np.int64)
     scale, shift = (
         np.array([getattr(layer, name)[unit.index] for layer, unit in zip(layers, plan.units)], dtype=np.float64)
@@ -414,7 +423,7 @@ def measure_shard(plan: ActivationPlan, places: Sequence[int], advance: Advance 
         place = int(pool_places[row])
         return model_pixels(plan.pool, place, model.card.input, plan.view, plan.crop, pictures[row])
 
-    with ActivationReader(model.module, layer_map, model.aggregator, model.prefix_tokens) as reader:
+    with model.reader() as reader:
         for members, pixels in batches(read, places, plan.batch_size):
             read_columns = reader.read(model.prepare(pixels))[: len(members)]
             own = unit_activations(read_columns, index, scale, shift)
@@ -528,6 +537,6 @@ def _check_finite(plan: ActivationPlan, members: list[int], columns: torch.Tenso
                 index = int(bad[0])
                 raise NonFiniteActivation(
                     f"{plan.model.name} gives {float(values[index])} for picture "
-                    f"{plan.survey.table['source'].iloc[member]} in layer {layer.name}, unit {index}. Only finite "
+                    f"{plan.survey.table['source'].iloc[member]} in layer {layer.space}, unit {index}. Only finite "
                     "activations can be ranked: check the weights, or leave the picture out."
                 )

@@ -111,7 +111,7 @@ class Builder(Materials):
             drawn = draw_units(
                 name, model.layer_map, rule=rules.rule, count=count, seed=self.seed, aggregator=rules.aggregator
             )
-            layers = [model.layer_map[unit.layer] for unit in drawn]
+            layers = [model.layer_map[unit.space] for unit in drawn]
             parts.append(
                 pd.DataFrame(
                     {
@@ -245,7 +245,7 @@ class Builder(Materials):
             describe(
                 measured.column(unit),
                 orders[unit],
-                ranges[unit.layer],
+                ranges[unit.space],
                 windows,
                 protocol.rules.units.constant_range,
             )

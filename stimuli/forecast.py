@@ -16,7 +16,6 @@ from benchmark.model_card import TWIN_SUFFIX
 from benchmark.model_zoo import Model, load_model
 from benchmark.progress import Reporter
 from benchmark.protocol import Protocol
-from benchmark.readings import ActivationReader
 from benchmark.trials import planned_sessions
 from benchmark.units import draw_units, reserve
 from stimuli.activations import BATCH_ON_ACCELERATOR, BATCH_ON_CPU
@@ -172,7 +171,7 @@ def _activation_items(
     batch = BATCH_ON_CPU if model.device.type == "cpu" else BATCH_ON_ACCELERATOR
     pixels = model_pixels(pool, 0, model.card.input, experiment.pool.view, experiment.pool.crop)
     stacked = torch.from_numpy(np.repeat(pixels[None], batch, axis=0))
-    with ActivationReader(model.module, model.layer_map, model.aggregator, model.prefix_tokens) as reader:
+    with model.reader() as reader:
         forward = _time(lambda: reader.read(model.prepare(stacked)).cpu()) / batch
     # On a CPU decoding and the network share the cores; on an accelerator the slower of them counts.
     each = forward + decode if model.device.type == "cpu" else max(forward, decode)
@@ -199,17 +198,17 @@ def _visualization_item(model: Model, experiment: Experiment, protocol: Protocol
         aggregator=rules.aggregator,
     )  # fmt: skip
     units = drawn[: wanted.units] if wanted.units else drawn
-    depths = [model.layer_map[unit.layer].depth for unit in units]
-    probes = [min(units, key=lambda unit: abs(model.layer_map[unit.layer].depth - q)) for q in (0.1, 0.5, 0.9)]
+    depths = [model.layer_map[unit.space].depth for unit in units]
+    probes = [min(units, key=lambda unit: abs(model.layer_map[unit.space].depth - q)) for q in (0.1, 0.5, 0.9)]
     images = protocol.references_per_side
     timed = fast.FastSettings(canvas=canvas, steps=4, images=images, sets=2, check_every=4)
     seconds = []
     for unit in probes:
         # A threshold out of reach: the timed steps are neither accepted nor stopped early.
         requests = [SetRequest(unit, sign, Threshold(1e9, 1e9, 0.0, 1.0)) for sign in (1, -1)]
-        run = lambda: list(fast.visualize(model, model.layer_map[unit.layer], requests, timed, seed=0))  # noqa: B023, E731
+        run = lambda: list(fast.visualize(model, model.layer_map[unit.space], requests, timed, seed=0))  # noqa: B023, E731
         seconds.append(_time(run, repeats=1) / (4 + 1) / 2)
-    per_step = float(np.interp(np.mean(depths), [model.layer_map[u.layer].depth for u in probes], seconds))
+    per_step = float(np.interp(np.mean(depths), [model.layer_map[u.space].depth for u in probes], seconds))
     if isinstance(settings, fast.FastSettings):
         steps = steps_of_sets(settings.steps, check_every=settings.check_every)
     else:

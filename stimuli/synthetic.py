@@ -148,7 +148,7 @@ class SetMaker:
 
     def prefix(self, layer: str) -> fast.Prefix:
         """Return the model up to a layer; the last one is kept, since a layer's pieces follow one another."""
-        if self._prefix is None or self._prefix.layer.name != layer:
+        if self._prefix is None or self._prefix.layer.space != layer:
             place = self.model.layer_map[layer]
             self._prefix = fast.Prefix(self.model, place, self.settings.canvas, dtype=torch.float32)
         return self._prefix
@@ -266,7 +266,7 @@ def set_pieces(
 def _by_layer(units: Sequence[Unit]) -> dict[str, list[Unit]]:
     by_layer: dict[str, list[Unit]] = {}
     for unit in units:
-        by_layer.setdefault(unit.layer, []).append(unit)
+        by_layer.setdefault(unit.space, []).append(unit)
     return by_layer
 
 

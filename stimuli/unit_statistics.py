@@ -114,7 +114,7 @@ def layer_ranges(activations: Activations, layer_map: LayerMap) -> dict[str, flo
         ends = np.stack([side[layer.columns] * layer.scale + layer.shift for side in (low, high)])
         own = np.abs(ends[1] - ends[0])
         own = own[own > CONSTANT_SHARE * np.abs(ends).max(axis=0)]
-        result[layer.name] = float(np.median(own)) if len(own) else 0.0
+        result[layer.space] = float(np.median(own)) if len(own) else 0.0
     return result
 
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.errors import NameNotFound, VimiError
-from benchmark.layers import Layer, LayerMap, Reading, TensorPlace
+from benchmark.layers import NEURON, Layer, LayerMap, Reading, TensorPlace
 from benchmark.model_sources import load_card
 from benchmark.model_zoo import Model, build_untrained
 from benchmark.protocol import Aggregator
 from benchmark.tracing import trace_layers
-from benchmark.units import NEURON, Unit, check_unit, draw_units, reserve, unit_columns
+from benchmark.units import Unit, check_unit, draw_units, reserve, unit_columns
 
 WORDS = "abcxyz_0189.-"
 aggregators = st.sampled_from(get_args(Aggregator))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.adam import Adam
 from benchmark.experiment import VisualizationSettings
 from benchmark.hashing import hash_state
 from benchmark.model_sources import load_card
@@ -24,7 +25,7 @@ from benchmark.units import Unit
 from stimuli.synthetic import preset_settings
 from stimuli.visualization import fast
 from stimuli.visualization.diversity import diversity_loss, features_by_picture
-from stimuli.visualization.fast import Adam, FastSettings, Prefix
+from stimuli.visualization.fast import FastSettings, Prefix
 from stimuli.visualization.parametrization import quiet_lucent, render, start_spectrum
 from stimuli.visualization.sets import SetRequest, SetResult, Threshold
 from stimuli.visualization.views import ViewRange, central_view, draw_views, weigh_by_coverage
@@ -555,7 +556,7 @@ def test_a_set_is_made_without_torchs_compiler() -> None:
     """It takes two seconds to be imported, and nothing uses it."""
     code = """
 import sys, torch
-from stimuli.visualization.fast import Adam
+from benchmark.adam import Adam
 own = torch.ones(3, requires_grad=True)
 own.grad = torch.ones(3)
 Adam([own], 0.1, fused=True).step()

@@ -27,13 +27,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-from torch.optim.adam import adam
 
+from benchmark.adam import Adam
 from benchmark.errors import ActivationError
 from benchmark.layers import Layer
 from benchmark.model_zoo import Model
 from benchmark.randomness import Keys, seed_from
-from benchmark.readings import aggregate, forward_to
+from benchmark.readings import forward_to
 from stimuli.visualization.diversity import diversity_loss, features_by_picture
 from stimuli.visualization.parametrization import render, start_spectrum
 from stimuli.visualization.sets import IMAGES, SetRequest, SetResult
@@ -160,9 +160,9 @@ class Prefix:
         """Return the layer's tensor for pictures in [0, 1], shape (n, 3, side, side)."""
         return self.run(self.model.normalize(pictures).contiguous(memory_format=torch.channels_last))
 
-    def activations(self, tensor: torch.Tensor, count: int) -> torch.Tensor:
-        """Return the activations of all the layer's units, shape (count, channels)."""
-        return aggregate(tensor, self.layer.place.axis, count, self.model.aggregator, self.model.prefix_tokens)
+    def activations(self, tensor: torch.Tensor, count: int, *, climbing: bool = False) -> torch.Tensor:
+        """Return the activations of all the layer's units, shape (count, units), or what is climbed in their place."""
+        return self.model.activations_at(self.layer, tensor, count, responses=climbing)
 
 
 def fold_batch_norms(model: Model, layer: Layer) -> nn.Module:
@@ -199,45 +199,6 @@ def _copy_around(module: nn.Module, changing: set[str]) -> nn.Module:
     shared: list[nn.Module | torch.Tensor] = [own for name, own in module.named_modules() if name not in copied]
     shared += [*module.parameters(), *module.buffers()]
     return copy.deepcopy(module, {id(own): own for own in shared})
-
-
-class Adam:
-    """``torch.optim.Adam`` with its own step, bit by bit, and without what an optimiser of torch imports.
-
-    That is torch's compiler, which nothing here uses: two seconds in every process that makes pictures.
-
-    Parameters
-    ----------
-    parameters
-        What to optimise; each gets a gradient before every step.
-    rate
-        Learning rate.
-    fused
-        Whether all parameters take their step in one kernel; torch chooses otherwise.
-    """
-
-    def __init__(self, parameters: list[torch.Tensor], rate: float, *, fused: bool) -> None:
-        self.parameters, self.rate, self.fused = parameters, rate, fused
-        self.means = [torch.zeros_like(own) for own in parameters]
-        self.squares = [torch.zeros_like(own) for own in parameters]
-        kind = torch.float64 if torch.get_default_dtype() == torch.float64 and not fused else torch.float32
-        self.steps = [torch.zeros((), dtype=kind, device=own.device if fused else "cpu") for own in parameters]
-
-    def forget(self, place: int) -> None:
-        """Let a parameter begin anew."""
-        for moments in (self.means, self.squares, self.steps):
-            moments[place].zero_()
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Take a step down the gradients of all parameters."""
-        gradients = [own.grad for own in self.parameters if own.grad is not None]
-        if len(gradients) < len(self.parameters):
-            raise ValueError("A parameter has no gradient: moments would go to the wrong one.")
-        adam(
-            self.parameters, gradients, self.means, self.squares, [], self.steps, fused=self.fused or None,
-            amsgrad=False, beta1=0.9, beta2=0.999, lr=self.rate, weight_decay=0.0, eps=1e-8, maximize=False,
-        )  # fmt: skip
 
 
 @dataclass
@@ -410,7 +371,7 @@ class _Batch:
             seen = look_at(pictures, maps, self.prefix.side)
         with self._precision():
             tensor = self.prefix.features(seen)
-        active, alike = self._measure(tensor, settings.diversity)
+        active, alike = self._measure(tensor, settings.diversity, climbing=True)
         # Summed, not averaged, over pictures: the step of one does not depend on how many there are.
         loss = -active.sum()
         if alike is not None:
@@ -423,11 +384,13 @@ class _Batch:
         assert self.coverage is not None
         return gradient * self.coverage
 
-    def _measure(self, tensor: torch.Tensor, diversity: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _measure(
+        self, tensor: torch.Tensor, diversity: bool, climbing: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return signed activations, shape (sets, images), and the similarity within each set, shape (sets,)."""
         settings = self.settings
         count = settings.sets * settings.images
-        activations = self.prefix.activations(tensor, count)
+        activations = self.prefix.activations(tensor, count, climbing=climbing)
         own = activations.gather(1, self.channels[:, None])[:, 0].view(settings.sets, settings.images)
         alike = None
         if diversity:

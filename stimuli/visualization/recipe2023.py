@@ -22,7 +22,7 @@ import torch
 from benchmark.layers import Layer
 from benchmark.model_zoo import Model
 from benchmark.randomness import seed_from
-from benchmark.readings import Tap, aggregate
+from benchmark.readings import Tap
 from stimuli.visualization.diversity import diversity_loss, features_by_picture
 from stimuli.visualization.fast import Prefix
 from stimuli.visualization.parametrization import quiet_lucent
@@ -238,7 +238,7 @@ class _Runner:
 
     def _loss(self, pictures: torch.Tensor, images: int, weight: float, tap: Tap) -> torch.Tensor:
         tensor = self._forward(pictures, tap)
-        active = aggregate(tensor, self.layer.place.axis, images, self.model.aggregator, self.model.prefix_tokens)
+        active = self.model.activations_at(self.layer, tensor, images, responses=True)
         loss = -self.request.sign * active[:, self.request.unit.index].mean()
         if weight:
             features = features_by_picture(tensor, self.layer.place.axis, images)
@@ -252,9 +252,7 @@ class _Runner:
             with torch.no_grad():
                 shown = self.model.normalize(central_view(pictures, 0, self.side))
                 tensor = self._forward(shown, tap)
-                active = aggregate(
-                    tensor, self.layer.place.axis, len(pictures), self.model.aggregator, self.model.prefix_tokens
-                )
+                active = self.model.activations_at(self.layer, tensor, len(pictures))
                 features = features_by_picture(tensor, self.layer.place.axis, len(pictures))
                 alike = float(diversity_loss(features[None])[0])
         finally:

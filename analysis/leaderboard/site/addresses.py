@@ -12,7 +12,8 @@ import re
 from collections.abc import Sequence
 
 from benchmark.hashing import hash_settings
-from benchmark.units import NEURON, Unit
+from benchmark.layers import NEURON
+from benchmark.units import Unit
 
 LONGEST = 100
 """Characters of a part of a path, before a hash is put in place of the rest."""
