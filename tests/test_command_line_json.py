@@ -20,11 +20,15 @@ from analysis.leaderboard.result import write_result
 from analysis.report.document import Finding, Report
 from analysis.report.writing import Written
 from benchmark import __version__
+from benchmark.bases import read_basis
+from benchmark.bases.base import BasisCard
+from benchmark.bases.rotation import RotationBasis
 from benchmark.command_line.reporting import REPORTING, plain
 from benchmark.doctor import Diagnosis
 from benchmark.estimate import Estimate
 from benchmark.study import Study
 from benchmark.workflow import building
+from benchmark.workflow.dictionaries import FittedBasis
 from benchmark.workflow.leaderboard import Addition, ReleaseOutcome
 from benchmark.workflow.starting import start
 from stimuli.forecast import BuildForecast, Item
@@ -70,6 +74,18 @@ def tell(tmp_path: Path, tiny_study: Study, monkeypatch: pytest.MonkeyPatch) -> 
         made = Report("title", (), ("note",), (Finding("People can.", "because", "tested"),), ())
         monkeypatch.setattr("benchmark.workflow.analyze", noisy((made, Written(Path("page"), Path("r"), 1, 2, 3))))
         return ["analyze", "imported"]
+
+    def basis() -> Path:
+        path = tmp_path / "rotation.safetensors"
+        if not path.exists():
+            card = BasisCard(name="rotation", kind="rotation", model="m", layer="l", dimensions=2, width=2)
+            RotationBasis(card, {"centre": torch.zeros(2), "axes": torch.eye(2)}).write(path)
+        return path
+
+    def fitted() -> list[Any]:
+        made = FittedBasis(read_basis(basis()), basis())
+        monkeypatch.setattr("benchmark.workflow.dictionaries.train_dictionary", noisy(made))
+        return ["dictionary", "train", "m", "--layer", "l", "--pool", "bundled"]
 
     def release() -> list[Any]:
         outcome = ReleaseOutcome((), {}, {"one": "no weights"})
@@ -158,6 +174,9 @@ def tell(tmp_path: Path, tiny_study: Study, monkeypatch: pytest.MonkeyPatch) -> 
         "backup": lambda: ["backup", hosted, "--out", tmp_path / "kept"],
         "restore": restored,
         "doctor": examined,
+        "dictionary train": fitted,
+        "dictionary show": lambda: ["dictionary", "show", basis()],
+        "dictionary check": lambda: ["dictionary", "check", basis()],
     }
     assert {name.partition(" -")[0] for name in cases} == REPORTING
 

@@ -38,6 +38,19 @@ class BasisKind:
     sparse: bool
     told: str
 
+    def check_learns(self) -> None:
+        """Check that bases of this kind can be fitted.
+
+        Raises
+        ------
+        BasisError
+            If they only come from elsewhere.
+        """
+        if self.learner is None:
+            raise BasisError(
+                f"There is nothing to fit: {self.told}. Kinds that are fitted are {', '.join(fitted_kinds())}."
+            )
+
     @property
     def basis(self) -> type[Basis]:
         """The class of its bases."""
@@ -60,9 +73,14 @@ for _name, _sparse, _told in (
     ("pca", False, "principal components"),
     ("topk", True, "a dictionary of which k latents are active at a position"),
     ("ordered", True, "a TopK dictionary whose every prefix reconstructs"),
-    ("imported", True, "a dictionary that another program trained"),
 ):
     KINDS.register(_name)(BasisKind(f"benchmark.bases.{_name}", _sparse, _told))
+
+
+def fitted_kinds() -> list[str]:
+    """Return the kinds that are fitted to positions."""
+    return [name for name in KINDS if KINDS[name].learner is not None]
+
 
 CONTROLS = {
     "frozen_decoder": "its directions stay random, and only the encoder learns",

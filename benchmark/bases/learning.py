@@ -41,8 +41,8 @@ class LearningSettings:
         Adam's at the start; it falls to 0.
     """
 
-    epochs: int = 16
-    batch_size: int = 2048
+    epochs: int = 8
+    batch_size: int = 512
     learning_rate: float = 2e-3
 
 

@@ -12,7 +12,14 @@ from typing import Annotated
 import typer
 
 from benchmark import __version__
-from benchmark.command_line import answers, building, hosting, leaderboard, machine  # noqa: F401  (they register their verbs)
+from benchmark.command_line import (  # noqa: F401  (they register their verbs)
+    answers,
+    building,
+    dictionaries,
+    hosting,
+    leaderboard,
+    machine,
+)
 from benchmark.command_line.options import app
 from benchmark.errors import VimiError
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from analysis.power import Assessment, Optimum
     from analysis.power.forecast import Forecast as SessionForecast
     from analysis.report import Report, Written
+    from benchmark.bases.base import BasisCard
     from benchmark.doctor import Diagnosis
     from benchmark.estimate import Estimate
     from benchmark.model_card import ModelCard
@@ -396,7 +397,39 @@ def print_findings(findings: Sequence[Diagnosis]) -> None:
         table.add_row(marks[finding.state], finding.what, escape(finding.found))
     print_table(console, table)
     failed = sum(finding.state == "fail" for finding in findings)
-    console.print(f"\n{failed} problems found." if failed else "\nEverything is in place.")
+    console.print(f"\n{failed} problem{'s' if failed > 1 else ''} found." if failed else "\nEverything is in place.")
+
+
+def print_basis(card: BasisCard, path: Path) -> None:
+    """Print what is known of a basis."""
+    console = open_console()
+    console.print(f"\n[bold]{escape(card.model)}/{escape(card.space)}[/]", soft_wrap=True)
+    table = _table("", "")
+    learned = card.training
+    table.add_row("kind", card.kind + (f", control: {card.control}" if card.control else ""))
+    table.add_row(
+        "latents", f"{card.width:,} in {card.dimensions:,} dimensions" + (f", {card.k} active" if card.k else "")
+    )
+    table.add_row("pictures", f"{learned.pictures:,} of {escape(learned.pool)}, {learned.held_out:,} held out")
+    table.add_row("positions", f"{learned.positions:,}" + (f", {learned.epochs} epochs" if learned.epochs else ""))
+    table.add_row("seed", str(card.seed))
+    quality = card.quality
+    if quality is not None:
+        table.add_row("R2, held out", f"{quality.r2:.3f}")
+        if quality.prefix_r2:
+            parts = ", ".join(f"{r2:.3f} ({prefix:,})" for prefix, r2 in quality.prefix_r2.items())
+            table.add_row("R2 of the first latents", parts)
+        table.add_row("active latents", f"{quality.l0:.1f} at a position")
+        table.add_row("dead, dense", f"{quality.dead:.1%}, {quality.dense:.1%}")
+        swapped = quality.replacement
+        if swapped is not None:
+            what = "right answers" if swapped.answers == "labels" else "same answer"
+            table.add_row(f"{what}, reconstructed", f"{swapped.top1_replaced:.3f} (as it is: {swapped.top1:.3f})")
+            table.add_row(f"{what}, mean in its place", f"{swapped.top1_mean:.3f}")
+            if swapped.recovered is not None:
+                table.add_row("cross-entropy recovered", f"{swapped.recovered:.1%}")
+    print_table(console, table)
+    print_whole(str(path))
 
 
 def spell_count(count: int) -> str:

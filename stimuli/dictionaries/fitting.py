@@ -96,14 +96,7 @@ class FittingPlan:
         """Return the card of a basis before it is fitted."""
         kind, settings = KINDS[name.kind], self.settings
         width = name.width or layer.width
-        if not kind.sparse and width > layer.width:
-            raise BasisError(
-                f"{name} has {width:,} directions, but {layer.name} of {self.model.name} has {layer.width:,} channels."
-            )
-        if kind.sparse and settings.k > width:
-            raise BasisError(
-                f"{name} has {width:,} latents, of which {settings.k:,} can't be active: choose a smaller k."
-            )
+        check_size(name, layer, settings.k)
         learns = kind.learner is not None and name.kind != "rotation"
         training = BasisTraining(
             epochs=settings.learning.epochs if kind.sparse else int(learns),
@@ -127,6 +120,21 @@ class FittingPlan:
                 self.model.device.type,
             ]
         )  # fmt: skip
+
+
+def check_size(name: BasisName, layer: Layer, k: int) -> None:
+    """Check that a layer can have a basis of this name.
+
+    Raises
+    ------
+    BasisError
+        If it has fewer channels than the basis directions, or fewer latents than can be active.
+    """
+    width = name.width or layer.width
+    if not KINDS[name.kind].sparse and width > layer.width:
+        raise BasisError(f"{name} has {width:,} directions, but {layer.name} has {layer.width:,} channels.")
+    if KINDS[name.kind].sparse and k > width:
+        raise BasisError(f"{name} has {width:,} latents, so {k:,} can't be active: choose a smaller k.")
 
 
 def basis_path(folder: Path, layer: str, name: BasisName | str) -> Path:

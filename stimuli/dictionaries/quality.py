@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from benchmark.bases.base import DENSE_SHARE, Basis, BasisQuality, Replacement
+from benchmark.errors import BasisError
 from benchmark.layers import Layer
 from benchmark.model_zoo import Model
 from benchmark.progress import Advance
@@ -59,7 +60,11 @@ def measure_quality(basis: Basis, parts: Iterable[torch.Tensor]) -> BasisQuality
             squares += float(own.double().square().sum())
             count += len(own)
     variance = squares - float(total.square().sum()) / max(count, 1)
-    r2 = {prefix: 1 - residual / variance if variance > 0 else float("nan") for prefix, residual in residuals.items()}
+    if not variance > 0:
+        raise BasisError(
+            f"The held-out positions of {basis.card.layer} are all alike: nothing can be measured on them."
+        )
+    r2 = {prefix: 1 - residual / variance for prefix, residual in residuals.items()}
     shares = active / max(count, 1)
     return BasisQuality(
         positions=count,
@@ -94,6 +99,11 @@ def measure_replacement(
         As for reading activations.
     advance
         Called with the number of pictures done.
+
+    Raises
+    ------
+    BasisError
+        If the network's answers are not finite.
     """
 
     def read(row: int) -> NDArray[np.uint8]:
@@ -126,6 +136,11 @@ def measure_replacement(
                 answers[number].append(output[: len(members)].double().cpu())
             advance(len(members))
     logits = [torch.cat(part) for part in answers]
+    if not all(bool(torch.isfinite(part).all()) for part in logits):
+        raise BasisError(
+            f"{model.name} answers NaN or infinity with {layer.name} replaced by what {basis.card.name} makes of it, "
+            "so that the basis can't be judged. Look for values that are far too large in this layer."
+        )
     truth, kind = _truth(logits[0], pictures.labels)
     losses = [float(nn.functional.cross_entropy(part, truth)) for part in logits]
     right = [float((part.argmax(1) == truth).double().mean()) for part in logits]
