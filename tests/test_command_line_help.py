@@ -27,8 +27,8 @@ VERBS = dict(walk_verbs(typer.main.get_command(app)))
 IMPERATIVES = """
     Accept Add Ask Assume Back Believe Build Check Compare Compute Count Deal Declare Delete Detect Draft Draw End
     Exclude Export Fetch Fit Forecast Freeze Go Host Import Include Install Keep Learn Leave Let List Listen Live
-    Load Make Map Measure Name Optimise Overwrite Print Read Recompute Repeat Replace Restore Run Score Seed Send Serve Set Show
-    Sample Simulate Skip Spend Start Stop Store Take Test Tell Use Verify Work Write
+    Load Make Map Measure Name Optimise Overwrite Print Read Recompute Repeat Replace Restore Run Score Seed Send Serve
+    Set Show Sample Simulate Skip Spend Start Stop Store Take Test Tell Use Verify Work Write
 """
 """Verbs that a help line may begin with."""
 

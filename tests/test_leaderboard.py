@@ -594,3 +594,17 @@ def test_the_released_rows_are_shown_with_todays_intervals() -> None:
             methods = {own.headline.method for own in section.standings}
             assert methods == ({means.STUDENT} if section.kind == "machine" else methods) and len(methods) == 1
             assert next(iter(methods)) in section.what
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("resnet50", "trained on imagenet-1k as it was"), ("clip_vit_b32", "")],
+)
+def test_who_is_a_relative_of_every_observer_is_told_before_the_build(name: str, words: str) -> None:
+    """Nobody should learn after hours that a model gets no rank."""
+    from benchmark.model_sources import load_card
+    from benchmark.release import load_release
+    from benchmark.workflow.leaderboard import kinship_notice
+
+    notice = kinship_notice(load_card(name), load_release("vimi1"))
+    assert bool(notice) == bool(words) and words in notice

@@ -10,12 +10,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from benchmark.data_sets import data_set_names
 from benchmark.engines import opened_engine
 from benchmark.errors import LeaderboardError, ObserverError, VimiError, spell_error
 from benchmark.experiment import Experiment, ModelEntry, absolute_source
 from benchmark.model_card import ModelCard, card_names
 from benchmark.model_sources import load_card
-from benchmark.observers.base import LOW_LEVEL
+from benchmark.observers.base import LOW_LEVEL, Kinship
 from benchmark.pool_sizes import halved_sizes
 from benchmark.progress import Reporter, default_reporter
 from benchmark.protocol import REFERENCES, References
@@ -162,6 +163,8 @@ def add_model(
     experiment = described.experiment_for(entry, absolute_source(pool, Path.cwd()), tuple(conditions), data_set)
     elsewhere = engine != "local" if isinstance(engine, str) else engine.is_elsewhere
     card = progress.run("check", lambda: _check(experiment, "cpu" if elsewhere else device, reporter))
+    if notice := kinship_notice(card, described):
+        reporter.say(notice)
     root = folder / "studies" / _study_name(card, described, experiment)
     with opened_engine(engine, address, reporter) as opened:
         study = progress.run("build", lambda: build(experiment, root, device=device, engine=opened, reporter=reporter))
@@ -173,6 +176,37 @@ def add_model(
         "result", lambda: _write_results(study, folder / "results", answers, (), pictures, False, "", reporter)
     )
     return Addition(card.name, paths, root, new, progress.seconds, folder / "results")
+
+
+def kinship_notice(card: ModelCard, release: Release) -> str:
+    """Say, before hours are spent, that a model can't be ranked by machines: every observer that could is a relative.
+
+    Parameters
+    ----------
+    card
+        The model's card.
+    release
+        The release, with its observers.
+
+    Returns
+    -------
+    The notice; nothing if an observer is unrelated.
+    """
+    networks = [name.partition(":")[2] for name in release.observers if name.startswith("features:")]
+    shared: set[str] = set()
+    for network in networks:
+        kinship = Kinship.of(load_card(network))
+        if not kinship.related_to(card):
+            return ""
+        shared |= kinship.data & set(data_set_names(card.training.data if card.training else ()))
+    if not networks:
+        return ""
+    why = f"trained on {', '.join(sorted(shared))} as it was" if shared else "of its family"
+    return (
+        f"{card.name} will have a row without a machine rank: this release's observers ({', '.join(networks)}) are "
+        f"its relatives, {why}, and may share its mistakes. People's answers rank it: build a study and serve it, then "
+        "'vimi leaderboard add --study STUDY'."
+    )
 
 
 def add_study(
