@@ -84,10 +84,11 @@ def test_the_experiment_of_a_starter_builds_on_a_tiny_pool(
         ("per_model = 84", "per_model = 6"),
         ("# references = 9", "references = 2"),
         ("# tasks = 10", "tasks = 2"),
+        ("# main_trials = 40", "responses_per_unit = 4\nmain_trials = 4"),
     ):
         assert old in text
         text = text.replace(old, new, 1)
-    file.write_text(f"{text}\n[session]\nmain_trials = 4\nresponses_per_unit = 4\n", encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
     built = vimi("build", file, "--out", here / "mine" / "study", *(["--stage", "units"] if story == "build" else []))
     assert built.code == 0, built.err
     study = Study.open(here / "mine" / "study")
