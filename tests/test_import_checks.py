@@ -589,3 +589,17 @@ def test_tables_of_other_kinds_of_text_and_with_an_index_of_units_work(two: Data
     numbers.index = pd.Index(np.arange(len(numbers)), name="unit")
     found = estimate_reliability(numbers, splits=5, resamples=50)
     assert {own.condition for own in found} == {"natural", "synthetic"}
+
+
+def test_one_number_in_two_spellings_is_no_two_people(tmp_path: Path) -> None:
+    """A hexadecimal name such as 1e5 is a name of its own, as long as nobody is called 100000."""
+    both = PLAIN.replace("A,1", "1e5,1").replace("A,2", "100000,2")
+    assert "another row has '100000', which is the same number" in refused(tmp_path, both)
+    alone = read(tmp_path, PLAIN.replace("A,", "1e5,"), "b.csv")
+    assert alone.responses["observer"].nunique() == 2
+
+
+def test_a_quotation_mark_that_never_closes_is_named_with_its_line(tmp_path: Path) -> None:
+    said = refused(tmp_path, PLAIN.replace("A,2", 'A,"2'))
+    assert "line 3: a quotation mark opens a text that no other closes" in said and "tokenizing" not in said
+    assert 'quote = ""' in said

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.importing.cells import is_rounded
+from analysis.importing.cells import EXACT, is_rounded
 from analysis.importing.faults import Faults
 from benchmark.errors import ImportFailure
 
@@ -34,6 +34,7 @@ SIDES = (
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _DATE = re.compile(rf"\d{{1,2}}-(?:{_MONTHS})(?:-\d\d(?:\d\d)?)?|(?:{_MONTHS})-\d{{1,4}}", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(\.0+)?")
+_SHORTENED = re.compile(r"\d+(\.\d+)?[eE]\d+")
 
 FASTEST_MEDIAN, SLOWEST_MEDIAN = 50.0, 3_600_000.0
 """No person takes less than 50 ms, or more than an hour, for half of the answers."""
@@ -65,7 +66,7 @@ def check_names(values: pd.Series, called: str, faults: Faults) -> list[str]:
     """Check that names of people or sessions still are what was written down; return what must be said of them.
 
     Faults are numbers that a program has rounded, dates that a spreadsheet made of names, spellings of a missing
-    value, and numbers that differ only in leading zeros.
+    value, and numbers that differ only in leading zeros or in how they are spelled (1e5).
     """
     distinct = [str(value) for value in values.dropna().unique()]
     strange = {name: "a program has rounded the number: export names as text" for name in distinct if is_rounded(name)}
@@ -86,6 +87,11 @@ def check_names(values: pd.Series, called: str, faults: Faults) -> list[str]:
                 f"another row has {other!r}: write both alike, or tell them apart by a template such as "
                 f'"P{{{called.split(chr(39))[1] if chr(39) in called else "column"}}}"'
             )
+    for name in filter(_SHORTENED.fullmatch, distinct):
+        number = float(name)
+        other = by_number.get(int(number)) if number.is_integer() and number < EXACT else None
+        if other is not None:
+            strange.setdefault(name, f"another row has {other!r}, which is the same number: export names as text")
     for name, reason in strange.items():
         faults.add((values == name).fillna(False).to_numpy(dtype=bool), called, reason, values)
     return _near(distinct, called)

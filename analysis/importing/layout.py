@@ -222,6 +222,13 @@ def read_csv_text(
             skip_blank_lines=False, quotechar=quote or '"', index_col=False, names=list(range(width)), quoting=quoting,
         )  # fmt: skip
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        open_quote = re.search(r"EOF inside string starting at row (\d+)", str(error))
+        if open_quote:
+            raise ImportFailure(
+                f"{path}, line {skip + 1 + int(open_quote[1])}: a quotation mark opens a text that no other closes, so "
+                'that the rest of the file would be one cell. Close it, or write quote = "" under [file] in the '
+                "mapping if quotation marks mean nothing in this file."
+            ) from None
         raise ImportFailure(
             f"{path} can't be read as a table whose columns are separated by {separator!r}: {error}"
         ) from None
