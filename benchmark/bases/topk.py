@@ -2,7 +2,7 @@
 
 Gao et al. (2024), Scaling and evaluating sparse autoencoders, arXiv 2406.04093: the loss is the squared residual;
 latents that have not been active for long learn to explain what the others leave over. Rows of the decoder have unit
-norm.
+norm, unless the encoder is frozen.
 """
 
 from __future__ import annotations
@@ -66,11 +66,13 @@ class TopKLearner(Learner):
             into_responses = torch.zeros_like(responses).scatter_(1, places, into_latents * (values > 0))
             self._count(values, places, len(inputs))
             into_decoder = self._revive(responses, residual, into_responses, into_decoder)
+            if self.has_unit_rows:
+                # What would only lengthen a row is taken out, since rows are set back to unit norm.
+                into_decoder = into_decoder - (into_decoder * self.decoder).sum(1, keepdim=True) * self.decoder
             gradients = {
                 "encoder": into_responses.T @ inputs,
                 "bias": into_responses.sum(0),
-                # What would only lengthen a row is taken out, since rows are set back to unit norm.
-                "decoder": into_decoder - (into_decoder * self.decoder).sum(1, keepdim=True) * self.decoder,
+                "decoder": into_decoder,
             }
             for name, tensor in self.learned.items():
                 tensor.grad = gradients[name]
@@ -100,6 +102,11 @@ class TopKLearner(Learner):
         slope = residual * (2 / inputs.numel())
         return residual, (slope @ self.decoder.T).gather(1, places), latents.T @ slope
 
+    @property
+    def has_unit_rows(self) -> bool:
+        """Whether rows of the decoder have unit norm. A frozen encoder can't scale its latents, so its decoder does."""
+        return self.card.control != "frozen_encoder"
+
     def _count(self, values: torch.Tensor, places: torch.Tensor, count: int) -> None:
         """Count for how many positions each latent has been silent."""
         self.silent += count
@@ -125,7 +132,7 @@ class TopKLearner(Learner):
 
     def _constrain(self) -> None:
         """Set the decoder's rows back to unit norm, near their start if it is soft-frozen."""
-        if "decoder" not in self.learned:
+        if "decoder" not in self.learned or not self.has_unit_rows:
             return
         rows = to_unit(self.decoder)
         if self.card.control == "soft_frozen_decoder":
