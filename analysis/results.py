@@ -281,4 +281,5 @@ def _spell(value: Any) -> str:
         return "; ".join(f"{name} {words}" for name, words in own if words)
     if isinstance(value, AnalysisResult):
         return value.caption
-    return str(value)
+    said = getattr(value, "sentence", None)
+    return said if isinstance(said, str) else str(value)

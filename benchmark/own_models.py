@@ -195,17 +195,40 @@ def card_from_function(address: str, name: str = "") -> ModelCard:
         If what its ``card`` says is unknown or wrong.
     """
     function = _find_function(address)
+    facts = _stated_facts(function, address)
+    name = name or _stated_name(facts, address)
+    _check_name(name)
+    stated = {"source": _describe_file(address, function), **facts}
+    stated.pop("name", None)
+    return _complete(stated, name, f"python:{address}", f"{address}.card", lambda: _call(address, False))
+
+
+def name_of_function(address: str) -> str:
+    """Return the name that the network of a function has in studies and on the leaderboard; the network isn't made.
+
+    Raises
+    ------
+    NameNotFound
+        If there is no such module or function.
+    CardError
+        If its ``card`` is no dictionary.
+    """
+    return _stated_name(_stated_facts(_find_function(address), address), address)
+
+
+def _stated_facts(function: object, address: str) -> Mapping[str, Any]:
+    """Return the function's ``card``, empty if it has none."""
     facts = getattr(function, "card", {})
     if not isinstance(facts, Mapping):
         raise CardError(
             f"{address} has a 'card' that is a {type(facts).__name__}; it must be a dictionary with the keys of a "
             'model card: {"input": {"size": 64}}.'
         )
-    name = name or str(facts.get("name", address.replace(":", ".")))
-    _check_name(name)
-    stated = {"source": _describe_file(address, function), **facts}
-    stated.pop("name", None)
-    return _complete(stated, name, f"python:{address}", f"{address}.card", lambda: _call(address, False))
+    return facts
+
+
+def _stated_name(facts: Mapping[str, Any], address: str) -> str:
+    return str(facts.get("name", address.replace(":", ".")))
 
 
 def make_network(card: ModelCard, *, trained: bool = True) -> nn.Module:

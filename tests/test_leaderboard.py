@@ -378,6 +378,19 @@ def test_filters_keep_the_ranks_among_all() -> None:
             build_leaderboard(made, **words)  # type: ignore[arg-type]
 
 
+def test_an_own_model_is_shown_by_the_address_that_added_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ownnets.py").write_text(
+        "def plain():\n    raise RuntimeError('not to be made')\ndef told():\n    pass\ntold.card = {'name': 'mine'}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    made = [made_up_result(name) for name in ("ownnets.plain", "mine", "other")]
+    monkeypatch.setattr("analysis.leaderboard.result.read_results", lambda *folders: made)
+    for address, name in {"ownnets:plain": "ownnets.plain", "ownnets:told": "mine", "other": "other"}.items():
+        assert [row.name for table in read_leaderboard(model=address) for row in table.rows] == [name]
+    with pytest.raises(NameNotFound):
+        read_leaderboard(model="ownnets:tolt")
+
+
 def test_people_and_machines_of_two_files_join_one_row() -> None:
     whole = made_up_result("model", people={"study": 0.8})
     machines = whole.model_copy(update={"people": (), "scores": tuple(s for s in whole.scores if s.observer == SEER)})

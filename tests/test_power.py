@@ -190,6 +190,18 @@ def test_the_size_of_a_test_is_still_taken_by_its_old_name() -> None:
         simulate_power(SMALL, alpha=0.2, level=0.2, simulations=20)  # type: ignore[call-arg]
 
 
+def test_a_power_shows_its_design_in_a_line() -> None:
+    found = simulate_power(SMALL, effect=0.1, simulations=20)
+    assert "Population(" not in str(found) and found.design.sentence in str(found)
+    assert max(map(len, str(found).splitlines())) < 120
+    row = found.frame().iloc[0]
+    assert (row["models"], row["sessions"]) == (SMALL.models, SMALL.sessions) and row["power"] == found.power.value
+    crossed = Design(models=1, units=40, conditions=("natural", "synthetic"), crossed=True, sessions=1, trials=1)
+    assert crossed.sentence == (
+        "1 model with 40 units each in 2 conditions; 1 session in all, of 1 main trial, in each condition"
+    )
+
+
 def test_the_design_of_an_experiment(tmp_path: Path) -> None:
     path = tmp_path / "experiment.toml"
     path.write_text(

@@ -90,6 +90,20 @@ def test_the_published_slopes_are_reproduced(published: ScalingStudy, test: tupl
     assert found.estimand.startswith("new models")
 
 
+def test_a_scaling_study_speaks_statsmodels(published: ScalingStudy) -> None:
+    rows = published.frame().set_index(["condition", "predictor"])
+    ends = published.conf_int()
+    for found, column in ((published.params, "slope"), (published.bse, "standard_error"), (published.pvalues, "p"),
+                          (ends[0], "low"), (ends[1], "high")):  # fmt: skip
+        assert found.index.equals(rows.index)
+        assert found.to_numpy() == pytest.approx(rows[column].to_numpy(dtype=float), rel=1e-9, nan_ok=True)
+    assert published.params.isna().any() and published.params.notna().any()
+    answered = published.params.notna()
+    assert (published.conf_int(0.01)[0] < ends[0])[answered].all()
+    with pytest.raises(AnalysisError, match="alpha"):
+        published.conf_int(95)
+
+
 def test_size_slopes_to_four_digits(published: ScalingStudy) -> None:
     natural, synthetic = (fitted(published, condition, "parameters") for condition in ("natural", "synthetic"))
     assert natural.slope.value == pytest.approx(-0.0720, abs=5e-5)

@@ -329,8 +329,9 @@ def likelihood_ratio(smaller: MixedModelFit, larger: MixedModelFit) -> Likelihoo
         )
     if fixed and "restricted" in smaller.method:
         raise AnalysisError(
-            "Restricted likelihoods of models with different fixed effects can't be compared. Fit both with "
-            'method="propagation-joint" (maximum likelihood), or test the effects with wald_test.'
+            "Restricted likelihoods of models with different fixed effects can't be compared. Fit both by "
+            'maximum likelihood, with method="propagation-joint" in MixedModel(...) or MixedModel.from_formula(...), '
+            "or test the effects with wald_test."
         )
     statistic = max(2 * (larger.log_likelihood - smaller.log_likelihood), 0.0)
     inside = fixed + sheared

@@ -128,6 +128,16 @@ class Design(Layout):
         return self
 
     @property
+    def sentence(self) -> str:
+        """Who is asked what, in a line; what is assumed to be true and what it costs are left out."""
+        conditions = "" if len(self.conditions) == 1 else f" in {len(self.conditions)} conditions"
+        whose = "in all" if self.crossed else "a model"
+        return (
+            f"{_count(self.models, 'model')} with {_count(self.units, 'unit')} each{conditions}; "
+            f"{_count(self.sessions, 'session')} {whose}, of {_count(self.trials, 'main trial')}"
+        ) + (", in each condition" if conditions else "")
+
+    @property
     def values(self) -> NDArray[np.float64]:
         """Each model's value of the predictor, less their mean, in decades."""
         if self.predictor:
@@ -376,3 +386,7 @@ def expected_bill(design: Design) -> Bill:
     """Return the expected bill of a design."""
     slots = design.slots
     return Bill(slots, slots * design.people_per_session, design.cost)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,6 +55,11 @@ class Power(Record):
     power: Estimate
     seen: Estimate
     bill: Bill
+
+    def row(self) -> dict[str, Any]:
+        """Return the result as a row of plain columns, behind the sizes of its design."""
+        sizes = {name: getattr(self.design, name) for name in ("models", "units", "tasks", "sessions", "trials")}
+        return {**sizes, "conditions": len(self.design.conditions), "crossed": self.design.crossed, **super().row()}
 
     @property
     def sentence(self) -> str:

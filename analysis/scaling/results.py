@@ -308,6 +308,46 @@ class ScalingStudy(Plotted, AnalysisResult):
             "as sentences: .verdicts"
         )
 
+    @property
+    def params(self) -> pd.Series:
+        """The slopes, by condition and predictor; missing where one is refused."""
+        return self._of_slopes(lambda slope: slope.value, "slope")
+
+    @property
+    def bse(self) -> pd.Series:
+        """Standard errors of the slopes."""
+        return self._of_slopes(lambda slope: slope.standard_error, "std err")
+
+    @property
+    def pvalues(self) -> pd.Series:
+        """Two-sided p-values of the slopes, each by itself; ``frame()`` has them after Holm (``p_adjusted``), too."""
+        return self._of_slopes(lambda slope: slope.p, "p")
+
+    def conf_int(self, alpha: float = 1 - LEVEL) -> pd.DataFrame:
+        """Return the slopes' t intervals at the level ``1 - alpha``, each by itself; the ends are the columns 0, 1.
+
+        Raises
+        ------
+        AnalysisError
+            If alpha does not lie between 0 and 1.
+        """
+        if not 0 < alpha < 1:
+            raise AnalysisError(f"alpha must lie between 0 and 1, not be {alpha}: .05 gives 95 % intervals.")
+
+        def reach(slope: Slope) -> float:
+            return critical_value(1 - alpha, slope.degrees_of_freedom) * slope.standard_error
+
+        low = self._of_slopes(lambda slope: slope.value - reach(slope), "low")
+        return pd.DataFrame({0: low, 1: self._of_slopes(lambda slope: slope.value + reach(slope), "high")})
+
+    def _of_slopes(self, measure: Callable[[Slope], float], name: str) -> pd.Series:
+        """Return a number of each slope, by condition and predictor."""
+        index = pd.MultiIndex.from_tuples(
+            [(own.condition, own.predictor) for own in self.results], names=["condition", "predictor"]
+        )
+        numbers = [np.nan if isinstance(own, Refusal) else measure(own.slope) for own in self.results]
+        return pd.Series(numbers, index=index, name=name, dtype=float)
+
     def frame(self) -> pd.DataFrame:
         """Return one row a result: the slope, its tests, and what it rests on; a refused one holds no number."""
         return pd.DataFrame([_table_row(result) for result in self.results], columns=TABLE_COLUMNS)

@@ -117,7 +117,8 @@ def show(
     """Show the leaderboard's tables.
 
     There is a table for each protocol, pool and condition. Without --results, vimi reads its released results and
-    leaderboard/results; the option may be repeated. --format csv and json print the rows alone, at full precision.
+    leaderboard/results; the option may be repeated. --model takes MODULE:FUNCTION, too, as leaderboard add does.
+    --format csv and json print the rows alone, at full precision.
     """
     from benchmark.command_line import facts
     from benchmark.command_line.leaderboard_tables import print_leaderboard, print_validity

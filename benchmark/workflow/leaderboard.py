@@ -14,9 +14,10 @@ from benchmark.data_sets import data_set_names
 from benchmark.engines import opened_engine
 from benchmark.errors import LeaderboardError, ObserverError, VimiError, spell_error
 from benchmark.experiment import Experiment, ModelEntry, absolute_source
-from benchmark.model_card import ModelCard, card_names
+from benchmark.model_card import HUB, TWIN_SUFFIX, ModelCard, card_names
 from benchmark.model_sources import load_card
 from benchmark.observers.base import LOW_LEVEL, Kinship
+from benchmark.own_models import name_of_function
 from benchmark.pool_sizes import halved_sizes
 from benchmark.progress import Reporter, default_reporter
 from benchmark.protocol import REFERENCES, References
@@ -331,17 +332,31 @@ def read_leaderboard(
         Folders of result files; ``released`` stands for those that come with vimi. If none is given: those, and
         ``leaderboard/results`` where it exists.
     protocol, condition, observer, family, model
-        Only what has this property; ranks are those among all.
+        Only what has this property; ranks are those among all. An own model may be named ``MODULE:FUNCTION`` here, too.
     reporter
         Shows progress.
+
+    Raises
+    ------
+    NameNotFound
+        If a filter names something that no result has, or there is no such module or function.
     """
     from analysis.leaderboard.result import read_results
     from analysis.leaderboard.standings import build_leaderboard
 
     return build_leaderboard(
         read_results(*result_folders(results)), protocol=protocol, condition=condition, observer=observer,
-        family=family, model=model, reporter=reporter,
+        family=family, model=_name_on_board(model), reporter=reporter,
     )  # fmt: skip
+
+
+def _name_on_board(model: str) -> str:
+    """Return the name that a model has in result files: an own one was added by its address."""
+    if model.endswith(TWIN_SUFFIX):
+        return _name_on_board(model.removesuffix(TWIN_SUFFIX)) + TWIN_SUFFIX
+    if model.startswith("timm:") or model.endswith(".toml") or HUB.match(model):
+        return load_card(model).name
+    return name_of_function(model) if ":" in model else model
 
 
 def result_folders(named: Sequence[Path | str] = ()) -> list[Path]:
