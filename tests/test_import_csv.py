@@ -654,10 +654,12 @@ def test_a_row_that_breaks_is_named_with_its_column_and_reason(
         assert word in message, message
 
 
-def test_ten_rows_are_named_and_the_others_counted(tmp_path: Path) -> None:
+def test_a_cause_of_many_rows_is_one_line_with_three_examples(tmp_path: Path) -> None:
     rows = ROWS.splitlines()[0] + "\n" + "ann,l,1,natural,most,max,1,1\n" * 25
     message = refused(tmp_path, rows, PLAIN)
-    assert "25 of 25 rows" in message and message.count("\n  row ") == 10 and "… and 15 more" in message
+    assert "25 of 25 rows" in message and "\n  25 rows: " in message and message.count("… and 22 more") == 1, message
+    assert message.count("\n") == 1 and all(f"row {row} (" in message for row in (2, 3, 4)), message
+    assert "row 5" not in message
 
 
 def test_files_that_are_not_there_or_no_tables_are_refused(tmp_path: Path) -> None:

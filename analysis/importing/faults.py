@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,20 @@ _Where = tuple[int, int, Any]
 """Where a row stands: the number of its file, its own number, and the file's name."""
 
 MOST = 10
-"""How many faults a message names; the rest are counted."""
+"""How many lines a message has at most: one a fault, or one a cause where there are more faults."""
+
+EXAMPLES = 3
+"""How many rows the line of a cause names."""
+
+
+class _Fault(NamedTuple):
+    """A cell that can't be read: where it stands, how its row is called, its column, what it holds, and why not."""
+
+    where: _Where
+    row: str
+    column: str
+    cell: str
+    reason: str
 
 
 class Faults:
@@ -36,7 +49,7 @@ class Faults:
         self._rows = origin[ROW].to_numpy()
         self._files = origin[FILE].to_numpy(dtype=object)
         self._several = origin[FILE].nunique() > 1
-        self._found: list[tuple[_Where, str, str]] = []
+        self._found: list[_Fault] = []
         self._order = {file: number for number, file in enumerate(dict.fromkeys(self._files.tolist()))}
 
     def __len__(self) -> int:
@@ -70,12 +83,12 @@ class Faults:
         cells = None if values is None else np.asarray(values, dtype=object)
         for position in np.flatnonzero(wrong).tolist():
             cell = "empty" if cells is None or _is_missing(cells[position]) else repr(cells[position])
-            said = f" is {cell}" if cells is not None else ""
-            self._found.append((self._where(position), column, f"{self.name_row(position)}: {column}{said}; {reason}"))
+            said = cell if cells is not None else ""
+            self._found.append(_Fault(self._where(position), self.name_row(position), column, said, reason))
 
     def rows(self) -> NDArray[np.bool_]:
         """Return which rows have a fault already, shape (rows,)."""
-        found = {where[1:] for where, _, _ in self._found}
+        found = {fault.where[1:] for fault in self._found}
         pairs = zip(self._rows.tolist(), self._files.tolist())
         return np.fromiter((pair in found for pair in pairs), dtype=bool, count=len(self._rows))
 
@@ -95,24 +108,48 @@ class Faults:
         Raises
         ------
         ImportFailure
-            Naming the first rows, with column and reason, and counting the others.
+            Naming each row with column and reason; of more than ``MOST`` faults each cause once, the frequent first,
+            with the number of its rows and the first ``EXAMPLES``.
         """
         if not self._found:
             return
-        first: dict[tuple[_Where, str], str] = {}
-        for where, column, line in self._found:
-            first.setdefault((where, column), line)
-        found = sorted(first.items(), key=lambda fault: fault[0][0][:2])
-        rows = len({where for (where, _), _ in found})
+        first: dict[tuple[_Where, str], _Fault] = {}
+        for fault in self._found:
+            first.setdefault((fault.where, fault.column), fault)
+        found = sorted(first.values(), key=lambda fault: fault.where[:2])
+        rows = len({fault.where for fault in found})
         several = len({(row, file) for row, file in zip(self._rows.tolist(), self._files.tolist())})
-        lines = [line for _, line in found[:MOST]]
-        if len(found) > MOST:
-            lines.append(f"… and {len(found) - MOST:,} more")
+        lines = list(map(_spell_fault, found)) if len(found) <= MOST else _spell_causes(found)
         if besides:
             lines.append(f"Besides, {besides}")
         raise ImportFailure(
             f"{self.what}: {rows:,} of {several:,} rows can't be read as described.\n  " + "\n  ".join(lines)
         )
+
+
+def _spell_fault(fault: _Fault) -> str:
+    """Return the line of a fault."""
+    return f"{fault.row}: {fault.column}{f' is {fault.cell}' if fault.cell else ''}; {fault.reason}"
+
+
+def _spell_causes(found: list[_Fault]) -> list[str]:
+    """Return a line a cause, with a count and examples; what has the same column and reason has one cause."""
+    causes: dict[tuple[str, str], list[_Fault]] = {}
+    for fault in found:
+        causes.setdefault((fault.column, fault.reason), []).append(fault)
+    ordered = sorted(causes.values(), key=len, reverse=True)
+    lines = []
+    for same in ordered[:MOST]:
+        if len(same) == 1:
+            lines.append(_spell_fault(same[0]))
+            continue
+        shown = ", ".join(f"{fault.row}{f' ({fault.cell})' if fault.cell else ''}" for fault in same[:EXAMPLES])
+        more = f", … and {len(same) - EXAMPLES:,} more" if len(same) > EXAMPLES else ""
+        lines.append(f"{len(same):,} rows: {same[0].column}; {same[0].reason}: {shown}{more}")
+    if len(ordered) > MOST:
+        others = sum(map(len, ordered[MOST:]))
+        lines.append(f"… and {len(ordered) - MOST:,} more causes, in {others:,} cells")
+    return lines
 
 
 def _is_missing(cell: Any) -> bool:
