@@ -320,17 +320,22 @@ def test_a_double_click_on_plain_buttons_is_one_answer(chromium: Any, plain_serv
     visit.to_practice()
     visit.page.get_by_text("1 of 5").wait_for()
     visit.rest()  # pictures that arrive late would move the buttons
-    box = visit.page.get_by_role("button", name="sure", exact=True).first.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    visit.page.mouse.click(x, y)
-    visit.page.wait_for_timeout(apart)
-    visit.page.mouse.click(x, y)
+    button = visit.page.get_by_role("button", name="sure", exact=True).first
+    if apart == 0:
+        # Both in one task of the page: on a loaded machine a mouse that clicks twice may wait for seconds in between.
+        button.evaluate("button => { button.click(); button.click(); }")
+    else:
+        box = button.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        visit.page.mouse.click(x, y)
+        visit.page.wait_for_timeout(apart)
+        visit.page.mouse.click(x, y)
     visit.until(lambda: len(visit.stored()))
     visit.rest()
     stored = visit.stored()
     # The second click may fall on the next trial's button, once that is drawn; never twice on one trial.
     assert 1 <= len(stored) <= 2 and stored["trial"].is_unique
-    if apart < 30:
+    if apart == 0:
         assert len(stored) == 1
     visit.close()
 
