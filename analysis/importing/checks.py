@@ -89,9 +89,9 @@ def check_names(values: pd.Series, called: str, faults: Faults) -> list[str]:
             )
     for name in filter(_SHORTENED.fullmatch, distinct):
         number = float(name)
-        other = by_number.get(int(number)) if number.is_integer() and number < EXACT else None
-        if other is not None:
-            strange.setdefault(name, f"another row has {other!r}, which is the same number: export names as text")
+        plain = by_number.get(int(number)) if number.is_integer() and number < EXACT else None
+        if plain is not None:
+            strange.setdefault(name, f"another row has {plain!r}, which is the same number: export names as text")
     for name, reason in strange.items():
         faults.add((values == name).fillna(False).to_numpy(dtype=bool), called, reason, values)
     return _near(distinct, called)
